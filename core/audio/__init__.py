@@ -1,0 +1,1 @@
+"""A file in, utterances at 16 kHz out."""

@@ -1,0 +1,1 @@
+"""A waveform in, six probabilities out."""

@@ -1,0 +1,138 @@
+"""A checkpoint to a serving package, refused unless it says what the reference says.
+
+Needs PyTorch, transformers and onnx, which the Lambda function does not have.
+"""
+
+import hashlib
+import importlib.metadata
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import ParityMissed
+from core.model.checkpoint import Checkpoint, read_checkpoint
+from core.model.classifier import EmotionClassifier, Logits, softmax
+from core.model.graph import Precision, build_graph, geometry_of
+from core.model.package import FORMAT_VERSION, MANIFEST_FILE, MODEL_FILE, Manifest, ParityReport
+from core.model.preprocessing import SAMPLE_RATE_HZ, Waveform
+from core.model.reference import ReferenceNetwork
+
+LEAST_AGREEMENT = 0.99
+LARGEST_MEAN_SCORE_CHANGE = 0.005
+ENOUGH_CLIPS = 50
+"""With fewer, one clip on the border between two emotions decides whether the bound is met."""
+
+_TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
+
+Reporter = Callable[[Precision, ParityReport, bool], None]
+"""Told of each precision that was tried, its report, and whether it meets the bound."""
+
+
+def export(
+    checkpoint_folder: Path,
+    package_folder: Path,
+    clips: Sequence[Waveform],
+    *,
+    precision: Precision | None = None,
+    report: Reporter = lambda precision, parity, holds: None,
+) -> Manifest:
+    """Make a serving package, and put it where `package_folder` says only if it meets the parity bound.
+
+    Parameters
+    ----------
+    checkpoint_folder
+        A Hugging Face folder.
+    package_folder
+        Replaced as a whole, and only by a package that was accepted.
+    clips
+        Speech to compare on: utterances at 16 kHz.
+    precision
+        The one to make; None tries from the fastest to the safest, and keeps the first that meets the bound.
+
+    Raises
+    ------
+    ParityMissed
+        If no precision asked for meets the bound; nothing is written then.
+    CheckpointUnreadable
+        If the checkpoint is incomplete or does not fit the network.
+    """
+    checkpoint = read_checkpoint(checkpoint_folder)
+    reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
+    tried: list[ParityReport] = []
+    for candidate in [precision] if precision else list(Precision):
+        with tempfile.TemporaryDirectory() as scratch:
+            draft = Path(scratch)
+            parity = _write_draft(checkpoint, draft, candidate, clips, reference)
+            holds = meets_bound(parity)
+            report(candidate, parity, holds)
+            if holds:
+                return _publish(draft, package_folder)
+        tried.append(parity)
+    raise ParityMissed(
+        f"The package agrees with the reference on {tried[-1].agreement:.1%} of {tried[-1].clips} clips, with a mean "
+        f"change of {tried[-1].mean_score_change:.4f}; at least {LEAST_AGREEMENT:.0%} and at most "
+        f"{LARGEST_MEAN_SCORE_CHANGE} are asked for. Nothing was written."
+    )
+
+
+def meets_bound(parity: ParityReport) -> bool:
+    """Whether a package may stand in for the reference."""
+    return parity.agreement >= LEAST_AGREEMENT and parity.mean_score_change <= LARGEST_MEAN_SCORE_CHANGE
+
+
+def compare(reference: Iterable[Logits], candidate: Iterable[Logits]) -> ParityReport:
+    """Compare logits of the same clips, each of shape ``(labels,)``."""
+    left, right = np.stack(list(reference)), np.stack(list(candidate))
+    scores = np.stack([softmax(row) for row in left]), np.stack([softmax(row) for row in right])
+    changes = np.abs(scores[0] - scores[1])
+    return ParityReport(
+        clips=len(left),
+        agreement=float((left.argmax(axis=1) == right.argmax(axis=1)).mean()),
+        mean_score_change=float(changes.mean()),
+        largest_score_change=float(changes.max()),
+        largest_logit_change=float(np.abs(left - right).max()),
+    )
+
+
+def _write_draft(
+    checkpoint: Checkpoint, draft: Path, precision: Precision, clips: Sequence[Waveform], reference: Sequence[Logits]
+) -> ParityReport:
+    model = build_graph(checkpoint.network, precision).SerializeToString()
+    (draft / MODEL_FILE).write_bytes(model)
+    unmeasured = ParityReport(
+        clips=0, agreement=0.0, mean_score_change=0.0, largest_score_change=0.0, largest_logit_change=0.0
+    )
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        id=checkpoint.model_id,
+        revision=checkpoint.revision,
+        demo=checkpoint.demo,
+        labels=checkpoint.labels,
+        precision=precision.value,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        geometry=geometry_of(checkpoint.network),
+        sha256={MODEL_FILE: hashlib.sha256(model).hexdigest()},
+        tools={name: importlib.metadata.version(name) for name in _TOOLS},
+        parity=unmeasured,
+    )
+    _write_manifest(draft, manifest)
+    # Measured through the very files that are shipped, not through the graph in memory.
+    package = EmotionClassifier.load(draft)
+    parity = compare(reference, [package.logits(clip) for clip in clips])
+    _write_manifest(draft, manifest.model_copy(update={"parity": parity}))
+    return parity
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _publish(draft: Path, package_folder: Path) -> Manifest:
+    package_folder.mkdir(parents=True, exist_ok=True)
+    # The manifest last: a package that was only half copied is refused for the hash of its old manifest.
+    for name in (MODEL_FILE, MANIFEST_FILE):
+        shutil.copyfile(draft / name, package_folder / name)
+    return Manifest.model_validate_json((package_folder / MANIFEST_FILE).read_bytes())

@@ -1,0 +1,105 @@
+"""The serving package: `model.onnx` and a manifest that says what it is and what it must hash to.
+
+Read by the function, so it needs neither PyTorch nor onnx.
+"""
+
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.errors import PackageRefused
+from core.model.geometry import Geometry
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+FORMAT_VERSION = 1
+
+
+class ParityReport(BaseModel):
+    """How the package compares with the reference, on the same recordings.
+
+    Attributes
+    ----------
+    clips
+        How many utterances were compared.
+    agreement
+        The share of them on which both name the same emotion.
+    mean_score_change, largest_score_change
+        Over all labels of all clips.
+    largest_logit_change
+        Over all labels of all clips.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clips: int
+    agreement: float
+    mean_score_change: float
+    largest_score_change: float
+    largest_logit_change: float
+
+
+class Manifest(BaseModel):
+    """What a serving package is: enough to feed it, to name it in a result, and to refuse it when it is damaged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    format_version: int
+    id: str
+    revision: str
+    demo: bool
+    labels: tuple[str, ...]
+    precision: str
+    sample_rate_hz: int
+    geometry: Geometry
+    sha256: dict[str, str]
+    tools: dict[str, str]
+    parity: ParityReport
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that can change a score; not with the parity report or the tools' versions."""
+        decisive = self.model_dump_json(include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"})
+        return "sha256:" + hashlib.sha256(decisive.encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of the package in a folder.
+
+    Raises
+    ------
+    PackageRefused
+        If it is absent, malformed, or of another format.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    except OSError as error:
+        raise PackageRefused(f"{folder} is no serving package: it has no readable {MANIFEST_FILE}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "document"
+        raise PackageRefused(f"{folder / MANIFEST_FILE} is malformed: {place}: {first['msg']}.") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise PackageRefused(
+            f"{folder} is a package of format {manifest.format_version}; this program reads format {FORMAT_VERSION}: "
+            "export the checkpoint again."
+        )
+    return manifest
+
+
+def read_model(folder: Path, manifest: Manifest) -> bytes:
+    """Read the network, and refuse it if it is not the one that the manifest describes.
+
+    Raises
+    ------
+    PackageRefused
+        If the file is absent or its hash differs.
+    """
+    try:
+        model = (folder / MODEL_FILE).read_bytes()
+    except OSError as error:
+        raise PackageRefused(f"{folder} has no readable {MODEL_FILE}.") from error
+    if hashlib.sha256(model).hexdigest() != manifest.sha256.get(MODEL_FILE):
+        raise PackageRefused(f"{folder / MODEL_FILE} does not match the hash in its manifest: export or fetch it again.")
+    return model

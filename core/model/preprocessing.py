@@ -1,0 +1,69 @@
+"""From samples to what the network was trained on: the window and its normalisation.
+
+This repeats what `Wav2Vec2FeatureExtractor(padding="max_length", truncation=True, max_length=96000)` does, in NumPy,
+because importing transformers costs the function four seconds. A test holds the two together.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import EmptyRecording
+
+Waveform = npt.NDArray[np.float32]
+"""Mono samples at 16 kHz, float32, nominally in [-1, 1], shape ``(n,)``."""
+
+SAMPLE_RATE_HZ = 16_000
+WINDOW_SAMPLES = 96_000
+"""Six seconds: the length that the published checkpoint was trained on, padding included."""
+
+_VARIANCE_FLOOR = 1e-7
+"""`Wav2Vec2FeatureExtractor`'s own; releases before 4.9 had 1e-5."""
+
+
+def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Waveform:
+    """Pad with zeros to the window, or cut to it, then scale to zero mean and unit variance.
+
+    The order matters: the checkpoint was trained on statistics that include the padding.
+
+    Parameters
+    ----------
+    waveform
+        Mono samples at 16 kHz, shape ``(n,)``, ``n >= 1``.
+    window_samples
+        The length to pad or cut to.
+
+    Returns
+    -------
+    Shape ``(window_samples,)``, float32.
+
+    Raises
+    ------
+    EmptyRecording
+        If there are no samples.
+    """
+    window = np.zeros(window_samples, np.float32)
+    clip = waveform[:window_samples]
+    window[: clip.size] = clip
+    mean, scale = window_statistics(clip, window_samples)
+    return (window - np.float32(mean)) / np.float32(scale)
+
+
+def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> tuple[float, float]:
+    """Mean and scale of the zero-padded window, without building it.
+
+    Returns
+    -------
+    The mean, and the square root of the variance plus 1e-7.
+
+    Raises
+    ------
+    EmptyRecording
+        If there are no samples.
+    """
+    if clip.size == 0:
+        raise EmptyRecording("There are no samples to classify.")
+    samples = clip.astype(np.float64)
+    mean = samples.sum() / window_samples
+    # Centred before squaring: a recording with a large constant offset would lose its digits otherwise.
+    squares = np.square(samples - mean).sum() + (window_samples - clip.size) * mean**2
+    return float(mean), float(np.sqrt(squares / window_samples + _VARIANCE_FLOOR))

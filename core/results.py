@@ -1,0 +1,148 @@
+"""The result document: one for each upload, whatever became of it.
+
+`docs/result.schema.json` is generated from these models (`make schema`); a test holds the two together.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+SCHEMA_VERSION = "1.0"
+
+
+def _six_digits(value: float) -> float:
+    return round(value, 6)
+
+
+def _three_digits(value: float) -> float:
+    return round(value, 3)
+
+
+Probability = Annotated[float, BeforeValidator(_six_digits), Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, BeforeValidator(_three_digits), Field(ge=0.0)]
+Milliseconds = Annotated[int, BeforeValidator(round), Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Source(_Part):
+    """Which upload this is about; without a bucket, a file."""
+
+    bucket: str | None = None
+    key: str
+    version_id: str | None = None
+    etag: str | None = None
+    size_bytes: int | None = None
+
+
+class Audio(_Part):
+    """What was in it. The duration is what was decoded, not what the header claims."""
+
+    container: str
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    duration_s: Seconds
+
+
+class Model(_Part):
+    """What judged it. `demo` stands only where the demo model did, which knows nothing of real people."""
+
+    id: str
+    revision: str
+    precision: str
+    fingerprint: str
+    labels: tuple[str, ...]
+    demo: Literal[True] | None = None
+
+
+class Judgement(_Part):
+    """The emotion that is heard, how surely, and the probability of each."""
+
+    emotion: str
+    score: Probability
+    scores: dict[str, Probability]
+
+    @classmethod
+    def of(cls, scores: Mapping[str, float]) -> "Judgement":
+        """Name the emotion with the highest score."""
+        emotion = max(scores, key=lambda label: scores[label])
+        return cls(emotion=emotion, score=scores[emotion], scores=dict(scores))
+
+
+class Utterance(Judgement):
+    """A stretch of speech."""
+
+    start_s: Seconds
+    end_s: Seconds
+
+    @property
+    def duration_s(self) -> float:
+        """How long it lasts."""
+        return self.end_s - self.start_s
+
+
+class Channel(Judgement):
+    """One channel: the means over its utterances, weighted by their durations."""
+
+    channel: int
+    speech_s: Seconds
+    utterances: tuple[Utterance, ...]
+
+
+class Error(_Part):
+    """Why there is no classification: a code that never changes, and one sentence that a person can act on."""
+
+    code: str
+    message: str
+
+
+class Processing(_Part):
+    """When and by what the result was made."""
+
+    finished_at: datetime
+    decode_ms: Milliseconds = 0
+    inference_ms: Milliseconds = 0
+    request_id: str | None = None
+    version: str
+
+
+class Result(_Part):
+    """The document. `classified` has a judgement and channels, `failed` has an error, `no_speech` has neither."""
+
+    schema_version: Literal["1.0"] = "1.0"
+    status: Literal["classified", "no_speech", "failed"]
+    source: Source
+    audio: Audio | None = None
+    model: Model
+    emotion: str | None = None
+    score: Probability | None = None
+    scores: dict[str, Probability] | None = None
+    speech_s: Seconds | None = None
+    channels: tuple[Channel, ...] | None = None
+    error: Error | None = None
+    processing: Processing
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The document as stored: UTF-8 JSON, absent fields left out."""
+        return self.model_dump_json(exclude_none=True, indent=indent)
+
+
+def mean_scores(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str, float]:
+    """The mean of scores weighted by durations: pairs of scores and seconds, at least one of them."""
+    totals: dict[str, float] = {}
+    duration_s = 0.0
+    for scores, seconds in parts:
+        duration_s += seconds
+        for label, score in scores.items():
+            totals[label] = totals.get(label, 0.0) + score * seconds
+    return {label: total / duration_s for label, total in totals.items()}
+
+
+def now() -> datetime:
+    """The moment a result is finished, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)

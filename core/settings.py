@@ -1,0 +1,89 @@
+"""Every environment variable that this project reads, once, checked at start.
+
+Names in the environment are the upper-case field names. `template.yaml` sets those that an operator would turn; a test
+holds the two together.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import SettingsInvalid
+
+Group = TypeVar("Group", bound=BaseSettings)
+
+MEMORY_MB_PER_VCPU = 1769
+"""What AWS documents: at 1,769 MB a function has the equivalent of one vCPU."""
+
+
+class MediaLimits(BaseSettings):
+    """What a recording may cost before it is refused. Uploads are hostile until decoded."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    max_size_bytes: int = Field(2_000_000_000, gt=0)
+    """Of the upload. /tmp must hold one recording; a three-hour call as 16-bit stereo at 48 kHz is 2 GB."""
+
+    max_duration_s: float = Field(4 * 3600.0, gt=0)
+    """Of the decoded audio. Nothing that people say in one recording is longer than a working morning."""
+
+    max_channels: int = Field(16, gt=0, le=64)
+    """Phone calls have two, conference bridges up to sixteen."""
+
+    decoder_memory_mb: int = Field(1024, ge=256)
+    """Address space of one ffmpeg process. Debian's, with its 200 libraries, needs 300 before it decodes anything."""
+
+    decoder_timeout_s: float = Field(600.0, gt=0)
+    """Wall time of one ffmpeg process, where no deadline of the function's is nearer."""
+
+
+class ModelSettings(BaseSettings):
+    """Which model is loaded, and how."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    model_dir: Path = Path("build/model")
+    """A serving package, or a checkpoint (which needs PyTorch)."""
+
+    inference_threads: int | None = Field(None, ge=1)
+    """Overrides the number that follows from the function's memory size."""
+
+    aws_lambda_function_memory_size: int | None = Field(None, gt=0)
+    """Set by Lambda, in MB."""
+
+
+class FunctionSettings(BaseSettings):
+    """What the function needs beyond the model and the limits."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    results_bucket: str = Field(min_length=3)
+    results_prefix: str = ""
+    """Put before the source key."""
+
+    max_receive_count: int = Field(5, ge=1)
+    """The queue's own; on the last delivery a `failed` result is written before the attempt."""
+
+    claims_prefix: str = "claims/"
+    """Where a delivery notes that it is at work, so that a second one at the same moment does not repeat it. Empty: no
+    such notes, one PUT less for each recording, and a rare doubled inference, which still leaves one right result."""
+
+    deadline_margin_s: float = Field(3.0, gt=0)
+    """Kept free before the function's time-out, to write a `failed` result: two tries of a slow PUT."""
+
+
+def read(group: type[Group]) -> Group:
+    """Read one group of settings from the environment.
+
+    Raises
+    ------
+    SettingsInvalid
+        If a variable is missing or has a value that cannot be used; the message names it.
+    """
+    try:
+        return group()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise SettingsInvalid(f"The environment cannot be used: {problems}.") from error
