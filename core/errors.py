@@ -11,12 +11,14 @@
     │   ├── RecordingTooLarge            too_large
     │   ├── RecordingArchived            archived
     │   ├── RecordingEncrypted           encrypted
-    │   └── DeadlineExceeded             deadline_exceeded
+    │   ├── DeadlineExceeded             deadline_exceeded
+    │   └── GivenUp                      given_up
     ├── TransientError                 the delivery is reported as failed and comes back
     │   ├── StorageUnavailable
     │   ├── StorageRefused
     │   ├── RecordingInProgress
-    │   └── DecoderUnavailable
+    │   ├── DecoderUnavailable
+    │   └── OutOfTime
     ├── RecordingSuperseded            not a failure: the version was deleted or overwritten, nothing is left to do
     ├── EventNotUnderstood
     ├── SettingsInvalid
@@ -100,6 +102,12 @@ class DeadlineExceeded(RecordingError):
     code = "deadline_exceeded"
 
 
+class GivenUp(RecordingError):
+    """Every delivery failed for a reason that was not the recording's; a redrive or a backfill tries again."""
+
+    code = "given_up"
+
+
 class TransientError(AudioEmotionError):
     """The surroundings are at fault: the same delivery may succeed later."""
 
@@ -118,6 +126,10 @@ class RecordingInProgress(TransientError):
 
 class DecoderUnavailable(TransientError):
     """ffmpeg could not be started, or was killed from outside."""
+
+
+class OutOfTime(TransientError):
+    """The invocation has too little time left to begin on another recording."""
 
 
 class RecordingSuperseded(AudioEmotionError):

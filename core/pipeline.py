@@ -12,9 +12,21 @@ from core.audio.decode import Block, MediaInfo, decode, probe
 from core.deadline import Deadline
 from core.errors import DeadlineExceeded, EmptyRecording, RecordingError
 from core.model.classifier import EmotionClassifier, Scores
-from core.model.preprocessing import SAMPLE_RATE_HZ
-from core.results import Audio, Channel, Error, Judgement, Model, Processing, Result, Source, Utterance, mean_scores, now
+from core.results import (
+    Audio,
+    Channel,
+    Error,
+    Judgement,
+    Model,
+    Processing,
+    Result,
+    Source,
+    Utterance,
+    mean_scores,
+    now,
+)
 from core.settings import MediaLimits
+from core.waveform import SAMPLE_RATE_HZ
 
 
 @dataclass

@@ -3,6 +3,7 @@
 `docs/result.schema.json` is generated from these models (`make schema`); a test holds the two together.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -146,3 +147,10 @@ def mean_scores(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str,
 def now() -> datetime:
     """The moment a result is finished, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def json_schema() -> str:
+    """The JSON Schema of the document, as kept in docs/result.schema.json."""
+    schema = Result.model_json_schema(mode="serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2, ensure_ascii=False)

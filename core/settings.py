@@ -7,7 +7,7 @@ holds the two together.
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsInvalid
@@ -60,7 +60,7 @@ class FunctionSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     results_bucket: str = Field(min_length=3)
-    results_prefix: str = ""
+    results_prefix: str = "results/"
     """Put before the source key."""
 
     max_receive_count: int = Field(5, ge=1)
@@ -72,6 +72,14 @@ class FunctionSettings(BaseSettings):
 
     deadline_margin_s: float = Field(3.0, gt=0)
     """Kept free before the function's time-out, to write a `failed` result: two tries of a slow PUT."""
+
+    @model_validator(mode="after")
+    def _prefixes_are_apart(self) -> "FunctionSettings":
+        # Claims expire after a day: a result that lay under their prefix would be lost with them.
+        prefixes = (self.results_prefix, self.claims_prefix)
+        if self.claims_prefix and (prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])):
+            raise ValueError("RESULTS_PREFIX and CLAIMS_PREFIX must not contain each other")
+        return self
 
 
 def read(group: type[Group]) -> Group:
@@ -85,5 +93,7 @@ def read(group: type[Group]) -> Group:
     try:
         return group()
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors()
+        )
         raise SettingsInvalid(f"The environment cannot be used: {problems}.") from error

@@ -1,12 +1,13 @@
 """Any media file to float32 blocks at 16 kHz, by ffmpeg in a process of its own.
 
-A process, because a decoder that crashes, hangs or swells on a hostile file must not take the function with it. ffmpeg-python
-builds the arguments; running it is ours, since its `run()` has neither a time-out nor a limit on what comes back.
+A process, because a decoder that crashes, hangs or swells on a hostile file must not take the function with it.
+ffmpeg-python builds the arguments; running it is ours, since its `run()` has neither a time-out nor a limit on what
+comes back.
 
 What is guarded against, each seen in the wild: playlists and concat scripts that read other local files (a format
 whitelist: forbidding protocols alone does not stop them), headers that claim hours (nothing is allocated from a claim),
-small files that decode to gigabytes (streaming, a limit on duration, on memory and on wall time), and damage that ffmpeg
-reports with exit status 0 (the output counts, not the status).
+small files that decode to gigabytes (streaming, a limit on duration, on memory and on wall time), and damage that
+ffmpeg reports with exit status 0 (the output counts, not the status).
 """
 
 import json
@@ -36,8 +37,8 @@ from core.errors import (
     RecordingTooLong,
     TooManyChannels,
 )
-from core.model.preprocessing import SAMPLE_RATE_HZ
 from core.settings import MediaLimits
+from core.waveform import SAMPLE_RATE_HZ
 
 Block = npt.NDArray[np.float32]
 """Samples at 16 kHz, float32, nominally in [-1, 1], shape ``(channels, n)``."""
@@ -223,7 +224,8 @@ def _running(command: list[str], limits: MediaLimits, deadline: Deadline) -> Ite
         )
     except OSError as error:
         raise DecoderUnavailable(f"{command[0]} could not be started: {error.strerror}.") from error
-    assert process.stdout is not None and process.stderr is not None  # PIPE was asked for
+    assert process.stdout is not None  # PIPE was asked for, of both
+    assert process.stderr is not None
     _limit_memory(process.pid, limits)
     with open(process.stdout.fileno(), "rb", closefd=False) as stdout:
         running = _Running(process, stdout)
@@ -245,7 +247,7 @@ def _running(command: list[str], limits: MediaLimits, deadline: Deadline) -> Ite
 
 
 def _limit_memory(pid: int, limits: MediaLimits) -> None:
-    """From outside, right after the start: a hook before exec would cost the speed of vfork and is unsafe with threads."""
+    """From outside, right after the start: a hook before exec costs vfork's speed, and is unsafe with threads."""
     most_bytes = limits.decoder_memory_mb * 1024 * 1024
     try:
         resource.prlimit(pid, resource.RLIMIT_AS, (most_bytes, most_bytes))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.audio.decode import Block
-from core.model.preprocessing import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
+from core.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 
 SILENCE_PEAK = 1e-4
 """A window that never exceeds this (-80 dB of full scale) is digital silence or its dither, not speech."""

@@ -1,8 +1,8 @@
 """Which checkpoints exist, fetching one, and reading it strictly.
 
 Reading is our own rather than `from_pretrained`'s, because that one starts a missing tensor at random and only logs it:
-several published forks of such models answer from a random head without anybody noticing. Here a tensor that is missing,
-unexpected or mis-shaped is an error that names it, and nothing is ever unpickled.
+several published forks of such models answer from a random head without anybody noticing. Here a tensor that is
+missing, unexpected or mis-shaped is an error that names it, and nothing is ever unpickled.
 
 Needs PyTorch and transformers, which the Lambda function does not have.
 """
@@ -92,7 +92,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def pull(
-    name: str, destination: Path, *, revision: str | None = None, endpoint: str | None = None, folder: Path | None = None
+    name: str,
+    destination: Path,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    folder: Path | None = None,
 ) -> str:
     """Fetch a checkpoint into `destination`, and record the commit that it came from.
 
@@ -189,7 +194,7 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _check_preprocessor(folder: Path) -> None:
-    """The reference is fed 16 kHz, normalised, right-padded with zeros, without a mask; anything else is another model."""
+    """The reference is fed 16 kHz, normalised, right-padded, without a mask; anything else is another model."""
     stated = _read_json(folder / "preprocessor_config.json")
     needed = {
         "do_normalize": True,
@@ -231,7 +236,7 @@ def _read_weights(file: Path) -> dict[str, torch.Tensor]:
         weights = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
         raise CheckpointUnreadable(f"{file} cannot be read: {_first_line(error)}") from error
-    except Exception as error:  # torch.load's refusal to unpickle derives from pickle's own base class
+    except Exception as error:
         raise CheckpointUnreadable(f"{file} holds more than tensors: {_first_line(error)}") from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise CheckpointUnreadable(f"{file} is not a dictionary of tensors.")

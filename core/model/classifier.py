@@ -1,7 +1,8 @@
 """A waveform in, a probability for each emotion out, from a serving package or from a checkpoint.
 
 The serving package is what the function uses: ONNX Runtime, a tenth of a second to import. A checkpoint needs PyTorch
-and transformers, four seconds to import, and is the reference; it is loaded from a module of its own, only when asked for.
+and transformers, four seconds to import, and is the reference; it is loaded from a module of its own, only when asked
+for.
 """
 
 import os
@@ -13,11 +14,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from core import settings
 from core.errors import PackageRefused
 from core.model.geometry import Geometry, serving_inputs
 from core.model.package import MANIFEST_FILE, Manifest, read_manifest, read_model
-from core.model.preprocessing import Waveform
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
+from core.waveform import Waveform
 
 Scores = Mapping[str, float]
 """Label to probability; they sum to 1."""
@@ -64,7 +66,7 @@ class EmotionClassifier:
         CheckpointUnreadable
             If the checkpoint is incomplete or does not fit the network.
         """
-        threads = threads or default_threads(ModelSettings())
+        threads = threads or default_threads(settings.read(ModelSettings))
         if (folder / MANIFEST_FILE).exists():
             manifest = read_manifest(folder)
             return cls(_OnnxNetwork(folder, manifest, threads), _identity(manifest))
@@ -73,7 +75,9 @@ class EmotionClassifier:
             from core.model.reference import load_reference
 
             return cls(*load_reference(folder, threads))
-        raise PackageRefused(f"{folder} holds neither a serving package ({MANIFEST_FILE}) nor a checkpoint (config.json).")
+        raise PackageRefused(
+            f"{folder} holds neither a serving package ({MANIFEST_FILE}) nor a checkpoint (config.json)."
+        )
 
     def classify(self, waveform: Waveform) -> Scores:
         """Score one utterance.
@@ -92,7 +96,7 @@ class EmotionClassifier:
         return dict(zip(self.identity.labels, probabilities.tolist(), strict=True))
 
     def classify_all(self, waveforms: Iterable[Waveform]) -> list[Scores]:
-        """Score several utterances. One after another: each has its own length, and padding would cost what it saves."""
+        """Score several utterances, one after another: padding them to one length would cost what a batch saves."""
         return [self.classify(waveform) for waveform in waveforms]
 
     def logits(self, waveform: Waveform) -> Logits:
@@ -118,7 +122,8 @@ class _OnnxNetwork:
     def logits(self, waveform: Waveform) -> Logits:
         """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""
         outputs = self._session.run(["logits"], serving_inputs(waveform, self._geometry))
-        return np.asarray(outputs[0], np.float32)[0]
+        logits: Logits = outputs[0][0]
+        return logits
 
 
 def _identity(manifest: Manifest) -> ModelIdentity:
@@ -135,18 +140,18 @@ def _identity(manifest: Manifest) -> ModelIdentity:
 def softmax(logits: Logits) -> npt.NDArray[np.float64]:
     """Probabilities of shape ``(labels,)``; never NaN for finite logits."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    return np.asarray(exponentials / exponentials.sum())
+    return np.asarray(exponentials / exponentials.sum(), np.float64)
 
 
-def default_threads(settings: ModelSettings) -> int:
+def default_threads(options: ModelSettings) -> int:
     """As many as there are vCPUs.
 
-    Lambda shows more cores than it grants: two at 1,769 MB, where one vCPU's worth of time is all there is. So in Lambda
-    the memory size decides, elsewhere what the process may run on.
+    Lambda shows more cores than it grants: two at 1,769 MB, where one vCPU's worth of time is all there is. So in
+    Lambda the memory size decides, elsewhere what the process may run on.
     """
-    if settings.inference_threads is not None:
-        return settings.inference_threads
+    if options.inference_threads is not None:
+        return options.inference_threads
     visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if settings.aws_lambda_function_memory_size is None:
+    if options.aws_lambda_function_memory_size is None:
         return visible
-    return max(1, min(visible, round(settings.aws_lambda_function_memory_size / MEMORY_MB_PER_VCPU)))
+    return max(1, min(visible, round(options.aws_lambda_function_memory_size / MEMORY_MB_PER_VCPU)))

@@ -17,8 +17,8 @@ from core.model.checkpoint import Checkpoint, read_checkpoint
 from core.model.classifier import EmotionClassifier, Logits, softmax
 from core.model.graph import Precision, build_graph, geometry_of
 from core.model.package import FORMAT_VERSION, MANIFEST_FILE, MODEL_FILE, Manifest, ParityReport
-from core.model.preprocessing import SAMPLE_RATE_HZ, Waveform
 from core.model.reference import ReferenceNetwork
+from core.waveform import SAMPLE_RATE_HZ, Waveform
 
 LEAST_AGREEMENT = 0.99
 LARGEST_MEAN_SCORE_CHANGE = 0.005
@@ -37,7 +37,7 @@ def export(
     clips: Sequence[Waveform],
     *,
     precision: Precision | None = None,
-    report: Reporter = lambda precision, parity, holds: None,
+    report: Reporter | None = None,
 ) -> Manifest:
     """Make a serving package, and put it where `package_folder` says only if it meets the parity bound.
 
@@ -67,7 +67,8 @@ def export(
             draft = Path(scratch)
             parity = _write_draft(checkpoint, draft, candidate, clips, reference)
             holds = meets_bound(parity)
-            report(candidate, parity, holds)
+            if report:
+                report(candidate, parity, holds)
             if holds:
                 return _publish(draft, package_folder)
         tried.append(parity)

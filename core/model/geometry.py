@@ -8,9 +8,9 @@ But the padding is one constant after normalisation, so, with ``n`` samples of c
   Only the first layer's group norm looks at all frames; its statistics follow from the mean and the covariance of
   the samples under the kernel, where the omitted frames are counted.
 - **Equal tokens.** The positional convolution sees half a kernel to either side and nothing else tells positions apart:
-  padding frames that see nothing but padding enter the transformer as the same vector, and leave every layer as the same
-  vector. One stands for all of them: the logarithm of their number is added to its attention score as a key, and its
-  vector counts that many times in the mean over time.
+  padding frames that see nothing but padding enter the transformer as the same vector, and leave every layer as the
+  same vector. One stands for all of them: the logarithm of their number is added to its attention score as a key, and
+  its vector counts that many times in the mean over time.
 
 Both are exact up to rounding and hold for any kernels and strides. This module does the counting, in NumPy; the graph
 itself is built in `core.model.graph`.
@@ -23,7 +23,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from core.model.preprocessing import Waveform, window_statistics
+from core.model.preprocessing import window_statistics
+from core.waveform import Waveform
 
 
 @dataclass(frozen=True)

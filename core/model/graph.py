@@ -1,9 +1,9 @@
-"""The serving graph: the reference network, rewritten as matrix products over what `core.model.geometry` leaves to compute.
+"""The serving graph: the reference network as matrix products over what `core.model.geometry` leaves to compute.
 
 Built by hand rather than traced, because the point is to compute less than the reference does:
 
-- The feature encoder is time-major: a row per frame, so that a convolution is one product for the taps within its stride
-  (a reshape, no copy) and one more for each group of taps beyond it.
+- The feature encoder is time-major: a row per frame, so that a convolution is one product for the taps within its
+  stride (a reshape, no copy) and one more for each group of taps beyond it.
 - The first layer's group norm is folded into its kernel: mean and variance of ``W x`` are ``W mean(x)`` and
   ``W cov(x) W'``, ten by ten numbers instead of millions.
 - Weight norm is folded; attention, layer norms and GELU are ONNX Runtime's fused operators.
@@ -14,6 +14,7 @@ Precision is chosen per group of products, see `Precision`. Needs onnx, which th
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core.model.geometry import Geometry
 from core.model.network import HubertForSpeechClassification
-from core.model.preprocessing import WINDOW_SAMPLES
+from core.waveform import WINDOW_SAMPLES
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
@@ -170,7 +171,7 @@ class _Writer:
         return self._add_and_norm(hidden, embedding, "hubert.encoder.layer_norm")
 
     def attention_bias(self) -> str:
-        """A token that stands for ``c`` equal ones is attended to ``c`` times: its score as a key grows by ``log c``."""
+        """A token that stands for ``c`` equal ones is attended to ``c`` times: its key's score grows by ``log c``."""
         log_count = self._add("Log", "token_weights")
         shape = self._add("Shape", log_count)
         one = self._constant(np.array([1]))
@@ -267,13 +268,13 @@ class _Writer:
         bounds = [self._constant(np.array([number])) for number in (start, end, axis)]
         return self._add("Slice", value, *bounds)
 
-    def _constant(self, value: Array) -> str:
+    def _constant(self, value: Array | np.generic) -> str:
         array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
         name = self._name("weight")
         self._initializers[name] = numpy_helper.from_array(array, name)
         return name
 
-    def _add(self, operator: str, *inputs: str, domain: str = "", **attributes: object) -> str:
+    def _add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         output = self._name(operator)
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output

@@ -28,7 +28,7 @@ class ClassificationHead(nn.Module):
         return cast(torch.Tensor, self.out_proj(self.dropout(torch.tanh(self.dense(pooled)))))
 
 
-class HubertForSpeechClassification(HubertPreTrainedModel):
+class HubertForSpeechClassification(HubertPreTrainedModel):  # type: ignore[misc] # transformers is not typed
     """The published network: HuBERT, the mean over time, the head.
 
     Always in evaluation mode unless somebody trains it: the published config leaves SpecAugment and layerdrop on.

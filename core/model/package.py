@@ -101,5 +101,7 @@ def read_model(folder: Path, manifest: Manifest) -> bytes:
     except OSError as error:
         raise PackageRefused(f"{folder} has no readable {MODEL_FILE}.") from error
     if hashlib.sha256(model).hexdigest() != manifest.sha256.get(MODEL_FILE):
-        raise PackageRefused(f"{folder / MODEL_FILE} does not match the hash in its manifest: export or fetch it again.")
+        raise PackageRefused(
+            f"{folder / MODEL_FILE} does not match the hash in its manifest: export or fetch it again."
+        )
     return model

@@ -5,16 +5,9 @@ because importing transformers costs the function four seconds. A test holds the
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from core.errors import EmptyRecording
-
-Waveform = npt.NDArray[np.float32]
-"""Mono samples at 16 kHz, float32, nominally in [-1, 1], shape ``(n,)``."""
-
-SAMPLE_RATE_HZ = 16_000
-WINDOW_SAMPLES = 96_000
-"""Six seconds: the length that the published checkpoint was trained on, padding included."""
+from core.waveform import WINDOW_SAMPLES, Waveform
 
 _VARIANCE_FLOOR = 1e-7
 """`Wav2Vec2FeatureExtractor`'s own; releases before 4.9 had 1e-5."""

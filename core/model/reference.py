@@ -10,7 +10,8 @@ import torch
 
 from core.model.checkpoint import Checkpoint, read_checkpoint
 from core.model.classifier import Logits, ModelIdentity
-from core.model.preprocessing import Waveform, normalise
+from core.model.preprocessing import normalise
+from core.waveform import Waveform
 
 
 class ReferenceNetwork:

@@ -1,0 +1,167 @@
+"""The commands, what they are told, and how their errors look."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core import __version__
+from core.cli.paths import default_model
+from core.errors import AudioEmotionError
+
+app = typer.Typer(
+    name="audio-emotion",
+    help="Hears which of six emotions is in recorded speech, how surely, and when.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+model_app = typer.Typer(
+    help="Fetch a checkpoint, and make the serving package that the function loads.", no_args_is_help=True
+)
+app.add_typer(model_app, name="model")
+
+Files = Annotated[list[Path], typer.Argument(help="Media files; anything that ffmpeg reads.", show_default=False)]
+ModelDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        envvar="MODEL_DIR",
+        help="A serving package or a checkpoint. Without it: build/model if that exists, else the demo model.",
+        show_default=False,
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"audio-emotion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+@app.command()
+def classify(
+    files: Files,
+    model: ModelDir = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="One result document a line on stdout, and nothing else.")
+    ] = False,
+) -> None:
+    """Say which emotion is heard in each file.
+
+    Exit status 1 if any of them failed. Settings such as MAX_DURATION_S are read from the environment.
+    """
+    from core.cli.classify import classify_files
+
+    raise typer.Exit(classify_files(files, model or default_model(), json_lines=json_lines))
+
+
+@app.command()
+def convert(
+    files: Files,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write into; made if it is not there.")],
+) -> None:
+    """Convert media files to 16 kHz mono WAV, as the classifier hears them.
+
+    Nothing is overwritten: a name that is taken gets a number.
+    """
+    from core.cli.convert import convert_files
+
+    raise typer.Exit(convert_files(files, out))
+
+
+@app.command()
+def demo(
+    samples: Annotated[Path, typer.Option(help="The recordings to upload.")] = Path("samples"),
+    out: Annotated[Path, typer.Option(help="Where the result documents go.")] = Path("out/results"),
+    model: ModelDir = None,
+) -> None:
+    """Run the whole stack on this machine: upload, queue, function, results.
+
+    Exit status 1 if a recording got no result, or if fewer than 95 % of those with a known emotion were heard as meant.
+    """
+    from core.cli.stack import run_demo
+
+    raise typer.Exit(run_demo(samples, out, model or default_model()))
+
+
+@app.command()
+def local(
+    inbox: Annotated[Path, typer.Option(help="Files dropped here are uploaded.")] = Path("inbox"),
+    out: Annotated[Path, typer.Option(help="Where the result documents go.")] = Path("out/results"),
+    workers: Annotated[int, typer.Option(min=1, help="How many instances of the function.")] = 1,
+    model: ModelDir = None,
+) -> None:
+    """Keep the stack running and classify whatever is dropped into a folder, until Ctrl-C."""
+    from core.cli.stack import run_local
+
+    raise typer.Exit(run_local(inbox, out, model or default_model(), workers))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the result document."""
+    from core.results import json_schema
+
+    typer.echo(json_schema())
+
+
+@model_app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="A known name, or any owner/name on the Hub.")] = "hubert-base-ch",
+    out: Annotated[Path, typer.Option("--out", help="The folder to fill.")] = Path("build/checkpoint"),
+    revision: Annotated[
+        str | None, typer.Option(help="A branch, tag or commit; the Hub's main branch unless told.", show_default=False)
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(envvar="HF_ENDPOINT", help="Another server that speaks the Hub's protocol.", show_default=False),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--from", help="Copy from this folder instead.", show_default=False)
+    ] = None,
+) -> None:
+    """Fetch a checkpoint from the Hugging Face Hub, and record the commit it came from."""
+    from core.cli.model import pull_checkpoint
+
+    pull_checkpoint(name, out, revision=revision, endpoint=endpoint, folder=folder)
+
+
+@model_app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A Hugging Face folder.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Where the serving package goes.", show_default=False)],
+    precision: Annotated[
+        str, typer.Option(help="auto tries int8, int8-ffn and fp32 in this order, and keeps the first that holds.")
+    ] = "auto",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="A folder of speech to compare on, besides samples/. 50 clips or more tell something."),
+    ] = None,
+) -> None:
+    """Make a serving package, if it says what the checkpoint says."""
+    from core.cli.model import export_package
+
+    raise typer.Exit(export_package(checkpoint, out, precision, calibration))
+
+
+def main() -> None:
+    """Run the command line; our own errors are one sentence on stderr and exit status 1."""
+    try:
+        app()
+    except AudioEmotionError as error:
+        typer.echo(f"audio-emotion: {error}", err=True)
+        sys.exit(1)
+    except ImportError as error:
+        typer.echo(f"audio-emotion: this needs the package {error.name}: install requirements/model.txt.", err=True)
+        sys.exit(1)

@@ -1,0 +1,67 @@
+"""`audio-emotion convert`: media files in, 16 kHz mono WAV files out."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import soundfile
+from rich.console import Console
+from rich.markup import escape
+
+from core import settings
+from core.audio.decode import decode, probe
+from core.errors import AudioEmotionError
+from core.settings import MediaLimits
+from core.waveform import SAMPLE_RATE_HZ
+
+
+def convert_files(files: Iterable[Path], out: Path) -> int:
+    """Convert each file into a name of its own; returns the exit status."""
+    console, complaints = Console(), Console(stderr=True)
+    limits = settings.read(settings.MediaLimits)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for file in files:
+        try:
+            written = convert_file(file, out, limits)
+            console.print(f"{escape(str(file))} -> {escape(str(written))}", soft_wrap=True)
+        except (AudioEmotionError, OSError) as error:
+            failed = True
+            reason = error.strerror if isinstance(error, OSError) else error
+            complaints.print(f"[red]{escape(str(file))}: {escape(str(reason))}[/red]", soft_wrap=True)
+    return int(failed)
+
+
+def convert_file(file: Path, out: Path, limits: MediaLimits) -> Path:
+    """Convert one file to 16-bit PCM, mixed to mono; returns the new file.
+
+    Raises
+    ------
+    RecordingError
+        If it cannot be decoded; nothing is left behind then.
+    OSError
+        If it cannot be read, or the folder cannot be written to.
+    """
+    path = file.resolve(strict=True)
+    info = probe(path, limits)
+    target = _new_file(out, file.stem)
+    try:
+        with soundfile.SoundFile(target, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as wav:
+            for block in decode(path, info, limits):
+                wav.write(block.mean(axis=0))
+    except BaseException:
+        target.unlink()
+        raise
+    return target
+
+
+def _new_file(folder: Path, stem: str) -> Path:
+    """Make an empty file of this name, or of the first number after it that is free."""
+    number = 1
+    while True:
+        target = folder / (f"{stem}.wav" if number == 1 else f"{stem}-{number}.wav")
+        try:
+            target.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        else:
+            return target

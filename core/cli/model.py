@@ -1,0 +1,88 @@
+"""`audio-emotion model`: fetch a checkpoint, make a serving package."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from core import settings
+from core.audio import utterances
+from core.audio.decode import decode, probe
+from core.cli.paths import SAMPLES
+from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
+from core.model.checkpoint import pull
+from core.model.export import ENOUGH_CLIPS, LARGEST_MEAN_SCORE_CHANGE, LEAST_AGREEMENT, export
+from core.model.graph import Precision
+from core.model.package import ParityReport
+from core.waveform import Waveform
+
+
+def pull_checkpoint(name: str, out: Path, *, revision: str | None, endpoint: str | None, folder: Path | None) -> None:
+    """Fetch a checkpoint and say what it is."""
+    commit = pull(name, out, revision=revision, endpoint=endpoint, folder=folder)
+    Console().print(f"{name} at {commit} is in {out}", soft_wrap=True, highlight=False)
+
+
+def export_package(checkpoint: Path, out: Path, precision: str, calibration: Path | None) -> int:
+    """Make a serving package and show how it compares; returns the exit status."""
+    console = Console()
+    wanted = _precision(precision)
+    clips = [clip for folder in (SAMPLES, calibration) if folder for clip in _clips(folder)]
+    if len(clips) < ENOUGH_CLIPS:
+        console.print(
+            f"[yellow]{len(clips)} clips are too few to tell: name a folder of speech with --calibration, "
+            f"at least {ENOUGH_CLIPS} clips.[/yellow]"
+        )
+    table = _parity_table()
+
+    def add_row(tried: Precision, parity: ParityReport, holds: bool) -> None:
+        table.add_row(
+            tried.value,
+            str(parity.clips),
+            f"{parity.agreement:.1%}",
+            f"{parity.mean_score_change:.6f}",
+            f"{parity.largest_score_change:.6f}",
+            f"{parity.largest_logit_change:.6f}",
+            "yes" if holds else "no",
+        )
+
+    try:
+        manifest = export(checkpoint, out, clips, precision=wanted, report=add_row)
+    except ParityMissed:
+        console.print(table)
+        raise
+    console.print(table)
+    console.print(f"{manifest.id} at {manifest.revision}, {manifest.precision}, is in {out}", highlight=False)
+    return 0
+
+
+def _precision(name: str) -> Precision | None:
+    if name == "auto":
+        return None
+    try:
+        return Precision(name)
+    except ValueError as error:
+        raise CheckpointUnreadable(
+            f"There is no precision {name!r}; there are auto, {', '.join(Precision)}."
+        ) from error
+
+
+def _parity_table() -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.title = f"bound: agreement >= {LEAST_AGREEMENT:.0%}, mean change <= {LARGEST_MEAN_SCORE_CHANGE}"
+    for name in ("precision", "clips", "agreement", "mean change", "largest", "largest of a logit", "holds"):
+        table.add_column(name, justify="left" if name in ("precision", "holds") else "right")
+    return table
+
+
+def _clips(folder: Path) -> Iterator[Waveform]:
+    """The first utterance of every file in a folder that is speech."""
+    limits = settings.read(settings.MediaLimits)
+    for file in sorted(path.resolve() for path in folder.rglob("*") if path.is_file()):
+        try:
+            utterance = next(utterances.cut(decode(file, probe(file, limits), limits)), None)
+        except RecordingError:
+            continue  # a README or a list beside the recordings
+        if utterance:
+            yield utterance.waveform

@@ -1,0 +1,96 @@
+"""`audio-emotion demo` and `audio-emotion local`: the whole stack on this machine."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from core.cli.tables import result_table, show_demo_notice
+from core.local import Inbox, ResultFiles, Stack, running_stack, running_workers
+from core.model.package import read_manifest
+from core.results import Result
+
+EXPECTATIONS = "expected.json"
+"""Beside the samples: which emotion each was made to carry."""
+
+_LEAST_SHARE_AS_MEANT = 0.95
+_LONGEST_WAIT_S = 120.0
+_BETWEEN_LOOKS_S = 0.2
+
+
+def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
+    """Upload every sample, wait for the results, show them; returns the exit status."""
+    console = Console()
+    files = sorted(file for file in samples.iterdir() if file.suffix not in (".json", ".md"))
+    if read_manifest(model_dir).demo:
+        show_demo_notice()
+    log = out.parent / "function.log"
+    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log):
+        result_files = ResultFiles(stack, out)
+        result_files.clear()
+        for file in files:
+            stack.upload(file)
+        results = _wait_for(len(files), result_files, console)
+    console.print(result_table(sorted(results, key=lambda result: result.source.key)))
+    console.print(f"Result documents: {out}/   Log of the function: {log}", highlight=False)
+    if len(results) < len(files):
+        console.print(f"[red]{len(files) - len(results)} of {len(files)} recordings got no result.[/red]")
+        return 1
+    return _compare(results, samples / EXPECTATIONS, console)
+
+
+def _wait_for(count: int, result_files: ResultFiles, console: Console) -> list[Result]:
+    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    results: list[Result] = []
+    give_up_at_s = time.monotonic() + _LONGEST_WAIT_S
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=count)
+        while len(results) < count and time.monotonic() < give_up_at_s:
+            new = result_files.fetch_new()
+            results += [Result.model_validate_json(file.read_bytes()) for file in new]
+            progress.update(task, completed=len(results))
+            if not new:
+                time.sleep(_BETWEEN_LOOKS_S)
+    return results
+
+
+def _compare(results: list[Result], expectations: Path, console: Console) -> int:
+    if not expectations.exists():
+        return 0
+    meant: dict[str, Any] = json.loads(expectations.read_text(encoding="utf-8"))
+    known = [result for result in results if result.source.key in meant]
+    as_meant = [result for result in known if result.emotion == meant[result.source.key]["emotion"]]
+    share = len(as_meant) / len(known) if known else 1.0
+    colour = "green" if share >= _LEAST_SHARE_AS_MEANT else "red"
+    console.print(f"[{colour}]{len(as_meant)} of {len(known)} recordings were heard as they were meant.[/{colour}]")
+    return int(share < _LEAST_SHARE_AS_MEANT)
+
+
+def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
+    """Classify what is dropped into the inbox until Ctrl-C; returns the exit status."""
+    console = Console()
+    inbox.mkdir(parents=True, exist_ok=True)
+    if read_manifest(model_dir).demo:
+        show_demo_notice()
+    log = out.parent / "function.log"
+    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log, workers):
+        console.print(f"Drop recordings into {inbox}/ and read the results in {out}/. Ctrl-C ends it.")
+        try:
+            _serve_inbox(stack, inbox, out, console)
+        except KeyboardInterrupt:
+            console.print("Ending: waiting for the recording in hand.")
+    return 0
+
+
+def _serve_inbox(stack: Stack, inbox: Path, out: Path, console: Console) -> None:
+    uploads, result_files = Inbox(stack, inbox), ResultFiles(stack, out)
+    while True:
+        for key in uploads.upload_new():
+            console.print(f"uploaded {key}", markup=False, highlight=False)
+        new = [Result.model_validate_json(file.read_bytes()) for file in result_files.fetch_new()]
+        if new:
+            console.print(result_table(new))
+        time.sleep(_BETWEEN_LOOKS_S)

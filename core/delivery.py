@@ -1,0 +1,264 @@
+"""An upload in, its result stored, exactly once as a reader sees it.
+
+Events come at least once, in any order and at the same moment. What keeps them apart:
+
+- The source's newest version is what counts. An event about any other one is superseded: the newer has its own event.
+- A result names, in its metadata, the version, the sequencer and the model that it stands for. A delivery that finds
+  its own result there is a duplicate and costs no inference.
+- A delivery takes a claim before it works, so that a second one at the same moment comes back later instead.
+- Results are written under a condition. Who loses that race looks again, and gives way to what is newer.
+- On the last delivery that the queue allows, a `failed` result is written first and replaced on success: even a crash
+  of the process leaves a result. Such a given-up result never counts as done.
+"""
+
+import hashlib
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.deadline import Deadline
+from core.errors import (
+    EmptyRecording,
+    GivenUp,
+    RecordingError,
+    RecordingSuperseded,
+    RecordingTooLarge,
+    StorageUnavailable,
+)
+from core.pipeline import Pipeline
+from core.results import Result, Source
+from core.settings import FunctionSettings
+from core.storage import ObjectVersion, Storage, WriteConflict
+
+State = Literal["done", "given-up"]
+
+_LONGEST_KEY_BYTES = 1024
+_SUFFIX = ".json"
+_MOST_RACES = 5
+_LONGEST_WORK_S = 900.0
+"""Lambda's own limit."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What an event says of an upload; absent where its kind does not tell."""
+
+    bucket: str
+    key: str
+    version_id: str | None = None
+    etag: str | None = None
+    sequencer: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a delivery.
+
+    Attributes
+    ----------
+    kind
+        `stored`: a result was written. `duplicate`: it was there already. `superseded`: the upload is gone or
+        overwritten. `folder`: a folder marker, which is no recording.
+    result_key
+        Where the result lies.
+    result
+        The document, if this delivery made it.
+    """
+
+    kind: Literal["stored", "duplicate", "superseded", "folder"]
+    result_key: str
+    result: Result | None = None
+
+
+class Delivery:
+    """Brings uploads through the pipeline and their results into the results bucket."""
+
+    def __init__(self, storage: Storage, pipeline: Pipeline, settings: FunctionSettings) -> None:
+        self._storage = storage
+        self._pipeline = pipeline
+        self._settings = settings
+
+    def deliver(
+        self, upload: Upload, *, last: bool = False, deadline: Deadline | None = None, request_id: str | None = None
+    ) -> Outcome:
+        """Work on one upload, unless that is done or somebody is at it.
+
+        Parameters
+        ----------
+        last
+            Whether the queue will not deliver it again.
+        deadline
+            When the result must be there.
+
+        Raises
+        ------
+        TransientError
+            If it should be delivered again.
+        """
+        deadline = deadline or Deadline()
+        result_key = result_key_for(upload.key, self._settings.results_prefix)
+        try:
+            version = self._current(upload)
+            if upload.key.endswith("/") and version.size_bytes == 0:
+                return Outcome("folder", result_key)
+            attempt = _Attempt(
+                self._storage, self._pipeline, self._settings, upload, version, result_key, deadline, request_id
+            )
+            return attempt.run(last=last)
+        except _Duplicate:
+            return Outcome("duplicate", result_key)
+        except RecordingSuperseded:
+            return Outcome("superseded", result_key)
+
+    def _current(self, upload: Upload) -> ObjectVersion:
+        """The newest version, if it is the one that the event is about."""
+        newest = self._storage.newest(upload.bucket, upload.key)
+        if newest is None:
+            raise RecordingSuperseded(f"{upload.key} was deleted.")
+        told, found = (upload.version_id, newest.version_id) if upload.version_id else (upload.etag, newest.etag)
+        if told is not None and told != found:
+            raise RecordingSuperseded(f"{upload.key} was overwritten.")
+        return newest
+
+
+class _Duplicate(Exception):
+    """The result that this delivery is about is there already."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One delivery of one version."""
+
+    storage: Storage
+    pipeline: Pipeline
+    settings: FunctionSettings
+    upload: Upload
+    version: ObjectVersion
+    result_key: str
+    deadline: Deadline
+    request_id: str | None
+
+    def run(self, *, last: bool) -> Outcome:
+        self._look()
+        if last:
+            self._give_up_beforehand()
+        with self._claim():
+            # Again: whoever held the claim before us may have finished in the meantime.
+            self._look()
+            result = self._work()
+            self._store(result, "done")
+        return Outcome("stored", self.result_key, result)
+
+    def _work(self) -> Result:
+        source = self._source()
+        limits = self.pipeline.limits
+        try:
+            if self.version.size_bytes == 0:
+                raise EmptyRecording("The file is empty (0 bytes).")
+            if self.version.size_bytes > limits.max_size_bytes:
+                raise RecordingTooLarge(
+                    f"The file has {self.version.size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted."
+                )
+            with tempfile.TemporaryDirectory(prefix="recording-") as folder:
+                # A name of ours: the key is the uploader's, and may be anything.
+                path = Path(folder) / "recording"
+                self.storage.fetch(self.version, path, self.deadline)
+                return self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
+        except RecordingError as error:
+            return self.pipeline.failed(source, error, request_id=self.request_id)
+
+    def _look(self) -> ObjectVersion | None:
+        """What lies at the result's place, if it may be replaced."""
+        existing = self.storage.newest(self.settings.results_bucket, self.result_key)
+        if existing is None:
+            return None
+        stands_for = existing.metadata
+        same_version = stands_for.get("source-version") == self.version.identity
+        if same_version and stands_for.get("state") == "done" and self._made_by_this_model(existing):
+            raise _Duplicate
+        if not same_version and self._is_older_than(stands_for.get("sequencer")):
+            raise RecordingSuperseded(f"{self.upload.key} has the result of a newer upload.")
+        return existing
+
+    def _is_older_than(self, sequencer: str | None) -> bool:
+        if sequencer and self.upload.sequencer:
+            return is_earlier(self.upload.sequencer, sequencer)
+        newest = self.storage.newest(self.upload.bucket, self.upload.key)
+        return newest is None or newest.identity != self.version.identity
+
+    def _made_by_this_model(self, existing: ObjectVersion) -> bool:
+        return existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
+
+    def _give_up_beforehand(self) -> None:
+        existing = self._look()
+        if existing and existing.metadata.get("source-version") == self.version.identity:
+            return  # an older model's result, or an earlier giving up: either says more than a new one would
+        error = GivenUp(
+            f"{self.settings.max_receive_count} deliveries did not bring a result; the message is in the dead-letter "
+            "queue, from where it can be delivered again."
+        )
+        self._store(self.pipeline.failed(self._source(), error, request_id=self.request_id), "given-up")
+
+    def _store(self, result: Result, state: State) -> None:
+        metadata = {
+            "source-version": self.version.identity,
+            "sequencer": self.upload.sequencer or "",
+            "fingerprint": self.pipeline.model.fingerprint,
+            "state": state,
+        }
+        for _ in range(_MOST_RACES):
+            existing = self._look()
+            try:
+                self.storage.put(
+                    self.settings.results_bucket,
+                    self.result_key,
+                    result.to_json().encode(),
+                    content_type="application/json",
+                    metadata=metadata,
+                    replaces=existing.etag if existing else None,
+                )
+                return
+            except WriteConflict:
+                continue
+        raise StorageUnavailable(f"{self.result_key} was written by others {_MOST_RACES} times in a row.")
+
+    def _claim(self) -> AbstractContextManager[None]:
+        if not self.settings.claims_prefix:
+            return nullcontext()
+        what = "\0".join((self.result_key, self.version.identity, self.pipeline.model.fingerprint))
+        key = self.settings.claims_prefix + hashlib.sha256(what.encode()).hexdigest()
+        return self.storage.claim(self.settings.results_bucket, key, self.deadline, _LONGEST_WORK_S)
+
+    def _source(self) -> Source:
+        return Source(
+            bucket=self.version.bucket,
+            key=self.version.key,
+            version_id=self.version.version_id,
+            etag=self.version.etag,
+            size_bytes=self.version.size_bytes,
+        )
+
+
+def result_key_for(key: str, prefix: str) -> str:
+    """Where the result of an upload lies: the prefix, the key, and `.json`.
+
+    A key that would pass S3's 1,024 bytes is cut and ends in a hash of the whole key.
+    """
+    plain = f"{prefix}{key}{_SUFFIX}"
+    if len(plain.encode()) <= _LONGEST_KEY_BYTES:
+        return plain
+    ending = "-" + hashlib.sha256(key.encode()).hexdigest() + _SUFFIX
+    kept = f"{prefix}{key}".encode()[: _LONGEST_KEY_BYTES - len(ending)]
+    return kept.decode("utf-8", "ignore") + ending
+
+
+def is_earlier(sequencer: str, other: str) -> bool:
+    """Whether an event of a key came before another of the same key.
+
+    Sequencers are hexadecimal numbers of differing lengths: S3's user guide has the shorter padded with zeros on the
+    right, then compared as text.
+    """
+    width = max(len(sequencer), len(other))
+    return sequencer.ljust(width, "0") < other.ljust(width, "0")

@@ -1,0 +1,11 @@
+"""The one shape of sound that the parts hand each other."""
+
+import numpy as np
+import numpy.typing as npt
+
+Waveform = npt.NDArray[np.float32]
+"""Mono samples at 16 kHz, float32, nominally in [-1, 1], shape ``(n,)``."""
+
+SAMPLE_RATE_HZ = 16_000
+WINDOW_SAMPLES = 96_000
+"""Six seconds: the length that the published checkpoint was trained on, padding included."""
