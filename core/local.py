@@ -5,6 +5,7 @@ honours `batchItemFailures`, the visibility time-out and the redrive policy. The
 its own, as on AWS, so that one that crashes loses nothing but its delivery.
 """
 
+import hashlib
 import importlib
 import json
 import logging
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -39,6 +41,7 @@ RESULTS_PREFIX = "results/"
 
 _logger = logging.getLogger(__name__)
 
+_LONGEST_NAME_BYTES = 255
 _LOOPBACK = "127.0.0.1"
 _REGION = "us-east-1"
 
@@ -78,8 +81,6 @@ class Stack:
             "RESULTS_PREFIX": RESULTS_PREFIX,
             "MAX_RECEIVE_COUNT": str(self.options.max_receive_count),
             "MODEL_DIR": str(model_dir),
-            "POWERTOOLS_SERVICE_NAME": "audio-emotion",
-            "POWERTOOLS_METRICS_NAMESPACE": "AudioEmotion",
         }
 
     def upload(self, file: Path, key: str | None = None) -> str:
@@ -119,7 +120,10 @@ def running_stack(options: StackOptions | None = None) -> Iterator[Stack]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield _create_resources(f"http://{host}:{port}", options)
+        endpoint = f"http://{host}:{port}"
+        # moto keeps one state for the whole process; a stack begins empty.
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
+        yield _create_resources(endpoint, options)
     finally:
         server.stop()
 
@@ -288,7 +292,7 @@ class ResultFiles:
         for key, etag in self._stack.results().items():
             if self._seen.get(key) == etag:
                 continue
-            file = self._folder / key.removeprefix(RESULTS_PREFIX)
+            file = path_for(self._folder, key.removeprefix(RESULTS_PREFIX))
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(self._stack.result(key))
             self._seen[key] = etag
@@ -299,6 +303,19 @@ class ResultFiles:
         """Remove the documents of earlier runs."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
+
+
+def path_for(folder: Path, key: str) -> Path:
+    """A path below the folder for any key: keys are the uploader's, and may climb or hold what no file name can."""
+    parts = ["_" if part in ("", ".", "..") else part.replace("\0", "_") for part in key.split("/")]
+    return folder.joinpath(*(_short(part) for part in parts))
+
+
+def _short(name: str) -> str:
+    if len(name.encode()) <= _LONGEST_NAME_BYTES:
+        return name
+    ending = "-" + hashlib.sha256(name.encode()).hexdigest()[:16] + Path(name).suffix[:16]
+    return name.encode()[: _LONGEST_NAME_BYTES - len(ending.encode())].decode("utf-8", "ignore") + ending
 
 
 class Inbox:

@@ -23,19 +23,19 @@ class MediaLimits(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
-    max_size_bytes: int = Field(2_000_000_000, gt=0)
+    max_size_bytes: int = Field(default=2_000_000_000, gt=0)
     """Of the upload. /tmp must hold one recording; a three-hour call as 16-bit stereo at 48 kHz is 2 GB."""
 
-    max_duration_s: float = Field(4 * 3600.0, gt=0)
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0)
     """Of the decoded audio. Nothing that people say in one recording is longer than a working morning."""
 
-    max_channels: int = Field(16, gt=0, le=64)
+    max_channels: int = Field(default=16, gt=0, le=64)
     """Phone calls have two, conference bridges up to sixteen."""
 
-    decoder_memory_mb: int = Field(1024, ge=256)
+    decoder_memory_mb: int = Field(default=1024, ge=256)
     """Address space of one ffmpeg process. Debian's, with its 200 libraries, needs 300 before it decodes anything."""
 
-    decoder_timeout_s: float = Field(600.0, gt=0)
+    decoder_timeout_s: float = Field(default=600.0, gt=0)
     """Wall time of one ffmpeg process, where no deadline of the function's is nearer."""
 
 
@@ -47,10 +47,10 @@ class ModelSettings(BaseSettings):
     model_dir: Path = Path("build/model")
     """A serving package, or a checkpoint (which needs PyTorch)."""
 
-    inference_threads: int | None = Field(None, ge=1)
+    inference_threads: int | None = Field(default=None, ge=1)
     """Overrides the number that follows from the function's memory size."""
 
-    aws_lambda_function_memory_size: int | None = Field(None, gt=0)
+    aws_lambda_function_memory_size: int | None = Field(default=None, gt=0)
     """Set by Lambda, in MB."""
 
 
@@ -63,14 +63,14 @@ class FunctionSettings(BaseSettings):
     results_prefix: str = "results/"
     """Put before the source key."""
 
-    max_receive_count: int = Field(5, ge=1)
+    max_receive_count: int = Field(default=5, ge=1)
     """The queue's own; on the last delivery a `failed` result is written before the attempt."""
 
     claims_prefix: str = "claims/"
     """Where a delivery notes that it is at work, so that a second one at the same moment does not repeat it. Empty: no
     such notes, one PUT less for each recording, and a rare doubled inference, which still leaves one right result."""
 
-    deadline_margin_s: float = Field(3.0, gt=0)
+    deadline_margin_s: float = Field(default=3.0, gt=0)
     """Kept free before the function's time-out, to write a `failed` result: two tries of a slow PUT."""
 
     @model_validator(mode="after")

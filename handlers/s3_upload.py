@@ -22,8 +22,9 @@ from handlers.events import is_queue_batch, uploads_in
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-logger = Logger()
-metrics = Metrics()
+_NAME = "audio-emotion"
+logger = Logger(service=_NAME)
+metrics = Metrics(namespace="AudioEmotion", service=_NAME)
 
 _LEAST_SHARE_OF_TIME = 0.5
 """A recording later in a batch is put back rather than begun with less of the invocation's time than this: running

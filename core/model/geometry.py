@@ -91,8 +91,10 @@ class Geometry:
                 token_frames=np.minimum(np.arange(tokens), first_padding_frame),
                 token_weights=_weights(tokens, first_padding_frame + self.position_kernel // 2, self.window_frames),
             )
+        # All rows of the first layer, though the last frame may not see all: its statistics must not miss any speech.
+        whole = max(self.window_frames + self.incomplete_frames, -(-self.first_layer_frames // rows_per_frame))
         return Plan(
-            first_layer_rows=(self.window_frames + self.incomplete_frames) * rows_per_frame,
+            first_layer_rows=whole * rows_per_frame,
             token_frames=np.arange(self.window_frames),
             token_weights=np.ones(self.window_frames, np.float32),
         )

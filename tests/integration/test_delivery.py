@@ -1,0 +1,375 @@
+"""An upload's way to its one result, on moto's S3 and with real ffmpeg."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.deadline import Deadline
+from core.delivery import Delivery, Outcome, Upload
+from core.errors import RecordingInProgress, StorageUnavailable, TransientError
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.model.classifier import EmotionClassifier, Logits, Network
+from core.pipeline import Pipeline
+from core.settings import FunctionSettings, MediaLimits
+from core.storage import ObjectVersion, Storage
+from core.waveform import Waveform
+
+SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
+
+
+class CountingNetwork:
+    """A real network that counts how often it is asked."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.inferences = 0
+
+    def logits(self, waveform: Waveform) -> Logits:
+        self.inferences += 1
+        return self._network.logits(waveform)
+
+
+class World:
+    """One stack, one delivery, and what a test asks of them."""
+
+    def __init__(self, stack: Stack, classifier: EmotionClassifier) -> None:
+        self.stack = stack
+        self.network = CountingNetwork(classifier._network)
+        self.classifier = EmotionClassifier(self.network, classifier.identity)
+        self.storage = Storage(stack.s3)
+        self.delivery = self.delivery_with()
+
+    def delivery_with(
+        self, storage: Storage | None = None, settings: FunctionSettings = SETTINGS, limits: MediaLimits | None = None
+    ) -> Delivery:
+        pipeline = Pipeline(self.classifier, limits or MediaLimits())
+        return Delivery(storage or self.storage, pipeline, settings)
+
+    def put(self, key: str, body: bytes, sequencer: str | None = None) -> Upload:
+        answer = self.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
+        return Upload(UPLOADS_BUCKET, key, answer["VersionId"], answer["ETag"].strip('"'), sequencer)
+
+    def result(self, key: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.stack.result(f"results/{key}.json"))
+        return document
+
+    def has_result(self, key: str) -> bool:
+        return f"results/{key}.json" in self.stack.results()
+
+    def leftovers(self) -> list[str]:
+        listed = self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/")
+        return [item["Key"] for item in listed.get("Contents", [])]
+
+
+@pytest.fixture
+def world(package: Path) -> Iterator[World]:
+    with running_stack() as stack:
+        yield World(stack, EmotionClassifier.load(package))
+
+
+def test_an_upload_gets_a_result_that_names_its_version(world: World, speech: bytes) -> None:
+    upload = world.put("calls/a b+c 中.wav", speech)
+    outcome = world.delivery.deliver(upload, request_id="r-1")
+    document = world.result("calls/a b+c 中.wav")
+    assert outcome.kind == "stored"
+    assert document["status"] == "classified"
+    assert document["source"]["version_id"] == upload.version_id
+    assert document["source"]["size_bytes"] == len(speech)
+    assert document["processing"]["request_id"] == "r-1"
+    assert world.leftovers() == []
+
+
+def test_a_duplicate_delivery_costs_no_inference(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    world.delivery.deliver(upload)
+    assert world.network.inferences == 1
+    assert world.delivery.deliver(upload).kind == "duplicate"
+    assert world.network.inferences == 1
+
+
+def test_a_duplicate_of_a_failed_recording_is_a_duplicate(world: World) -> None:
+    upload = world.put("a.txt", b"no sound at all")
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert world.result("a.txt")["error"]["code"] == "not_audio"
+    assert world.delivery.deliver(upload).kind == "duplicate"
+
+
+@pytest.mark.parametrize("sequencers", [("0A", "0B"), (None, None)])
+def test_events_in_the_wrong_order_leave_the_newest_result(
+    world: World, speech: bytes, other_speech: bytes, sequencers: tuple[str | None, str | None]
+) -> None:
+    older = world.put("a.wav", speech, sequencers[0])
+    newer = world.put("a.wav", other_speech, sequencers[1])
+    assert world.delivery.deliver(newer).kind == "stored"
+    assert world.delivery.deliver(older).kind == "superseded"
+    assert world.result("a.wav")["source"]["version_id"] == newer.version_id
+
+
+def test_an_event_without_a_version_is_matched_by_its_etag(world: World, speech: bytes, other_speech: bytes) -> None:
+    older = replace(world.put("a.wav", speech), version_id=None)
+    newer = replace(world.put("a.wav", other_speech), version_id=None)
+    assert world.delivery.deliver(older).kind == "superseded"
+    assert world.delivery.deliver(newer).kind == "stored"
+
+
+@pytest.mark.parametrize("sequencers", [("0A", "0B"), (None, None)])
+def test_an_overwrite_during_the_work_wins(
+    world: World, speech: bytes, other_speech: bytes, sequencers: tuple[str | None, str | None]
+) -> None:
+    class OvertakenStorage(Storage):
+        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+            super().fetch(version, destination, deadline)
+            newer = world.put("a.wav", other_speech, sequencers[1])
+            world.delivery.deliver(newer)
+
+    older = world.put("a.wav", speech, sequencers[0])
+    outcome = world.delivery_with(OvertakenStorage(world.stack.s3)).deliver(older)
+    assert outcome.kind == "superseded"
+    assert world.result("a.wav")["source"]["etag"] != older.etag
+
+
+def test_two_deliveries_at_the_same_moment_cost_one_inference(world: World, speech: bytes) -> None:
+    barrier = threading.Barrier(2, timeout=30)
+
+    met = threading.local()
+
+    class MeetingStorage(Storage):
+        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+            found = super().newest(bucket, key)
+            if bucket == RESULTS_BUCKET and not hasattr(met, "done"):
+                met.done = True
+                barrier.wait()  # both have seen that there is no result yet
+            return found
+
+    upload = world.put("a.wav", speech)
+    delivery = world.delivery_with(MeetingStorage(world.stack.s3))
+
+    def deliver(_: int) -> str:
+        try:
+            return delivery.deliver(upload).kind
+        except RecordingInProgress:
+            return "in progress"
+
+    with ThreadPoolExecutor(2) as pool:
+        kinds = sorted(pool.map(deliver, range(2)))
+    assert kinds in (["in progress", "stored"], ["duplicate", "stored"])
+    assert world.network.inferences == 1
+    assert world.delivery.deliver(upload).kind == "duplicate"
+    assert world.network.inferences == 1
+
+
+def test_without_claims_two_deliveries_at_the_same_moment_still_leave_one_right_result(
+    world: World, speech: bytes
+) -> None:
+    barrier = threading.Barrier(2, timeout=30)
+
+    class MeetingStorage(Storage):
+        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+            barrier.wait()
+            super().fetch(version, destination, deadline)
+
+    upload = world.put("a.wav", speech)
+    delivery = world.delivery_with(MeetingStorage(world.stack.s3), SETTINGS.model_copy(update={"claims_prefix": ""}))
+    with ThreadPoolExecutor(2) as pool:
+        kinds = sorted(outcome.kind for outcome in pool.map(lambda _: delivery.deliver(upload), range(2)))
+    assert kinds == ["duplicate", "stored"]
+    versions = world.stack.s3.list_object_versions(Bucket=RESULTS_BUCKET)["Versions"]
+    assert [version["Key"] for version in versions] == ["results/a.wav.json"]
+
+
+def test_a_claim_whose_holder_crashed_counts_for_nothing_once_its_time_is_over(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+
+    class Crashed(Exception):
+        pass
+
+    class CrashingStorage(Storage):
+        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+            raise Crashed
+
+    held = world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(0.2), 900)
+    held.__enter__()
+    taken = world.storage.claim(RESULTS_BUCKET, "claims/y", Deadline.after(60), 900)
+    with taken, pytest.raises(RecordingInProgress), world.storage.claim(RESULTS_BUCKET, "claims/y", Deadline(), 900):
+        pass
+    threading.Event().wait(1.2)
+    with world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(60), 900):
+        pass
+    # A delivery that fails gives its claim back at once.
+    with pytest.raises(Crashed):
+        world.delivery_with(CrashingStorage(world.stack.s3)).deliver(upload)
+    assert world.delivery.deliver(upload).kind == "stored"
+
+
+def test_a_deleted_upload_is_acknowledged_without_a_result(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    world.stack.s3.delete_object(Bucket=UPLOADS_BUCKET, Key="a.wav")
+    assert world.delivery.deliver(upload).kind == "superseded"
+    assert not world.has_result("a.wav")
+
+
+def test_a_folder_marker_is_acknowledged_without_a_result(world: World) -> None:
+    assert world.delivery.deliver(world.put("calls/", b"")).kind == "folder"
+    assert world.stack.results() == {}
+
+
+def test_an_empty_upload_gets_a_result_that_says_so(world: World) -> None:
+    world.delivery.deliver(world.put("a.wav", b""))
+    assert world.result("a.wav")["error"]["code"] == "empty"
+
+
+def test_an_upload_that_is_too_large_is_not_even_fetched(world: World, speech: bytes) -> None:
+    class UnreadableStorage(Storage):
+        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+            raise AssertionError("fetched")
+
+    delivery = world.delivery_with(UnreadableStorage(world.stack.s3), limits=MediaLimits(max_size_bytes=1000))
+    delivery.deliver(world.put("a.wav", speech))
+    assert world.result("a.wav")["error"]["code"] == "too_large"
+
+
+def test_an_archived_upload_gets_a_result_that_says_so(world: World, speech: bytes) -> None:
+    answer = world.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech, StorageClass="GLACIER")
+    world.delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav", answer["VersionId"]))
+    assert world.result("a.wav")["error"]["code"] == "archived"
+
+
+def test_a_new_model_renews_the_result(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    world.delivery.deliver(upload)
+    identity = replace(world.classifier.identity, fingerprint="sha256:another")
+    world.classifier = EmotionClassifier(world.network, identity)
+    assert world.delivery_with().deliver(upload).kind == "stored"
+    assert world.result("a.wav")["model"]["fingerprint"] == "sha256:another"
+    assert world.network.inferences == 2
+
+
+class FailingStorage(Storage):
+    """S3 that cannot be read from."""
+
+    def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+        raise StorageUnavailable("S3 is down.")
+
+
+def test_a_transient_error_leaves_nothing_and_comes_back(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    with pytest.raises(TransientError):
+        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload)
+    assert not world.has_result("a.wav")
+    assert world.delivery.deliver(upload).kind == "stored"
+
+
+def test_the_last_delivery_leaves_a_failed_result_and_a_redrive_replaces_it(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    with pytest.raises(TransientError):
+        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, last=True)
+    assert world.result("a.wav")["error"]["code"] == "given_up"
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert world.result("a.wav")["status"] == "classified"
+
+
+def test_giving_up_does_not_replace_the_result_of_an_older_model(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    world.delivery.deliver(upload)
+    world.classifier = EmotionClassifier(world.network, replace(world.classifier.identity, fingerprint="sha256:new"))
+    with pytest.raises(TransientError):
+        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, last=True)
+    assert world.result("a.wav")["status"] == "classified"
+
+
+def test_a_last_delivery_that_succeeds_leaves_its_result(world: World, speech: bytes) -> None:
+    assert world.delivery.deliver(world.put("a.wav", speech), last=True).kind == "stored"
+    assert world.result("a.wav")["status"] == "classified"
+
+
+def test_a_process_that_is_killed_on_its_last_delivery_leaves_a_failed_result(
+    world: World, speech: bytes, package: Path
+) -> None:
+    upload = world.put("a.wav", speech)
+    program = f"""
+import os, signal
+from core.deadline import Deadline
+from core.delivery import Upload
+from core.pipeline import Pipeline
+from handlers.s3_upload import _delivery
+Pipeline.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+_delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True, deadline=Deadline.after(1))
+"""
+    environment = {**os.environ, **world.stack.environment(package)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert world.result("a.wav")["error"]["code"] == "given_up"
+    threading.Event().wait(2)
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert world.result("a.wav")["status"] == "classified"
+
+
+class _Body:
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks = chunks
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        yield from self._chunks
+
+
+class _Client:
+    """The real client, but for what comes out of an object."""
+
+    def __init__(self, client: Any, chunks: list[bytes]) -> None:
+        self._client = client
+        self._chunks = chunks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def get_object(self, **_: Any) -> dict[str, Any]:
+        return {"Body": _Body(self._chunks)}
+
+
+def test_a_truncated_body_is_never_classified(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    storage = Storage(_Client(world.stack.s3, [speech[: len(speech) // 2]]))  # type: ignore[arg-type]
+    with pytest.raises(StorageUnavailable, match="of the"):
+        world.delivery_with(storage).deliver(upload)
+    assert not world.has_result("a.wav")
+
+
+def test_a_stream_that_is_too_slow_is_tried_again(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+    storage = Storage(_Client(world.stack.s3, [speech[:100], speech[100:]]))  # type: ignore[arg-type]
+    with pytest.raises(StorageUnavailable, match="slowly"):
+        world.delivery_with(storage).deliver(upload, deadline=Deadline.after(0))
+
+
+def test_a_bucket_without_versioning_is_read_by_etag(world: World, speech: bytes, other_speech: bytes) -> None:
+    world.stack.s3.create_bucket(Bucket="plain-bucket")
+    etag = world.stack.s3.put_object(Bucket="plain-bucket", Key="a.wav", Body=speech)["ETag"].strip('"')
+
+    class OverwrittenStorage(Storage):
+        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+            world.stack.s3.put_object(Bucket="plain-bucket", Key="a.wav", Body=other_speech)
+            super().fetch(version, destination, deadline)
+
+    upload = Upload("plain-bucket", "a.wav", None, etag)
+    assert world.delivery_with(OverwrittenStorage(world.stack.s3)).deliver(upload).kind == "superseded"
+    assert world.network.inferences == 0
+
+
+def test_no_file_is_left_behind(world: World, speech: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    outcomes: list[Outcome] = [
+        world.delivery.deliver(world.put("a.wav", speech)),
+        world.delivery.deliver(world.put("b.txt", b"text")),
+    ]
+    assert {outcome.kind for outcome in outcomes} == {"stored"}
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,243 @@
+"""The Lambda entry point, fed every kind of event, on moto's S3."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import EventNotUnderstood, StorageUnavailable
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
+from core.storage import Storage
+
+LogLines = Callable[[], list[dict[str, Any]]]
+
+EVENTS = Path(__file__).parents[2] / "events"
+
+
+def event(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((EVENTS / name).read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture
+def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    import handlers.s3_upload
+
+    with running_stack() as running:
+        for name, value in running.environment(package).items():
+            monkeypatch.setenv(name, value)
+        handlers.s3_upload._delivery.cache_clear()
+        yield running
+        handlers.s3_upload._delivery.cache_clear()
+
+
+def invoke(told: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
+    from handlers.s3_upload import handler
+
+    answer: dict[str, Any] = handler(told, LocalContext(timeout_s))
+    return answer
+
+
+def s3_record(stack: Stack, key: str, body: bytes, **changes: Any) -> dict[str, Any]:
+    """Upload, and return the record that S3 would send: a golden one, about this object."""
+    stored = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
+    record: dict[str, Any] = event("s3-put.json")["Records"][0]
+    record["s3"]["bucket"]["name"] = UPLOADS_BUCKET
+    record["s3"]["object"] |= {
+        "key": key.replace(" ", "+"),
+        "versionId": stored["VersionId"],
+        "eTag": stored["ETag"].strip('"'),
+    } | changes
+    return record
+
+
+def message(body: object, receive_count: int = 1, number: int = 1) -> dict[str, Any]:
+    told: dict[str, Any] = event("sqs-s3-put.json")["Records"][0]
+    told["messageId"] = f"message-{number}"
+    told["body"] = body if isinstance(body, str) else json.dumps(body)
+    told["attributes"]["ApproximateReceiveCount"] = str(receive_count)
+    return told
+
+
+def status(stack: Stack, key: str) -> str:
+    return str(json.loads(stack.result(f"results/{key}.json"))["status"])
+
+
+class _CurrentStdout:
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+@pytest.fixture
+def log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> LogLines:
+    """What the function has written to its log so far, a JSON object a line."""
+    from handlers.s3_upload import logger
+
+    # The logger keeps the standard output that it found when it was imported; each phase of a test has its own.
+    [handler] = logger.handlers
+    monkeypatch.setattr(handler, "stream", _CurrentStdout())
+    return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+
+
+def test_a_bare_s3_event_is_worked_on(stack: Stack, speech: bytes) -> None:
+    assert invoke({"Records": [s3_record(stack, "calls/a b.wav", speech)]}) == {"uploads": 1}
+    assert status(stack, "calls/a b.wav") == "classified"
+
+
+def test_an_eventbridge_event_is_worked_on(stack: Stack, speech: bytes) -> None:
+    stored = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a+b.wav", Body=speech)
+    told = event("eventbridge.json")
+    told["detail"]["bucket"]["name"] = UPLOADS_BUCKET
+    told["detail"]["object"] |= {
+        "key": "a+b.wav",
+        "version-id": stored["VersionId"],
+        "etag": stored["ETag"].strip('"'),
+    }
+    assert invoke(told) == {"uploads": 1}
+    assert status(stack, "a+b.wav") == "classified"
+
+
+def test_only_the_bad_message_of_a_batch_comes_again(stack: Stack, speech: bytes) -> None:
+    batch = [
+        message({"Records": [s3_record(stack, "a.wav", speech)]}, number=1),
+        message("no JSON", number=2),
+        message({"Records": [s3_record(stack, "b.wav", b"text")]}, number=3),
+    ]
+    assert invoke({"Records": batch}) == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
+    assert (status(stack, "a.wav"), status(stack, "b.wav")) == ("classified", "failed")
+
+
+def test_the_golden_batch_has_one_bad_message(stack: Stack) -> None:
+    answer = invoke(event("sqs-batch-one-bad.json"))
+    assert len(answer["batchItemFailures"]) == 1
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '"text"', '{"Records": [{"eventSource": "aws:sns"}]}'])
+def test_a_message_of_another_kind_goes_to_the_dead_letters(stack: Stack, body: str) -> None:
+    assert invoke({"Records": [message(body)]}) == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+
+
+@pytest.mark.parametrize("name", ["s3-test-event.json", "sqs-s3-test-event.json"])
+def test_the_test_event_is_acknowledged(stack: Stack, name: str) -> None:
+    assert not invoke(event(name)).get("batchItemFailures")
+    assert stack.results() == {}
+
+
+def test_an_unknown_event_without_a_queue_is_refused(stack: Stack) -> None:
+    with pytest.raises(EventNotUnderstood):
+        invoke({"anything": "else"})
+
+
+def test_when_s3_is_down_every_message_comes_again_and_nothing_is_raised(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: Any) -> None:
+        raise StorageUnavailable("S3 is down.")
+
+    batch = [message({"Records": [s3_record(stack, f"{n}.wav", speech)]}, number=n) for n in (1, 2)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "fetch", down)
+        assert len(invoke({"Records": batch})["batchItemFailures"]) == 2
+        with pytest.raises(StorageUnavailable):
+            invoke({"Records": [s3_record(stack, "c.wav", speech)]})
+    assert stack.results() == {}
+    assert invoke({"Records": batch}) == {"batchItemFailures": []}
+    assert len(stack.results()) == 2
+
+
+def test_the_last_delivery_leaves_a_failed_result(stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: Any) -> None:
+        raise StorageUnavailable("S3 is down.")
+
+    record = s3_record(stack, "a.wav", speech)
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "fetch", down)
+        for count in range(1, 6):
+            answer = invoke({"Records": [message({"Records": [record]}, receive_count=count)]})
+            assert answer["batchItemFailures"]
+            assert bool(stack.results()) == (count == 5)
+    assert status(stack, "a.wav") == "failed"
+    assert invoke({"Records": [message({"Records": [record]})]}) == {"batchItemFailures": []}
+    assert status(stack, "a.wav") == "classified"
+
+
+def test_a_recording_that_cannot_be_done_in_time_gets_its_failed_result_in_time(stack: Stack, speech: bytes) -> None:
+    # Three seconds are kept free for the result: nothing is left for the work.
+    invoke({"Records": [message({"Records": [s3_record(stack, "a.wav", speech)]})]}, timeout_s=3.2)
+    document = json.loads(stack.result("results/a.wav.json"))
+    assert document["error"]["code"] == "deadline_exceeded"
+
+
+def test_a_later_recording_of_a_batch_is_put_back_rather_than_begun_too_late(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Storage.fetch
+
+    def slow(self: Storage, *arguments: Any) -> None:
+        original(self, *arguments)
+        import time
+
+        time.sleep(1.2)
+
+    monkeypatch.setattr(Storage, "fetch", slow)
+    batch = [message({"Records": [s3_record(stack, f"{n}.wav", speech)]}, number=n) for n in (1, 2)]
+    answer = invoke({"Records": batch}, timeout_s=5.0)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
+    assert list(stack.results()) == ["results/1.wav.json"]
+
+
+def test_each_recording_is_one_line_of_the_log(stack: Stack, speech: bytes, log_lines: LogLines) -> None:
+    record = s3_record(stack, "a.wav", speech)
+    invoke({"Records": [record]})
+    invoke({"Records": [record]})
+    lines = [line for line in log_lines() if line.get("message") == "recording"]
+    assert [line["status"] for line in lines] == ["classified", "duplicate"]
+    assert lines[0]["key"] == "a.wav"
+    assert lines[0]["duration_s"] == 2.0
+    assert lines[0]["inference_ms"] >= 0
+    assert lines[0]["total_ms"] >= lines[0]["inference_ms"]
+
+
+def test_metrics_count_what_became_of_the_recordings(stack: Stack, speech: bytes, log_lines: LogLines) -> None:
+    record = s3_record(stack, "a.wav", speech)
+    invoke({"Records": [record]})
+    invoke({"Records": [record]})
+    invoke({"Records": [s3_record(stack, "b.wav", b"text")]})
+    metrics: dict[str, float] = {}
+    for line in log_lines():
+        if "_aws" in line:
+            for described in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+                metrics[described["Name"]] = metrics.get(described["Name"], 0) + sum(line[described["Name"]])
+    assert metrics["Classified"] == metrics["Duplicates"] == metrics["Failed"] == metrics["Failed_not_audio"] == 1
+    assert metrics["AudioSeconds"] == 2.0
+    assert "InferenceTime" in metrics
+
+
+def test_a_fault_of_ours_is_told_and_comes_again(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    from core.pipeline import Pipeline
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Pipeline, "run", broken)
+    answer = invoke({"Records": [message({"Records": [s3_record(stack, "a.wav", speech)]})]})
+    assert answer["batchItemFailures"]
+    [line] = [line for line in log_lines() if line.get("status") == "crashed"]
+    assert line["exception_name"] == "ZeroDivisionError"
+
+
+def test_results_lie_in_the_results_bucket_only(stack: Stack, speech: bytes) -> None:
+    invoke({"Records": [s3_record(stack, "a.wav", speech)]})
+    listed = stack.s3.list_objects_v2(Bucket=UPLOADS_BUCKET)["Contents"]
+    assert [item["Key"] for item in listed] == ["a.wav"]
+    head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json")
+    assert head["ContentType"] == "application/json"
+    assert head["Metadata"]["state"] == "done"

@@ -1,0 +1,155 @@
+"""The embedded stack: what plays the event source mapping, workers, the inbox, `demo` and `local`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.local import (
+    EventSourceMapping,
+    Inbox,
+    ResultFiles,
+    Stack,
+    StackOptions,
+    load_handler,
+    running_stack,
+    running_workers,
+)
+
+OPTIONS = StackOptions(visibility_timeout_s=1, max_receive_count=2, batch_size=2)
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with running_stack(OPTIONS) as running:
+        yield running
+
+
+def wait_until(condition: Callable[[], bool], longest_s: float = 30.0) -> None:
+    give_up_at_s = time.monotonic() + longest_s
+    while not condition():
+        assert time.monotonic() < give_up_at_s, "waited in vain"
+        time.sleep(0.1)
+
+
+def drain(mapping: EventSourceMapping) -> int:
+    taken = 0
+    while count := mapping.poll(wait_s=0):
+        taken += count
+    return taken
+
+
+def test_what_the_function_reports_as_failed_comes_back_and_ends_in_the_dead_letters(
+    stack: Stack, tmp_path: Path
+) -> None:
+    counts: list[tuple[str, str]] = []
+
+    def function(event: dict[str, Any], _: object) -> dict[str, Any]:
+        failures = []
+        for record in event["Records"]:
+            if "bad" in record["body"]:
+                counts.append((record["messageId"], record["attributes"]["ApproximateReceiveCount"]))
+                failures.append({"itemIdentifier": record["messageId"]})
+        return {"batchItemFailures": failures}
+
+    (tmp_path / "file").write_bytes(b"x")
+    stack.upload(tmp_path / "file", "good")
+    stack.upload(tmp_path / "file", "bad")
+    mapping = EventSourceMapping(stack.sqs, stack.queue_url, function, OPTIONS)
+    assert drain(mapping) == 3  # the test event, and one for each upload
+    time.sleep(1.1)
+    assert drain(mapping) == 1
+    assert [count for _, count in counts] == ["1", "2"]
+    time.sleep(1.1)
+    assert drain(mapping) == 0
+    assert stack.dead_letters() == 1
+
+
+def test_a_function_that_raises_loses_nothing(stack: Stack, tmp_path: Path) -> None:
+    def function(*_: object) -> None:
+        raise ZeroDivisionError
+
+    (tmp_path / "file").write_bytes(b"x")
+    stack.upload(tmp_path / "file")
+    mapping = EventSourceMapping(stack.sqs, stack.queue_url, function, OPTIONS)
+    taken = drain(mapping)
+    time.sleep(1.1)
+    assert drain(mapping) == taken
+
+
+def test_the_handler_is_found_by_the_name_that_the_template_gives() -> None:
+    from handlers.s3_upload import handler
+
+    assert load_handler("handlers.s3_upload.handler") is handler
+
+
+def test_workers_bring_uploads_to_results_and_end_when_told(
+    stack: Stack, package: Path, speech: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "speech.wav").write_bytes(speech)
+    (tmp_path / "text.txt").write_bytes(b"text")
+    started = time.monotonic()
+    with running_workers(stack, package, tmp_path / "function.log", count=2):
+        for name in ("speech.wav", "text.txt"):
+            stack.upload(tmp_path / name)
+        wait_until(lambda: len(stack.results()) == 2)
+    assert time.monotonic() - started < 40
+    documents = {json.loads(stack.result(key))["status"] for key in stack.results()}
+    assert documents == {"classified", "failed"}
+    assert stack.dead_letters() == 0
+
+
+def test_results_become_files_below_the_folder_whatever_their_keys(stack: Stack, tmp_path: Path) -> None:
+    for key in ("results/a/b.json", "results/../../escape.json", "results//etc/x.json", f"results/{'录' * 300}.json"):
+        stack.s3.put_object(Bucket="audio-emotion-results", Key=key, Body=b"{}")
+    files = ResultFiles(stack, tmp_path / "deep" / "results")
+    written = files.fetch_new()
+    assert len(set(written)) == 4
+    assert all(file.resolve().is_relative_to(tmp_path / "deep" / "results") for file in written)
+    assert files.fetch_new() == []
+    stack.s3.put_object(Bucket="audio-emotion-results", Key="results/a/b.json", Body=b"[]")
+    assert [file.read_bytes() for file in files.fetch_new()] == [b"[]"]
+
+
+def test_the_inbox_uploads_a_file_once_it_has_stopped_growing(stack: Stack, tmp_path: Path) -> None:
+    inbox = Inbox(stack, tmp_path)
+    file = tmp_path / "calls" / "a.wav"
+    file.parent.mkdir()
+    file.write_bytes(b"12")
+    assert inbox.upload_new() == []
+    file.write_bytes(b"1234")
+    assert inbox.upload_new() == []
+    assert inbox.upload_new() == ["calls/a.wav"]
+    assert inbox.upload_new() == []
+    file.write_bytes(b"another")
+    assert inbox.upload_new() == []
+    assert inbox.upload_new() == ["calls/a.wav"]
+
+
+def test_local_classifies_what_is_dropped_and_ends_cleanly_on_ctrl_c(
+    package: Path, speech: bytes, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "core.cli", "local", "--model", str(package)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        wait_until((tmp_path / "inbox").is_dir)
+        (tmp_path / "inbox" / "a.wav").write_bytes(speech)
+        result = tmp_path / "out" / "results" / "a.wav.json"
+        wait_until(result.exists, 60)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        stdout, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert b"Traceback" not in stdout + stderr
+    assert json.loads(result.read_bytes())["status"] == "classified"

@@ -1,0 +1,105 @@
+"""Where results lie, which event came first, and what S3's answers mean."""
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import errors
+from core.delivery import is_earlier, result_key_for
+from core.local import path_for
+from core.storage import WriteConflict, _error_for
+
+
+def test_a_result_lies_under_the_prefix_with_the_source_key_in_full() -> None:
+    assert result_key_for("calls/a b.wav", "results/") == "results/calls/a b.wav.json"
+
+
+@given(st.text(min_size=1, max_size=1100), st.sampled_from(["", "results/"]))
+def test_no_result_key_passes_the_limit_of_s3(key: str, prefix: str) -> None:
+    result_key = result_key_for(key, prefix)
+    assert len(result_key.encode()) <= 1024
+    assert result_key.startswith(prefix)
+    assert result_key.endswith(".json")
+
+
+def test_long_keys_that_differ_only_at_their_end_have_results_of_their_own() -> None:
+    assert result_key_for("录" * 341 + "a", "results/") != result_key_for("录" * 341 + "b", "results/")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("0055AED6DCD90281E5", "0055AED6DCD90281E6"), ("00A1", "00A15"), ("00A", "00B1"), ("0", "1")],
+)
+def test_sequencers_are_compared_as_padded_text(first: str, second: str) -> None:
+    assert is_earlier(first, second)
+    assert not is_earlier(second, first)
+
+
+def test_a_sequencer_is_not_earlier_than_itself_padded() -> None:
+    assert not is_earlier("00A1", "00A100")
+    assert not is_earlier("00A100", "00A1")
+
+
+def _client_error(code: str, status: int, message: str = "") -> ClientError:
+    return ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        "GetObject",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("NoSuchKey", 404, errors.RecordingSuperseded),
+        ("NoSuchVersion", 404, errors.RecordingSuperseded),
+        ("404", 404, errors.RecordingSuperseded),
+        ("MethodNotAllowed", 405, errors.RecordingSuperseded),
+        ("PreconditionFailed", 412, errors.RecordingSuperseded),
+        ("InvalidObjectState", 403, errors.RecordingArchived),
+        ("AccessDenied", 403, errors.StorageRefused),
+        ("403", 403, errors.StorageRefused),
+        ("ExpiredToken", 400, errors.StorageRefused),
+        ("NoSuchBucket", 404, errors.StorageRefused),
+        ("KMS.DisabledException", 400, errors.StorageRefused),
+        ("SlowDown", 503, errors.StorageUnavailable),
+        ("InternalError", 500, errors.StorageUnavailable),
+        ("RequestTimeout", 400, errors.StorageUnavailable),
+        ("Whatever", 418, errors.StorageUnavailable),
+    ],
+)
+def test_what_s3_answers_to_a_reader_becomes_one_of_our_errors(code: str, status: int, expected: type) -> None:
+    assert type(_error_for(_client_error(code, status), "b/k", writing=False)) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("PreconditionFailed", 412, WriteConflict),
+        ("ConditionalRequestConflict", 409, WriteConflict),
+        ("NoSuchKey", 404, WriteConflict),
+        ("NoSuchBucket", 404, errors.StorageRefused),
+        ("AccessDenied", 403, errors.StorageRefused),
+        ("SlowDown", 503, errors.StorageUnavailable),
+    ],
+)
+def test_what_s3_answers_to_a_writer_becomes_one_of_our_errors(code: str, status: int, expected: type) -> None:
+    assert type(_error_for(_client_error(code, status), "b/k", writing=True)) is expected
+
+
+def test_an_upload_with_a_key_of_the_customers_own_is_a_permanent_error() -> None:
+    message = "The object was stored using a form of Server Side Encryption."
+    error = _error_for(_client_error("InvalidRequest", 400, message), "b/k", writing=False)
+    assert isinstance(error, errors.RecordingEncrypted)
+
+
+@given(st.text(min_size=1, max_size=400))
+def test_every_key_has_a_file_below_the_folder(key: str) -> None:
+    from pathlib import Path
+
+    folder = Path("out/results")
+    path = path_for(folder, key)
+    assert path.is_relative_to(folder)
+    assert path != folder
+    assert not {"..", ""} & set(path.relative_to(folder).parts)
+    assert all(len(part.encode()) <= 255 for part in path.parts)
