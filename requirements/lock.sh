@@ -11,3 +11,5 @@ compile() {
 }
 compile dev
 for name in function local model; do compile "$name" --constraint dev.txt; done
+# An environment of its own, so it shares no versions with the others.
+compile sam

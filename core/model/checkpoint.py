@@ -76,9 +76,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     config = _read_config(folder)
     _check_preprocessor(folder)
     weights_file = _weights_file(folder)
-    network = HubertForSpeechClassification(HubertConfig(**config))
+    try:
+        network = HubertForSpeechClassification(HubertConfig(**config))
+    except Exception as error:  # sizes that fit no network show as any kind of error, in transformers and in PyTorch
+        problem = f"{type(error).__name__}: {str(error).splitlines()[-1].strip()}"
+        raise CheckpointUnreadable(f"{folder}/config.json describes no network ({problem}).") from error
     network.load_state_dict(_checked(_read_weights(weights_file), network, weights_file.name))
-    source = _read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).exists() else {}
+    source = _source(folder)
     with weights_file.open("rb") as weights:
         weights_sha256 = hashlib.file_digest(weights, "sha256").hexdigest()
     return Checkpoint(
@@ -132,18 +136,23 @@ def pull(
 
 
 def _pull_from_folder(repo_id: str, folder: Path, destination: Path) -> str:
-    weights_file = _weights_file(folder)
-    destination.mkdir(parents=True, exist_ok=True)
-    for file in (*(folder / name for name in _CONFIG_FILES), weights_file):
+    files = [*(folder / name for name in _CONFIG_FILES), _weights_file(folder)]
+    for file in files:
         if not file.exists():
             raise CheckpointUnreadable(f"{folder} has no {file.name}.")
+    if folder.resolve() == destination.resolve():
+        raise CheckpointUnreadable(f"{folder} cannot be copied into itself.")
+    destination.mkdir(parents=True, exist_ok=True)
+    _forget_another(destination)
+    for file in files:
         shutil.copyfile(file, destination / file.name)
-    source = _read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).exists() else {}
+    source = _source(folder)
     return _record_source(destination, str(source.get("id") or repo_id), str(source.get("revision") or "local"))
 
 
 def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoint: str | None) -> str:
     # Imported here: reading a checkpoint that is on this machine needs no HTTP client.
+    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -156,14 +165,26 @@ def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoi
         absent = [name for name in _CONFIG_FILES if name not in files] or ([] if weights else ["weights"])
         if absent:
             raise CheckpointUnreadable(f"{repo_id} at {commit} has no {absent[0]}.")
+        if _source(destination) != {"id": repo_id, "revision": commit}:
+            _forget_another(destination)
         for name in (*_CONFIG_FILES, *weights):
             # By commit, so that a push between two files cannot mix two revisions.
             api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
     except HfHubHTTPError as error:
         raise CheckpointUnreachable(f"The Hub does not deliver {repo_id} ({_first_line(error)}).") from error
-    except (OSError, ValueError) as error:
+    except (httpx2.HTTPError, OSError, ValueError) as error:
         raise CheckpointUnreachable(f"{repo_id} could not be fetched: {_first_line(error)}") from error
     return _record_source(destination, repo_id, commit)
+
+
+def _forget_another(destination: Path) -> None:
+    """Remove the checkpoint that is there: its weights must never be taken for the new one's."""
+    for name in (SOURCE_FILE, *_CONFIG_FILES, *WEIGHT_FILES):
+        (destination / name).unlink(missing_ok=True)
+
+
+def _source(folder: Path) -> dict[str, Any]:
+    return _read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).exists() else {}
 
 
 def _record_source(destination: Path, repo_id: str, revision: str) -> str:
@@ -181,6 +202,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder}/config.json describes another HuBERT than base: feat_extract_norm must be 'group', "
             "do_stable_layer_norm and conv_bias false."
         )
+    if {config.get("feat_extract_activation", "gelu"), config.get("hidden_act", "gelu")} != {"gelu"}:
+        raise CheckpointUnreadable(f"{folder}/config.json names another activation than 'gelu'.")
     if config.get("num_class") != len(_labels(config)):
         raise CheckpointUnreadable(f"{folder}/config.json has num_class {config.get('num_class')} but other labels.")
     return config
@@ -190,7 +213,10 @@ def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     id2label = config.get("id2label")
     if not id2label:
         return _LABELS_BY_DEFAULT
-    return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    try:
+        return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    except (TypeError, ValueError) as error:
+        raise CheckpointUnreadable("config.json has an id2label that does not number its labels.") from error
 
 
 def _check_preprocessor(folder: Path) -> None:

@@ -55,17 +55,19 @@ def export(
     Raises
     ------
     ParityMissed
-        If no precision asked for meets the bound; nothing is written then.
+        If no precision asked for meets the bound, or there are no clips; nothing is written then.
     CheckpointUnreadable
         If the checkpoint is incomplete or does not fit the network.
     """
     checkpoint = read_checkpoint(checkpoint_folder)
+    if not clips:
+        raise ParityMissed("There is no speech to compare the package with the reference on. Nothing was written.")
     reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
     tried: list[ParityReport] = []
     for candidate in [precision] if precision else list(Precision):
         with tempfile.TemporaryDirectory() as scratch:
             draft = Path(scratch)
-            parity = _write_draft(checkpoint, draft, candidate, clips, reference)
+            parity = write_package(checkpoint, draft, candidate, clips, reference)
             holds = meets_bound(parity)
             if report:
                 report(candidate, parity, holds)
@@ -98,9 +100,18 @@ def compare(reference: Iterable[Logits], candidate: Iterable[Logits]) -> ParityR
     )
 
 
-def _write_draft(
+def write_package(
     checkpoint: Checkpoint, draft: Path, precision: Precision, clips: Sequence[Waveform], reference: Sequence[Logits]
 ) -> ParityReport:
+    """Write a package whatever it says, and measure it: what `export` does before it decides.
+
+    Parameters
+    ----------
+    draft
+        A folder that exists.
+    clips, reference
+        Utterances at 16 kHz, and the reference's logits for each, of shape ``(labels,)``.
+    """
     model = build_graph(checkpoint.network, precision).SerializeToString()
     (draft / MODEL_FILE).write_bytes(model)
     unmeasured = ParityReport(

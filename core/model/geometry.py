@@ -67,36 +67,17 @@ class Geometry:
         """Frames of the last layer in a whole window."""
         return self.frames(self.window_samples)
 
-    @cached_property
-    def incomplete_frames(self) -> int:
-        """How many frames at the end are wrong where a layer has fewer rows than its last frames look at.
-
-        Every layer of the graph makes ``rows / stride`` rows and repeats its last row where a kernel reaches further.
-        In constant padding that is right; at the end of a full window those frames are computed and thrown away.
-        """
-        wrong = 0
-        for kernel, stride in zip(self.kernels[1:], self.strides[1:], strict=True):
-            wrong = -(-(wrong + max(0, kernel - stride)) // stride)
-        return wrong
-
     def plan(self, clip_samples: int) -> "Plan":
         """What to compute for a clip of so many samples."""
         first_padding_frame = -(-clip_samples // self.stride_samples)
         rows_per_frame = self.stride_samples // self.strides[0]
-        shortened = (first_padding_frame + 1) * rows_per_frame
-        if first_padding_frame < self.window_frames and shortened <= self.first_layer_frames:
-            tokens = min(self.window_frames, first_padding_frame + self.position_kernel)
-            return Plan(
-                first_layer_rows=shortened,
-                token_frames=np.minimum(np.arange(tokens), first_padding_frame),
-                token_weights=_weights(tokens, first_padding_frame + self.position_kernel // 2, self.window_frames),
-            )
-        # All rows of the first layer, though the last frame may not see all: its statistics must not miss any speech.
-        whole = max(self.window_frames + self.incomplete_frames, -(-self.first_layer_frames // rows_per_frame))
+        tokens = min(self.window_frames, first_padding_frame + self.position_kernel)
         return Plan(
-            first_layer_rows=whole * rows_per_frame,
-            token_frames=np.arange(self.window_frames),
-            token_weights=np.ones(self.window_frames, np.float32),
+            # Up to the first frame of nothing but padding, even where that begins behind the window: the graph repeats
+            # the last row where a kernel reaches further, so the last row must be one of padding.
+            first_layer_rows=(first_padding_frame + 1) * rows_per_frame,
+            token_frames=np.minimum(np.arange(tokens), first_padding_frame),
+            token_weights=_weights(tokens, first_padding_frame + self.position_kernel // 2, self.window_frames),
         )
 
 

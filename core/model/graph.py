@@ -6,7 +6,14 @@ Built by hand rather than traced, because the point is to compute less than the 
   stride (a reshape, no copy) and one more for each group of taps beyond it.
 - The first layer's group norm is folded into its kernel: mean and variance of ``W x`` are ``W mean(x)`` and
   ``W cov(x) W'``, ten by ten numbers instead of millions.
-- Weight norm is folded; attention, layer norms and GELU are ONNX Runtime's fused operators.
+- The positional convolution is computed on what differs from the padding, which is the clip alone; what the constant
+  padding adds is a running sum over the kernel.
+- Weight norm is folded; attention and GELU are ONNX Runtime's fused operators. Its layer norm is not used: summing up
+  in scalars, it takes six times as long as the instance norm, which computes the same.
+
+Eight bits: weights have a scale for each column. Activations have one for each product in the transformer, whose layer
+norms keep them alike, and one for each row in the feature encoder, where a single one would let the loudest frame ruin
+the quiet ones (35 instead of 73 % unweighted accuracy with the feature encoder of a trained network).
 
 Precision is chosen per group of products, see `Precision`. Needs onnx, which the Lambda function does not have.
 """
@@ -31,13 +38,14 @@ Floats = npt.NDArray[np.float32]
 _OPSET = 20
 _CONTRIB = "com.microsoft"
 _IR_VERSION = 10
+_TO_THE_END = np.iinfo(np.int64).max
 
 
 class Precision(StrEnum):
     """What is computed in 8-bit integers; the rest is float32. Fastest first."""
 
     INT8 = "int8"
-    """All products of the transformer with a weight."""
+    """All products with a weight in the transformer, and in the feature encoder all but the first layer's."""
     INT8_FFN = "int8-ffn"
     """The feed-forward products of the transformer."""
     FP32 = "fp32"
@@ -75,7 +83,7 @@ def build_graph(network: HubertForSpeechClassification, precision: Precision) ->
         Which products are done in 8-bit integers.
     """
     writer = _Writer(network)
-    hidden = writer.feature_encoder()
+    hidden = writer.feature_encoder(int8=precision is Precision.INT8)
     hidden = writer.feature_projection(hidden)
     hidden = writer.positions(hidden)
     bias = writer.attention_bias()
@@ -95,13 +103,13 @@ class _Writer:
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._names = 0
 
-    def feature_encoder(self) -> str:
+    def feature_encoder(self, *, int8: bool) -> str:
         """Rows of samples to rows of features, shape ``(frames, conv_dim[-1])``."""
         rows = self._first_convolution()
         kernels, strides = self._config.conv_kernel[1:], self._config.conv_stride[1:]
         for layer, (kernel, stride) in enumerate(zip(kernels, strides, strict=True), start=1):
             weight = self._weights[f"hubert.feature_extractor.conv_layers.{layer}.conv.weight"]
-            rows = self._add("Gelu", self._convolution(rows, weight, kernel, stride), domain=_CONTRIB)
+            rows = self._add("Gelu", self._convolution(rows, weight, kernel, stride, int8), domain=_CONTRIB)
         return rows
 
     def _first_convolution(self) -> str:
@@ -121,54 +129,122 @@ class _Writer:
         flat = self._add("Reshape", offset, self._constant(np.array([-1])))
         return self._add("BiasGelu", rows, flat, domain=_CONTRIB)
 
-    def _convolution(self, rows: str, weight: Floats, kernel: int, stride: int) -> str:
+    def _convolution(self, rows: str, weight: Floats, kernel: int, stride: int, int8: bool) -> str:
         """A convolution over time as products; rows that the last frames lack repeat the last row."""
         outputs, channels, _ = weight.shape
-        grouped = self._add("Reshape", rows, self._constant(np.array([-1, stride * channels])))
         total = ""
         for first_tap in range(0, kernel, stride):
             taps = min(stride, kernel - first_tap)
-            part = self._constant(
-                weight[:, :, first_tap : first_tap + taps].transpose(2, 1, 0).reshape(taps * channels, outputs)
-            )
-            source = self._shifted(grouped, first_tap // stride) if first_tap else grouped
-            if taps < stride:
-                source = self._slice(source, 0, taps * channels, axis=1)
-            total = self._add("Gemm", source, part, *([total] if total else []))
+            part = weight[:, :, first_tap : first_tap + taps].transpose(2, 1, 0).reshape(taps * channels, outputs)
+            source = self._taps(rows, channels, stride, first_tap, taps)
+            if int8:
+                product = self._int8_by_row(source, part)
+                total = self._add("Add", total, product) if total else product
+            else:
+                total = self._add("Gemm", source, self._constant(part), *([total] if total else []))
         return total
+
+    def _taps(self, rows: str, channels: int, stride: int, first_tap: int, taps: int) -> str:
+        """Beside each other, the rows that some neighbouring taps of each frame see: ``(frames, taps * channels)``."""
+        if first_tap == 0 and taps == stride:
+            return self._add("Reshape", rows, self._constant(np.array([-1, stride * channels])))  # no copy
+        last = self._add("Sub", self._row_count(rows), self._constant(np.array(1)))
+        starts = self._add(
+            "Range", self._constant(np.array(0)), self._row_count(rows), self._constant(np.array(stride))
+        )
+        column = self._add("Unsqueeze", starts, self._constant(np.array([1])))
+        wanted = self._add("Add", column, self._constant(np.arange(first_tap, first_tap + taps)[None]))
+        picked = self._add("Gather", rows, self._add("Min", wanted, last), axis=0)
+        return self._add("Reshape", picked, self._constant(np.array([-1, taps * channels])))
+
+    def _row_count(self, rows: str) -> str:
+        return self._add("Squeeze", self._add("Shape", rows, start=0, end=1))
+
+    def _int8_by_row(self, rows: str, weight: Floats) -> str:
+        """A product whose activations have a scale for each row: rows are brought to [-1, 1] before, and back after."""
+        axis = self._constant(np.array([1]))
+        highest = self._add("ReduceMax", rows, axis, keepdims=1)
+        lowest = self._add("ReduceMin", rows, axis, keepdims=1)
+        # Never zero, or a row of zeros would become NaN.
+        size = self._add("Max", highest, self._add("Neg", lowest), self._constant(np.float32(1e-9)))
+        scaled = self._add("Mul", rows, self._add("Reciprocal", size))
+        product = self._linear(scaled, _Linear(weight, None, int8=True))
+        return self._add("Mul", product, size)
 
     def _shifted(self, rows: str, by: int) -> str:
         """Every row replaced by the one `by` places later, the last ones by the last row."""
-        later = self._slice(rows, by, np.iinfo(np.int64).max, axis=0)
-        last = self._slice(rows, -1, np.iinfo(np.int64).max, axis=0)
+        later = self._slice(rows, by, _TO_THE_END, axis=0)
+        last = self._slice(rows, -1, _TO_THE_END, axis=0)
         return self._add("Concat", later, *[last] * by, axis=0)
 
     def feature_projection(self, rows: str) -> str:
-        """Features to hidden states, and from frames to tokens; shape ``(1, tokens, hidden)``."""
+        """Features to hidden states, one for each frame that a token shows; shape ``(frames, hidden)``."""
         prefix = "hubert.feature_projection"
+        last = self._slice("token_frames", -1, _TO_THE_END, axis=0)
+        frames = self._add("Add", last, self._constant(np.array([1])))
+        rows = self._add("Slice", rows, self._constant(np.array([0])), frames, self._constant(np.array([0])))
         if self._config.feat_proj_layer_norm:
-            rows = self._layer_norm(rows, f"{prefix}.layer_norm")
-        hidden = self._linear(rows, self._read_linear(f"{prefix}.projection"))
-        tokens = self._add("Gather", hidden, "token_frames", axis=0)
-        return self._add("Unsqueeze", tokens, self._constant(np.array([0])))
+            scale, shift = self._norm_weights(f"{prefix}.layer_norm")
+            rows = self._add("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self._config.layer_norm_eps)
+        return self._linear(rows, self._read_linear(f"{prefix}.projection"))
 
-    def positions(self, hidden: str) -> str:
-        """Add the positional convolution, then the encoder's first layer norm."""
-        kernel = self._config.num_conv_pos_embeddings
-        prefix = "hubert.encoder.pos_conv_embed.conv"
-        channels_first = self._add("Transpose", hidden, perm=[0, 2, 1])
-        convolved = self._add(
-            "Conv",
-            channels_first,
-            self._constant(self._weights[f"{prefix}.weight"]),
-            self._constant(self._weights[f"{prefix}.bias"]),
-            group=self._config.num_conv_pos_embedding_groups,
-            # The reference pads half a kernel on both sides and drops the last frame of an even one.
-            pads=[kernel // 2, (kernel - 1) // 2],
+    def positions(self, frames: str) -> str:
+        """From frames to tokens, with the positional convolution and the first layer norm; ``(1, tokens, hidden)``."""
+        hidden = self._add("Gather", frames, "token_frames", axis=0)
+        padding = self._slice(frames, -1, _TO_THE_END, axis=0)
+        moving = self._spread_kernel(self._add("Sub", frames, padding))
+        constant = self._spread_kernel(padding)
+        bias = self._constant(self._weights["hubert.encoder.pos_conv_embed.conv.bias"])
+        convolved = self._add("Add", self._cut_to_tokens(moving), self._running_sums(constant))
+        embedding = self._add("BiasGelu", convolved, bias, domain=_CONTRIB)
+        hidden, embedding = (
+            self._add("Unsqueeze", part, self._constant(np.array([0]))) for part in (hidden, embedding)
         )
-        activated = self._add("Gelu", convolved, domain=_CONTRIB)
-        embedding = self._add("Transpose", activated, perm=[0, 2, 1])
         return self._add_and_norm(hidden, embedding, "hubert.encoder.layer_norm")
+
+    def _spread_kernel(self, rows: str) -> str:
+        """Add the positional kernel, times the row, to all the tokens that see a row: ``(rows + kernel - 1, hidden)``.
+
+        The same sums as a convolution's, ordered by input: rows that are not there cost nothing.
+        """
+        groups = self._config.num_conv_pos_embedding_groups
+        weight = self._weights["hubert.encoder.pos_conv_embed.conv.weight"]
+        hidden, inputs, kernel = weight.shape
+        transposed = weight.reshape(groups, hidden // groups, inputs, kernel).transpose(0, 2, 1, 3)[..., ::-1]
+        columns = self._add("Unsqueeze", self._add("Transpose", rows, perm=[1, 0]), self._constant(np.array([0])))
+        shared = self._constant(transposed.reshape(hidden, hidden // groups, kernel), name="position_kernel")
+        spread = self._add("ConvTranspose", columns, shared, group=groups)
+        return self._add("Transpose", self._add("Squeeze", spread, self._constant(np.array([0]))), perm=[1, 0])
+
+    def _cut_to_tokens(self, spread: str) -> str:
+        """The rows of a spread kernel that belong to tokens, with zeros for those that no row reached."""
+        kernel = self._config.num_conv_pos_embeddings
+        first = (kernel - 1) - kernel // 2
+        silence = self._constant(np.zeros((kernel, self._config.hidden_size), np.float32))
+        count = self._add("Shape", "token_frames")
+        end = self._add("Add", count, self._constant(np.array([first])))
+        start, axis = self._constant(np.array([first])), self._constant(np.array([0]))
+        return self._add("Slice", self._add("Concat", spread, silence, axis=0), start, end, axis)
+
+    def _running_sums(self, constant: str) -> str:
+        """What a row that is the same everywhere adds to each token: the sum of the taps that lie inside.
+
+        `constant` holds the taps' shares in reverse order; the reference pads half a kernel in front, and as much
+        behind, less one for an even kernel.
+        """
+        kernel = self._config.num_conv_pos_embeddings
+        nothing = self._constant(np.zeros((1, self._config.hidden_size), np.float32))
+        sums = self._add("CumSum", constant, self._constant(np.array(0)))
+        sums = self._add("Concat", nothing, sums, axis=0)
+        count = self._add("Squeeze", self._add("Shape", "token_frames"))
+        one, zero = self._constant(np.array(1)), self._constant(np.array(0))
+        token = self._add("Range", zero, count, one)
+        # Token t sees the rows from t - kernel // 2 on; reversed tap j of them is kernel - 1 - j places further.
+        first = self._add("Add", token, self._constant(np.array(kernel - kernel // 2)))
+        until = self._add("Min", first, self._constant(np.array(kernel)))
+        since = self._add("Max", self._add("Sub", first, count), zero)
+        upper = self._add("Gather", sums, until, axis=0)
+        return self._add("Sub", upper, self._add("Gather", sums, since, axis=0))
 
     def attention_bias(self) -> str:
         """A token that stands for ``c`` equal ones is attended to ``c`` times: its key's score grows by ``log c``."""
@@ -246,18 +322,18 @@ class _Writer:
         product = self._add("MatMul", value, self._constant(linear.weight))
         return product if linear.bias is None else self._add("Add", product, self._constant(linear.bias))
 
-    def _layer_norm(self, value: str, prefix: str) -> str:
-        scale, shift = (self._constant(self._weights[f"{prefix}.{name}"]) for name in ("weight", "bias"))
-        return self._add("LayerNormalization", value, scale, shift, axis=-1, epsilon=self._config.layer_norm_eps)
-
     def _add_and_norm(self, value: str, residual: str, prefix: str) -> str:
+        """A layer norm of a sum, as an instance norm whose channels are the tokens."""
+        scale, shift = self._norm_weights(prefix)
+        total = self._add("Add", value, residual)
+        ones = self._add("Expand", self._constant(np.ones(1, np.float32)), self._add("Shape", "token_frames"))
+        zeros = self._add("Expand", self._constant(np.zeros(1, np.float32)), self._add("Shape", "token_frames"))
+        normed = self._add("InstanceNormalization", total, ones, zeros, epsilon=self._config.layer_norm_eps)
+        return self._add("Add", self._add("Mul", normed, scale), shift)
+
+    def _norm_weights(self, prefix: str) -> tuple[str, str]:
         scale, shift = (self._constant(self._weights[f"{prefix}.{name}"]) for name in ("weight", "bias"))
-        return self._add(
-            "SkipLayerNormalization",
-            *(value, residual, scale, shift),
-            domain=_CONTRIB,
-            epsilon=self._config.layer_norm_eps,
-        )
+        return scale, shift
 
     def _split(self, value: str, parts: int) -> Iterable[str]:
         outputs = [self._name("Split") for _ in range(parts)]
@@ -268,9 +344,10 @@ class _Writer:
         bounds = [self._constant(np.array([number])) for number in (start, end, axis)]
         return self._add("Slice", value, *bounds)
 
-    def _constant(self, value: Array | np.generic) -> str:
+    def _constant(self, value: Array | np.generic, name: str = "") -> str:
+        """Store a constant; one with a name of its own is stored once, whoever asks for it."""
         array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
-        name = self._name("weight")
+        name = name or self._name("weight")
         self._initializers[name] = numpy_helper.from_array(array, name)
         return name
 

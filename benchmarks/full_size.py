@@ -1,0 +1,61 @@
+"""A checkpoint of the published size with random weights, and its serving packages: speed needs no training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import HubertConfig
+
+from core.model.checkpoint import read_checkpoint
+from core.model.export import write_package
+from core.model.graph import Precision
+from core.model.network import HubertForSpeechClassification
+from core.model.reference import ReferenceNetwork
+from core.waveform import Waveform
+
+_SEED = 20
+_PREPROCESSOR = {
+    "do_normalize": True,
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0,
+    "return_attention_mask": False,
+    "sampling_rate": 16000,
+}
+
+
+def clip(duration_s: float, seed: int = 0) -> Waveform:
+    """Noise with the envelope of syllables, 16 kHz."""
+    samples = round(duration_s * 16_000)
+    noise = np.random.default_rng(seed).standard_normal(samples)
+    return (0.1 * noise * np.abs(np.sin(np.arange(samples) / 1500.0))).astype(np.float32)
+
+
+def full_size_checkpoint(folder: Path) -> Path:
+    """Write the checkpoint, unless it is there."""
+    if (folder / "pytorch_model.bin").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(_SEED)
+    # transformers' defaults are HuBERT base, the published size.
+    config = HubertConfig(num_class=6, classifier_dropout=0.1, name_or_path="random-hubert-base")
+    network = HubertForSpeechClassification(config)
+    described = {**config.to_dict(), "_name_or_path": "random-hubert-base", "num_class": 6}
+    described.pop("id2label", None)
+    (folder / "config.json").write_text(json.dumps(described, default=str), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR), encoding="utf-8")
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    return folder
+
+
+def full_size_package(checkpoint: Path, folder: Path, precision: Precision) -> Path:
+    """Write a serving package, whatever its parity: random weights decide nothing."""
+    if (folder / "manifest.json").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    read = read_checkpoint(checkpoint)
+    clips = [clip(2.0)]
+    write_package(read, folder, precision, clips, [ReferenceNetwork(read).logits(waveform) for waveform in clips])
+    return folder

@@ -1,0 +1,82 @@
+"""Where the time of one recording goes on its way through the function: a 10 s mp3, the full-size int8 package.
+
+`python -m benchmarks.parts [ROUNDS]`.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.full_size import full_size_checkpoint, full_size_package
+from benchmarks.speed import BUILD
+from benchmarks.tables import show
+from core.audio import utterances
+from core.audio.decode import decode, probe
+from core.deadline import Deadline
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, running_stack
+from core.model.classifier import EmotionClassifier
+from core.model.graph import Precision
+from core.pipeline import Pipeline
+from core.results import Source
+from core.settings import MediaLimits
+from core.storage import Storage
+
+_SAMPLE = Path("samples/conversation.ogg")
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.times_ms: dict[str, list[float]] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.times_ms.setdefault(name, []).append((time.perf_counter() - started) * 1000)
+
+
+def main(rounds: int = 15) -> None:
+    """Print the median of each part."""
+    package = full_size_package(full_size_checkpoint(BUILD / "checkpoint"), BUILD / "int8", Precision.INT8)
+    classifier, limits, watch = EmotionClassifier.load(package), MediaLimits(), _Stopwatch()
+    with tempfile.TemporaryDirectory() as folder, running_stack() as stack:
+        path = Path(folder) / "recording"
+        mp3 = Path(folder) / "ten-seconds.mp3"
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-stream_loop", "-1", "-i", str(_SAMPLE), "-t", "10", str(mp3)]
+        subprocess.run(command, check=True)
+        storage = Storage(stack.s3)
+        stack.upload(mp3)
+        result = Pipeline(classifier, limits).run(mp3, Source(key="warm-up"))
+        for number in range(rounds):
+            with watch.part("fetch"):
+                version = storage.newest(UPLOADS_BUCKET, mp3.name)
+                assert version is not None
+                storage.fetch(version, path, Deadline())
+            with watch.part("probe"):
+                info = probe(path, limits)
+            with watch.part("decode"):
+                blocks = list(decode(path, info, limits))
+            with watch.part("utterances"):
+                heard = list(utterances.cut(blocks))
+            with watch.part("inference"):
+                classifier.classify_all(utterance.waveform for utterance in heard)
+            with watch.part("write"):
+                body = result.to_json().encode()
+                key = f"results/{number}.json"
+                storage.put(RESULTS_BUCKET, key, body, content_type="application/json", metadata={}, replaces=None)
+    medians = {name: statistics.median(times) for name, times in watch.times_ms.items()}
+    medians["everything but fetch and inference"] = sum(medians[n] for n in ("probe", "decode", "utterances", "write"))
+    show(
+        f"One 10 s mp3 through the function ({len(heard)} utterances)",
+        ["part", "ms"],
+        [[name, f"{value:.1f}"] for name, value in medians.items()],
+    )
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

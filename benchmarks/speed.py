@@ -1,0 +1,114 @@
+"""How fast a warm classifier answers, at the published size: transformers, ONNX Runtime and the serving packages.
+
+All contenders take turns within one round, so that a noisy neighbour slows them all; medians over the rounds.
+`python -m benchmarks.speed [ROUNDS]`.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from transformers import HubertConfig
+
+from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
+from benchmarks.tables import machine, show
+from core.model.geometry import serving_inputs
+from core.model.graph import Precision
+from core.model.network import HubertForSpeechClassification
+from core.model.package import MODEL_FILE, read_manifest
+from core.model.preprocessing import normalise
+from core.waveform import WINDOW_SAMPLES
+
+BUILD = Path("build/bench")
+DURATIONS_S = (1.0, 2.0, 4.0, 6.0)
+
+_Contender = Callable[[], object]
+
+
+def _transformers(checkpoint: Path, attention: str) -> _Contender:
+    config = HubertConfig.from_pretrained(checkpoint, attn_implementation=attention)
+    network = HubertForSpeechClassification(config)
+    network.load_state_dict(torch.load(checkpoint / "pytorch_model.bin", weights_only=True))
+    network.eval()
+    window = torch.from_numpy(normalise(clip(2.0)))[None]
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network(window)
+
+    return run
+
+
+def _serving(package: Path, threads: int) -> Callable[[float], _Contender]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(package / MODEL_FILE, options)
+    geometry = read_manifest(package).geometry
+
+    def of(duration_s: float) -> _Contender:
+        waveform = clip(duration_s)
+        return lambda: session.run(None, serving_inputs(waveform, geometry))
+
+    return of
+
+
+def _padded(package: Path, threads: int) -> _Contender:
+    """ONNX Runtime in float32 on the whole window: what the padding shortcut and the equal tokens save is missing."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(package / MODEL_FILE, options)
+    waveform = np.zeros(WINDOW_SAMPLES, np.float32)
+    waveform[:32_000] = clip(2.0)
+    geometry = read_manifest(package).geometry
+    return lambda: session.run(None, serving_inputs(waveform, geometry))
+
+
+def measure(threads: int, rounds: int) -> dict[str, float]:
+    """Median milliseconds of each contender."""
+    torch.set_num_threads(threads)
+    checkpoint = full_size_checkpoint(BUILD / "checkpoint")
+    fp32 = full_size_package(checkpoint, BUILD / "fp32", Precision.FP32)
+    int8 = full_size_package(checkpoint, BUILD / "int8", Precision.INT8)
+    contenders = {
+        "transformers, eager": _transformers(checkpoint, "eager"),
+        "transformers, sdpa": _transformers(checkpoint, "sdpa"),
+        "ONNX Runtime fp32, whole window": _padded(fp32, threads),
+    }
+    for name, package in (("fp32", fp32), ("int8", int8)):
+        of = _serving(package, threads)
+        contenders |= {f"{name} {duration_s:.0f} s": of(duration_s) for duration_s in DURATIONS_S}
+    times_ms: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_number in range(rounds + 1):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            run()
+            if round_number:  # the first one warms up
+                times_ms[name].append((time.perf_counter() - started) * 1000)
+    return {name: statistics.median(values) for name, values in times_ms.items()}
+
+
+def main(rounds: int = 9) -> None:
+    """Print the ratios to transformers' faster attention first, then milliseconds."""
+    print(machine())
+    for threads in (1, 2):
+        medians_ms = measure(threads, rounds)
+        base_ms = min(medians_ms["transformers, eager"], medians_ms["transformers, sdpa"])
+        rows = []
+        for name in ("transformers, eager", "transformers, sdpa", "ONNX Runtime fp32, whole window"):
+            value = medians_ms[name]
+            rows.append([name, *[f"{base_ms / value:.2f}"] * len(DURATIONS_S), *[f"{value:.0f}"] * len(DURATIONS_S)])
+        for name, shown in (("fp32", "serving package, fp32"), ("int8", "serving package, int8")):
+            values = [medians_ms[f"{name} {duration_s:.0f} s"] for duration_s in DURATIONS_S]
+            rows.append([f"**{shown}**", *(f"{base_ms / v:.2f}" for v in values), *(f"{v:.0f}" for v in values)])
+        lengths = [f"{duration_s:.0f} s" for duration_s in DURATIONS_S]
+        header = ["", *(f"times, {length}" for length in lengths), *(f"ms, {length}" for length in lengths)]
+        show(f"Warm, {threads} thread{'s' if threads > 1 else ''}, by the utterance's length", header, rows)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

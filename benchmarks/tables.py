@@ -1,0 +1,26 @@
+"""One look for all benchmarks: Markdown, so that a table can be pasted into the README."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    print(f"\n### {title}\n")
+    print("| " + " | ".join(header) + " |")
+    print("|" + "|".join("---" if column == 0 else "---:" for column in range(len(header))) + "|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def machine() -> str:
+    """The processor, as the kernel names it, and what matters of its instructions."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    told = {key.strip(): value.strip() for key, value in fields.items()}
+    features = [name for name in ("avx2", "avx512f", "avx512_vnni") if name in told.get("flags", "").split()]
+    return f"{told.get('model name', 'unknown')}, {', '.join(features)}"

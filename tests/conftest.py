@@ -1,0 +1,109 @@
+"""What several tests share: data beside the project, recordings that ffmpeg makes, and something to classify with."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+# Before anything imports huggingface_hub, which reads these once: no token, no telemetry, no cache of the user's.
+os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "audio-emotion-tests-no-hub")
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.pop("HF_ENDPOINT", None)
+os.environ.pop("HF_TOKEN", None)
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+MakeMedia = Callable[..., Path]
+"""``make_media("tone.mp3", "-c:a", "libmp3lame", source="sine=440:duration=2")``: ffmpeg writes it, its path comes back."""
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data that lies beside the project on some machines."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"{SHARED} is not on this machine: it holds the recordings that this test needs.")
+    return SHARED
+
+
+@pytest.fixture
+def make_media(tmp_path: Path) -> MakeMedia:
+    """A function that has ffmpeg make a media file in the test's own folder."""
+
+    def make(name: str, *options: str, source: str = "sine=440:duration=2", sample_rate_hz: int = 16_000) -> Path:
+        path = tmp_path / name
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", source, "-ar", str(sample_rate_hz)]
+        subprocess.run([*command, *options, str(path)], check=True, timeout=60)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def speech_like() -> Callable[[int, int], "np.ndarray[tuple[int], np.dtype[np.float32]]"]:
+    """A function from a number of samples and a seed to a waveform with the loudness and the unevenness of speech."""
+
+    def make(samples: int, seed: int = 0) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+        random = np.random.default_rng(seed)
+        envelope = 0.02 + 0.1 * np.abs(np.sin(np.arange(samples) / 3000.0))
+        return (envelope * random.standard_normal(samples) + 0.003).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder in the published layout, of a tiny random network."""
+    from tests.networks import random_network, small_config, write_checkpoint
+
+    config = small_config()
+    return write_checkpoint(random_network(config), config, tmp_path_factory.mktemp("small") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def small_package(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The serving package of `small_checkpoint`, in float32."""
+    from core.model.export import export
+    from core.model.graph import Precision
+
+    folder = tmp_path_factory.mktemp("small") / "package"
+    clips = [np.random.default_rng(seed).normal(0, 0.1, 20_000).astype(np.float32) for seed in range(4)]
+    export(small_checkpoint, folder, clips, precision=Precision.FP32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def package(request: pytest.FixtureRequest) -> Path:
+    """A serving package to run the pipeline with: the demo model's."""
+    demo = ROOT / "models" / "demo" / "package"
+    if (demo / "manifest.json").exists():
+        return demo
+    folder: Path = request.getfixturevalue("small_package")
+    return folder
+
+
+@pytest.fixture
+def copied_package(package: Path, tmp_path: Path) -> Path:
+    """The package, in a folder where a test may spoil it."""
+    return Path(shutil.copytree(package, tmp_path / "package"))
+
+
+@pytest.fixture
+def tone(tmp_path: Path) -> Path:
+    """Two seconds of 440 Hz at 16 kHz, mono, as WAV."""
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000), 16_000)
+    return path
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """A JSON object from a file."""
+    document: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+    return document

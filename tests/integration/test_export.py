@@ -1,0 +1,175 @@
+"""A serving package is written only if it says what its checkpoint says."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from core.errors import CheckpointUnreadable, PackageRefused, ParityMissed
+from core.model import export as exporting
+from core.model.classifier import EmotionClassifier
+from core.model.export import compare, export
+from core.model.graph import Precision
+from core.model.package import MODEL_FILE, ParityReport, read_manifest
+from core.waveform import Waveform
+
+SpeechLike = Callable[[int, int], Waveform]
+
+
+@pytest.fixture(scope="module")
+def clips(speech_like: SpeechLike) -> list[Waveform]:
+    return [speech_like(8_000 + 4_000 * number, number) for number in range(6)]
+
+
+def test_a_package_says_what_its_checkpoint_says(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
+    manifest = export(small_checkpoint, tmp_path / "package", clips, precision=Precision.FP32)
+
+    reference, served = EmotionClassifier.load(small_checkpoint), EmotionClassifier.load(tmp_path / "package")
+    differences = [np.abs(reference.logits(clip) - served.logits(clip)).max() for clip in clips]
+    assert max(differences) < 1e-4
+    assert manifest.parity.largest_logit_change == pytest.approx(max(differences), abs=1e-6)
+    assert served.identity.fingerprint == manifest.fingerprint
+
+
+def test_the_parity_report_is_kept_in_the_manifest(
+    small_checkpoint: Path, clips: list[Waveform], tmp_path: Path
+) -> None:
+    reported: list[tuple[Precision, ParityReport, bool]] = []
+
+    export(
+        small_checkpoint, tmp_path, clips, precision=Precision.FP32, report=lambda *tried: reported.append(tried)
+    )
+
+    kept = read_manifest(tmp_path)
+    assert reported == [(Precision.FP32, kept.parity, True)]
+    assert kept.parity.clips == len(clips)
+    assert kept.parity.agreement == 1.0
+    assert 0 < kept.parity.largest_score_change < 1e-4
+    assert set(kept.tools) == {"torch", "transformers", "onnx", "onnxruntime", "numpy"}
+
+
+def test_a_package_that_misses_the_bound_is_not_written(
+    small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "LARGEST_MEAN_SCORE_CHANGE", 0.0)
+
+    with pytest.raises(ParityMissed, match=r"6 clips.*Nothing was written\."):
+        export(small_checkpoint, tmp_path / "package", clips)
+
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_package_that_misses_the_bound_leaves_the_one_before(
+    small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = export(small_checkpoint, tmp_path, clips, precision=Precision.FP32)
+    monkeypatch.setattr(exporting, "LEAST_AGREEMENT", 1.1)
+
+    with pytest.raises(ParityMissed):
+        export(small_checkpoint, tmp_path, clips, precision=Precision.INT8)
+
+    assert read_manifest(tmp_path) == before
+    EmotionClassifier.load(tmp_path)
+
+
+def test_the_first_precision_that_holds_is_kept(
+    small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between what 8 bits do to this network's logits (1e-3 or more) and what float32 rounding does (1e-6).
+    monkeypatch.setattr(exporting, "meets_bound", lambda parity: parity.largest_logit_change < 1e-4)
+    tried: list[tuple[Precision, bool]] = []
+
+    manifest = export(
+        small_checkpoint, tmp_path, clips, report=lambda precision, _, holds: tried.append((precision, holds))
+    )
+
+    assert tried == [(Precision.INT8, False), (Precision.INT8_FFN, False), (Precision.FP32, True)]
+    assert manifest.precision == "fp32"
+
+
+def test_the_fastest_precision_is_tried_first_and_kept_if_it_holds(
+    small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "meets_bound", lambda parity: True)
+    tried: list[Precision] = []
+
+    manifest = export(small_checkpoint, tmp_path, clips, report=lambda precision, *_: tried.append(precision))
+
+    assert tried == [Precision.INT8]
+    assert manifest.precision == "int8"
+    assert manifest.parity.largest_logit_change > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("agreement", "mean_score_change", "holds"),
+    [(0.99, 0.005, True), (0.989, 0.0, False), (1.0, 0.0051, False), (float("nan"), 0.0, False)],
+)
+def test_the_bound_is_99_percent_and_half_a_percent(agreement: float, mean_score_change: float, holds: bool) -> None:
+    parity = ParityReport(
+        clips=100,
+        agreement=agreement,
+        mean_score_change=mean_score_change,
+        largest_score_change=0.0,
+        largest_logit_change=0.0,
+    )
+
+    assert exporting.meets_bound(parity) is holds
+
+
+def test_a_comparison_counts_clips_and_changes() -> None:
+    reference = [np.array([5.0, 0.0], np.float32), np.array([0.0, 0.1], np.float32)]
+    candidate = [np.array([5.0, 0.0], np.float32), np.array([0.2, 0.1], np.float32)]
+
+    parity = compare(reference, candidate)
+
+    changed = 1 / (1 + np.exp(-0.1)) - 1 / (1 + np.exp(0.1))  # of either score of the second clip
+    assert (parity.clips, parity.agreement) == (2, 0.5)
+    assert parity.largest_logit_change == pytest.approx(0.2)
+    assert parity.largest_score_change == pytest.approx(changed, rel=1e-5)
+    assert parity.mean_score_change == pytest.approx(changed / 2, rel=1e-5)
+
+
+def test_a_changed_network_is_refused(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
+    export(small_checkpoint, tmp_path / "one", clips, precision=Precision.FP32)
+    export(small_checkpoint, tmp_path / "two", clips, precision=Precision.INT8_FFN)
+    (tmp_path / "one" / MODEL_FILE).write_bytes((tmp_path / "two" / MODEL_FILE).read_bytes())
+
+    with pytest.raises(PackageRefused, match="does not match"):
+        EmotionClassifier.load(tmp_path / "one")
+
+
+def test_exporting_twice_gives_the_same_package(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
+    first, second = (
+        export(small_checkpoint, tmp_path / name, clips, precision=Precision.FP32) for name in ("one", "two")
+    )
+
+    assert first.fingerprint == second.fingerprint
+
+
+def test_no_clips_to_compare_on_is_one_of_our_errors(small_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParityMissed, match="no speech to compare"):
+        export(small_checkpoint, tmp_path / "package", [])
+
+    assert not (tmp_path / "package").exists()
+
+
+def test_an_incomplete_checkpoint_is_refused(clips: list[Waveform], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreadable, match=r"config\.json"):
+        export(tmp_path, tmp_path / "package", clips)
+
+
+def test_a_network_trained_on_speech_keeps_its_decisions(shared: Path, tmp_path: Path) -> None:
+    """Random weights hide what 8 bits do to decisions; this network heard CASIA without these clips."""
+    with (shared / "data" / "speech" / "manifest.csv").open(encoding="utf-8") as lines:
+        paths = [row["path"] for row in csv.DictReader(lines) if row["dataset"] == "casia"]
+    clips = [soundfile.read(shared / "data" / "speech" / path, dtype="float32")[0] for path in paths[::4]]
+
+    manifest = export(shared / "models" / "casia-small", tmp_path, clips)
+
+    assert manifest.parity.clips == 60
+    assert manifest.parity.agreement >= 0.99
+    assert json.loads((tmp_path / "manifest.json").read_text())["parity"]["mean_score_change"] <= 0.005

@@ -1,0 +1,356 @@
+"""Fetching a checkpoint, from a server that speaks what huggingface_hub asks for, and from a folder."""
+
+import hashlib
+import json
+import random
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import CheckpointUnreachable, CheckpointUnreadable
+from core.model.checkpoint import pull, read_checkpoint
+from tests.networks import random_network, small_config, write_checkpoint
+
+REPO = "xmj2002/hubert-base-ch-speech-emotion-recognition"
+FIRST, SECOND = "1" * 40, "2" * 40
+
+
+@dataclass
+class Hub:
+    """What the server holds, and what it was asked."""
+
+    folders: dict[str, Path]
+    """Commit to files."""
+    branches: dict[str, str]
+    """Branch or tag to commit."""
+    endpoint: str = ""
+    asked: list[str] = field(default_factory=list)
+    cut_after_bytes: int | None = None
+    """Break the connection of the next download after so many bytes."""
+    refuse: re.Pattern[str] | None = None
+    """Answer matching requests with an error."""
+    refusal: int = 503
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """The few addresses of the Hub that fetching needs; see huggingface_hub's `hf_api.py` and `file_download.py`."""
+
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, *, with_body: bool) -> None:
+        request = f"{self.command} {self.path}"
+        self.hub.asked.append(f"{request} {self.headers.get('Range', '')}".strip())
+        if self.hub.refuse and self.hub.refuse.search(request):
+            self._send(self.hub.refusal, b"", {}, with_body=with_body)
+        elif info := re.fullmatch(rf"/api/models/{REPO}(?:/revision/(.+?))?(?:\?.*)?", self.path):
+            self._send_info(info[1] or "main", with_body)
+        elif file := re.fullmatch(rf"/{REPO}/resolve/([^/]+)/(.+)", self.path):
+            self._send_file(file[1], file[2], with_body)
+        else:
+            headers = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
+            self._send(404, b'{"error": "Repository not found"}', headers, with_body=with_body)
+
+    def _send_info(self, revision: str, with_body: bool) -> None:
+        commit = self.hub.branches.get(revision, revision)
+        if commit not in self.hub.folders:
+            headers = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": f"Invalid rev id: {revision}"}
+            self._send(404, b'{"error": "Invalid rev id"}', headers, with_body=with_body)
+            return
+        files = [{"rfilename": file.name} for file in sorted(self.hub.folders[commit].iterdir())]
+        info = {"_id": "0", "id": REPO, "modelId": REPO, "sha": commit, "private": False, "tags": [], "siblings": files}
+        headers = {"Content-Type": "application/json"}
+        self._send(200, json.dumps(info).encode(), headers, with_body=with_body)
+
+    def _send_file(self, revision: str, name: str, with_body: bool) -> None:
+        commit = self.hub.branches.get(revision, revision)
+        file = self.hub.folders[commit] / name
+        if not file.exists():
+            headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}
+            self._send(404, b"", headers, with_body=with_body)
+            return
+        content = file.read_bytes()
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Accept-Ranges": "bytes"}
+        status = 200
+        if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            headers["Content-Range"] = f"bytes {wanted[1]}-{len(content) - 1}/{len(content)}"
+            status, content = 206, content[int(wanted[1]) :]
+        self._send(status, content, headers, with_body=with_body)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str], *, with_body: bool) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if not with_body:
+            return
+        if self.hub.cut_after_bytes is not None and len(body) > self.hub.cut_after_bytes:
+            self.wfile.write(body[: self.hub.cut_after_bytes])
+            self.hub.cut_after_bytes = None
+            self.close_connection = True
+            return
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the standard library)
+        """Say nothing: the test has its own record."""
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    handler = type("Answers", (_Answers,), {"hub": hub})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield hub
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request to anywhere else fails at once, and fails the test."""
+    look_up = socket.getaddrinfo
+
+    def only_here(host: Any, *args: Any, **kwargs: Any) -> Any:
+        assert host in ("127.0.0.1", "localhost"), f"asked for {host}"
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", only_here)
+
+
+@pytest.fixture(scope="module")
+def revisions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two commits of one repository: the second has other weights."""
+    folder = tmp_path_factory.mktemp("repository")
+    return {
+        commit: write_checkpoint(random_network(small_config(), seed), small_config(), folder / commit)
+        for seed, commit in enumerate([FIRST, SECOND])
+    }
+
+
+@pytest.fixture
+def hub(revisions: dict[str, Path]) -> Iterator[Hub]:
+    with serving(Hub(revisions, {"main": SECOND, "v1": FIRST})) as running:
+        yield running
+
+
+def origin(folder: Path) -> dict[str, str]:
+    document: dict[str, str] = json.loads((folder / "source.json").read_text())
+    return document
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "pytorch_model.bin").read_bytes()
+
+
+def test_the_newest_commit_is_fetched_and_recorded(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
+    commit = pull("hubert-base-ch", tmp_path / "checkpoint", endpoint=hub.endpoint)
+
+    assert commit == SECOND
+    assert origin(tmp_path / "checkpoint") == {"id": REPO, "revision": SECOND}
+    assert weights(tmp_path / "checkpoint") == weights(revisions[SECOND])
+    read = read_checkpoint(tmp_path / "checkpoint")
+    assert (read.model_id, read.revision) == (REPO, SECOND)
+
+
+@pytest.mark.parametrize("revision", ["v1", FIRST])
+def test_a_revision_is_fetched_by_its_commit(
+    revision: str, hub: Hub, revisions: dict[str, Path], tmp_path: Path
+) -> None:
+    assert pull(REPO, tmp_path, revision=revision, endpoint=hub.endpoint) == FIRST
+
+    assert weights(tmp_path) == weights(revisions[FIRST])
+    downloads = [request for request in hub.asked if "/resolve/" in request]
+    # By commit: a push between two files must not mix two revisions.
+    assert downloads
+    assert all(f"/resolve/{FIRST}/" in request for request in downloads)
+
+
+def test_only_what_a_checkpoint_needs_is_fetched(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
+    surplus = tmp_path / "repository"
+    write_checkpoint(random_network(small_config()), small_config(), surplus)
+    (surplus / "training_args.bin").write_bytes(b"code, perhaps")
+    hub.folders = {SECOND: surplus}
+
+    pull(REPO, tmp_path / "checkpoint", endpoint=hub.endpoint)
+
+    assert not any("training_args" in request for request in hub.asked)
+
+
+def test_safetensors_are_fetched_instead_of_a_pickle(hub: Hub, tmp_path: Path) -> None:
+    both = write_checkpoint(random_network(small_config()), small_config(), tmp_path / "repository")
+    write_checkpoint(random_network(small_config()), small_config(), both, "safetensors")
+    hub.folders = {SECOND: both}
+
+    pull(REPO, tmp_path / "checkpoint", endpoint=hub.endpoint)
+
+    assert not any("pytorch_model.bin" in request for request in hub.asked)
+    assert read_checkpoint(tmp_path / "checkpoint").model_id == REPO
+
+
+def test_a_second_pull_downloads_nothing_again(hub: Hub, tmp_path: Path) -> None:
+    pull(REPO, tmp_path, endpoint=hub.endpoint)
+    hub.asked.clear()
+
+    pull(REPO, tmp_path, endpoint=hub.endpoint)
+
+    assert not [request for request in hub.asked if request.startswith("GET") and "/resolve/" in request]
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
+    large = write_checkpoint(random_network(small_config()), small_config(), tmp_path / "repository")
+    # What came in whole pieces of 10 MB is kept.
+    (large / "pytorch_model.bin").write_bytes(random.Random(0).randbytes(12_000_000))
+    hub.folders = {SECOND: large}
+    hub.cut_after_bytes = 11_000_000
+
+    pull(REPO, tmp_path / "checkpoint", endpoint=hub.endpoint)
+
+    assert weights(tmp_path / "checkpoint") == weights(large)
+    downloads = [request for request in hub.asked if request.startswith("GET") and "pytorch_model" in request]
+    assert [request.partition("bytes=")[2] for request in downloads] == ["", "10485760-"]
+
+
+def test_another_revision_replaces_the_first(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
+    pull(REPO, tmp_path, revision="v1", endpoint=hub.endpoint)
+
+    pull(REPO, tmp_path, endpoint=hub.endpoint)
+
+    assert origin(tmp_path)["revision"] == SECOND
+    assert weights(tmp_path) == weights(revisions[SECOND])
+
+
+def test_old_weights_are_never_passed_off_as_a_new_commit(
+    hub: Hub, revisions: dict[str, Path], tmp_path: Path
+) -> None:
+    """huggingface_hub answers with the file that is there already when the server has none to offer."""
+    pull(REPO, tmp_path, revision="v1", endpoint=hub.endpoint)
+    hub.refuse, hub.refusal = re.compile(r"HEAD .*pytorch_model"), 403
+
+    with pytest.raises(CheckpointUnreachable, match=REPO):
+        pull(REPO, tmp_path, endpoint=hub.endpoint)
+    assert not (tmp_path / "source.json").exists()
+    assert not (tmp_path / "pytorch_model.bin").exists()
+
+
+def test_weights_of_an_earlier_pull_do_not_hide_the_new_ones(
+    hub: Hub, revisions: dict[str, Path], tmp_path: Path
+) -> None:
+    write_checkpoint(random_network(small_config(), seed=9), small_config(), tmp_path, "safetensors")
+
+    pull(REPO, tmp_path, endpoint=hub.endpoint)
+
+    expected = read_checkpoint(revisions[SECOND]).weights_sha256
+    assert read_checkpoint(tmp_path).weights_sha256 == expected
+
+
+def test_a_repository_that_does_not_exist_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreachable, match="someone/nothing") as error:
+        pull("someone/nothing", tmp_path / "checkpoint", endpoint=hub.endpoint)
+
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "checkpoint" / "source.json").exists()
+
+
+def test_a_revision_that_does_not_exist_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreachable, match=REPO) as error:
+        pull(REPO, tmp_path, revision="v9", endpoint=hub.endpoint)
+
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "../etc", "a b"])
+def test_a_name_that_no_repository_can_have_is_one_sentence(name: str, hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreachable) as error:
+        pull(name, tmp_path, endpoint=hub.endpoint)
+
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_fails_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    hub.refuse = re.compile("/api/")
+
+    with pytest.raises(CheckpointUnreachable, match="503") as error:
+        pull(REPO, tmp_path, endpoint=hub.endpoint)
+
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and never listens
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+        with pytest.raises(CheckpointUnreachable, match=REPO) as error:
+            pull(REPO, tmp_path, endpoint=endpoint)
+
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [("config.json", "config.json"), ("preprocessor_config.json", "preproc"), ("pytorch_model.bin", "weights")],
+)
+def test_a_file_that_the_repository_lacks_is_named(name: str, named: str, hub: Hub, tmp_path: Path) -> None:
+    lacking = write_checkpoint(random_network(small_config()), small_config(), tmp_path / "repository")
+    (lacking / name).unlink()
+    hub.folders = {SECOND: lacking}
+
+    with pytest.raises(CheckpointUnreadable, match=rf"{REPO} at {SECOND} has no {named}"):
+        pull(REPO, tmp_path / "checkpoint", endpoint=hub.endpoint)
+
+
+def test_a_folder_is_copied_and_recorded_as_local(revisions: dict[str, Path], tmp_path: Path) -> None:
+    assert pull("hubert-base-ch", tmp_path, folder=revisions[FIRST]) == "local"
+
+    assert origin(tmp_path) == {"id": REPO, "revision": "local"}
+    assert weights(tmp_path) == weights(revisions[FIRST])
+
+
+def test_a_folder_that_knows_its_origin_keeps_it(hub: Hub, tmp_path: Path) -> None:
+    pull(REPO, tmp_path / "first", revision="v1", endpoint=hub.endpoint)
+
+    assert pull("another/name", tmp_path / "second", folder=tmp_path / "first") == FIRST
+    assert origin(tmp_path / "second") == {"id": REPO, "revision": FIRST}
+
+
+def test_weights_of_an_earlier_copy_do_not_hide_the_new_ones(revisions: dict[str, Path], tmp_path: Path) -> None:
+    write_checkpoint(random_network(small_config(), seed=9), small_config(), tmp_path, "safetensors")
+
+    pull(REPO, tmp_path, folder=revisions[FIRST])
+
+    assert read_checkpoint(tmp_path).weights_sha256 == read_checkpoint(revisions[FIRST]).weights_sha256
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "pytorch_model.bin"])
+def test_a_file_that_the_folder_lacks_is_named(name: str, tmp_path: Path) -> None:
+    lacking = write_checkpoint(random_network(small_config()), small_config(), tmp_path / "folder")
+    (lacking / name).unlink()
+
+    with pytest.raises(CheckpointUnreadable, match=name.replace(".", r"\.")):
+        pull(REPO, tmp_path / "checkpoint", folder=lacking)
+
+
+def test_a_folder_can_be_pulled_into_itself(tmp_path: Path) -> None:
+    folder = write_checkpoint(random_network(small_config()), small_config(), tmp_path)
+
+    with pytest.raises(CheckpointUnreadable, match="itself"):
+        pull(REPO, folder, folder=folder)

@@ -1,0 +1,98 @@
+"""One classifier, whatever it was loaded from; and what the function may never import."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import EmptyRecording
+from core.model.classifier import EmotionClassifier, softmax
+from core.waveform import Waveform
+
+ROOT = Path(__file__).parents[2]
+
+SpeechLike = Callable[[int, int], Waveform]
+
+
+@pytest.fixture(scope="module")
+def both(small_checkpoint: Path, small_package: Path) -> tuple[EmotionClassifier, EmotionClassifier]:
+    return EmotionClassifier.load(small_checkpoint), EmotionClassifier.load(small_package)
+
+
+@pytest.mark.parametrize("samples", [1, 400, 20_000, 96_000, 150_000])
+def test_checkpoint_and_package_behave_the_same(
+    samples: int, both: tuple[EmotionClassifier, EmotionClassifier], speech_like: SpeechLike
+) -> None:
+    reference, served = (classifier.classify(speech_like(samples, 1)) for classifier in both)
+
+    assert list(reference) == list(served)
+    assert list(served.values()) == pytest.approx(list(reference.values()), abs=1e-5)
+
+
+def test_both_say_what_they_are(both: tuple[EmotionClassifier, EmotionClassifier]) -> None:
+    reference, served = (classifier.identity for classifier in both)
+
+    assert (reference.id, reference.revision, reference.labels) == (served.id, served.revision, served.labels)
+    assert (reference.precision, served.precision) == ("pytorch-fp32", "fp32")
+    assert reference.fingerprint.startswith("sha256:")
+    assert reference.fingerprint != served.fingerprint
+
+
+def test_several_waveforms_get_the_scores_of_each(
+    both: tuple[EmotionClassifier, EmotionClassifier], speech_like: SpeechLike
+) -> None:
+    waveforms = [speech_like(samples, samples) for samples in (5_000, 40_000, 96_000)]
+
+    for classifier in both:
+        assert classifier.classify_all(waveforms) == [classifier.classify(waveform) for waveform in waveforms]
+
+
+def test_no_samples_are_refused_by_both(both: tuple[EmotionClassifier, EmotionClassifier]) -> None:
+    for classifier in both:
+        with pytest.raises(EmptyRecording):
+            classifier.classify(np.empty(0, np.float32))
+
+
+@pytest.mark.parametrize("logits", [[0.0, 0.0], [1e30, -1e30], [-3e38, -3e38], [88.0, 90.0]])
+def test_probabilities_are_never_nan(logits: list[float]) -> None:
+    with np.errstate(all="ignore"):
+        probabilities = softmax(np.array(logits, np.float32))
+
+    assert np.isfinite(probabilities).all()
+    assert probabilities.sum() == pytest.approx(1.0)
+
+
+def test_the_function_imports_no_build_time_package() -> None:
+    """Importing torch and transformers costs the function four seconds, and it does not have them."""
+    heavy = {"torch", "transformers", "onnx", "huggingface_hub", "safetensors", "moto", "typer"}
+    program = f"""
+import sys
+import core.pipeline, core.delivery, handlers.s3_upload
+from core.model.classifier import EmotionClassifier
+print(sorted({heavy!r} & set(sys.modules)))
+"""
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, env={"AWS_DEFAULT_REGION": "us-east-1"}
+    )
+
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_package_is_loaded_and_run_without_a_build_time_package(small_package: Path) -> None:
+    program = f"""
+import sys
+for name in ("torch", "transformers", "onnx", "huggingface_hub", "safetensors"):
+    sys.modules[name] = None
+import numpy
+from pathlib import Path
+from core.model.classifier import EmotionClassifier
+scores = EmotionClassifier.load(Path({str(small_package)!r})).classify(numpy.ones(800, numpy.float32))
+print(len(scores))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.strip() == "6", done.stderr

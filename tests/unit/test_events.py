@@ -1,0 +1,123 @@
+"""The sample events have the shapes that AWS documents: people invoke with them, and other tests feed on them."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pytest
+from aws_lambda_powertools.utilities.parser.models import S3EventNotificationEventBridgeModel, S3Model, SqsModel
+
+ROOT = Path(__file__).parents[2]
+EVENTS = sorted((ROOT / "events").glob("*.json"))
+UPLOADS_BUCKET = "audio-emotion-uploads"
+
+S3_EVENTS = ["s3-put", "s3-multipart", "s3-put-unicode-key"]
+SQS_EVENTS = ["sqs-s3-put", "sqs-s3-test-event", "sqs-batch-one-bad"]
+S3_EVENT_FIELDS = {
+    "eventVersion",
+    "eventSource",
+    "awsRegion",
+    "eventTime",
+    "eventName",
+    "userIdentity",
+    "requestParameters",
+    "responseElements",
+    "s3",
+}
+"""Of one record, in version 2.1: docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html"""
+
+
+def event(name: str) -> Any:
+    return json.loads((ROOT / "events" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def s3_records(name: str) -> list[dict[str, Any]]:
+    """All S3 records in an event, those in the bodies of SQS messages included."""
+    records: list[dict[str, Any]] = []
+    for record in event(name).get("Records", []):
+        if "body" not in record:
+            records.append(record)
+            continue
+        try:
+            records += json.loads(record["body"]).get("Records", [])
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def test_every_event_is_known_here() -> None:
+    assert {path.stem for path in EVENTS} == {*S3_EVENTS, *SQS_EVENTS, "s3-test-event", "eventbridge"}
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+def test_an_event_fits_into_256_kb_and_names_nobody(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.encode()) < 256 * 1024
+    assert set(re.findall(r"\b\d{12}\b", text)) <= {"123456789012"}
+    assert set(re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", text)) <= {"203.0.113.7"}
+
+
+@pytest.mark.parametrize("name", S3_EVENTS)
+def test_an_s3_event_has_the_documented_shape(name: str) -> None:
+    S3Model.model_validate(event(name))
+
+
+@pytest.mark.parametrize("name", S3_EVENTS + SQS_EVENTS)
+def test_an_s3_record_has_every_documented_field(name: str) -> None:
+    for record in s3_records(name):
+        assert set(record) == S3_EVENT_FIELDS
+        assert record["eventName"] in {"ObjectCreated:Put", "ObjectCreated:CompleteMultipartUpload"}
+        assert record["s3"]["bucket"]["name"] == UPLOADS_BUCKET
+        assert set(record["s3"]["object"]) == {"key", "size", "eTag", "versionId", "sequencer"}
+        assert re.fullmatch(r"[0-9A-F]{18}", record["s3"]["object"]["sequencer"])
+
+
+@pytest.mark.parametrize("name", SQS_EVENTS)
+def test_an_sqs_event_has_the_documented_shape(name: str) -> None:
+    SqsModel.model_validate(event(name))
+    for message in event(name)["Records"]:
+        assert message["md5OfBody"] == hashlib.md5(message["body"].encode()).hexdigest()
+
+
+def test_the_eventbridge_event_has_the_documented_shape() -> None:
+    parsed = S3EventNotificationEventBridgeModel.model_validate(event("eventbridge"))
+    assert parsed.detail.bucket.name == UPLOADS_BUCKET
+    assert parsed.detail_type == "Object Created"
+
+
+def test_a_multipart_upload_has_an_etag_that_is_no_checksum() -> None:
+    (record,) = s3_records("s3-multipart")
+    assert record["eventName"] == "ObjectCreated:CompleteMultipartUpload"
+    assert re.fullmatch(r"[0-9a-f]{32}-[1-9]\d*", record["s3"]["object"]["eTag"])
+
+
+def test_the_test_event_has_no_records() -> None:
+    bare = event("s3-test-event")
+    assert set(bare) == {"Service", "Event", "Time", "Bucket", "RequestId", "HostId"}
+    assert bare["Event"] == "s3:TestEvent"
+    assert json.loads(event("sqs-s3-test-event")["Records"][0]["body"]) == bare
+
+
+def test_one_message_of_three_is_bad() -> None:
+    messages = event("sqs-batch-one-bad")["Records"]
+    assert len(messages) == 3
+    assert len({message["messageId"] for message in messages}) == 3
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(messages[1]["body"])
+    assert len(s3_records("sqs-batch-one-bad")) == 2
+
+
+def test_the_unicode_key_is_encoded_like_a_form() -> None:
+    (record,) = s3_records("s3-put-unicode-key")
+    encoded = record["s3"]["object"]["key"]
+    assert encoded.isascii()
+    assert unquote_plus(encoded) == "calls/王 小明/2026-01-12 +86 10 1234 (愤怒).wav"
+
+
+@pytest.mark.parametrize("name", ["s3-put", "s3-multipart", "sqs-s3-put", "sqs-batch-one-bad"])
+def test_an_event_points_at_one_of_the_samples(name: str) -> None:
+    for record in s3_records(name):
+        assert (ROOT / "samples" / unquote_plus(record["s3"]["object"]["key"])).is_file()

@@ -1,0 +1,134 @@
+"""A serving package that is not what its manifest says is refused, in one sentence."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.errors import PackageRefused
+from core.model.classifier import EmotionClassifier
+from core.model.package import MANIFEST_FILE, MODEL_FILE, read_manifest
+
+
+@pytest.fixture
+def spoilt(package: Path, tmp_path: Path) -> Path:
+    """A copy of a good package, for the test to spoil."""
+    return Path(shutil.copytree(package, tmp_path / "package"))
+
+
+def change_manifest(folder: Path, **changes: Any) -> None:
+    file = folder / MANIFEST_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_package_loads_and_scores_every_label(package: Path) -> None:
+    classifier = EmotionClassifier.load(package)
+
+    scores = classifier.classify(np.random.default_rng(0).normal(0, 0.1, 30_000).astype(np.float32))
+
+    assert tuple(scores) == classifier.identity.labels
+    assert sum(scores.values()) == pytest.approx(1.0, abs=1e-12)
+    assert classifier.identity.labels == ("anger", "fear", "happy", "neutral", "sad", "surprise")
+
+
+def test_the_parity_with_the_reference_is_kept_in_the_manifest(package: Path) -> None:
+    parity = read_manifest(package).parity
+
+    assert parity.clips > 0
+    assert parity.agreement >= 0.99
+    assert parity.mean_score_change <= 0.005
+
+
+@pytest.mark.parametrize("damage", ["one bit", "cut short", "something appended", "empty"])
+def test_a_damaged_network_is_refused(damage: str, spoilt: Path) -> None:
+    model = bytearray((spoilt / MODEL_FILE).read_bytes())
+    if damage == "one bit":
+        model[len(model) // 2] ^= 1
+    damaged = {"one bit": model, "cut short": model[:-1], "something appended": model + b"\0", "empty": b""}[damage]
+    (spoilt / MODEL_FILE).write_bytes(damaged)
+
+    with pytest.raises(PackageRefused, match=r"model\.onnx does not match the hash"):
+        EmotionClassifier.load(spoilt)
+
+
+def test_another_hash_in_the_manifest_is_refused(spoilt: Path) -> None:
+    change_manifest(spoilt, sha256={MODEL_FILE: "0" * 64})
+
+    with pytest.raises(PackageRefused, match="does not match the hash"):
+        EmotionClassifier.load(spoilt)
+
+
+def test_a_manifest_without_a_hash_is_refused(spoilt: Path) -> None:
+    change_manifest(spoilt, sha256={})
+
+    with pytest.raises(PackageRefused, match="does not match the hash"):
+        EmotionClassifier.load(spoilt)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"format_version": 2}, "format 2"),
+        ({"labels": "anger"}, "labels"),
+        ({"parity": None}, "parity"),
+        ({"surplus": 1}, "surplus"),
+        ({"geometry": {"window_samples": 96_000}}, "geometry"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_refused_by_what_is_wrong(
+    changes: dict[str, Any], named: str, spoilt: Path
+) -> None:
+    change_manifest(spoilt, **changes)
+
+    with pytest.raises(PackageRefused, match=named):
+        EmotionClassifier.load(spoilt)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_a_manifest_that_is_no_json_is_refused(content: bytes, spoilt: Path) -> None:
+    (spoilt / MANIFEST_FILE).write_bytes(content)
+
+    with pytest.raises(PackageRefused, match="malformed"):
+        EmotionClassifier.load(spoilt)
+
+
+def test_a_missing_network_is_refused_by_name(spoilt: Path) -> None:
+    (spoilt / MODEL_FILE).unlink()
+
+    with pytest.raises(PackageRefused, match=r"no readable model\.onnx"):
+        EmotionClassifier.load(spoilt)
+
+
+@pytest.mark.parametrize("folder", ["empty", "absent"])
+def test_a_folder_with_nothing_to_load_is_refused_by_its_name(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(PackageRefused, match=f"{folder} holds neither"):
+        EmotionClassifier.load(tmp_path / folder)
+
+
+def test_the_fingerprint_follows_whatever_can_change_a_score(spoilt: Path) -> None:
+    manifest = read_manifest(spoilt)
+
+    changed = [
+        manifest.model_copy(update=update)
+        for update in (
+            {"labels": tuple(reversed(manifest.labels))},
+            {"sha256": {MODEL_FILE: "0" * 64}},
+            {"sample_rate_hz": 8_000},
+        )
+    ]
+    unchanged = manifest.model_copy(update={"tools": {}, "revision": "another name for the same"})
+
+    assert len({manifest.fingerprint, *(other.fingerprint for other in changed)}) == 4
+    assert unchanged.fingerprint == manifest.fingerprint
+
+
+def test_a_fingerprint_is_the_same_after_reading_it_again(spoilt: Path) -> None:
+    manifest = read_manifest(spoilt)
+    (spoilt / MANIFEST_FILE).write_text(manifest.model_dump_json())
+
+    assert read_manifest(spoilt).fingerprint == manifest.fingerprint
