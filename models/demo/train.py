@@ -2,8 +2,8 @@
 
     python -m models.demo.train
 
-Some twenty minutes on two cores. Everything is seeded. The synthesised speech is kept under build/demo-training, so a
-second run starts at once.
+Fifteen to thirty minutes on two cores. Everything is seeded. The synthesised speech is kept under build/demo-training,
+so that a second run starts at once.
 """
 
 import hashlib
@@ -99,8 +99,6 @@ def train(utterances: Utterances) -> HubertForSpeechClassification:
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step % 150 == 0:
-            save(network, CHECKPOINT)
         losses.append(loss.item())
         if step % 50 == 0:
             print(
