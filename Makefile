@@ -9,7 +9,7 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint format model bench schema lock clean system
+.PHONY: help demo local test lint format model bench schema lock clean system system-browser
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,9 +50,10 @@ clean: ## remove what was built
 	rm -rf build out .aws-sam .venv .venv-sam
 
 # One environment; each level adds to the one before.
-$(VENV)/local: requirements/local.txt pyproject.toml | system
+$(VENV)/local: requirements/local.txt requirements/no-deps.txt pyproject.toml | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements/local.txt
+	$(BIN)/pip install --quiet --no-deps --requirement requirements/no-deps.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -73,6 +74,10 @@ system:
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { $(call install,python3 python3-venv); }
 	@command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || { $(call install,ffmpeg); }
+
+system-browser: ## install the browser that the report's tests use (they skip without it)
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+		|| { $(call install,chromium chromium-driver); }
 
 # Debian packages where we may; elsewhere say what is missing.
 install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

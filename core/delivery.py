@@ -12,7 +12,9 @@ Events come at least once, in any order and at the same moment. What keeps them 
 """
 
 import hashlib
+import logging
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from core.errors import (
     RecordingError,
     RecordingSuperseded,
     RecordingTooLarge,
+    StorageRefused,
     StorageUnavailable,
 )
 from core.pipeline import Pipeline
@@ -33,6 +36,8 @@ from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage, WriteConflict
 
 State = Literal["done", "given-up"]
+
+_logger = logging.getLogger(__name__)
 
 _LONGEST_KEY_BYTES = 1024
 _SUFFIX = ".json"
@@ -219,10 +224,37 @@ class _Attempt:
                     metadata=metadata,
                     replaces=existing.etag if existing else None,
                 )
-                return
             except WriteConflict:
                 continue
+            self._store_report(result, metadata)
+            return
         raise StorageUnavailable(f"{self.result_key} was written by others {_MOST_RACES} times in a row.")
+
+    def _store_report(self, result: Result, metadata: Mapping[str, str]) -> None:
+        """Put the page beside the document. The document is what counts: what goes wrong here is no failure."""
+        if self.settings.reports != "html":
+            return
+        # Here, not above: only those who ask for pages should wait for what draws them.
+        from core.report import render
+
+        bucket, key = self.settings.results_bucket, report_key_for(self.result_key)
+        page = render(result).encode()
+        try:
+            for _ in range(_MOST_RACES):
+                existing = self.storage.newest(bucket, key)
+                document = self.storage.newest(bucket, self.result_key)
+                if document is None or document.metadata.get("source-version") != self.version.identity:
+                    return  # a newer upload's document is there by now, and its page follows
+                replaces = existing.etag if existing else None
+                try:
+                    self.storage.put(
+                        bucket, key, page, content_type="text/html; charset=utf-8", metadata=metadata, replaces=replaces
+                    )
+                except WriteConflict:
+                    continue
+                return
+        except (StorageUnavailable, StorageRefused) as error:
+            _logger.warning("no report for %s: %s", self.result_key, error)
 
     def _claim(self) -> AbstractContextManager[None]:
         if not self.settings.claims_prefix:
@@ -252,6 +284,11 @@ def result_key_for(key: str, prefix: str) -> str:
     ending = "-" + hashlib.sha256(key.encode()).hexdigest() + _SUFFIX
     kept = f"{prefix}{key}".encode()[: _LONGEST_KEY_BYTES - len(ending)]
     return kept.decode("utf-8", "ignore") + ending
+
+
+def report_key_for(result_key: str) -> str:
+    """Where the page of a result lies: beside it, as `.html`, which is no longer than `.json`."""
+    return result_key.removesuffix(_SUFFIX) + ".html"
 
 
 def is_earlier(sequencer: str, other: str) -> bool:

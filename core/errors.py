@@ -22,10 +22,13 @@
     ├── RecordingSuperseded            not a failure: the version was deleted or overwritten, nothing is left to do
     ├── EventNotUnderstood
     ├── SettingsInvalid
+    ├── ResultUnreadable
+    ├── ManifestUnreadable
     └── ModelError
         ├── CheckpointUnreadable
         ├── CheckpointUnreachable
         ├── PackageRefused
+        ├── VoiceActivityUnavailable
         └── ParityMissed
 
 Every message is one sentence that a person can act on. Codes are part of the result document: they never change.
@@ -144,6 +147,14 @@ class SettingsInvalid(AudioEmotionError):
     """An environment variable has a value that cannot be used."""
 
 
+class ResultUnreadable(AudioEmotionError):
+    """A file is no result document."""
+
+
+class ManifestUnreadable(AudioEmotionError):
+    """A list of labelled recordings cannot be used."""
+
+
 class ModelError(AudioEmotionError):
     """Something about the checkpoint or the serving package."""
 
@@ -158,6 +169,10 @@ class CheckpointUnreachable(ModelError):
 
 class PackageRefused(ModelError):
     """The serving package is incomplete, of an unknown format, or does not match its manifest."""
+
+
+class VoiceActivityUnavailable(ModelError):
+    """The network that tells speech from everything else is not installed."""
 
 
 class ParityMissed(ModelError):

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core import __version__
+from core import __version__, settings
 from core.audio import utterances
+from core.audio.channels import Group
 from core.audio.decode import Block, MediaInfo, decode, probe
+from core.audio.voice_activity import VoiceActivity
 from core.deadline import Deadline
-from core.errors import DeadlineExceeded, EmptyRecording, RecordingError
-from core.model.classifier import EmotionClassifier, Scores
+from core.errors import EmptyRecording, RecordingError
+from core.model.classifier import EmotionClassifier
+from core.pace import Pace, believable
 from core.results import (
     Audio,
     Channel,
@@ -25,7 +28,7 @@ from core.results import (
     mean_scores,
     now,
 )
-from core.settings import MediaLimits
+from core.settings import ListeningSettings, MediaLimits
 from core.waveform import SAMPLE_RATE_HZ
 
 
@@ -37,7 +40,7 @@ class _Progress:
     decoded_samples: int = 0
     decode_s: float = 0.0
     inference_s: float = 0.0
-    heard: list[tuple[utterances.Utterance, Scores]] = field(default_factory=list)
+    heard: dict[Group, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def audio(self) -> Audio | None:
@@ -55,9 +58,14 @@ class _Progress:
 class Pipeline:
     """Turns recordings into results, with one classifier and one set of limits."""
 
-    def __init__(self, classifier: EmotionClassifier, limits: MediaLimits) -> None:
+    def __init__(
+        self, classifier: EmotionClassifier, limits: MediaLimits, listening: ListeningSettings | None = None
+    ) -> None:
         self._classifier = classifier
         self._limits = limits
+        self._listening = listening or settings.read(ListeningSettings)
+        # Now, not with the first recording: in Lambda, the time before that has the whole processor to itself.
+        self._voices = VoiceActivity.load()
         identity = classifier.identity
         self._model = Model(
             id=identity.id,
@@ -131,19 +139,23 @@ class Pipeline:
         started = time.monotonic()
         progress.info = probe(path, self._limits, deadline)
         progress.decode_s = time.monotonic() - started
-        blocks = decode(path, progress.info, self._limits, deadline)
-        for utterance in utterances.cut(_counted(blocks, progress)):
+        pace = Pace(_claimed_s(path, progress.info), deadline)
+        blocks = _counted(decode(path, progress.info, self._limits, deadline), progress, pace)
+        for utterance in utterances.cut(blocks, self._listening, self._voices):
             if deadline.passed:
-                raise DeadlineExceeded(_too_slow(utterance.start_s))
+                pace.check(utterance.start_s)
             started = time.monotonic()
-            scores = self._classifier.classify(utterance.waveform)
+            judgement = Judgement.of(self._classifier.classify(utterance.waveform))
             progress.inference_s += time.monotonic() - started
-            progress.heard.append((utterance, scores))
+            # Without the waveform: three hours of speech are 700 MB.
+            progress.heard[utterance.channels].append(
+                Utterance(**dict(judgement), start_s=utterance.start_s, end_s=utterance.end_s)
+            )
         if progress.decoded_samples == 0:
             raise EmptyRecording("The recording contains no samples.")
 
     def _summed_up(self, source: Source, progress: _Progress, request_id: str | None) -> Result:
-        channels = _channels(progress.heard)
+        channels = tuple(_channel(group, parts) for group, parts in sorted(progress.heard.items()))
         overall = None
         if channels:
             overall = Judgement.of(mean_scores((u.scores, u.duration_s) for c in channels for u in c.utterances))
@@ -161,30 +173,31 @@ class Pipeline:
         )
 
 
-def _counted(blocks: Iterable[Block], progress: _Progress) -> Iterator[Block]:
-    """The same blocks; notes how many samples there were and how long decoding kept us waiting."""
+def _claimed_s(path: Path, info: MediaInfo) -> float | None:
+    return believable(info.duration_s, info.codec, path.stat().st_size, info.sample_rate_hz * info.channels)
+
+
+def _counted(blocks: Iterable[Block], progress: _Progress, pace: Pace) -> Iterator[Block]:
+    """The same blocks; notes how many samples there were, how long decoding kept us waiting, and the pace."""
     waiting_since = time.monotonic()
     for block in blocks:
         progress.decode_s += time.monotonic() - waiting_since
         progress.decoded_samples += block.shape[1]
         yield block
+        # Whoever asks for the next block has done with this one.
+        pace.check(progress.decoded_samples / SAMPLE_RATE_HZ)
         waiting_since = time.monotonic()
 
 
-def _channels(heard: Iterable[tuple[utterances.Utterance, Scores]]) -> tuple[Channel, ...]:
-    by_channel: dict[int, list[Utterance]] = defaultdict(list)
-    for utterance, scores in heard:
-        judgement = Judgement.of(scores)
-        by_channel[utterance.channel].append(
-            Utterance(**dict(judgement), start_s=utterance.start_s, end_s=utterance.end_s)
-        )
-    return tuple(_channel(number, parts) for number, parts in sorted(by_channel.items()))
-
-
-def _channel(number: int, parts: list[Utterance]) -> Channel:
+def _channel(group: Group, parts: list[Utterance]) -> Channel:
     judgement = Judgement.of(mean_scores((part.scores, part.duration_s) for part in parts))
-    speech_s = sum(part.duration_s for part in parts)
-    return Channel(**dict(judgement), channel=number, speech_s=speech_s, utterances=tuple(parts))
+    return Channel(
+        **dict(judgement),
+        channel=group[0],
+        mixed=group if len(group) > 1 else None,
+        speech_s=sum(part.duration_s for part in parts),
+        utterances=tuple(parts),
+    )
 
 
 def _processing(progress: _Progress, request_id: str | None) -> Processing:
@@ -194,11 +207,4 @@ def _processing(progress: _Progress, request_id: str | None) -> Processing:
         inference_ms=round(progress.inference_s * 1000),
         request_id=request_id,
         version=__version__,
-    )
-
-
-def _too_slow(classified_s: float) -> str:
-    return (
-        f"The time allowed was enough for the first {classified_s:.0f} s of the recording only: "
-        "split it, or give the function more memory or a longer time-out."
     )

@@ -21,9 +21,9 @@ def _three_digits(value: float) -> float:
     return round(value, 3)
 
 
-Probability = Annotated[float, BeforeValidator(_six_digits), Field(ge=0.0, le=1.0)]
-Seconds = Annotated[float, BeforeValidator(_three_digits), Field(ge=0.0)]
-Milliseconds = Annotated[int, BeforeValidator(round), Field(ge=0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_six_digits)]
+Seconds = Annotated[float, Field(ge=0.0), BeforeValidator(_three_digits)]
+Milliseconds = Annotated[int, Field(ge=0), BeforeValidator(round)]
 
 
 class _Part(BaseModel):
@@ -88,9 +88,13 @@ class Utterance(Judgement):
 
 
 class Channel(Judgement):
-    """One channel: the means over its utterances, weighted by their durations."""
+    """One channel: the means over its utterances, weighted by their durations.
+
+    `mixed` stands only where several channels carried the same and were mixed; `channel` is the first of them.
+    """
 
     channel: int
+    mixed: tuple[int, ...] | None = None
     speech_s: Seconds
     utterances: tuple[Utterance, ...]
 

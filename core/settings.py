@@ -5,7 +5,7 @@ holds the two together.
 """
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,7 +26,7 @@ class MediaLimits(BaseSettings):
     max_size_bytes: int = Field(default=2_000_000_000, gt=0)
     """Of the upload. /tmp must hold one recording; a three-hour call as 16-bit stereo at 48 kHz is 2 GB."""
 
-    max_duration_s: float = Field(default=4 * 3600.0, gt=0)
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0, allow_inf_nan=False)
     """Of the decoded audio. Nothing that people say in one recording is longer than a working morning."""
 
     max_channels: int = Field(default=16, gt=0, le=64)
@@ -36,7 +36,40 @@ class MediaLimits(BaseSettings):
     """Address space of one ffmpeg process. Debian's, with its 200 libraries, needs 300 before it decodes anything."""
 
     decoder_timeout_s: float = Field(default=600.0, gt=0)
-    """Wall time of one ffmpeg process, where no deadline of the function's is nearer."""
+    """How long one ffmpeg process may keep us waiting in all, where no deadline of the function's is nearer."""
+
+
+class ListeningSettings(BaseSettings):
+    """How a recording becomes utterances. The defaults are what benchmarks/conversations.py found best."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    channels: Literal["auto", "split", "mix"] = "auto"
+    """`auto` keeps channels apart that carry different speech, such as the two sides of a call, and mixes those that
+    are nearly the same; `split` and `mix` do one or the other always."""
+
+    speech_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """How sure the voice activity network has to be that somebody begins to speak. Its authors' own choice."""
+
+    short_speech_threshold: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """The same for a recording of up to 6 s, where one such moment is enough. Low, since somebody cut it out and
+    uploaded it: of 446 labelled utterances the least sure reaches 0.2. Hiss stays below 0.13."""
+
+    shortest_pause_s: float = Field(default=0.3, ge=0.1, le=3.0)
+    """A shorter silence does not end an utterance. Closures of stops last up to 0.15 s, hesitations within a phrase
+    0.25 s; turns are 0.2 s apart on average, but those of two people are most often on two channels."""
+
+    shortest_speech_s: float = Field(default=0.1, ge=0.0, le=0.5)
+    """What is shorter is a click or a cough; the shortest "yes" lasts longer."""
+
+    padding_s: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Kept before and after what is heard as speech: the first and the last sound of a phrase are its faintest."""
+
+    @model_validator(mode="after")
+    def _padding_fits(self) -> "ListeningSettings":
+        if 2 * self.padding_s > self.shortest_pause_s:
+            raise ValueError("PADDING_S must be at most half of SHORTEST_PAUSE_S")
+        return self
 
 
 class ModelSettings(BaseSettings):
@@ -62,6 +95,9 @@ class FunctionSettings(BaseSettings):
     results_bucket: str = Field(min_length=3)
     results_prefix: str = "results/"
     """Put before the source key."""
+
+    reports: Literal["none", "html"] = "none"
+    """`html` puts a page that people can look at beside each result, with `.html` in place of `.json`."""
 
     max_receive_count: int = Field(default=5, ge=1)
     """The queue's own; on the last delivery a `failed` result is written before the attempt."""

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
 MakeMedia = Callable[..., Path]
-"""``make_media("tone.mp3", "-c:a", "libmp3lame", source="sine=440:duration=2")``: ffmpeg writes it, its path comes back."""
+"""``make_media("tone.mp3", "-c:a", "mp3", source="sine=440:duration=2")``: ffmpeg writes it and we get its path."""
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +97,10 @@ def copied_package(package: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tone(tmp_path: Path) -> Path:
-    """Two seconds of 440 Hz at 16 kHz, mono, as WAV."""
+    """Two seconds at 16 kHz, mono, as WAV, in which somebody speaks: a tone of voice."""
     path = tmp_path / "tone.wav"
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000), 16_000)
+    samples, sample_rate_hz = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
+    soundfile.write(path, samples[:32_000], sample_rate_hz)
     return path
 
 

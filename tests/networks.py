@@ -7,7 +7,7 @@ tensor here is drawn at a size at which leaving it out, or mixing it up with ano
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import save_file
@@ -81,7 +81,7 @@ def random_network(config: dict[str, Any], seed: int = 0) -> HubertForSpeechClas
                 tensor.copy_(0.3 * drawn)
             else:
                 tensor.copy_(1.5 * drawn / tensor[0].numel() ** 0.5)
-    return network.eval()
+    return cast(HubertForSpeechClassification, network.eval())
 
 
 def write_checkpoint(

@@ -15,6 +15,7 @@ import resource
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
     command = ["ffprobe", *options, "-print_format", "json", "-i", f"file:{path}"]
     limit = deadline.sooner(_PROBE_TIMEOUT_S)
     with _running(command, limits, limit) as running:
-        document = running.stdout.read()
+        document = running.read()
     if running.timed_out:
         raise DeadlineExceeded("Finding out what the file contains took too long.")
     if b"not on whitelist" in running.messages:
@@ -152,8 +153,8 @@ def decode(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline 
     """
     decoded_samples = 0
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * info.channels * 4
-    with _running(_decode_command(path, info, limits), limits, deadline.sooner(limits.decoder_timeout_s)) as running:
-        while chunk := running.stdout.read(block_bytes):
+    with _running(_decode_command(path, info, limits), limits, deadline) as running:
+        while chunk := running.read(block_bytes):
             block = _block(chunk, info.channels)
             decoded_samples += block.shape[1]
             if decoded_samples > limits.max_duration_s * SAMPLE_RATE_HZ:
@@ -196,11 +197,43 @@ def _decode_command(path: Path, info: MediaInfo, limits: MediaLimits) -> list[st
 class _Running:
     """A decoder process: its output, and afterwards its exit status and what it said."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", stdout: IO[bytes]) -> None:
-        self.stdout = stdout
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", stdout: IO[bytes], patience_s: float, deadline: Deadline
+    ) -> None:
         self.timed_out = False
         self.messages = b""
         self._process = process
+        self._stdout = stdout
+        self._patience_s = patience_s
+        self._deadline = deadline
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes of the output, or what is left of it; nothing more once the patience is used up."""
+        with self._watched():
+            return self._stdout.read(size)
+
+    def end(self) -> None:
+        """Wait for the process to end by itself."""
+        with self._watched():
+            self._process.wait()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Only the time that we wait for the decoder counts: it waits for us while we classify, maybe for hours."""
+        started = time.monotonic()
+        limit_s = min(max(0.0, self._patience_s), self._deadline.remaining_s, threading.TIMEOUT_MAX)
+        watchdog = threading.Timer(limit_s, self._stop)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+            self._patience_s -= time.monotonic() - started
+
+    def _stop(self) -> None:
+        self.timed_out = True
+        self._process.kill()
 
     @property
     def status(self) -> int:
@@ -228,17 +261,13 @@ def _running(command: list[str], limits: MediaLimits, deadline: Deadline) -> Ite
     assert process.stderr is not None
     _limit_memory(process.pid, limits)
     with open(process.stdout.fileno(), "rb", closefd=False) as stdout:
-        running = _Running(process, stdout)
+        running = _Running(process, stdout, limits.decoder_timeout_s, deadline)
         listener = threading.Thread(target=_listen, args=(process.stderr, running), daemon=True)
-        watchdog = threading.Timer(min(deadline.remaining_s, threading.TIMEOUT_MAX), _stop, args=(process, running))
         listener.start()
-        watchdog.daemon = True
-        watchdog.start()
         try:
             yield running
-            process.wait()
+            running.end()
         finally:
-            watchdog.cancel()
             process.kill()
             process.wait()
             listener.join()
@@ -259,8 +288,3 @@ def _limit_memory(pid: int, limits: MediaLimits) -> None:
 def _listen(stderr: IO[bytes], running: _Running) -> None:
     while line := stderr.read(_LONGEST_MESSAGE):
         running.messages = (running.messages + line)[-_LONGEST_MESSAGE:]
-
-
-def _stop(process: "subprocess.Popen[bytes]", running: _Running) -> None:
-    running.timed_out = True
-    process.kill()

@@ -1,19 +1,26 @@
 """From decoded blocks to utterances: what the classifier sees.
 
-Up to six seconds are one utterance, untrimmed, as the published program would hear them. Longer recordings are mixed to
-mono and cut into consecutive windows.
+Up to six seconds with speech in them are one utterance, untrimmed, as the published program would hear them. Anything
+longer is cut where people pause, on each channel by itself, while it is decoded: what is held in memory does not grow
+with the recording.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
+from core import settings
+from core.audio.channels import LISTENED_S, Group, group_channels, mix
 from core.audio.decode import Block
+from core.audio.segments import Segmenter, Span
+from core.audio.voice_activity import VoiceActivity
+from core.settings import ListeningSettings
 from core.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 
 SILENCE_PEAK = 1e-4
-"""A window that never exceeds this (-80 dB of full scale) is digital silence or its dither, not speech."""
+"""What never exceeds this (-80 dB of full scale) is digital silence or its dither, not speech."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +29,23 @@ class Utterance:
 
     Attributes
     ----------
-    channel
-        Its index in the recording; 0 for a mix.
+    channels
+        Its index in the recording, or those of several that were mixed.
     start_s, end_s
         From the recording's start.
     waveform
         Mono samples at 16 kHz, at most `WINDOW_SAMPLES` of them.
     """
 
-    channel: int
+    channels: Group
     start_s: float
     end_s: float
     waveform: Waveform
+
+    @property
+    def channel(self) -> int:
+        """The first of its channels, by whose number results know it."""
+        return self.channels[0]
 
     @property
     def duration_s(self) -> float:
@@ -41,23 +53,95 @@ class Utterance:
         return self.end_s - self.start_s
 
 
-def cut(blocks: Iterable[Block]) -> Iterator[Utterance]:
-    """Cut a recording, given as blocks of shape ``(channels, n)``, into utterances, in memory that does not grow."""
-    start = 0
-    for window in _windows(block.mean(axis=0) for block in blocks):
-        end = start + window.size
-        if np.abs(window).max() > SILENCE_PEAK:
-            yield Utterance(0, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, window)
-        start = end
+def cut(
+    blocks: Iterable[Block], options: ListeningSettings | None = None, voices: VoiceActivity | None = None
+) -> Iterator[Utterance]:
+    """Cut a recording, given as blocks of shape ``(channels, n)``, into utterances.
+
+    Yields
+    ------
+    Each channel's utterances in their order, soon after they end; those of several channels interleave.
+
+    Raises
+    ------
+    VoiceActivityUnavailable
+        If the network is not installed, and none is given.
+    """
+    options = options or settings.read(ListeningSettings)
+    voices = voices or VoiceActivity.load()
+    coming = iter(blocks)
+    head = _head(coming, options)
+    if not head:
+        return
+    beginning = np.concatenate(head, axis=1)
+    groups = group_channels(beginning, options.channels)
+    if beginning.shape[1] <= WINDOW_SAMPLES:
+        yield from _whole(beginning, groups, options, voices)
+        return
+    del beginning
+    cutters = [_Cutter(group, Segmenter(voices.listener(), options)) for group in groups]
+    for block in chain(_released(head), coming):
+        for cutter in cutters:
+            yield from cutter.feed(block)
+    for cutter in cutters:
+        yield from cutter.finish()
 
 
-def _windows(pieces: Iterable[Waveform]) -> Iterator[Waveform]:
-    waiting = np.empty(0, np.float32)
-    for piece in pieces:
-        waiting = np.concatenate([waiting, piece])
-        # Only when more is known to follow: what is exactly one window long is one utterance.
-        while waiting.size > WINDOW_SAMPLES:
-            yield waiting[:WINDOW_SAMPLES]
-            waiting = waiting[WINDOW_SAMPLES:]
-    if waiting.size:
-        yield waiting
+def _head(blocks: Iterator[Block], options: ListeningSettings) -> list[Block]:
+    """Enough blocks to know whether the recording is short, and which of its channels are the same."""
+    head: list[Block] = []
+    samples = 0
+    for block in blocks:
+        head.append(block)
+        samples += block.shape[1]
+        undecided = options.channels == "auto" and block.shape[0] > 1
+        if samples > (LISTENED_S * SAMPLE_RATE_HZ if undecided else WINDOW_SAMPLES):
+            break
+    return head
+
+
+def _released(head: list[Block]) -> Iterator[Block]:
+    head.reverse()
+    while head:
+        yield head.pop()
+
+
+def _whole(
+    recording: Block, groups: Sequence[Group], options: ListeningSettings, voices: VoiceActivity
+) -> Iterator[Utterance]:
+    for group in groups:
+        waveform = mix(recording, group)
+        if waveform.size == 0 or np.abs(waveform).max() <= SILENCE_PEAK:
+            continue
+        if voices.probabilities(waveform).max() >= options.short_speech_threshold:
+            yield Utterance(group, 0.0, waveform.size / SAMPLE_RATE_HZ, waveform)
+
+
+class _Cutter:
+    """Cuts one channel, or several mixed, and keeps just the samples that may still be needed."""
+
+    def __init__(self, group: Group, segmenter: Segmenter) -> None:
+        self._group = group
+        self._segmenter = segmenter
+        self._kept = np.empty(0, np.float32)
+        self._kept_from = 0
+
+    def feed(self, block: Block) -> Iterator[Utterance]:
+        samples = mix(block, self._group)
+        self._kept = np.concatenate([self._kept, samples])
+        for span in self._segmenter.feed(samples):
+            yield self._utterance(span)
+        outdated = self._segmenter.needed_from - self._kept_from
+        if outdated > 0:
+            # A copy, so that what is no longer needed is really given back.
+            self._kept = self._kept[outdated:].copy()
+            self._kept_from += outdated
+
+    def finish(self) -> Iterator[Utterance]:
+        for span in self._segmenter.finish():
+            yield self._utterance(span)
+
+    def _utterance(self, span: Span) -> Utterance:
+        start, end = span
+        waveform = self._kept[start - self._kept_from : end - self._kept_from].copy()
+        return Utterance(self._group, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, waveform)

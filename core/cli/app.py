@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -56,14 +56,54 @@ def classify(
     json_lines: Annotated[
         bool, typer.Option("--json", help="One result document a line on stdout, and nothing else.")
     ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="One utterance a row on stdout, under one header, and nothing else.")
+    ] = False,
 ) -> None:
-    """Say which emotion is heard in each file.
+    """Say which emotion is heard in each file, and when.
 
-    Exit status 1 if any of them failed. Settings such as MAX_DURATION_S are read from the environment.
+    Exit status 1 if any of them failed. Settings such as CHANNELS and MAX_DURATION_S are read from the environment.
     """
     from core.cli.classify import classify_files
 
-    raise typer.Exit(classify_files(files, model or default_model(), json_lines=json_lines))
+    if json_lines and as_csv:
+        raise typer.BadParameter("--json and --csv cannot go together.")
+    form: Literal["table", "json", "csv"] = "json" if json_lines else "csv" if as_csv else "table"
+    raise typer.Exit(classify_files(files, model or default_model(), form=form))
+
+
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(help="A result document.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="The recording, to be played in the page; it becomes part of it.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw a result as one HTML page that needs nothing else: who sounds how, and when."""
+    from core.cli.report import write_report
+
+    write_report(result, out, audio)
+
+
+@app.command()
+def evaluate(
+    manifest: Annotated[Path, typer.Argument(help="A CSV file with the columns path and emotion.", show_default=False)],
+    model: ModelDir = None,
+    labels: Annotated[
+        str, typer.Option("--map", help="What its labels mean here: mad=anger,calm=neutral. An empty name leaves out.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The folder for what is measured; a second run goes on there.")] = Path(
+        "out/evaluation"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout, and nothing else.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again, whatever is in the folder.")] = False,
+) -> None:
+    """Measure how often the model is right on labelled recordings of your own."""
+    from core.cli.evaluate import evaluate_manifest
+
+    raise typer.Exit(evaluate_manifest(manifest, model or default_model(), out, labels, as_json=as_json, fresh=fresh))
 
 
 @app.command()
@@ -156,11 +196,15 @@ def export(
 
 
 def main() -> None:
-    """Run the command line; our own errors are one sentence on stderr and exit status 1."""
+    """Run the command line; our own errors and the file system's are one sentence on stderr and exit status 1."""
     try:
         app()
     except AudioEmotionError as error:
         typer.echo(f"audio-emotion: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"audio-emotion: {where}{error.strerror or error}.", err=True)
         sys.exit(1)
     except ImportError as error:
         typer.echo(f"audio-emotion: this needs the package {error.name}: install requirements/model.txt.", err=True)

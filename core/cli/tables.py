@@ -1,12 +1,14 @@
 """What results look like in a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from core.results import Result
+from core.emotions import colour_of
+from core.results import Channel, Result
 
 _DEMO_NOTICE = (
     "This is the demo model: it tells the prosodies of a speech synthesiser apart, and knows nothing of real people. "
@@ -45,3 +47,74 @@ def _judged(result: Result) -> tuple[str, str]:
 def _printable(text: str) -> str:
     """A key may hold anything, even what would move the cursor."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
+    """For each recording with several utterances: a bar for each channel, and a row for each utterance."""
+    for result in results:
+        channels = result.channels or ()
+        if result.audio and sum(len(channel.utterances) for channel in channels) > 1:
+            yield Group("", Text(_printable(result.source.key), style="bold"), *_lines(result, channels, width))
+
+
+def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterator[Text | Table]:
+    assert result.audio is not None  # the caller saw to it
+    duration_s = result.audio.duration_s
+    cells = max(10, min(100, width - 14))
+    for channel in channels:
+        yield _bar(channel, duration_s, cells)
+    ends = f"0:00{clock(duration_s):>{cells - 4}}"
+    yield Text(" " * 12 + ends, style="dim")
+    yield _legend(channels)
+    yield _utterance_table(channels)
+
+
+def _bar(channel: Channel, duration_s: float, cells: int) -> Text:
+    """A letter stands for its emotion, so that colour is not needed; a capital where an utterance begins."""
+    letters, styles = ["·"] * cells, ["dim"] * cells
+    for part in channel.utterances:
+        first = min(int(part.start_s / duration_s * cells), cells - 1)
+        last = min(max(first, int(part.end_s / duration_s * cells) - 1), cells - 1)
+        for cell in range(first, last + 1):
+            letters[cell] = _letter(part.emotion) if cell > first else _letter(part.emotion).upper()
+            styles[cell] = f"black on {colour_of(part.emotion)}"
+    bar = Text(f"channel {channel.channel:<3} ")
+    for letter, style in zip(letters, styles, strict=True):
+        bar.append(letter, style)
+    return bar
+
+
+def _letter(emotion: str) -> str:
+    # sad and surprise begin alike
+    return "u" if emotion == "surprise" else emotion[:1]
+
+
+def _legend(channels: Iterable[Channel]) -> Text:
+    legend = Text(" " * 12)
+    for emotion in sorted({part.emotion for channel in channels for part in channel.utterances}):
+        legend.append(f" {_letter(emotion)} ", f"black on {colour_of(emotion)}")
+        legend.append(f" {emotion}  ")
+    return legend
+
+
+def _utterance_table(channels: Iterable[Channel]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("channel", "from", "to"):
+        table.add_column(name, justify="right")
+    table.add_column("emotion")
+    table.add_column("score", justify="right")
+    parts = [(part, channel.channel) for channel in channels for part in channel.utterances]
+    for part, number in sorted(parts, key=lambda pair: (pair[0].start_s, pair[1])):
+        times = (clock(part.start_s, digits=1), clock(part.end_s, digits=1))
+        table.add_row(str(number), *times, Text(part.emotion, colour_of(part.emotion)), f"{part.score:.1%}")
+    return table
+
+
+def clock(seconds: float, *, digits: int = 0) -> str:
+    """Minutes and seconds, with hours where there are any: "1:02:03", "2:03.4"."""
+    scale = 10**digits
+    whole, fraction = divmod(int(seconds * scale), scale)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    tail = f".{fraction:0{digits}}" if digits else ""
+    return f"{hours}:{minutes:02}:{rest:02}{tail}" if hours else f"{minutes}:{rest:02}{tail}"

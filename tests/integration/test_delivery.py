@@ -373,3 +373,28 @@ def test_no_file_is_left_behind(world: World, speech: bytes, tmp_path: Path, mon
     ]
     assert {outcome.kind for outcome in outcomes} == {"stored"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_lies_beside_the_result_where_it_is_asked_for(world: World, speech: bytes) -> None:
+    settings = SETTINGS.model_copy(update={"reports": "html"})
+
+    world.delivery_with(settings=settings).deliver(world.put("a b.wav", speech))
+
+    assert {"results/a b.wav.json", "results/a b.wav.html"} <= set(world.stack.results())
+    assert world.stack.result("results/a b.wav.html").startswith(b"<!doctype html>")
+
+
+def test_a_report_that_cannot_be_written_does_not_lose_the_result(world: World, speech: bytes) -> None:
+    class NoPages(Storage):
+        def put(self, bucket: str, key: str, *rest: Any, **named: Any) -> str:
+            if key.endswith(".html"):
+                raise StorageUnavailable("no pages today")
+            return super().put(bucket, key, *rest, **named)
+
+    settings = SETTINGS.model_copy(update={"reports": "html"})
+
+    outcome = world.delivery_with(NoPages(world.stack.s3), settings).deliver(world.put("a.wav", speech))
+
+    assert outcome.kind == "stored"
+    assert world.has_result("a.wav")
+    assert "results/a.wav.html" not in world.stack.results()

@@ -40,9 +40,7 @@ def test_the_parity_report_is_kept_in_the_manifest(
 ) -> None:
     reported: list[tuple[Precision, ParityReport, bool]] = []
 
-    export(
-        small_checkpoint, tmp_path, clips, precision=Precision.FP32, report=lambda *tried: reported.append(tried)
-    )
+    export(small_checkpoint, tmp_path, clips, precision=Precision.FP32, report=lambda *tried: reported.append(tried))
 
     kept = read_manifest(tmp_path)
     assert reported == [(Precision.FP32, kept.parity, True)]
@@ -166,10 +164,10 @@ def test_a_network_trained_on_speech_keeps_its_decisions(shared: Path, tmp_path:
     """Random weights hide what 8 bits do to decisions; this network heard CASIA without these clips."""
     with (shared / "data" / "speech" / "manifest.csv").open(encoding="utf-8") as lines:
         paths = [row["path"] for row in csv.DictReader(lines) if row["dataset"] == "casia"]
-    clips = [soundfile.read(shared / "data" / "speech" / path, dtype="float32")[0] for path in paths[::4]]
+    clips = [soundfile.read(shared / "data" / "speech" / path, dtype="float32")[0] for path in paths[::6]]
 
     manifest = export(shared / "models" / "casia-small", tmp_path, clips)
 
-    assert manifest.parity.clips == 60
+    assert manifest.parity.clips == 40
     assert manifest.parity.agreement >= 0.99
     assert json.loads((tmp_path / "manifest.json").read_text())["parity"]["mean_score_change"] <= 0.005

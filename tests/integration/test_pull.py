@@ -84,7 +84,11 @@ class _Answers(BaseHTTPRequestHandler):
             self._send(404, b"", headers, with_body=with_body)
             return
         content = file.read_bytes()
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Accept-Ranges": "bytes"}
+        headers = {
+            "X-Repo-Commit": commit,
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "Accept-Ranges": "bytes",
+        }
         status = 200
         if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             headers["Content-Range"] = f"bytes {wanted[1]}-{len(content) - 1}/{len(content)}"
@@ -238,9 +242,7 @@ def test_another_revision_replaces_the_first(hub: Hub, revisions: dict[str, Path
     assert weights(tmp_path) == weights(revisions[SECOND])
 
 
-def test_old_weights_are_never_passed_off_as_a_new_commit(
-    hub: Hub, revisions: dict[str, Path], tmp_path: Path
-) -> None:
+def test_old_weights_are_never_passed_off_as_a_new_commit(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
     """huggingface_hub answers with the file that is there already when the server has none to offer."""
     pull(REPO, tmp_path, revision="v1", endpoint=hub.endpoint)
     hub.refuse, hub.refusal = re.compile(r"HEAD .*pytorch_model"), 403

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,9 @@ from tests.networks import random_network, small_config
 SpeechLike = Callable[[int, int], Waveform]
 
 TOLERANCE = 5e-6
-"""Of logits whose size is 1 to 4, against the reference computed in float64. Float32 rounding leaves up to 1.2e-6 in the
-graph (and up to 1e-4 in PyTorch's own float32, so that is no yardstick here); one token counted too often, or a few rows
-missing from the statistics of the first layer, show as 1e-5 or more at some of the lengths here."""
+"""Of logits whose size is 1 to 4, against the reference computed in float64. Float32 rounding leaves up to 1.2e-6 in
+the graph (and up to 1e-4 in PyTorch's own float32, so that is no yardstick here); one token counted too often, or a few
+rows missing from the statistics of the first layer, show as 1e-5 or more at some of the lengths here."""
 
 TOLERANCE_OF_SPIKES = 2e-4
 """The same for less than 25 ms: a few samples, normalised to hundreds, leave float32 fewer digits for the rest."""
@@ -64,7 +64,7 @@ class Pair:
 
     @cached_property
     def exact(self) -> HubertForSpeechClassification:
-        return copy.deepcopy(self.network).double()
+        return cast(HubertForSpeechClassification, copy.deepcopy(self.network).double())
 
     def reference(self, waveform: Waveform) -> npt.NDArray[np.float64]:
         clip = waveform[:WINDOW_SAMPLES].astype(np.float64)

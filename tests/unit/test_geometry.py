@@ -54,8 +54,9 @@ def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry
 
     inputs = serving_inputs(waveform, geometry)
 
-    np.testing.assert_allclose(inputs["row_mean"][0], all_rows.mean(axis=0), atol=1e-4)
-    np.testing.assert_allclose(inputs["row_covariance"], np.cov(all_rows.T, bias=True), rtol=1e-4, atol=1e-4)
+    mean, covariance = (inputs[name].astype(np.float64) for name in ("row_mean", "row_covariance"))
+    np.testing.assert_allclose(mean[0], all_rows.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(covariance, np.cov(all_rows.T, bias=True), rtol=1e-4, atol=1e-4)
 
 
 def test_no_samples_are_refused() -> None:

@@ -47,8 +47,13 @@ def test_a_damaged_network_is_refused(damage: str, spoilt: Path) -> None:
     model = bytearray((spoilt / MODEL_FILE).read_bytes())
     if damage == "one bit":
         model[len(model) // 2] ^= 1
-    damaged = {"one bit": model, "cut short": model[:-1], "something appended": model + b"\0", "empty": b""}[damage]
-    (spoilt / MODEL_FILE).write_bytes(damaged)
+    damaged: dict[str, bytes | bytearray] = {
+        "one bit": model,
+        "cut short": model[:-1],
+        "something appended": model + b"\0",
+        "empty": b"",
+    }
+    (spoilt / MODEL_FILE).write_bytes(damaged[damage])
 
     with pytest.raises(PackageRefused, match=r"model\.onnx does not match the hash"):
         EmotionClassifier.load(spoilt)

@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic_settings import BaseSettings
 
-from core.settings import FunctionSettings, MediaLimits, ModelSettings, read
+from core.settings import FunctionSettings, ListeningSettings, MediaLimits, ModelSettings, read
 from layers.template import read_template
 
 ROOT = Path(__file__).parents[2]
@@ -175,7 +176,9 @@ def test_leftovers_are_cleared_away(bucket: str) -> None:
 
 def test_every_environment_variable_is_one_that_the_function_reads() -> None:
     fields = {
-        name.upper() for group in (FunctionSettings, MediaLimits, ModelSettings) for name in group.model_fields
+        name.upper()
+        for group in (FunctionSettings, ListeningSettings, MediaLimits, ModelSettings)
+        for name in group.model_fields
     } | POWERTOOLS
     assert set(FUNCTION["Environment"]["Variables"]) <= fields
 
@@ -189,6 +192,16 @@ def test_every_required_setting_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert function.claims_prefix == "claims/"
     assert read(MediaLimits).max_duration_s == TEMPLATE["Parameters"]["MaxDurationS"]["Default"]
     assert read(ModelSettings).model_dir == Path("/opt/model")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "group", "field"),
+    [("Channels", ListeningSettings, "channels"), ("Reports", FunctionSettings, "reports")],
+)
+def test_a_choice_offers_what_the_setting_takes(parameter: str, group: type[BaseSettings], field: str) -> None:
+    described = TEMPLATE["Parameters"][parameter]
+    assert tuple(described["AllowedValues"]) == get_args(group.model_fields[field].annotation)
+    assert described["Default"] == group.model_fields[field].default
 
 
 def test_the_function_is_an_image_that_starts_the_s3_handler() -> None:

@@ -1,0 +1,82 @@
+"""`audio-emotion report`: a result document in, an HTML page out."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from core import settings
+from core.audio.decode import decode, probe
+from core.errors import DecoderUnavailable, ResultUnreadable
+from core.report import Sound, render
+from core.results import Result
+from core.settings import MediaLimits
+from core.waveform import SAMPLE_RATE_HZ
+
+_STEREO = 2
+_BITS_PER_S_A_CHANNEL = 32_000
+"""AAC's speech is clear at that: a minute of a call becomes half a megabyte of page."""
+
+
+def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
+    """Draw one result.
+
+    Raises
+    ------
+    ResultUnreadable
+        If the file is no result document.
+    RecordingError
+        If the audio cannot be decoded.
+    """
+    result = _read(result_file)
+    sound = small_sound(audio) if audio else None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(render(result, sound), encoding="utf-8")
+    except OSError as error:
+        raise ResultUnreadable(f"{out} cannot be written: {error.strerror}.") from error
+    Console().print(f"The report is in {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _read(file: Path) -> Result:
+    try:
+        return Result.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ResultUnreadable(f"{file} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        raise ResultUnreadable(
+            f"{file} is no result document: {error.error_count()} of its fields are wrong or missing. "
+            "`audio-emotion classify FILE --json` writes one."
+        ) from error
+
+
+def small_sound(audio: Path) -> Sound:
+    """The recording as the classifier hears it, made small: every browser plays AAC."""
+    try:
+        path = audio.resolve(strict=True)
+    except OSError as error:
+        raise ResultUnreadable(f"{audio} cannot be read: {error.strerror}.") from error
+    limits = settings.read(MediaLimits)
+    info = probe(path, limits)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "sound.m4a"
+        channels = min(info.channels, _STEREO)
+        raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", str(channels), "-i", "pipe:0"]
+        coded = ["-c:a", "aac", "-b:a", str(_BITS_PER_S_A_CHANNEL * channels), "-movflags", "+faststart"]
+        try:
+            encoder = subprocess.Popen(
+                ["ffmpeg", "-v", "error", "-y", *raw, *coded, str(target)], stdin=subprocess.PIPE
+            )
+        except OSError as error:
+            raise DecoderUnavailable(f"ffmpeg could not be started: {error.strerror}.") from error
+        with encoder:
+            assert encoder.stdin is not None  # PIPE was asked for
+            for block in decode(path, info, limits):
+                heard = block if info.channels <= _STEREO else block.mean(axis=0, keepdims=True).repeat(_STEREO, axis=0)
+                encoder.stdin.write(heard.T.tobytes())
+            encoder.stdin.close()
+        if encoder.returncode != 0:
+            raise DecoderUnavailable("ffmpeg could not make a small copy of the recording: it may lack an AAC encoder.")
+        return Sound("audio/mp4", target.read_bytes())

@@ -1,0 +1,87 @@
+"""What the tests of the image share: the image, an S3 that its containers reach, and a container in a sandbox."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.local import Stack, running_stack
+from layers.container import IMAGE, SANDBOX, Container, Network, docker, network_to_embedded_s3, running_function
+from layers.emulator import ROOT, emulator_program
+from layers.template import read_template
+
+EVENTS = ROOT / "events"
+
+
+@pytest.fixture(scope="session")
+def sam() -> None:
+    """The SAM CLI, which brings Lambda's emulator."""
+    try:
+        emulator_program()
+    except FileNotFoundError as error:
+        pytest.skip(f"{error} `make test-image` installs it.")
+
+
+@pytest.fixture(scope="session")
+def image(sam: None) -> str:
+    """The name of the function's image."""
+    try:
+        docker("image", "inspect", IMAGE)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(
+            f"There is no image {IMAGE} on this machine: `make test-image` builds it, where a Docker engine runs."
+        )
+    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def memory_mb() -> int:
+    """The function's memory in template.yaml."""
+    parameters = read_template(ROOT / "template.yaml")["Parameters"]
+    return int(parameters["MemorySizeMb"]["Default"])
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The embedded S3 and queue."""
+    with running_stack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def network(image: str, stack: Stack) -> Iterator[Network]:
+    """A network that leads to the embedded S3 and nowhere else."""
+    with network_to_embedded_s3("--internal") as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def function(network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
+    """The function in its sandbox, for as many invocations as the tests make."""
+    environment = stack.environment(Path("/opt/model")) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)}
+    limit = f"--memory={memory_mb}m"
+    with running_function(network, environment, *SANDBOX, limit, "--memory-swap", f"{memory_mb}m") as container:
+        yield container
+
+
+@pytest.fixture(scope="session")
+def image_model(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The serving package that is baked into the image, taken out of it."""
+    folder = tmp_path_factory.mktemp("image")
+    name = docker("create", image)
+    docker("cp", f"{name}:/opt/model", str(folder))
+    docker("rm", name)
+    return folder / "model"
+
+
+def event(name: str) -> Any:
+    """A sample event."""
+    return json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def result(stack: Stack, key: str) -> Any:
+    """The result document of an upload."""
+    return json.loads(stack.result(f"results/{key}.json"))

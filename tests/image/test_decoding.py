@@ -1,0 +1,209 @@
+"""The image's small ffmpeg hears what the machine's own, full one hears."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.audio.decode import FORMATS
+from core.waveform import SAMPLE_RATE_HZ
+from layers.container import docker
+from layers.emulator import ROOT
+
+# Encoded here by the machine's ffmpeg, one of each kind that speech is recorded in: file name and encoder options.
+KINDS = {
+    "s16.wav": ("-c:a", "pcm_s16le"),
+    "u8.wav": ("-c:a", "pcm_u8"),
+    "s24.wav": ("-c:a", "pcm_s24le"),
+    "f32.wav": ("-c:a", "pcm_f32le"),
+    "f64.wav": ("-c:a", "pcm_f64le"),
+    "mulaw.wav": ("-c:a", "pcm_mulaw", "-ar", "8000"),
+    "alaw.wav": ("-c:a", "pcm_alaw", "-ar", "8000"),
+    "adpcm-ms.wav": ("-c:a", "adpcm_ms"),
+    "adpcm-ima.wav": ("-c:a", "adpcm_ima_wav"),
+    "adpcm-yamaha.wav": ("-c:a", "adpcm_yamaha"),
+    "g722.wav": ("-c:a", "g722", "-ar", "16000"),
+    "g726.wav": ("-c:a", "g726", "-ar", "8000"),
+    "g723.wav": ("-c:a", "g723_1", "-ar", "8000", "-b:a", "6300"),
+    "gsm.wav": ("-c:a", "libgsm_ms", "-ar", "8000"),
+    "rf64.wav": ("-rf64", "always"),
+    "mp3.wav": ("-c:a", "libmp3lame"),
+    "x.w64": (),
+    "x.gsm": ("-c:a", "libgsm", "-ar", "8000"),
+    "x.mp3": ("-c:a", "libmp3lame"),
+    "8k.mp3": ("-c:a", "libmp3lame", "-ar", "8000"),
+    "x.mp2": ("-c:a", "mp2"),
+    "x.flac": (),
+    "flac.ogg": ("-c:a", "flac"),
+    "vorbis.ogg": ("-c:a", "libvorbis"),
+    "opus.ogg": ("-c:a", "libopus", "-ar", "48000"),
+    "speex.ogg": ("-c:a", "libspeex"),
+    "aac.m4a": ("-c:a", "aac"),
+    "alac.m4a": ("-c:a", "alac"),
+    "aac.3gp": ("-c:a", "aac"),
+    "pcm.mov": ("-c:a", "pcm_s16be"),
+    "ima.mov": ("-c:a", "adpcm_ima_qt"),
+    "mp3.mp4": ("-c:a", "libmp3lame"),
+    "ac3.mp4": ("-c:a", "ac3"),
+    "opus.webm": ("-c:a", "libopus", "-ar", "48000"),
+    "vorbis.webm": ("-c:a", "libvorbis"),
+    "flac.mka": ("-c:a", "flac"),
+    "aac.mkv": ("-c:a", "aac"),
+    "x.aac": ("-c:a", "aac"),
+    "x.aiff": (),
+    "x.au": (),
+    "mulaw.au": ("-c:a", "pcm_mulaw", "-ar", "8000"),
+    "alac.caf": ("-c:a", "alac"),
+    "pcm.caf": (),
+    "v1.wma": ("-c:a", "wmav1"),
+    "v2.wma": ("-c:a", "wmav2"),
+    "x.ac3": (),
+    "x.eac3": (),
+    "pcm.avi": ("-c:a", "pcm_s16le"),
+    "mp3.avi": ("-c:a", "libmp3lame"),
+    "aac.ts": ("-c:a", "aac"),
+    "mp2.ts": ("-c:a", "mp2"),
+    "mp2.mpg": ("-c:a", "mp2"),
+    "x.wv": ("-c:a", "wavpack"),
+    "x.tta": (),
+}
+WITH_PICTURES = {
+    "film.mp4": ("-c:v", "mpeg4", "-c:a", "aac"),
+    "film.mkv": ("-c:v", "mpeg4", "-c:a", "libvorbis"),
+    "film.avi": ("-c:v", "mpeg4", "-c:a", "libmp3lame"),
+    "film.ts": ("-c:v", "mpeg2video", "-c:a", "mp2"),
+    "film.mpg": ("-c:v", "mpeg2video", "-c:a", "mp2"),
+    "silent.mp4": ("-c:v", "mpeg4", "-an"),
+}
+
+LISTEN = """
+import json, pathlib, sys
+import numpy as np
+from core.audio.decode import decode, probe
+from core.errors import RecordingError
+from core.settings import MediaLimits, read
+folder, limits, heard = pathlib.Path(sys.argv[1]), read(MediaLimits), {}
+for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+    try:
+        info = probe(file, limits)
+        sound = np.concatenate(list(decode(file, info, limits)), axis=1)
+        said = {"kind": [info.container, info.codec, info.sample_rate_hz, info.channels],
+                "samples": sound.shape[1], "loudness": float(np.sqrt(np.mean(sound.astype(float) ** 2)))}
+    except RecordingError as error:
+        said = {"kind": error.code, "samples": 0, "loudness": 0.0}
+    heard[str(file.relative_to(folder))] = said
+print(json.dumps(heard))
+"""
+"""What the pipeline's own decoding makes of every file of a folder."""
+
+
+def heard_in_the_image(image: str, folder: Path) -> dict[str, Any]:
+    sandbox = [
+        "--read-only",
+        "--network=none",
+        "--cap-drop=ALL",
+        "--tmpfs=/tmp",
+        f"--volume={folder.resolve()}:/media:ro",
+    ]
+    said = docker("run", "--rm", *sandbox, "--entrypoint=/usr/bin/python3", image, "-c", LISTEN, "/media")
+    heard: dict[str, Any] = json.loads(said)
+    return heard
+
+
+def heard_here(folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-c", LISTEN, str(folder)]
+    said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    heard: dict[str, Any] = json.loads(said)
+    return heard
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """Files that the image hears otherwise: as another kind, or shorter, longer or louder than rounding explains."""
+    assert there.keys() == here.keys()
+    return {
+        name: {"in the image": there[name], "here": here[name]}
+        for name in here
+        if there[name]["kind"] != here[name]["kind"]
+        or abs(there[name]["samples"] - here[name]["samples"]) > 0.1 * SAMPLE_RATE_HZ
+        or there[name]["loudness"] != pytest.approx(here[name]["loudness"], rel=0.01)
+    }
+
+
+def encode(folder: Path, name: str, *options: str) -> Path:
+    """Two seconds of two tones, and of a picture where the file is a film."""
+    tones = ["-f", "lavfi", "-i", "aevalsrc=0.3*sin(880*t)*sin(3*t)|0.2*sin(1500*t):duration=2:sample_rate=44100"]
+    picture = ["-f", "lavfi", "-i", "testsrc=duration=2:size=160x120:rate=25"] if name in WITH_PICTURES else []
+    # Telephone codecs know one channel only.
+    mono = ["-ac", "1"] if name not in WITH_PICTURES else []
+    file = folder / name
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *tones, *picture, *mono, *options, "-strict", "-2", str(file)]
+    subprocess.run(command, check=True, timeout=60)
+    return file
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("media")
+    # Containers run without any right over files that are closed to others.
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    for name, options in {**KINDS, **WITH_PICTURES}.items():
+        encode(folder, name, *options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(image: str, encoded: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    return heard_in_the_image(image, encoded), heard_here(encoded)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_recording_is_heard_whole(both: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
+    there, _ = both
+    assert there[name]["samples"] == pytest.approx(2 * SAMPLE_RATE_HZ, rel=0.1)
+    assert there[name]["loudness"] > 0.05
+
+
+def test_the_image_and_this_machine_hear_the_same(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    assert differences(*both) == {}
+
+
+def test_the_sound_of_a_film_is_heard_and_a_silent_one_is_told_apart(
+    both: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    there, _ = both
+    assert there["silent.mp4"]["kind"] == "no_audio_stream"
+    for name in WITH_PICTURES.keys() - {"silent.mp4"}:
+        assert there[name]["loudness"] > 0.05
+
+
+def test_odd_and_broken_files_are_heard_the_same(image: str, shared: Path) -> None:
+    formats = shared / "data" / "formats"
+    assert differences(heard_in_the_image(image, formats), heard_here(formats)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.wav", "ffconcat version 1.0\nfile secret.wav\n"),
+        ("list.m4a", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsecret.wav\n#EXT-X-ENDLIST\n"),
+        ("list.mp3", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"),
+    ],
+)
+def test_a_file_that_names_another_is_no_audio(image: str, tmp_path: Path, name: str, text: str) -> None:
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    encode(tmp_path, "secret.wav")
+    (tmp_path / name).write_text(text)
+    assert heard_in_the_image(image, tmp_path)[name]["kind"] == "not_audio"
+
+
+def test_the_list_of_components_and_the_code_accept_the_same_containers() -> None:
+    listed = (ROOT / "layers" / "ffmpeg" / "components.txt").read_text(encoding="utf-8").splitlines()
+    demuxers = {name for line in listed if line.startswith("demuxer") for name in line.split()[1:]}
+    # One has another name for ./configure, and some only tell pictures from sound.
+    accepted = {"mpeg" if name == "mpegps" else name for name in demuxers - {"h264", "hevc", "m4v", "mpegvideo"}}
+    assert accepted == set(FORMATS.split(","))

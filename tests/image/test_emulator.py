@@ -1,0 +1,41 @@
+"""Cold start without a container: the handler of this checkout under Lambda's emulator."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from core.local import Stack
+from layers.emulator import emulated
+from layers.invoke import stage
+from tests.image.conftest import event, result
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[IO[bytes]]:
+    with (tmp_path / "log").open("w+b") as file:
+        yield file
+
+
+def test_the_first_invocation_is_a_cold_start_and_the_second_is_not(
+    sam: None, stack: Stack, package: Path, log: IO[bytes]
+) -> None:
+    sent = stage(event("s3-put"), stack)
+    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
+    with emulated(environment, log) as invoke:
+        assert invoke(sent) == {"uploads": 1}
+        assert invoke(sent) == {"uploads": 1}
+    assert result(stack, "anger.wav")["status"] == "classified"
+    log.seek(0)
+    lines = [json.loads(line) for line in log.read().splitlines() if b'"message":"recording"' in line]
+    assert [line["cold_start"] for line in lines] == [True, False]
+
+
+def test_a_function_without_its_bucket_says_which_variable_is_missing(sam: None, package: Path, log: IO[bytes]) -> None:
+    environment = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538", "MODEL_DIR": str(package), "RESULTS_BUCKET": ""}
+    with emulated(environment, log) as invoke:
+        answer = invoke({})
+    assert answer["errorType"] == "SettingsInvalid"
+    assert "RESULTS_BUCKET" in answer["errorMessage"]

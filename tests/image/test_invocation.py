@@ -1,0 +1,198 @@
+"""The image answers what the function is sent, from inside a sandbox, and leaves nothing behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.audio.decode import FORMATS
+from core.local import UPLOADS_BUCKET, Stack
+from core.model.classifier import EmotionClassifier
+from core.pipeline import Pipeline
+from core.results import Source
+from core.settings import MediaLimits, read
+from layers.container import Container, Network, docker
+from layers.emulator import ROOT
+from layers.invoke import stage
+from tests.image.conftest import event, result
+
+SAMPLES = sorted(file for file in (ROOT / "samples").glob("*.*") if file.suffix not in {".md", ".json", ".csv"})
+
+
+@pytest.mark.parametrize("name", ["s3-put", "s3-multipart", "eventbridge"])
+def test_an_upload_gets_its_result(function: Container, stack: Stack, name: str) -> None:
+    sent = stage(event(name), stack)
+    assert function.invoke(sent) == {"uploads": 1}
+    key = sent["detail"]["object"]["key"] if "detail" in sent else sent["Records"][0]["s3"]["object"]["key"]
+    document = result(stack, key)
+    assert document["status"] == "classified"
+    assert document["source"]["bucket"] == UPLOADS_BUCKET
+
+
+def test_a_key_in_any_script_comes_back_as_it_was(function: Container, stack: Stack) -> None:
+    function.invoke(stage(event("s3-put-unicode-key"), stack))
+    assert result(stack, "calls/王 小明/2026-01-12 +86 10 1234 (愤怒).wav")["status"] == "classified"
+
+
+def test_the_one_bad_message_of_a_batch_comes_back_alone(function: Container, stack: Stack) -> None:
+    batch = stage(event("sqs-batch-one-bad"), stack)
+    assert function.invoke(batch) == {"batchItemFailures": [{"itemIdentifier": batch["Records"][1]["messageId"]}]}
+    for good in (batch["Records"][0], batch["Records"][2]):
+        key = json.loads(good["body"])["Records"][0]["s3"]["object"]["key"]
+        assert result(stack, key)["status"] == "classified"
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [("s3-test-event", {"uploads": 0}), ("sqs-s3-test-event", {"batchItemFailures": []})]
+)
+def test_the_test_event_is_acknowledged(function: Container, stack: Stack, name: str, answer: object) -> None:
+    before = stack.results()
+    assert function.invoke(event(name)) == answer
+    assert stack.results() == before
+
+
+def test_what_is_no_event_is_an_error_that_says_so(function: Container) -> None:
+    answer = function.invoke({"hello": "world"})
+    assert answer["errorType"] == "EventNotUnderstood"
+
+
+def test_an_upload_that_is_no_audio_gets_a_failed_result(function: Container, stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "anger.wav").write_text("this is text")
+    function.invoke(stage(event("s3-put"), stack, samples=tmp_path))
+    assert result(stack, "anger.wav")["error"]["code"] == "not_audio"
+
+
+# ------------------------------------------------------------------------------------------------------- the sandbox
+
+
+def test_nothing_stays_in_tmp(function: Container, stack: Stack) -> None:
+    function.invoke(stage(event("s3-put"), stack))
+    assert function.run("ls", "-A", "/tmp") == ""
+
+
+def test_it_runs_without_root_and_writes_nowhere_else(function: Container) -> None:
+    assert run_python(function, "print(os.getuid())") != "0"
+    where = run_python(
+        function,
+        "for d, _, _ in walk():\n"
+        "  try: open(d + '/x', 'w').close(); os.remove(d + '/x'); print(d)\n"
+        "  except OSError: pass",
+    )
+    assert where.split() == ["/tmp"]
+    status = dict(
+        line.split(":\t", 1) for line in function.run("cat", "/proc/self/status").splitlines() if ":\t" in line
+    )
+    assert int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_the_network_leads_to_s3_only(function: Container, network: Network) -> None:
+    assert docker("network", "inspect", "--format", "{{.Internal}}", network.name) == "true"
+    attached = docker(
+        "inspect", "--format", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}", function.name
+    )
+    assert attached.split() == [network.name]
+
+
+def test_the_image_holds_nothing_that_builds_or_becomes_root(function: Container) -> None:
+    tools = ["apt", "apt-get", "cc", "curl", "gcc", "ld", "perl", "pip", "pip3", "su", "sudo", "wget"]
+    found = run_python(
+        function,
+        "import sys\n"
+        "files = [os.path.join(d, f) for d, _, fs in walk() for f in fs]\n"
+        "bad = [p for p in files if os.path.basename(p) in json.loads(sys.argv[1])]\n"
+        "bad += [p for p in files if not os.path.islink(p) and os.stat(p).st_mode & 0o6000]\n"
+        "bad += [d for d, _, _ in walk() if d.endswith(('/pip', '/torch', '/transformers', '/setuptools'))]\n"
+        "print(json.dumps(bad))",
+        json.dumps(tools),
+    )
+    assert json.loads(found) == []
+
+
+def test_every_module_is_compiled_and_never_compared_with_its_source(function: Container) -> None:
+    # Bytes 4 to 8 of a compiled module: 1 says that it goes by a hash; with a 2 added, that the hash is to be checked.
+    flags = run_python(
+        function,
+        "import collections, pathlib\n"
+        "roots = ('/opt/python', '/var/task', '/usr/lib/python3.11')\n"
+        "compiled = [p for r in roots for p in pathlib.Path(r).rglob('*.pyc')]\n"
+        "print(json.dumps(collections.Counter(p.read_bytes()[4:8].hex() for p in compiled)))",
+    )
+    ((flag, count),) = json.loads(flags).items()
+    assert flag == "01000000"
+    assert count > 1000
+
+
+def test_hardly_a_module_is_imported_from_a_file_of_its_own(function: Container) -> None:
+    # What the start of Python itself needs was there before the bundle; whatever else is missing belongs into make.py.
+    missed = run_python(
+        function,
+        "import sys\n"
+        "early = set(sys.modules)\n"
+        "sys.path.insert(0, '/var/task')\n"
+        "import awslambdaric.bootstrap, handlers.s3_upload\n"
+        "own = [n for n, m in sys.modules.items() if n not in early"
+        " and type(getattr(m, '__loader__', None)).__name__ == 'SourceFileLoader'"
+        " and not m.__file__.startswith('/var/task')]\n"
+        "print(json.dumps(own))",
+    )
+    assert len(json.loads(missed)) <= 20, missed
+
+
+def test_a_traceback_shows_the_source_of_a_bundled_module(function: Container) -> None:
+    shown = run_python(
+        function,
+        "import traceback, json.decoder\ntry: json.loads('{')\nexcept ValueError: print(traceback.format_exc())",
+    )
+    assert 'File "/usr/lib/python3.11/json/decoder.py"' in shown
+    assert "obj, end = self.raw_decode(s, idx=_w(s, 0).end())" in shown
+
+
+def run_python(function: Container, program: str, *arguments: str) -> str:
+    """What a program prints in the container; `walk` goes through all of its own files."""
+    walk = (
+        "import json, os\n"
+        "def walk():\n"
+        "  for d, ds, fs in os.walk('/'):\n"
+        "    if d == '/': ds[:] = [x for x in ds if x not in ('proc', 'sys', 'dev')]\n"
+        "    yield d, ds, fs\n"
+    )
+    return function.run("/usr/bin/python3", "-c", walk + program, *arguments)
+
+
+# ------------------------------------------------------------------------------------------------------- the same ears
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda file: file.name)
+def test_a_sample_sounds_the_same_as_with_this_machine_s_ffmpeg(
+    function: Container, stack: Stack, host_pipeline: Pipeline, sample: Path
+) -> None:
+    stack.upload(sample)
+    head = stack.s3.head_object(Bucket=UPLOADS_BUCKET, Key=sample.name)
+    sent = event("eventbridge")
+    sent["detail"]["object"] = {"key": sample.name, "version-id": head["VersionId"], "etag": head["ETag"].strip('"')}
+    function.invoke(sent)
+    there = result(stack, sample.name)
+
+    here = host_pipeline.run(sample, Source(bucket="b", key=sample.name, etag="e", size_bytes=1))
+    assert there["status"] == here.status
+    assert there["emotion"] == here.emotion
+    assert there["scores"] == pytest.approx(dict(here.scores or {}), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def host_pipeline(image_model: Path) -> Pipeline:
+    """The pipeline on this machine, with this machine's ffmpeg and the image's own model."""
+    return Pipeline(EmotionClassifier.load(image_model), read(MediaLimits))
+
+
+def test_the_small_ffmpeg_reads_every_container_that_is_accepted(function: Container) -> None:
+    listed = function.run("ffmpeg", "-hide_banner", "-demuxers").partition("--\n")[2]
+    names = {name for line in listed.splitlines() for name in line.split()[1].split(",")}
+    assert set(FORMATS.split(",")) <= names
+    assert names.isdisjoint({"hls", "dash", "concat", "sdp", "rtsp", "image2", "lavfi", "tedcaptions", "applehttp"})
+
+
+def test_the_small_ffmpeg_has_no_network(function: Container) -> None:
+    protocols = set(function.run("ffmpeg", "-hide_banner", "-protocols").split()) - {"Supported", "Input:", "Output:"}
+    assert protocols == {"file", "protocols:", "pipe"}

@@ -1,0 +1,258 @@
+"""The command line as a shell sees it: what is printed where, and the exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import soundfile
+
+from core import __version__
+from core.cli.app import main
+from tests.conftest import ROOT
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+RunHere = Callable[..., tuple[int, str, str]]
+"""Arguments to exit status, stdout and stderr."""
+
+PROGRAM = [sys.executable, "-W", "error", "-c", "from core.cli.app import main; main()"]
+"""What `audio-emotion` runs, with warnings as errors."""
+
+
+@pytest.fixture
+def run(tmp_path: Path, package: Path) -> Run:
+    """Run the command in a folder of the test's own, with the package of the tests as its model."""
+
+    def command(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+        variables = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "MODEL_DIR": str(package),
+            "COLUMNS": "200",
+            **environment,
+        }
+        done = subprocess.run(
+            [*PROGRAM, *map(str, arguments)],
+            cwd=tmp_path,
+            env=variables,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            stdin=subprocess.DEVNULL,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return command
+
+
+def test_a_table_names_each_recording(run: Run, tone: Path) -> None:
+    done = run("classify", tone.name)
+
+    assert done.returncode == 0
+    header, row = (line for line in done.stdout.splitlines() if line.strip())
+    assert header.split() == ["recording", "duration", "emotion", "score", "time"]
+    assert row.startswith("tone.wav")
+    assert "2.0 s" in row
+
+
+def test_json_prints_nothing_but_one_document_a_line(run: Run, tone: Path, tmp_path: Path) -> None:
+    (tmp_path / "a b.wav").write_bytes(tone.read_bytes())
+
+    done = run("classify", "--json", "tone.wav", "a b.wav")
+
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert [document["source"]["key"] for document in documents] == ["tone.wav", "a b.wav"]
+    schema = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
+    for document in documents:
+        jsonschema.validate(document, schema)
+
+
+def test_the_demo_model_is_announced_once_and_on_stderr(run: Run, tone: Path, package: Path) -> None:
+    if not json.loads((package / "manifest.json").read_text())["demo"]:
+        pytest.skip("the demo package is not there yet")
+
+    done = run("classify", "--json", tone, tone)
+
+    assert done.stderr.count("demo model") == 1
+    assert "demo model" not in done.stdout
+    assert all(json.loads(line)["model"]["demo"] is True for line in done.stdout.splitlines())
+
+
+def test_a_file_that_fails_is_told_and_the_others_are_classified(run: Run, tone: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a recording")
+
+    done = run("classify", "--json", "notes.txt", "missing.wav", ".", "tone.wav")
+
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert [document["status"] == "failed" for document in documents] == [True, True, True, False]
+    assert documents[1]["error"]["message"] == "There is no such file."
+
+
+def test_a_missing_file_is_one_sentence_in_the_table(run: Run) -> None:
+    done = run("classify", "missing.wav")
+
+    assert done.returncode == 1
+    assert "failed: There is no such file." in done.stdout
+
+
+def test_a_name_that_would_move_the_cursor_is_shown_harmless(run: Run, tone: Path, tmp_path: Path) -> None:
+    (tmp_path / "\x1b[2J[red]x.wav").write_bytes(tone.read_bytes())
+
+    done = run("classify", "\x1b[2J[red]x.wav")
+
+    assert done.returncode == 0
+    assert "\x1b[2J" not in done.stdout
+    assert "[2J[red]x.wav" in done.stdout
+
+
+@pytest.mark.parametrize("model", ["missing-folder", "."])
+def test_a_folder_without_a_model_is_one_sentence(model: str, run: Run, tone: Path) -> None:
+    done = run("classify", tone, "--model", model)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("audio-emotion: ")
+    assert "holds neither a serving package" in line
+
+
+def test_a_damaged_package_is_one_sentence(run: Run, tone: Path, copied_package: Path) -> None:
+    (copied_package / "model.onnx").write_bytes(b"damaged")
+
+    done = run("classify", tone, "--model", copied_package)
+
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "does not match the hash" in line
+
+
+def test_a_setting_that_cannot_be_used_is_one_sentence(run: Run, tone: Path) -> None:
+    done = run("classify", tone, MAX_DURATION_S="long")
+
+    assert done.returncode == 1
+    assert "MAX_DURATION_S" in done.stderr
+
+
+def test_the_version_is_the_projects(run: Run) -> None:
+    done = run("--version")
+
+    assert (done.returncode, done.stdout) == (0, f"audio-emotion {__version__}\n")
+
+
+def test_help_names_every_command(run: Run) -> None:
+    done = run("--help")
+
+    assert done.returncode == 0
+    for command in ("classify", "convert", "model", "demo", "local"):
+        assert command in done.stdout
+
+
+def test_help_of_a_command_says_what_it_does(run: Run) -> None:
+    done = run("classify", "--help")
+
+    assert done.returncode == 0
+    assert "--json" in done.stdout
+    assert "Exit status 1 if any of them failed" in done.stdout
+
+
+def test_convert_writes_beside_and_never_over(run: Run, tone: Path, tmp_path: Path) -> None:
+    before = tone.read_bytes()
+
+    done = run("convert", "tone.wav", "tone.wav", "--out", ".")
+
+    assert done.returncode == 0
+    assert tone.read_bytes() == before
+    assert sorted(file.name for file in tmp_path.glob("*.wav")) == ["tone-2.wav", "tone-3.wav", "tone.wav"]
+    assert soundfile.info(tmp_path / "tone-2.wav").samplerate == 16_000
+
+
+def test_convert_says_what_failed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a recording")
+
+    done = run("convert", "notes.txt", "--out", "out")
+
+    assert done.returncode == 1
+    assert "notes.txt: The file is not audio" in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_convert_into_a_file_is_one_sentence(run: Run, tone: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+
+    done = run("convert", tone, "--out", "out")
+
+    assert done.returncode == 1
+    assert done.stderr == "audio-emotion: out: File exists.\n"
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunHere:
+    """The same without a process of its own: importing PyTorch takes four seconds, and is done here already."""
+
+    def command(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["audio-emotion", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return command
+
+
+def test_a_checkpoint_is_pulled_exported_and_classified_with(
+    run: Run, run_here: RunHere, tone: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    status, out, err = run_here("model", "pull", "--from", small_checkpoint, "--out", "checkpoint")
+    assert (status, err) == (0, "")
+    assert "hubert-base-ch at local is in checkpoint" in out
+
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / "tone.wav").write_bytes(tone.read_bytes())
+    (tmp_path / "speech" / "README").write_text("not a recording")
+    status, out, err = run_here(
+        "model", "export", "checkpoint", "package", "--precision", "fp32", "--calibration", "speech"
+    )
+    assert status == 0, err
+    assert "fp32, is in package" in out
+
+    classified = run("classify", "--json", tone, "--model", "package")
+    document = json.loads(classified.stdout)
+    assert document["model"]["id"] == "xmj2002/hubert-base-ch-speech-emotion-recognition"
+    assert document["model"]["revision"] == "local"
+    assert document["model"]["precision"] == "fp32"
+
+
+def test_pulling_from_an_empty_folder_is_one_sentence(run_here: RunHere, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    status, out, err = run_here("model", "pull", "--from", "empty", "--out", "checkpoint")
+
+    assert (status, out) == (1, "")
+    assert err.startswith("audio-emotion: empty has ")
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_an_unknown_precision_is_one_sentence(run_here: RunHere, small_checkpoint: Path) -> None:
+    status, _, err = run_here("model", "export", small_checkpoint, "package", "--precision", "int4")
+
+    assert status == 1
+    assert err == "audio-emotion: There is no precision 'int4'; there are auto, int8, int8-ffn, fp32.\n"
+
+
+def test_the_schema_is_the_one_in_the_repository(run: Run) -> None:
+    done = run("schema")
+
+    assert json.loads(done.stdout) == json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))

@@ -1,0 +1,199 @@
+"""Whole calls: who is heard when, as what, for how long a recording, and in what time and memory."""
+
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from core.audio.decode import Block
+from core.audio.utterances import cut
+from core.deadline import Deadline
+from core.errors import DeadlineExceeded
+from core.model.classifier import EmotionClassifier
+from core.pace import Pace, believable
+from core.pipeline import Pipeline
+from core.results import Result, Source
+from core.settings import ListeningSettings, MediaLimits
+from core.waveform import SAMPLE_RATE_HZ
+from tests.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, overlap_s, read_clips
+from tests.conftest import ROOT
+
+MEANINGS = {"angry": "anger"}
+CLIPS_IN_A_CALL = 12
+
+
+@pytest.fixture(scope="module")
+def clips(shared: Path) -> list[Clip]:
+    """Every CASIA utterance there is, in an order of no meaning."""
+    found = read_clips(shared / "data" / "speech" / "manifest.csv", "casia")
+    return [found[index] for index in np.random.default_rng(0).permutation(len(found))]
+
+
+def calls(clips: Sequence[Clip], channels: int) -> list[Call]:
+    starts = range(0, len(clips), CLIPS_IN_A_CALL)
+    return [build_call(clips[start : start + CLIPS_IN_A_CALL], channels=channels, seed=start) for start in starts]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_what_is_spoken_is_heard_and_what_is_not_is_left_out(
+    clips: list[Clip], channels: int, kind: str, tmp_path: Path
+) -> None:
+    fits: list[Fit] = []
+    for call in calls(clips[:96], channels):
+        heard = Call(DEGRADATIONS[kind](call.sound, tmp_path), call.turns)
+        found = list(cut(heard.blocks()))
+        assert all(0.5 <= utterance.duration_s <= 6.0 for utterance in found)
+        for channel in range(channels):
+            spans = [(part.start_s, part.end_s) for part in found if part.channel == channel]
+            fits.append(fit(spans, heard.spoken(channel), heard.duration_s))
+    total = sum(fits[1:], fits[0])
+
+    assert total.coverage >= 0.95
+    assert total.intrusion <= 0.10
+    assert total.boundary_error_s <= 0.3
+
+
+def test_utterances_cut_out_of_calls_are_classified_as_well_as_the_clips_alone(clips: list[Clip], shared: Path) -> None:
+    classifier = EmotionClassifier.load(shared / "models" / "casia-small")
+    alone = [_top(classifier.classify(clip.waveform)) == _meaning(clip) for clip in clips]
+    in_calls: list[bool] = []
+    for call in calls(clips, 2):
+        found = [(part, classifier.classify(part.waveform)) for part in cut(call.blocks())]
+        for turn in call.turns:
+            scores: dict[str, float] = defaultdict(float)
+            for part, judged in found:
+                shared_s = overlap_s((part.start_s, part.end_s), (turn.start_s, turn.end_s))
+                for label, score in judged.items() if part.channel == turn.channel else ():
+                    scores[label] += score * shared_s
+            in_calls.append(_top(scores) == _meaning(turn.clip))
+
+    assert np.mean(in_calls) >= np.mean(alone) - 0.03
+
+
+def _top(scores: "dict[str, float] | object") -> str:
+    assert isinstance(scores, dict)
+    return max(scores, key=lambda label: scores[label])
+
+
+def _meaning(clip: Clip) -> str:
+    return MEANINGS.get(clip.emotion, clip.emotion)
+
+
+def conversation(repeats: int = 1) -> Block:
+    """Two sides that take turns, out of the samples."""
+    one, _ = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
+    other, _ = soundfile.read(ROOT / "samples" / "neutral.flac", dtype="float32")
+    pause = np.zeros(SAMPLE_RATE_HZ, np.float32)
+    left = np.concatenate([one, pause, 0 * other, pause])
+    right = np.concatenate([0 * one, pause, other, pause])
+    return np.tile(np.stack([left, right]), repeats)
+
+
+def run(pipeline: Pipeline, file: Path, deadline: Deadline | None = None) -> Result:
+    return pipeline.run(file, Source(key=file.name), deadline=deadline)
+
+
+def test_each_side_of_a_call_gets_what_its_own_mono_file_gets(package: Path, tmp_path: Path) -> None:
+    sound = conversation(4)
+    stereo = tmp_path / "stereo.wav"
+    soundfile.write(stereo, sound.T, SAMPLE_RATE_HZ)
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), ListeningSettings())
+    both = run(pipeline, stereo).channels
+
+    assert both
+    assert [channel.channel for channel in both] == [0, 1]
+    for channel in both:
+        mono = tmp_path / f"{channel.channel}.wav"
+        soundfile.write(mono, sound[channel.channel], SAMPLE_RATE_HZ)
+        alone = run(pipeline, mono).channels
+        assert alone
+        assert channel.utterances == alone[0].utterances
+        assert channel.scores == alone[0].scores
+
+
+def test_the_longer_a_recording_the_same_the_memory(package: Path, tmp_path: Path) -> None:
+    peaks = {}
+    for minutes in (3, 60):
+        file = tmp_path / f"{minutes}.wav"
+        sound = conversation()
+        with soundfile.SoundFile(file, "w", SAMPLE_RATE_HZ, 2, "PCM_16") as wav:
+            for _ in range(round(minutes * 60 * SAMPLE_RATE_HZ / sound.shape[1])):
+                wav.write(sound.T)
+        peaks[minutes] = _peak_mb(package, file)
+
+    assert peaks[60] - peaks[3] <= 60
+
+
+_ALONE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from core.model.classifier import EmotionClassifier
+from core.pipeline import Pipeline
+from core.results import Source
+from core.settings import MediaLimits
+
+class Quick:
+    def logits(self, waveform):
+        return np.zeros(6, np.float32)
+
+pipeline = Pipeline(EmotionClassifier(Quick(), EmotionClassifier.load(Path(sys.argv[1])).identity), MediaLimits())
+result = pipeline.run(Path(sys.argv[2]), Source(key="long"))
+assert result.status == "classified", result
+assert len(result.channels) == 2
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def _peak_mb(package: Path, file: Path) -> float:
+    """Of a process of its own, whose network costs nothing: what grows would be ours."""
+    command = [sys.executable, "-c", _ALONE, str(package), str(file)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, timeout=200)
+    return float(done.stdout)
+
+
+def test_what_cannot_be_finished_fails_after_its_first_minute_and_says_what_fits() -> None:
+    deadline = Deadline.after(100)
+    pace = Pace(3 * 3600, deadline)
+    pace._started -= 30  # as if the first minute had taken half of one
+
+    with pytest.raises(DeadlineExceeded, match=r"3 h 0 min cannot be finished in time; .* up to 2 min would fit"):
+        pace.check(60.0)
+
+
+def test_what_can_be_finished_is_not_refused() -> None:
+    pace = Pace(150.0, Deadline.after(100))
+    pace._started -= 30
+
+    pace.check(60.0)
+    pace.check(120.0)
+
+
+def test_a_recording_too_long_for_the_deadline_fails_early(package: Path, tmp_path: Path) -> None:
+    file = tmp_path / "long.wav"
+    sound = conversation(10)
+    with soundfile.SoundFile(file, "w", SAMPLE_RATE_HZ, 2, "PCM_16") as wav:
+        for _ in range(100):
+            wav.write(sound.T)
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
+
+    result = run(pipeline, file, Deadline.after(5.0))
+
+    assert result.error is not None
+    assert result.error.code == "deadline_exceeded"
+    assert "would fit" in result.error.message
+    assert result.audio is not None
+    assert result.audio.duration_s < 130
+
+
+def test_a_header_that_claims_what_the_file_cannot_hold_is_not_believed() -> None:
+    assert believable(390_000.0, "mp3", 245_000, 44_100) is None
+    assert believable(60.0, "mp3", 245_000, 44_100) == 60.0
+    assert believable(None, "opus", 1000, 16_000) is None
+    assert believable(61.0, "pcm_s16le", 480_000, 8_000) is None

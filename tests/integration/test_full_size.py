@@ -1,0 +1,161 @@
+"""The published layout at full size: the serving package, our PyTorch path and the published program's own steps agree.
+
+The published weights cannot be fetched on a machine without the Hub, so the network is random, from a fixed seed; the
+layout, the sizes and the names of the tensors are the published ones.
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import HubertConfig, HubertModel, HubertPreTrainedModel, Wav2Vec2FeatureExtractor
+
+from core.audio.decode import decode, probe
+from core.model.checkpoint import read_checkpoint
+from core.model.classifier import EmotionClassifier
+from core.model.export import export
+from core.model.graph import Precision
+from core.model.network import HubertForSpeechClassification
+from core.settings import MediaLimits
+from core.waveform import Waveform
+from tests.networks import old_name
+
+CLIPS = 40
+
+PUBLISHED_STEPS_ON_EVERY = 4
+"""The published program's own steps take a second a clip, and differ from ours only in the input and the loading."""
+
+SPREAD = 4.0
+"""The last projection is scaled by this, so that the scores spread: with random weights alone they are near-uniform,
+and would agree whatever the network did. Scaled, they run from 0.03 to 0.35, and move by hundredths between clips."""
+
+# Half a minute on two idle cores, and minutes on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full-size checkpoint as transformers 4.24 would have saved it."""
+    folder = tmp_path_factory.mktemp("full-size")
+    for name in ("config.json", "preprocessor_config.json"):
+        (folder / name).write_bytes((shared / "data" / "seed" / name).read_bytes())
+    torch.manual_seed(20_240_229)
+    network = HubertForSpeechClassification(HubertConfig(**json.loads((folder / "config.json").read_text())))
+    with torch.no_grad():
+        # The norms do nothing as they are initialised.
+        for name, tensor in network.named_parameters():
+            if "layer_norm" in name:
+                tensor.add_(0.1 * torch.randn(tensor.shape))
+        network.classifier.out_proj.weight.mul_(SPREAD)
+    torch.save({old_name(name): tensor for name, tensor in network.state_dict().items()}, folder / "pytorch_model.bin")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def waveforms(shared: Path) -> list[Waveform]:
+    """The published program's own sample, and utterances spread over all corpora; at 16 kHz."""
+    speech = shared / "data" / "speech"
+    with (speech / "manifest.csv").open(encoding="utf-8") as lines:
+        paths = [row["path"] for row in csv.DictReader(lines)]
+    chosen = [speech / paths[number * len(paths) // CLIPS] for number in range(CLIPS)]
+    return [decoded(path) for path in [shared / "data" / "seed" / "111.wav", *chosen]]
+
+
+def decoded(path: Path) -> Waveform:
+    limits = MediaLimits()
+    blocks = list(decode(path, probe(path, limits), limits))
+    return np.asarray(np.concatenate(blocks, axis=1).mean(axis=0), np.float32)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path, waveforms: list[Waveform]) -> list[dict[str, float]]:
+    """Our PyTorch path's scores."""
+    classifier = EmotionClassifier.load(checkpoint, threads=2)
+    return [dict(classifier.classify(waveform)) for waveform in waveforms]
+
+
+class PublishedHead(nn.Module):
+    """As in the published program."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_class)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.out_proj(self.dropout(torch.tanh(self.dense(hidden)))))
+
+
+class PublishedNetwork(HubertPreTrainedModel):  # type: ignore[misc] # transformers has no types here
+    """As in the published program, read by transformers' own `from_pretrained`."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.hubert = HubertModel(config)
+        self.classifier = PublishedHead(config)
+        self.post_init()
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.classifier(torch.mean(self.hubert(input_values)[0], dim=1)))
+
+
+def test_the_layout_is_the_published_one(checkpoint: Path) -> None:
+    names = torch.load(checkpoint / "pytorch_model.bin", weights_only=True).keys()
+
+    assert {"hubert.encoder.pos_conv_embed.conv.weight_g", "hubert.encoder.pos_conv_embed.conv.weight_v"} <= names
+    network = read_checkpoint(checkpoint).network
+    assert sum(tensor.numel() for tensor in network.state_dict().values()) == 94_966_918
+
+
+def test_the_scores_are_spread(reference: list[dict[str, float]]) -> None:
+    """Otherwise agreement would say nothing."""
+    largest = [max(scores.values()) for scores in reference]
+
+    assert np.median(largest) > 0.25
+    assert np.std([list(scores.values()) for scores in reference], axis=0).max() > 0.01
+
+
+def test_the_package_agrees_with_pytorch_in_every_score(
+    checkpoint: Path, waveforms: list[Waveform], reference: list[dict[str, float]], tmp_path: Path
+) -> None:
+    export(checkpoint, tmp_path, waveforms[:1], precision=Precision.FP32)
+
+    package = EmotionClassifier.load(tmp_path, threads=2)
+
+    changes = [
+        max(abs(scores[label] - expected[label]) for label in expected)
+        for scores, expected in zip(package.classify_all(waveforms), reference, strict=True)
+    ]
+    assert len(changes) == CLIPS + 1
+    assert max(changes) < 1e-4
+
+
+def test_pytorch_agrees_with_the_published_program_s_own_steps(
+    checkpoint: Path, waveforms: list[Waveform], reference: list[dict[str, float]]
+) -> None:
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
+    network = PublishedNetwork.from_pretrained(checkpoint).eval()
+    labels = ["anger", "fear", "happy", "neutral", "sad", "surprise"]
+
+    changes = []
+    for waveform, ours in list(zip(waveforms, reference, strict=True))[::PUBLISHED_STEPS_ON_EVERY]:
+        features = extractor(
+            waveform,
+            padding="max_length",
+            truncation=True,
+            max_length=6 * 16_000,
+            return_tensors="pt",
+            sampling_rate=16_000,
+        )
+        with torch.no_grad():
+            published = torch.softmax(network(features.input_values), dim=1)[0].tolist()
+        changes.append(max(abs(ours[label] - score) for label, score in zip(labels, published, strict=True)))
+
+    assert len(changes) == 11
+    assert max(changes) < 1e-6

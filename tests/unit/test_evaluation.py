@@ -1,0 +1,60 @@
+"""Figures are counted as they should be, and labels mean what they should."""
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import ManifestUnreadable
+from core.evaluation import Heard, measure, parse_names, picture, read_manifest
+
+LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")
+
+
+def test_each_emotion_counts_the_same_in_the_unweighted_accuracy() -> None:
+    rows = [Heard(str(n), "anger", "anger") for n in range(8)] + [
+        Heard("x", "sad", "sad"),
+        Heard("y", "sad", "no_speech"),
+    ]
+
+    figures = measure(rows)
+
+    assert figures.unweighted_accuracy == pytest.approx(0.75)
+    assert figures.weighted_accuracy == pytest.approx(0.9)
+    assert figures.recall == {"anger": 1.0, "sad": 0.5}
+    assert figures.confusion["sad"] == {"no_speech": 1, "sad": 1}
+
+
+def test_other_names_for_emotions_are_understood_and_own_ones_can_be_given(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,emotion\na.wav,Angry\nb.wav,calm\nc.wav,disgust\nd.wav,happiness\n", encoding="utf-8")
+
+    labelled, left_out = read_manifest(manifest, LABELS, parse_names("calm=neutral", LABELS))
+
+    assert [(item.path, item.emotion) for item in labelled] == [
+        (tmp_path / "a.wav", "anger"),
+        (tmp_path / "b.wav", "neutral"),
+        (tmp_path / "d.wav", "happy"),
+    ]
+    assert left_out == {"disgust": 1}
+
+
+@pytest.mark.parametrize("names", ["calm", "calm=peace", "=anger"])
+def test_a_map_that_makes_no_sense_is_refused(names: str) -> None:
+    with pytest.raises(ManifestUnreadable, match="is not like"):
+        parse_names(names, LABELS)
+
+
+@pytest.mark.parametrize("text", ["", "file,label\na,b\n", "path,emotion\na.wav,bored\n"])
+def test_a_manifest_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(text, encoding="utf-8")
+
+    with pytest.raises(ManifestUnreadable):
+        read_manifest(manifest, LABELS, {})
+
+
+def test_the_picture_shows_every_count() -> None:
+    svg = picture(measure([Heard("a", "anger", "happy")] * 17), LABELS)
+
+    assert ">17<" in svg
+    assert svg.count("<rect") == 1 + len(LABELS)

@@ -1,0 +1,140 @@
+"""The result document is what its schema says, and holds only numbers that a reader can use."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from core.results import (
+    Audio,
+    Channel,
+    Error,
+    Judgement,
+    Model,
+    Processing,
+    Result,
+    Source,
+    Utterance,
+    json_schema,
+    mean_scores,
+    now,
+)
+
+SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "result.schema.json"
+
+SCORES = {"anger": 0.7, "sad": 0.2999996, "happy": 0.0000004}
+MODEL = Model(id="m", revision="r", precision="int8", fingerprint="sha256:0", labels=tuple(SCORES))
+PROCESSING = Processing(finished_at=now(), version="1.0.0")
+
+
+def classified(**changes: Any) -> Result:
+    judgement = dict(Judgement.of(SCORES))
+    utterance = Utterance(**judgement, start_s=0.0, end_s=1.5)
+    channel = Channel(**judgement, channel=0, speech_s=1.5, utterances=(utterance,))
+    fields: dict[str, Any] = {
+        "status": "classified",
+        "source": Source(bucket="b", key="a b.wav"),
+        "audio": Audio(container="wav", codec="pcm_s16le", sample_rate_hz=8000, channels=1, duration_s=1.5),
+        "model": MODEL,
+        **judgement,
+        "speech_s": 1.5,
+        "channels": (channel,),
+        "processing": PROCESSING,
+    }
+    return Result(**{**fields, **changes})
+
+
+def failed() -> Result:
+    error = Error(code="empty", message="The file is empty (0 bytes).")
+    return Result(status="failed", source=Source(key="k"), model=MODEL, error=error, processing=PROCESSING)
+
+
+def test_the_schema_in_the_repository_is_the_generated_one() -> None:
+    assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json.loads(json_schema()), "run `make schema`"
+
+
+def test_the_schema_is_a_valid_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(json.loads(json_schema()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("score", 1.5), ("score", -0.1), ("speech_s", -1.0), ("status", "perhaps"), ("emotion", 3)]
+)
+def test_the_schema_refuses_what_no_document_has(name: str, value: object) -> None:
+    document = {**json.loads(classified().to_json()), name: value}
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, json.loads(json_schema()))
+
+
+@pytest.mark.parametrize("result", [classified(), failed()], ids=["classified", "failed"])
+def test_a_document_fits_the_schema_and_reads_back_as_the_same(result: Result) -> None:
+    document = result.to_json()
+
+    jsonschema.validate(json.loads(document), json.loads(json_schema()))
+    assert Result.model_validate_json(document) == result
+
+
+def test_what_is_absent_is_left_out_rather_than_null() -> None:
+    assert "null" not in failed().to_json()
+    assert {"emotion", "score", "scores", "channels", "audio"}.isdisjoint(json.loads(failed().to_json()))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["score", "speech_s"])
+def test_no_number_that_is_not_finite_gets_into_a_document(place: str, number: float) -> None:
+    with pytest.raises(ValidationError):
+        classified(**{place: number})
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -0.1, 1.1])
+def test_scores_are_probabilities(number: float) -> None:
+    with pytest.raises(ValidationError):
+        classified(scores={"anger": number})
+
+
+def test_probabilities_keep_six_digits_and_seconds_three() -> None:
+    document = json.loads(classified(score=0.123456789, speech_s=1.23456).to_json())
+
+    assert (document["score"], document["speech_s"]) == (0.123457, 1.235)
+    assert document["scores"] == {"anger": 0.7, "sad": 0.3, "happy": 0.0}
+
+
+def test_a_rounding_error_above_one_is_still_a_probability() -> None:
+    assert Judgement.of({"anger": 1.0 + 1e-12}).score == 1.0
+
+
+def test_the_emotion_is_the_label_with_the_highest_score() -> None:
+    judgement = Judgement.of({"sad": 0.2, "happy": 0.5, "anger": 0.3})
+
+    assert (judgement.emotion, judgement.score) == ("happy", 0.5)
+
+
+def test_a_mean_is_weighted_by_duration() -> None:
+    scores = mean_scores([({"anger": 1.0, "sad": 0.0}, 6.0), ({"anger": 0.0, "sad": 1.0}, 2.0)])
+
+    assert scores == pytest.approx({"anger": 0.75, "sad": 0.25})
+
+
+def test_a_mean_of_one_is_that_one() -> None:
+    assert mean_scores([(SCORES, 0.001)]) == pytest.approx(SCORES)
+
+
+def test_text_beyond_ascii_is_kept_as_it_is() -> None:
+    assert "录音 1+2.wav" in classified(source=Source(key="录音 1+2.wav")).to_json()
+
+
+def test_the_time_is_utc_to_the_second() -> None:
+    finished_at = json.loads(failed().to_json())["processing"]["finished_at"]
+
+    assert finished_at.endswith("Z")
+    assert "." not in finished_at
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="surplus"):
+        classified(surplus=1)

@@ -1,0 +1,130 @@
+"""A setting that cannot be used is named at start, and the rest has sensible values."""
+
+import pytest
+
+from core.errors import SettingsInvalid
+from core.model.classifier import default_threads
+from core.settings import FunctionSettings, MediaLimits, ModelSettings, read
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for group in (MediaLimits, ModelSettings, FunctionSettings):
+        for name in group.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("RESULTS_BUCKET", "results")
+
+
+def test_defaults_need_nothing_but_the_results_bucket() -> None:
+    settings = read(FunctionSettings)
+
+    assert (settings.results_bucket, settings.results_prefix) == ("results", "results/")
+    assert read(MediaLimits).max_duration_s == 4 * 3600
+
+
+def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_DURATION_S", "90.5")
+
+    assert read(MediaLimits).max_duration_s == 90.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_DURATION_S", "long"),
+        ("MAX_DURATION_S", "-1"),
+        ("MAX_DURATION_S", "nan"),
+        ("MAX_DURATION_S", "inf"),
+        ("MAX_SIZE_BYTES", "0"),
+        ("MAX_SIZE_BYTES", "1.5"),
+        ("MAX_CHANNELS", "65"),
+        ("DECODER_MEMORY_MB", "10"),
+        ("DECODER_TIMEOUT_S", ""),
+        ("DECODER_TIMEOUT_S", "nan"),
+    ],
+)
+def test_a_limit_that_cannot_be_used_is_named_in_one_sentence(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsInvalid, match=rf"{name}: ") as refusal:
+        read(MediaLimits)
+    assert "\n" not in str(refusal.value)
+    assert str(refusal.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RESULTS_BUCKET", ""), ("MAX_RECEIVE_COUNT", "0"), ("DEADLINE_MARGIN_S", "-3"), ("DEADLINE_MARGIN_S", "nan")],
+)
+def test_a_function_setting_that_cannot_be_used_is_named(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsInvalid, match=rf"{name}: "):
+        read(FunctionSettings)
+
+
+def test_a_missing_results_bucket_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESULTS_BUCKET")
+
+    with pytest.raises(SettingsInvalid, match="RESULTS_BUCKET: Field required"):
+        read(FunctionSettings)
+
+
+def test_every_problem_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_CHANNELS", "0")
+    monkeypatch.setenv("MAX_DURATION_S", "0")
+
+    with pytest.raises(SettingsInvalid, match=r"MAX_DURATION_S: .*; MAX_CHANNELS: "):
+        read(MediaLimits)
+
+
+@pytest.mark.parametrize(
+    ("results", "claims", "apart"),
+    [
+        ("results/", "claims/", True),
+        ("", "claims/", False),
+        ("a/", "a/b/", False),
+        ("a/b/", "a/", False),
+        ("same/", "same/", False),
+        ("", "", True),
+        ("results/", "", True),
+    ],
+)
+def test_results_never_lie_where_claims_expire(
+    results: str, claims: str, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESULTS_PREFIX", results)
+    monkeypatch.setenv("CLAIMS_PREFIX", claims)
+
+    if apart:
+        assert read(FunctionSettings).claims_prefix == claims
+    else:
+        with pytest.raises(SettingsInvalid, match="must not contain each other"):
+            read(FunctionSettings)
+
+
+@pytest.mark.parametrize(("memory_mb", "threads"), [(512, 1), (1769, 1), (2048, 1), (3008, 2), (3538, 2), (10240, 6)])
+def test_in_lambda_threads_follow_from_the_memory_size(
+    memory_mb: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
+
+    assert default_threads(ModelSettings(aws_lambda_function_memory_size=memory_mb)) == threads
+
+
+def test_there_are_never_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
+
+    assert default_threads(ModelSettings(aws_lambda_function_memory_size=10240)) == 2
+    assert default_threads(ModelSettings()) == 2
+
+
+def test_a_number_of_threads_that_is_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERENCE_THREADS", "3")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+
+    assert default_threads(read(ModelSettings)) == 3
