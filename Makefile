@@ -20,7 +20,7 @@ demo: $(VENV)/local ## run the whole stack here, on the samples
 local: $(VENV)/local ## keep the stack running; classify what is dropped into inbox/
 	$(BIN)/audio-emotion local
 
-test: $(VENV)/dev ## run the tests
+test: $(VENV)/dev | system-browser ## run the tests
 	$(BIN)/pytest
 
 lint: $(VENV)/dev $(SAM) ## check style, types and the template
@@ -75,9 +75,10 @@ system:
 		|| { $(call install,python3 python3-venv); }
 	@command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || { $(call install,ffmpeg); }
 
-system-browser: ## install the browser that the report's tests use (they skip without it)
+# The tests of the report use a browser, and skip, saying so, where there is none.
+system-browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
-		|| { $(call install,chromium chromium-driver); }
+		|| ($(call install,chromium chromium-driver)) || true
 
 # Debian packages where we may; elsewhere say what is missing.
 install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -32,7 +32,13 @@ _SMOOTHING_FRAMES = 5
 
 
 class Segmenter:
-    """Hears one channel and says where its utterances are."""
+    """Hears one channel and says where its utterances are.
+
+    Attributes
+    ----------
+    quiet_until
+        How far nobody speaks behind the span that was yielded last, as far as that is known.
+    """
 
     def __init__(self, listener: Listener, options: ListeningSettings) -> None:
         self._listener = listener
@@ -48,12 +54,13 @@ class Segmenter:
         self._speech: _Speech | None = None
         self._held: Span | None = None
         self._closed_at = 0
+        self.quiet_until = 0
 
     @property
     def needed_from(self) -> int:
         """No span will begin before this sample."""
         if self._held:
-            return self._held[0]
+            return max(self._closed_at, self._held[0] - SHORTEST_SAMPLES)
         lookback = SHORTEST_SAMPLES + self._padding + _LONGEST_ONSET_FRAMES * FRAME_SAMPLES
         position = self._speech.start if self._speech else self._frame * FRAME_SAMPLES
         return max(self._closed_at, position - lookback)
@@ -70,7 +77,7 @@ class Segmenter:
         if self._speech:
             yield from self._close(self._speech, self._samples)
         if self._held:
-            yield from self._release(self._held)
+            yield from self._release(self._held, self._samples)
 
     def _judge(self, probabilities: "np.ndarray[tuple[int], np.dtype[np.float32]]") -> Iterator[Span]:
         levels = _levels(self._unjudged[: probabilities.size * FRAME_SAMPLES])
@@ -84,7 +91,7 @@ class Segmenter:
         speech = self._speech
         if speech is None:
             if self._held and start - self._held[1] >= SHORTEST_SAMPLES:
-                yield from self._release(self._held)
+                yield from self._release(self._held, start)
             self._faint_frames = self._faint_frames + 1 if probability >= _FAINT else 0
             if probability < self._begin:
                 return
@@ -133,10 +140,11 @@ class Segmenter:
             start = end - SHORTEST_SAMPLES
             held = (held[0], min(held[1], start))
         if held:
-            yield from self._release(held)
+            yield from self._release(held, start)
         self._held = (start, end)
 
-    def _release(self, held: Span) -> Iterator[Span]:
+    def _release(self, held: Span, quiet_until: int) -> Iterator[Span]:
+        self.quiet_until = quiet_until
         self._closed_at = held[1]
         self._held = None
         yield held

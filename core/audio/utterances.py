@@ -22,6 +22,11 @@ from core.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 SILENCE_PEAK = 1e-4
 """What never exceeds this (-80 dB of full scale) is digital silence or its dither, not speech."""
 
+_MARGIN_SAMPLES = SAMPLE_RATE_HZ // 2
+"""Of the pauses around an utterance, up to 0.5 s each are given to the classifier too, though not counted as
+speech: the network learned from recordings that begin and end quietly. Clips trimmed to what is spoken in them lost
+30 points of accuracy. No other utterance gets in."""
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -34,7 +39,7 @@ class Utterance:
     start_s, end_s
         From the recording's start.
     waveform
-        Mono samples at 16 kHz, at most `WINDOW_SAMPLES` of them.
+        Mono samples at 16 kHz, at most `WINDOW_SAMPLES` of them; a little of the pauses around it included.
     """
 
     channels: Group
@@ -125,6 +130,7 @@ class _Cutter:
         self._segmenter = segmenter
         self._kept = np.empty(0, np.float32)
         self._kept_from = 0
+        self._last_end = 0
 
     def feed(self, block: Block) -> Iterator[Utterance]:
         samples = mix(block, self._group)
@@ -143,5 +149,12 @@ class _Cutter:
 
     def _utterance(self, span: Span) -> Utterance:
         start, end = span
-        waveform = self._kept[start - self._kept_from : end - self._kept_from].copy()
+        before = min(_MARGIN_SAMPLES, start - self._last_end)
+        after = max(0, min(_MARGIN_SAMPLES, self._segmenter.quiet_until - end))
+        self._last_end = end
+        room = WINDOW_SAMPLES - (end - start)
+        if before + after > room:
+            before, after = min(before, room // 2), min(after, room // 2)
+        first = max(start - before, self._kept_from) - self._kept_from
+        waveform = self._kept[first : end + after - self._kept_from].copy()
         return Utterance(self._group, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, waveform)

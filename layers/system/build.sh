@@ -3,7 +3,7 @@
 #
 #   build.sh FOLDER
 #
-# Packages are unpacked into an empty folder, not added to the base image: that holds a package manager, Perl and the
+# Packages are unpacked into an empty folder, not added to the base image: that holds apt, Perl and the
 # tools of an administrator, 130 MB that would only be carried, patched and attacked. The base image says which Debian
 # this is and where its packages come from. Maintainer scripts do not run, so the few things that they would have
 # done are done here.

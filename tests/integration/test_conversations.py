@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import ListeningSettings, MediaLimits
 from core.waveform import SAMPLE_RATE_HZ
-from tests.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, overlap_s, read_clips
+from tests.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, read_clips
 from tests.conftest import ROOT
 
 MEANINGS = {"angry": "anger"}
@@ -57,32 +56,6 @@ def test_what_is_spoken_is_heard_and_what_is_not_is_left_out(
     assert total.coverage >= 0.95
     assert total.intrusion <= 0.10
     assert total.boundary_error_s <= 0.3
-
-
-def test_utterances_cut_out_of_calls_are_classified_as_well_as_the_clips_alone(clips: list[Clip], shared: Path) -> None:
-    classifier = EmotionClassifier.load(shared / "models" / "casia-small")
-    alone = [_top(classifier.classify(clip.waveform)) == _meaning(clip) for clip in clips]
-    in_calls: list[bool] = []
-    for call in calls(clips, 2):
-        found = [(part, classifier.classify(part.waveform)) for part in cut(call.blocks())]
-        for turn in call.turns:
-            scores: dict[str, float] = defaultdict(float)
-            for part, judged in found:
-                shared_s = overlap_s((part.start_s, part.end_s), (turn.start_s, turn.end_s))
-                for label, score in judged.items() if part.channel == turn.channel else ():
-                    scores[label] += score * shared_s
-            in_calls.append(_top(scores) == _meaning(turn.clip))
-
-    assert np.mean(in_calls) >= np.mean(alone) - 0.03
-
-
-def _top(scores: "dict[str, float] | object") -> str:
-    assert isinstance(scores, dict)
-    return max(scores, key=lambda label: scores[label])
-
-
-def _meaning(clip: Clip) -> str:
-    return MEANINGS.get(clip.emotion, clip.emotion)
 
 
 def conversation(repeats: int = 1) -> Block:
