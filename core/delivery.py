@@ -24,11 +24,13 @@ from core.deadline import Deadline
 from core.errors import (
     EmptyRecording,
     GivenUp,
+    RecordingEncrypted,
     RecordingError,
     RecordingSuperseded,
     RecordingTooLarge,
     StorageRefused,
     StorageUnavailable,
+    TransientError,
 )
 from core.pipeline import Pipeline
 from core.results import Result, Source
@@ -38,6 +40,9 @@ from core.storage import ObjectVersion, Storage, WriteConflict
 State = Literal["done", "given-up"]
 
 _logger = logging.getLogger(__name__)
+
+SCRATCH_PREFIX = "recording-"
+"""Of the folders below the temporary one that hold a recording while it is worked on."""
 
 _LONGEST_KEY_BYTES = 1024
 _SUFFIX = ".json"
@@ -104,14 +109,25 @@ class Delivery:
         """
         deadline = deadline or Deadline()
         result_key = result_key_for(upload.key, self._settings.results_prefix)
-        try:
-            version = self._current(upload)
-            if upload.key.endswith("/") and version.size_bytes == 0:
-                return Outcome("folder", result_key)
-            attempt = _Attempt(
+        told = ObjectVersion(upload.bucket, upload.key, upload.version_id, upload.etag or "", None, {})
+
+        def attempt(version: ObjectVersion) -> _Attempt:
+            return _Attempt(
                 self._storage, self._pipeline, self._settings, upload, version, result_key, deadline, request_id
             )
-            return attempt.run(last=last)
+
+        try:
+            try:
+                version = self._current(upload)
+            except RecordingEncrypted as error:
+                return attempt(told).fail(error)
+            except TransientError:
+                if last and told.identity:
+                    attempt(told).give_up_beforehand()
+                raise
+            if upload.key.endswith("/") and version.size_bytes == 0:
+                return Outcome("folder", result_key)
+            return attempt(version).run(last=last)
         except _Duplicate:
             return Outcome("duplicate", result_key)
         except RecordingSuperseded:
@@ -148,7 +164,7 @@ class _Attempt:
     def run(self, *, last: bool) -> Outcome:
         self._look()
         if last:
-            self._give_up_beforehand()
+            self.give_up_beforehand()
         with self._claim():
             # Again: whoever held the claim before us may have finished in the meantime.
             self._look()
@@ -156,17 +172,25 @@ class _Attempt:
             self._store(result, "done")
         return Outcome("stored", self.result_key, result)
 
+    def fail(self, error: RecordingError) -> Outcome:
+        """Leave a `failed` result without any work."""
+        self._look()
+        result = self.pipeline.failed(self._source(), error, request_id=self.request_id)
+        self._store(result, "done")
+        return Outcome("stored", self.result_key, result)
+
     def _work(self) -> Result:
         source = self._source()
         limits = self.pipeline.limits
         try:
-            if self.version.size_bytes == 0:
+            size_bytes = self.version.size_bytes or 0
+            if size_bytes == 0:
                 raise EmptyRecording("The file is empty (0 bytes).")
-            if self.version.size_bytes > limits.max_size_bytes:
+            if size_bytes > limits.max_size_bytes:
                 raise RecordingTooLarge(
-                    f"The file has {self.version.size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted."
+                    f"The file has {size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted."
                 )
-            with tempfile.TemporaryDirectory(prefix="recording-") as folder:
+            with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
                 self.storage.fetch(self.version, path, self.deadline)
@@ -196,7 +220,8 @@ class _Attempt:
     def _made_by_this_model(self, existing: ObjectVersion) -> bool:
         return existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
 
-    def _give_up_beforehand(self) -> None:
+    def give_up_beforehand(self) -> None:
+        """Leave a `failed` result, unless something that says more is there."""
         existing = self._look()
         if existing and existing.metadata.get("source-version") == self.version.identity:
             return  # an older model's result, or an earlier giving up: either says more than a new one would
@@ -268,7 +293,7 @@ class _Attempt:
             bucket=self.version.bucket,
             key=self.version.key,
             version_id=self.version.version_id,
-            etag=self.version.etag,
+            etag=self.version.etag or None,
             size_bytes=self.version.size_bytes,
         )
 

@@ -23,6 +23,7 @@
     ├── EventNotUnderstood
     ├── SettingsInvalid
     ├── ResultUnreadable
+    ├── WorkerEnded
     ├── ManifestUnreadable
     └── ModelError
         ├── CheckpointUnreadable
@@ -149,6 +150,10 @@ class SettingsInvalid(AudioEmotionError):
 
 class ResultUnreadable(AudioEmotionError):
     """A file is no result document."""
+
+
+class WorkerEnded(AudioEmotionError):
+    """A worker of the embedded stack is gone, and nothing would be classified any more."""
 
 
 class ManifestUnreadable(AudioEmotionError):

@@ -10,7 +10,6 @@ import importlib
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
+
+from core.errors import WorkerEnded
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -255,18 +256,39 @@ def work(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
         mapping.poll()
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Running worker processes."""
+
+    processes: "list[subprocess.Popen[bytes]]"
+    log_file: Path
+
+    def check(self) -> None:
+        """See that they are all alive.
+
+        Raises
+        ------
+        WorkerEnded
+            If one has ended by itself.
+        """
+        if any(process.poll() is not None for process in self.processes):
+            raise WorkerEnded(f"A worker of the function ended by itself: {self.log_file} says why.")
+
+
 @contextmanager
-def running_workers(stack: Stack, model_dir: Path, log_file: Path, count: int = 1) -> Iterator[None]:
+def running_workers(stack: Stack, model_dir: Path, log_file: Path, count: int = 1) -> Iterator[Workers]:
     """Start worker processes that serve the stack's queue; what the function logs goes to a file."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "core.local", stack.queue_url, json.dumps(vars(stack.options))]
     environment = {**os.environ, **stack.environment(model_dir)}
     with ExitStack() as cleanup:
         log = cleanup.enter_context(log_file.open("wb"))
+        workers = []
         for _ in range(count):
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             cleanup.callback(_end, worker)
-        yield
+            workers.append(worker)
+        yield Workers(workers, log_file)
 
 
 def _end(worker: "subprocess.Popen[bytes]") -> None:
@@ -301,8 +323,11 @@ class ResultFiles:
 
     def clear(self) -> None:
         """Remove the documents of earlier runs."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Only what we wrote: the folder is the user's choice.
+        for file in self._folder.rglob("*.json"):
+            if b'"schema_version"' in file.read_bytes()[:100]:
+                file.unlink()
 
 
 def path_for(folder: Path, key: str) -> Path:
@@ -331,18 +356,29 @@ class Inbox:
         """Upload every file that has not changed since the last call; returns the keys."""
         keys = []
         for file in sorted(self._folder.rglob("*")):
-            if not file.is_file() or file.name.startswith("."):
+            if file.name.startswith("."):
                 continue
-            status = file.stat()
-            state = (status.st_size, status.st_mtime_ns)
-            if self._uploaded.get(file) == state:
-                continue
-            # A file that is still being copied grows between two looks.
-            if self._growing.get(file) == state:
-                keys.append(self._stack.upload(file, file.relative_to(self._folder).as_posix()))
-                self._uploaded[file] = state
-            self._growing[file] = state
+            try:
+                keys += self._upload_if_complete(file)
+            except (OSError, UnicodeError) as error:
+                # Unreadable, gone again, or with a name that is no text: the next file is none the worse for it.
+                _logger.warning("%a is left out: %s", str(file), error)
         return keys
+
+    def _upload_if_complete(self, file: Path) -> list[str]:
+        if not file.is_file():
+            return []
+        status = file.stat()
+        state = (status.st_size, status.st_mtime_ns)
+        if self._uploaded.get(file) == state:
+            return []
+        # A file that is still being copied grows between two looks.
+        complete = self._growing.get(file) == state
+        self._growing[file] = state
+        if not complete:
+            return []
+        self._uploaded[file] = state
+        return [self._stack.upload(file, file.relative_to(self._folder).as_posix())]
 
 
 if __name__ == "__main__":

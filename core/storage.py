@@ -5,6 +5,7 @@ another try. Nothing above this module sees a botocore exception.
 """
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from core.errors import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -53,13 +55,15 @@ class ObjectVersion:
         None in a bucket without versioning.
     etag
         Without quotes.
+    size_bytes
+        None where only an event tells of the version.
     """
 
     bucket: str
     key: str
     version_id: str | None
     etag: str
-    size_bytes: int
+    size_bytes: int | None
     metadata: Mapping[str, str]
 
     @property
@@ -85,12 +89,14 @@ class Storage:
 
         Raises
         ------
+        RecordingEncrypted
+            If it was uploaded with a key of the uploader's own.
         StorageUnavailable, StorageRefused
             If S3 cannot or will not say.
         """
         try:
             with _translated(f"{bucket}/{key}"):
-                head = self._client.head_object(Bucket=bucket, Key=key)
+                head = self._head(bucket, key)
         except RecordingSuperseded:
             return None
         return ObjectVersion(
@@ -101,6 +107,15 @@ class Storage:
             size_bytes=head["ContentLength"],
             metadata=head.get("Metadata", {}),
         )
+
+    def _head(self, bucket: str, key: str) -> "HeadObjectOutputTypeDef":
+        try:
+            return self._client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            # The answer to a HEAD has no body: what a bare 400 means (expired credentials, a customer's key), GET says.
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:  # noqa: PLR2004
+                self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
+            raise
 
     def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
         """Write exactly this version's bytes to a file.
@@ -177,25 +192,36 @@ class Storage:
             If somebody else holds it.
         """
         expires_at = time.time() + min(deadline.remaining_s, longest_s)
-        self._take(bucket, key, {"expires-at": f"{expires_at:.0f}"})
+        holder = uuid.uuid4().hex
+        self._take(bucket, key, {"expires-at": f"{expires_at:.0f}", "holder": holder})
         try:
             yield
         finally:
-            try:
+            self._give_back(bucket, key, holder)
+
+    def _give_back(self, bucket: str, key: str, holder: str) -> None:
+        try:
+            held = self.newest(bucket, key)
+            # Whoever ran past the claim's time may find it in other hands.
+            if held is not None and held.metadata.get("holder") == holder:
                 with _translated(f"{bucket}/{key}"):
                     self._client.delete_object(Bucket=bucket, Key=key)
-            except AudioEmotionError:
-                pass  # it expires by itself, and must not hide how the work ended
+        except AudioEmotionError:
+            pass  # it expires by itself, and must not hide how the work ended
 
     def _take(self, bucket: str, key: str, metadata: Mapping[str, str]) -> None:
         held = None
         for _ in range(2):
             try:
                 etag = held.etag if held else None
-                self.put(bucket, key, b"", content_type="text/plain", metadata=metadata, replaces=etag)
+                # The holder is the body, so that each claim has an ETag of its own to be replaced by.
+                body = metadata["holder"].encode()
+                self.put(bucket, key, body, content_type="text/plain", metadata=metadata, replaces=etag)
                 return
             except WriteConflict:
                 held = self.newest(bucket, key)
+                if held is not None and held.metadata.get("holder") == metadata["holder"]:
+                    return  # ours: the answer to the first PUT was lost, and it was repeated
                 if held is not None and float(held.metadata.get("expires-at", 0)) > time.time():
                     break
         raise RecordingInProgress("Another delivery of the same version is at work on it.")

@@ -1,8 +1,11 @@
 """Lambda entry point for uploads: as SQS messages, bare S3 events or EventBridge events."""
 
 import json
+import shutil
+import tempfile
 import time
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -12,7 +15,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from core import settings
 from core.deadline import Deadline
-from core.delivery import Delivery, Outcome, Upload
+from core.delivery import SCRATCH_PREFIX, Delivery, Outcome, Upload
 from core.errors import EventNotUnderstood, OutOfTime, TransientError
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
@@ -51,8 +54,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     invocation = _Invocation(_delivery(), context)
     if not is_queue_batch(event):
         uploads = uploads_in(event)
-        for upload in uploads:
-            invocation.work(upload, last=False)
+        invocation.work_on_all(uploads, last=False)
         return {"uploads": len(uploads)}
     answer = process_partial_response(
         event=event,
@@ -96,15 +98,25 @@ class _Invocation:
             logger.error("message not understood", message_id=record.message_id, reason=str(error))
             raise EventNotUnderstood(str(error)) from error
         last = int(record.attributes.approximate_receive_count) >= self._max_receive_count
+        self.work_on_all(uploads, last=last)
+
+    def work_on_all(self, uploads: list[Upload], *, last: bool) -> None:
+        """Work on several uploads; one that fails does not keep the others waiting, and is raised at the end."""
+        failure: Exception | None = None
         for upload in uploads:
-            self.work(upload, last=last)
+            try:
+                self.work(upload, last=last)
+            except Exception as error:  # noqa: BLE001 (told already, and raised below)
+                failure = failure or error
+        if failure:
+            raise failure
 
     def work(self, upload: Upload, *, last: bool) -> None:
         """Work on one upload, and say in one line what became of it."""
         started = time.monotonic()
         about: dict[str, Any] = {"bucket": upload.bucket, "key": upload.key, "version_id": upload.version_id}
         try:
-            if self._deadline.remaining_s < self._time_s * _LEAST_SHARE_OF_TIME:
+            if not last and self._deadline.remaining_s < self._time_s * _LEAST_SHARE_OF_TIME:
                 raise OutOfTime("Too little of the invocation's time is left to begin on this recording.")
             outcome = self._delivery.deliver(upload, last=last, deadline=self._deadline, request_id=self._request_id)
         except TransientError as error:
@@ -148,5 +160,8 @@ def _report(outcome: Outcome, about: dict[str, Any], total_ms: float) -> None:
 
 
 if settings.read(settings.ModelSettings).aws_lambda_function_memory_size is not None:
+    # An invocation that was killed leaves its recording behind, and /tmp outlives it.
+    for left_behind in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
+        shutil.rmtree(left_behind, ignore_errors=True)
     # In Lambda, load now: the time before the first event has the whole processor to itself.
     _delivery()

@@ -19,8 +19,8 @@ emulate: $(VENV)/local $(SAM) ## the same without an image: the handler of this 
 	$(BIN)/python -m layers.invoke --process $(EVENT)
 
 deploy: image ## create or update the stack on AWS (DEMO=1: even with the demo model baked in)
-	@if [ -z "$(DEMO)" ] && docker run --rm --entrypoint cat $(IMAGE) /opt/model/manifest.json \
-		| grep -qE '"demo": *true'; then \
+	@manifest=$$(docker run --rm --entrypoint cat $(IMAGE) /opt/model/manifest.json) || exit 1; \
+	if [ -z "$(DEMO)" ] && printf '%s' "$$manifest" | grep -qE '"demo": *true'; then \
 		echo "The demo model is baked in, which does not judge real people. Run make model first, or make deploy DEMO=1." >&2; \
 		exit 1; fi
 	SAM_CLI_TELEMETRY=0 $(SAM) deploy --guided

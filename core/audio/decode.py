@@ -105,6 +105,8 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         document = running.read()
     if running.timed_out:
         raise DeadlineExceeded("Finding out what the file contains took too long.")
+    if running.status == -signal.SIGKILL:
+        raise DecoderUnavailable("ffprobe was killed from outside, perhaps for want of memory.")
     if b"not on whitelist" in running.messages:
         raise NotAudio("The file is not audio: it is in none of the formats that are accepted.")
     if running.status != 0:

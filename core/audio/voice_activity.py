@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import VoiceActivityUnavailable
+from core.inference import onnx_session
 from core.waveform import Waveform
 
 Probabilities = npt.NDArray[np.float32]
@@ -62,15 +63,8 @@ class VoiceActivity:
     """The network; one serves any number of channels."""
 
     def __init__(self, network: bytes) -> None:
-        # Imported here: reading settings and results should not cost a tenth of a second.
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
         # More threads only get in each other's way: the work is a chain of small steps.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._session = onnx_session(network, threads=1)
 
     @classmethod
     @cache

@@ -1,6 +1,7 @@
 """`audio-emotion classify`: files in; tables, JSON lines or CSV out."""
 
 import csv
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -74,7 +75,9 @@ def _harmless(text: str) -> str:
 
 def _results(files: Iterable[Path], pipeline: Pipeline) -> Iterator[Result]:
     for file in files:
-        source = Source(key=str(file), size_bytes=file.stat().st_size if file.is_file() else None)
+        source = Source(
+            key=os.fsencode(file).decode("utf-8", "replace"), size_bytes=file.stat().st_size if file.is_file() else None
+        )
         if not file.exists():
             yield pipeline.failed(source, NotAudio("There is no such file."))
         elif not file.is_file():

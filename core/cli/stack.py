@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.cli.tables import result_table, show_demo_notice
-from core.local import Inbox, ResultFiles, Stack, running_stack, running_workers
+from core.local import Inbox, ResultFiles, Stack, Workers, running_stack, running_workers
 from core.model.package import read_manifest
 from core.results import Result
 
@@ -28,12 +28,12 @@ def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
     if read_manifest(model_dir).demo:
         show_demo_notice()
     log = out.parent / "function.log"
-    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log):
+    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log) as workers:
         result_files = ResultFiles(stack, out)
         result_files.clear()
         for file in files:
             stack.upload(file)
-        results = _wait_for(len(files), result_files, console)
+        results = _wait_for(len(files), result_files, workers, console)
     console.print(result_table(sorted(results, key=lambda result: result.source.key)))
     console.print(f"Result documents: {out}/   Log of the function: {log}", highlight=False)
     if len(results) < len(files):
@@ -42,7 +42,7 @@ def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
     return _compare(results, samples / EXPECTATIONS, console)
 
 
-def _wait_for(count: int, result_files: ResultFiles, console: Console) -> list[Result]:
+def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: Console) -> list[Result]:
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
     give_up_at_s = time.monotonic() + _LONGEST_WAIT_S
@@ -50,10 +50,12 @@ def _wait_for(count: int, result_files: ResultFiles, console: Console) -> list[R
         task = progress.add_task("", total=count)
         while len(results) < count and time.monotonic() < give_up_at_s:
             new = result_files.fetch_new()
-            results += [Result.model_validate_json(file.read_bytes()) for file in new]
+            results += [Result.model_validate_json(file.read_bytes()) for file in new if file.suffix == ".json"]
             progress.update(task, completed=len(results))
+            workers.check()
             if not new:
-                time.sleep(_BETWEEN_LOOKS_S)
+                workers.check()
+        time.sleep(_BETWEEN_LOOKS_S)
     return results
 
 
@@ -76,21 +78,24 @@ def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
     if read_manifest(model_dir).demo:
         show_demo_notice()
     log = out.parent / "function.log"
-    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log, workers):
+    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log, workers) as running:
         console.print(f"Drop recordings into {inbox}/ and read the results in {out}/. Ctrl-C ends it.")
         try:
-            _serve_inbox(stack, inbox, out, console)
+            _serve_inbox(stack, running, inbox, out, console)
         except KeyboardInterrupt:
             console.print("Ending: waiting for the recording in hand.")
     return 0
 
 
-def _serve_inbox(stack: Stack, inbox: Path, out: Path, console: Console) -> None:
+def _serve_inbox(stack: Stack, workers: Workers, inbox: Path, out: Path, console: Console) -> None:
     uploads, result_files = Inbox(stack, inbox), ResultFiles(stack, out)
     while True:
         for key in uploads.upload_new():
             console.print(f"uploaded {key}", markup=False, highlight=False)
-        new = [Result.model_validate_json(file.read_bytes()) for file in result_files.fetch_new()]
+        new = [
+            Result.model_validate_json(file.read_bytes()) for file in result_files.fetch_new() if file.suffix == ".json"
+        ]
         if new:
             console.print(result_table(new))
+        workers.check()
         time.sleep(_BETWEEN_LOOKS_S)

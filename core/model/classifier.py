@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from core import settings
 from core.errors import PackageRefused
+from core.inference import onnx_session
 from core.model.geometry import Geometry, serving_inputs
 from core.model.package import MANIFEST_FILE, Manifest, read_manifest, read_model
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
@@ -108,20 +109,8 @@ class _OnnxNetwork:
     """The serving graph in ONNX Runtime."""
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Without VNNI, sums of two 8-bit products saturate at 16 bits: 5 % of the decisions of a trained network
-        # changed under an emulated Haswell. This makes ONNX Runtime take exact, slower products there; elsewhere it
-        # does nothing.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         self._geometry: Geometry = manifest.geometry
-        self._session = onnxruntime.InferenceSession(
-            read_model(folder, manifest), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnx_session(read_model(folder, manifest), threads)
 
     def logits(self, waveform: Waveform) -> Logits:
         """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from core.deadline import Deadline
 from core.delivery import Delivery, Outcome, Upload
-from core.errors import RecordingInProgress, StorageUnavailable, TransientError
+from core.errors import RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.classifier import EmotionClassifier, Logits, Network
 from core.pipeline import Pipeline
@@ -254,6 +255,28 @@ def test_a_new_model_renews_the_result(world: World, speech: bytes) -> None:
     assert world.network.inferences == 2
 
 
+class _Body:
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks = chunks
+
+    def iter_chunks(self, size: int) -> Iterator[bytes]:
+        yield from self._chunks
+
+
+class _Client:
+    """The real client, but for what comes out of an object."""
+
+    def __init__(self, client: Any, chunks: list[bytes]) -> None:
+        self._client = client
+        self._chunks = chunks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def get_object(self, **_: Any) -> dict[str, Any]:
+        return {"Body": _Body(self._chunks)}
+
+
 class FailingStorage(Storage):
     """S3 that cannot be read from."""
 
@@ -287,6 +310,59 @@ def test_giving_up_does_not_replace_the_result_of_an_older_model(world: World, s
     assert world.result("a.wav")["status"] == "classified"
 
 
+@pytest.mark.parametrize("error", [StorageUnavailable("down"), StorageRefused("403")])
+def test_the_last_delivery_leaves_a_failed_result_even_if_the_upload_cannot_be_asked_for(
+    world: World, speech: bytes, error: TransientError
+) -> None:
+    class BlindStorage(Storage):
+        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+            if bucket == UPLOADS_BUCKET:
+                raise error
+            return super().newest(bucket, key)
+
+    upload = world.put("a.wav", speech)
+    for last in (False, True):
+        with pytest.raises(TransientError):
+            world.delivery_with(BlindStorage(world.stack.s3)).deliver(upload, last=last)
+        assert world.has_result("a.wav") is last
+    assert world.result("a.wav")["error"]["code"] == "given_up"
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert world.result("a.wav")["status"] == "classified"
+
+
+def test_a_claim_that_went_to_somebody_else_is_not_given_back_for_them(world: World) -> None:
+    late = world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(0.1), 900)
+    late.__enter__()
+    threading.Event().wait(1.2)
+    with world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(60), 900):
+        late.__exit__(None, None, None)
+        assert world.leftovers() == ["claims/x"]
+    assert world.leftovers() == []
+
+
+def test_an_upload_with_a_key_of_its_own_gets_a_result_that_says_so(world: World, speech: bytes) -> None:
+    class EncryptedClient(_Client):
+        """What S3 answers: a bare 400 to HEAD, and the reason to GET. moto does not tell them apart."""
+
+        def head_object(self, **request: Any) -> Any:
+            if request["Bucket"] != UPLOADS_BUCKET:
+                return self._client.head_object(**request)
+            raise _refusal("400", "")
+
+        def get_object(self, **_: Any) -> dict[str, Any]:
+            raise _refusal("InvalidRequest", "The object was stored using a form of Server Side Encryption.")
+
+    upload = world.put("a.wav", speech)
+    storage = Storage(EncryptedClient(world.stack.s3, []))  # type: ignore[arg-type]
+    assert world.delivery_with(storage).deliver(upload).kind == "stored"
+    assert world.result("a.wav")["error"]["code"] == "encrypted"
+
+
+def _refusal(code: str, message: str) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    return ClientError(answer, "GetObject")
+
+
 def test_a_last_delivery_that_succeeds_leaves_its_result(world: World, speech: bytes) -> None:
     assert world.delivery.deliver(world.put("a.wav", speech), last=True).kind == "stored"
     assert world.result("a.wav")["status"] == "classified"
@@ -312,28 +388,6 @@ _delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), 
     threading.Event().wait(2)
     assert world.delivery.deliver(upload).kind == "stored"
     assert world.result("a.wav")["status"] == "classified"
-
-
-class _Body:
-    def __init__(self, chunks: list[bytes]) -> None:
-        self._chunks = chunks
-
-    def iter_chunks(self, size: int) -> Iterator[bytes]:
-        yield from self._chunks
-
-
-class _Client:
-    """The real client, but for what comes out of an object."""
-
-    def __init__(self, client: Any, chunks: list[bytes]) -> None:
-        self._client = client
-        self._chunks = chunks
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def get_object(self, **_: Any) -> dict[str, Any]:
-        return {"Body": _Body(self._chunks)}
 
 
 def test_a_truncated_body_is_never_classified(world: World, speech: bytes) -> None:
