@@ -1,4 +1,4 @@
-"""Measure the function's image, and print a table for docs/image.md.
+"""Measure the function's image, and print a table for docs/performance.md.
 
     python -m layers.measure                              the image as it was built
     python -m layers.measure --torch build/checkpoint     and the same handler on PyTorch, for comparison

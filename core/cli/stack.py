@@ -1,6 +1,7 @@
 """`audio-emotion demo` and `audio-emotion local`: the whole stack on this machine."""
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ def _compare(results: list[Result], expectations: Path, console: Console) -> int
 def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
     """Classify what is dropped into the inbox until Ctrl-C; returns the exit status."""
     console = Console()
+    # A shell that starts us in the background has us ignore Ctrl-C; and whoever supervises us sends the other one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     inbox.mkdir(parents=True, exist_ok=True)
     if read_manifest(model_dir).demo:
         show_demo_notice()
