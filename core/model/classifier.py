@@ -18,7 +18,7 @@ from core import settings
 from core.errors import PackageRefused
 from core.inference import onnx_session
 from core.model.geometry import Geometry, serving_inputs
-from core.model.package import MANIFEST_FILE, Manifest, read_manifest, read_model
+from core.model.package import MANIFEST_FILE, Manifest, model_file, read_manifest
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
 from core.waveform import Waveform
 
@@ -110,7 +110,7 @@ class _OnnxNetwork:
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         self._geometry: Geometry = manifest.geometry
-        self._session = onnx_session(read_model(folder, manifest), threads)
+        self._session = onnx_session(model_file(folder, manifest), threads)
 
     def logits(self, waveform: Waveform) -> Logits:
         """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""

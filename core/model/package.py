@@ -88,20 +88,23 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def read_model(folder: Path, manifest: Manifest) -> bytes:
-    """Read the network, and refuse it if it is not the one that the manifest describes.
+def model_file(folder: Path, manifest: Manifest) -> Path:
+    """The network's file, unless it is not the one that the manifest describes.
+
+    Hashed piece by piece and loaded by its path: held in memory as a whole, it would add a hundred megabytes to the
+    peak.
 
     Raises
     ------
     PackageRefused
         If the file is absent or its hash differs.
     """
+    file = folder / MODEL_FILE
     try:
-        model = (folder / MODEL_FILE).read_bytes()
+        with file.open("rb") as model:
+            found = hashlib.file_digest(model, "sha256").hexdigest()
     except OSError as error:
         raise PackageRefused(f"{folder} has no readable {MODEL_FILE}.") from error
-    if hashlib.sha256(model).hexdigest() != manifest.sha256.get(MODEL_FILE):
-        raise PackageRefused(
-            f"{folder / MODEL_FILE} does not match the hash in its manifest: export or fetch it again."
-        )
-    return model
+    if found != manifest.sha256.get(MODEL_FILE):
+        raise PackageRefused(f"{file} does not match the hash in its manifest: export or fetch it again.")
+    return file

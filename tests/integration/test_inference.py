@@ -10,14 +10,14 @@ import pytest
 
 from core import inference
 from core.model.geometry import serving_inputs
-from core.model.package import read_manifest, read_model
+from core.model.package import model_file, read_manifest
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_exact_products_say_what_hardware_sums_say(package: Path) -> None:
     manifest = read_manifest(package)
-    model = read_model(package, manifest)
+    model = model_file(package, manifest)
     waveform = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
     inputs = serving_inputs(waveform, manifest.geometry)
     with_vnni, without = (
