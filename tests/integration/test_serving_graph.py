@@ -44,7 +44,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
+# No repr: hypothesis describes its examples, and a whole network takes 30 kB.
+@dataclass(frozen=True, repr=False)
 class Pair:
     """One random network, as the reference runs it and as the graph does."""
 
