@@ -11,8 +11,8 @@ from core.audio import utterances
 from core.audio.decode import decode, probe
 from core.cli.paths import SAMPLES
 from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
-from core.model.checkpoint import pull
 from core.model.export import ENOUGH_CLIPS, LARGEST_MEAN_SCORE_CHANGE, LEAST_AGREEMENT, export
+from core.model.fetch import pull
 from core.model.graph import Precision
 from core.model.package import ParityReport
 from core.waveform import Waveform

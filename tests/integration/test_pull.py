@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from core.errors import CheckpointUnreachable, CheckpointUnreadable
-from core.model.checkpoint import pull, read_checkpoint
+from core.model.checkpoint import read_checkpoint
+from core.model.fetch import pull
 from tests.networks import random_network, small_config, write_checkpoint
 
 REPO = "xmj2002/hubert-base-ch-speech-emotion-recognition"
