@@ -41,12 +41,10 @@ def result(small_wav2vec2_package: Path) -> Result:
 def all_eight(result: Result) -> Result:
     """A result in which every emotion is heard once: what a random network hears is mostly one."""
     assert result.channels
-    parts = [
-        Utterance(**dict(Judgement.of({label: 0.65 if label == emotion else 0.05 for label in EIGHT})), **times)
-        for emotion, times in (
-            (emotion, {"start_s": 2.0 * n, "end_s": 2.0 * n + 1.5}) for n, emotion in enumerate(EIGHT)
-        )
-    ]
+    parts = []
+    for number, emotion in enumerate(EIGHT):
+        judgement = Judgement.of({label: 0.65 if label == emotion else 0.05 for label in EIGHT})
+        parts.append(Utterance(**dict(judgement), start_s=2.0 * number, end_s=2.0 * number + 1.5))
     channel = result.channels[0].model_copy(update={"utterances": tuple(parts)})
     return result.model_copy(update={"channels": (channel,)})
 

@@ -1,4 +1,4 @@
-"""The second published layout at full size, 315 million parameters: exported, held against the reference, and run.
+"""The second published layout at full size, 316 million numbers: exported, held against the reference, and run.
 
 The published weights cannot be fetched on a machine without the Hub, so the network is random, from a fixed seed; the
 layout, the sizes and the names of the tensors are the published ones. Half a minute on two idle cores, and four
@@ -25,7 +25,7 @@ from core.waveform import Waveform
 from tests.integration.test_full_size import decoded, spoken
 from tests.networks import old_name
 
-CLIPS = 8
+CLIPS = 6
 
 SPREAD = 3.0
 """The last projection is scaled by this, so that the scores spread: with random weights alone they are near-uniform,
@@ -62,7 +62,7 @@ def _random(name: str, shape: torch.Size, drawn: torch.Tensor) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def waveforms(shared: Path) -> list[Waveform]:
     """Utterances spread over all corpora, at 16 kHz."""
-    return [decoded(path)[:48_000] for path in spoken(shared, CLIPS)]
+    return [decoded(path)[:32_000] for path in spoken(shared, CLIPS)]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_layout_is_the_published_one(checkpoint: Path) -> None:
     assert {"wav2vec2.encoder.pos_conv_embed.conv.weight_g", "wav2vec2.masked_spec_embed"} <= tensors.keys()
     assert tuple(tensors["classifier.dense.weight"].shape) == (1024, 1024)
     assert tuple(tensors["classifier.output.weight"].shape) == (8, 1024)
-    assert sum(tensor.numel() for tensor in tensors.values()) == 316_497_544
+    assert sum(tensor.numel() for tensor in tensors.values()) == 316_496_520
 
 
 def test_the_export_passes_the_parity_gate(exported: tuple[Path, Manifest]) -> None:
