@@ -88,7 +88,11 @@ def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
     """A network in evaluation mode, every tensor random and none of them without effect."""
     layout = layouts_of(config["model_type"])[0]
     labels = len(config.get("id2label") or layout.labels)
-    network = network_of(layout, {"num_class": labels, **config})
+    return randomised(network_of(layout, {"num_class": labels, **config}), seed)
+
+
+def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
+    """The network in evaluation mode, with every tensor drawn so that it matters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in network.named_parameters():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,15 +10,18 @@ import torch
 
 from core.emotions import COLOURS, SYNONYMS, letter_of
 from core.errors import CheckpointUnreadable
+from core.inference import onnx_session
 from core.model import layouts
 from core.model.checkpoint import read_checkpoint
 from core.model.classifier import EmotionClassifier
 from core.model.export import export
 from core.model.folder import read_json
-from core.model.graph import Precision
+from core.model.geometry import geometry_of
+from core.model.graph import Precision, build_graph
 from core.model.layouts import CHECKPOINTS, Head, Hearing, Layout, PublishedCheckpoint
+from core.model.network import network_of
 from core.waveform import Waveform
-from tests.networks import random_network, small_wav2vec2_config, write_checkpoint
+from tests.networks import random_network, randomised, small_config, small_wav2vec2_config, write_checkpoint
 
 SEEDS = {"hubert-base-ch": "data/seed", "wav2vec2-xlsr-en": "data/seed/ehcalabres"}
 
@@ -102,6 +106,26 @@ def test_a_third_checkpoint_takes_one_entry_and_one_head(
         projected = torch.nn.functional.linear(pooled, tensors["projector.weight"], tensors["projector.bias"])
         expected = torch.nn.functional.linear(projected, tensors["classifier.weight"], tensors["classifier.bias"])
     np.testing.assert_allclose(list(scores.values()), expected.softmax(-1)[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("hearing", Hearing)
+@pytest.mark.parametrize("model_type", ["hubert", "wav2vec2"])
+def test_either_encoder_can_hear_the_window_or_the_clip(
+    model_type: Literal["hubert", "wav2vec2"], hearing: Hearing, speech_like: Callable[[int, int], Waveform]
+) -> None:
+    """So that an entry may name any pair of them."""
+    config = small_config() if hearing is Hearing.WINDOW else small_wav2vec2_config()
+    layout = Layout(model_type, hearing, Head("score.inner", "score.outer", activation="none"), ("yes", "no"))
+    network = randomised(network_of(layout, {**config, "model_type": model_type, "num_class": 2}))
+    geometry = geometry_of(network)
+    session = onnx_session(build_graph(network, Precision.FP32).SerializeToString(), threads=1)
+
+    for samples in (300, 20_000, 97_000):
+        waveform = speech_like(samples, samples)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(geometry.heard(waveform))[None])[0].numpy()
+        served = session.run(["logits"], geometry.inputs(waveform))[0][0]
+        np.testing.assert_allclose(served, expected, atol=1e-4)
 
 
 def test_the_head_is_chosen_by_the_tensors_that_are_there(third: PublishedCheckpoint, tmp_path: Path) -> None:
