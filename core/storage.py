@@ -26,6 +26,7 @@ from core.errors import (
     StorageRefused,
     StorageUnavailable,
 )
+from core.settings import StorageSettings, read
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -72,10 +73,17 @@ class ObjectVersion:
         return self.version_id or self.etag
 
 
-def s3_client() -> "S3Client":
+def s3_client(settings: StorageSettings | None = None) -> "S3Client":
     """An S3 client that fails soon enough for another try within one invocation."""
-    retries: Any = {"mode": "standard", "max_attempts": 3}
-    return boto3.client("s3", config=Config(connect_timeout=3, read_timeout=10, retries=retries))
+    settings = settings or read(StorageSettings)
+    # Not `max_attempts`, which counts from the second one.
+    retries: Any = {"mode": "standard", "total_max_attempts": settings.s3_attempts}
+    return boto3.client(
+        "s3",
+        config=Config(
+            connect_timeout=settings.s3_connect_timeout_s, read_timeout=settings.s3_read_timeout_s, retries=retries
+        ),
+    )
 
 
 class Storage:
