@@ -40,3 +40,8 @@ def colour_of(emotion: str) -> str:
 
 LETTERS: Mapping[str, str] = {"surprise": "u"}
 """What stands for an emotion where there is no room for its name: its first letter, but `sad` has the s."""
+
+
+def letter_of(emotion: str) -> str:
+    """The same, for any emotion, as a capital."""
+    return LETTERS.get(emotion, emotion[:1]).upper()

@@ -42,7 +42,7 @@ class FolderShelf:
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._on_their_way: set[str] = set()
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
+        self._worker: ThreadPoolExecutor | None = None
 
     @property
     def max_size_bytes(self) -> int:
@@ -112,12 +112,19 @@ class FolderShelf:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         with self._lock:
+            # One: /recognize/ has to go on beside a recording of hours.
+            self._worker = self._worker or ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
+            self._worker.submit(self._work, recording_id, path, classify)
             self._on_their_way.add(recording_id)
-        self._worker.submit(self._work, recording_id, path, classify)
 
     def close(self) -> None:
-        """Finish the recording in hand and leave the others."""
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        """Finish the recording in hand and give up the others."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker:
+            worker.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._on_their_way.clear()
 
     def _work(self, recording_id: str, path: Path, classify: Callable[[str, Path], Result]) -> None:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from core.emotions import LETTERS
+from core.emotions import letter_of
 from core.results import Channel
 from core.results import Utterance as Part
 
@@ -142,4 +142,4 @@ def share_bar(channel: Channel, numbers: Mapping[str, int]) -> str:
 
 
 def _letter(emotion: str) -> str:
-    return escape(LETTERS.get(emotion, emotion[:1]).upper())
+    return escape(letter_of(emotion))

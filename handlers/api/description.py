@@ -72,7 +72,7 @@ def recognition_example() -> dict[str, Any]:
 
 def recording_form(names: Sequence[str]) -> dict[str, Any]:
     """The body of a request with a recording, under one of these names."""
-    file = {"type": "string", "format": "binary", "description": "The recording."}
+    file = {"type": "string", "format": "binary", "description": "The recording, in one of these fields."}
     properties = dict.fromkeys(names, file)
     schema = {"type": "object", "oneOf": [{"required": [name]} for name in names], "properties": properties}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

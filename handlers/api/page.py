@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from core import __version__
+from core.emotions import COLOURS, letter_of
 from core.report import render
 from core.results import Result
 from handlers.api import description
@@ -154,11 +155,21 @@ class _File:
 
 @cache
 def _files() -> Mapping[str, _File]:
-    found = {}
-    for path in sorted(_STATIC.iterdir()):
-        content = path.read_bytes()
-        found[path.name] = _File(content, _TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+    found = {path.name: _in_memory(path.read_bytes(), path.suffix) for path in sorted(_STATIC.iterdir())}
+    found["emotions.css"] = _in_memory(_emotions().encode(), ".css")
     return found
+
+
+def _in_memory(content: bytes, suffix: str) -> _File:
+    return _File(content, _TYPES[suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+
+
+def _emotions() -> str:
+    """The report's colours and letters, as classes."""
+    return "".join(
+        f'.e-{emotion}{{--c:{colour}}}.e-{emotion}::before{{content:"{letter_of(emotion)}"}}\n'
+        for emotion, colour in COLOURS.items()
+    )
 
 
 def _file(request: Request, name: str, headers: Mapping[str, str]) -> Response:

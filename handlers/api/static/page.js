@@ -62,6 +62,10 @@
         const count = result.channels.reduce((sum, channel) => sum + channel.utterances.length, 0);
         this.tell(`${result.emotion} ${Math.round(result.score * 100)} %`,
           `${seconds}, ${count} utterance${count === 1 ? "" : "s"}`);
+        const swatch = document.createElement("i");
+        swatch.className = `e-${result.emotion}`; // its colour and letter are in emotions.css
+        swatch.setAttribute("aria-hidden", "true");
+        this.saidElement.prepend(swatch);
       } else if (result.status === "no_speech") this.tell("no speech", `${seconds}, nobody speaks in it`);
       else this.fail(result.error.message, "not classified");
     }
@@ -190,9 +194,9 @@
       player.src = sound;
       player.addEventListener("error", () => { player.hidden = true; }); // not all that ffmpeg reads is played by browsers
     }
-    // The report knows the recording by its key; the person by its name.
+    // The report knows the recording by its key; the person by its name, which stands above already.
     const title = inside.querySelector("h1");
-    if (title) title.textContent = current.name;
+    if (title) title.hidden = true;
     const fit = () => { frame.style.height = `${inside.documentElement.getBoundingClientRect().height}px`; };
     new ResizeObserver(fit).observe(inside.documentElement);
     fit();
@@ -290,7 +294,10 @@
 
   const say = (text) => { $("status").textContent = text; };
   const hint = (text) => { $("hint").textContent = text; say(text); };
-  const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+  const clock = (seconds) => {
+    const whole = Math.round(seconds);
+    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  };
   const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
   $("curl").textContent = `curl -F file=@recording.wav ${location.origin}/recognize/`;
