@@ -4,6 +4,8 @@ import io
 import json
 import re
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -156,8 +158,9 @@ def test_the_client_s_name_for_a_file_is_used_for_nothing(client: httpx2.Client,
     before = set(results.rglob("*.*"))
     names = ["../../../evil.wav", f"{tmp_path}/evil", "a\\..\\evil", "x" * 1000, "<script>.wav", "con\u202e.wav", "-i"]
     for name in names:
-        answer = client.post("/recognize/", files={"file": (name, ANGER.read_bytes())})
-        assert answer.status_code == 200
+        # No recording, which is refused at once: its result is kept as any other.
+        answer = client.post("/recognize/", files={"file": (name, b"this is text")})
+        problem(answer, 422, "not_audio")
         assert name not in answer.text
         assert "evil" not in answer.text
 
@@ -486,9 +489,7 @@ def test_schemathesis_finds_nothing(address: str, tmp_path: Path) -> None:
     # What it makes up is a valid form, but never a recording: that is then refused, as it should be.
     options = ["--exclude-checks", "positive_data_acceptance", "--max-examples", "5", "--generation-deterministic"]
 
-    done = subprocess.run(
-        [*command, *options, "--no-color"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    done = subprocess.run([*command, *options, "--no-color"], check=False, cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout
     assert re.search(r"Tested: +5", done.stdout), done.stdout
