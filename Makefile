@@ -10,7 +10,7 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint format model bench schema lock clean system system-browser
+.PHONY: help demo local api test lint format model bench schema lock clean system system-browser
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,9 @@ demo: $(VENV)/local ## run the whole stack here, on the samples
 
 local: $(VENV)/local ## keep the stack running; classify what is dropped into inbox/
 	$(BIN)/audio-emotion local
+
+api: $(VENV)/local ## serve the HTTP API and its page on http://127.0.0.1:8010
+	$(BIN)/python -m handlers.api
 
 test: $(VENV)/dev | system-browser ## run the tests
 	$(BIN)/pytest

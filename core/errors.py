@@ -24,6 +24,7 @@
     ├── SettingsInvalid
     ├── ResultUnreadable
     ├── WorkerEnded
+    ├── TicketRefused
     ├── ManifestUnreadable
     └── ModelError
         ├── CheckpointUnreadable
@@ -154,6 +155,10 @@ class ResultUnreadable(AudioEmotionError):
 
 class WorkerEnded(AudioEmotionError):
     """A worker of the embedded stack is gone, and nothing would be classified any more."""
+
+
+class TicketRefused(AudioEmotionError):
+    """An upload to the local API carries no ticket, or one that has run out or was used."""
 
 
 class ManifestUnreadable(AudioEmotionError):
