@@ -121,6 +121,9 @@ class FunctionSettings(BaseSettings):
     """Where a delivery notes that it is at work, so that a second one at the same moment does not repeat it. Empty: no
     such notes, one PUT less for each recording, and a rare doubled inference, which still leaves one right result."""
 
+    event_bus: str = ""
+    """The EventBridge bus that is told of each result. Empty: nobody is told."""
+
     deadline_margin_s: float = Field(default=15.0, gt=0)
     """Kept free before the function's time-out, to write a `failed` result: S3 may stall once, for the ten seconds
     after which a connection is given up, and is then asked again."""
