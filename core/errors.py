@@ -27,6 +27,7 @@
     │   ├── StackUnknown
     │   └── AwsRefused
     ├── WorkerEnded
+    ├── TicketRefused
     ├── ManifestUnreadable
     └── ModelError
         ├── CheckpointUnreadable
@@ -169,6 +170,10 @@ class AwsRefused(OperationFailed):
 
 class WorkerEnded(AudioEmotionError):
     """A worker of the embedded stack is gone, and nothing would be classified any more."""
+
+
+class TicketRefused(AudioEmotionError):
+    """An upload to the local API carries no ticket, or one that has run out or was used."""
 
 
 class ManifestUnreadable(AudioEmotionError):

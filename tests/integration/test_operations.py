@@ -255,19 +255,19 @@ def test_dead_letters_are_back_in_the_queue(
 ) -> None:
     """moto has no move task: played here on its real queues, as AWS does it."""
 
-    def move(**_: Any) -> tuple[Any, dict[str, Any]]:
-        nonlocal moved
+    moved: list[str] = []
+
+    def move(**_: Any) -> Any:
         while messages := world.sqs.receive_message(QueueUrl=world.dead_letter_queue_url).get("Messages"):
             for message in messages:
                 world.sqs.send_message(QueueUrl=queue_url, MessageBody=message["Body"])
                 world.sqs.delete_message(QueueUrl=world.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"])
-                moved += 1
+                moved.append(message["Body"])
         return _ok(), {"TaskHandle": "t"}
 
-    def tasks(**_: Any) -> tuple[Any, dict[str, Any]]:
-        return _ok(), {"Results": [{"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": moved}]}
+    def tasks(**_: Any) -> Any:
+        return _ok(), {"Results": [{"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": len(moved)}]}
 
-    moved = 0
     queue_url = world.sqs.create_queue(QueueName="source")["QueueUrl"]
     for number in range(3):
         world.sqs.send_message(QueueUrl=world.dead_letter_queue_url, MessageBody=str(number))
@@ -332,8 +332,8 @@ def test_a_sample_is_as_likely_to_hold_the_last_as_the_first() -> None:
     held = [0] * 20
     for seed in range(2000):
         sample = Sample(5, seed)
-        for item in range(20):
-            sample.offer(str(item))
+        for number in range(20):
+            sample.offer(str(number))
         assert (len(sample.items), sample.seen) == (5, 20)
         for item in sample.items:
             held[int(item)] += 1

@@ -12,8 +12,18 @@ from tests.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
 from tests.permissions import Right, as_list, granted
 
 ROOT = Path(__file__).parents[2]
-EVERY_WAY = [{}, {"EventBus": "calls", "NotifyResults": "true", "Analytics": "athena", "BackfillConcurrency": "5"}]
-"""Parameters with which every condition of ours was once false and once true."""
+EVERY_WAY = [
+    {},
+    {
+        "EventBus": "calls",
+        "NotifyResults": "true",
+        "Analytics": "athena",
+        "BackfillConcurrency": "5",
+        "ApiAuth": "iam",
+        "AlarmEmail": "a@example.com",
+    },
+]
+"""Parameters with which every condition about rights was once false and once true."""
 BUCKETS = ["UploadsBucket", "ResultsBucket"]
 QUEUES = ["Queue", "DeadLetterQueue"]
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
