@@ -23,6 +23,9 @@
     ├── EventNotUnderstood
     ├── SettingsInvalid
     ├── ResultUnreadable
+    ├── OperationFailed                what an operator asked for on AWS
+    │   ├── StackUnknown
+    │   └── AwsRefused
     ├── WorkerEnded
     ├── TicketRefused
     ├── ManifestUnreadable
@@ -151,6 +154,18 @@ class SettingsInvalid(AudioEmotionError):
 
 class ResultUnreadable(AudioEmotionError):
     """A file is no result document."""
+
+
+class OperationFailed(AudioEmotionError):
+    """What an operator asked for could not be done on AWS."""
+
+
+class StackUnknown(OperationFailed):
+    """There is no such stack, or it is none of ours."""
+
+
+class AwsRefused(OperationFailed):
+    """AWS could not be asked, or said no."""
 
 
 class WorkerEnded(AudioEmotionError):

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from core.errors import WorkerEnded
 
@@ -195,21 +197,30 @@ class EventSourceMapping:
     def poll(self, wait_s: int = 1) -> int:
         """Take one batch to the function, and delete what it does not report as failed; returns the batch's size.
 
-        A function that raises fails the whole batch. What failed comes back after the visibility time-out.
+        A function that raises fails the whole batch. What failed, or could not be deleted, comes back after the
+        visibility time-out; a queue that does not answer is asked again with the next poll.
         """
-        messages = self._sqs.receive_message(
-            QueueUrl=self._queue_url,
-            MaxNumberOfMessages=self._options.batch_size,
-            WaitTimeSeconds=wait_s,
-            AttributeNames=["All"],
-        ).get("Messages", [])
-        if not messages:
+        try:
+            messages = self._sqs.receive_message(
+                QueueUrl=self._queue_url,
+                MaxNumberOfMessages=self._options.batch_size,
+                WaitTimeSeconds=wait_s,
+                AttributeNames=["All"],
+            ).get("Messages", [])
+        except (BotoCoreError, ClientError) as error:
+            _logger.warning("the queue gave nothing: %s", error)
             return 0
-        failed = self._invoke(messages)
+        failed = self._invoke(messages) if messages else set()
         for message in messages:
             if message["MessageId"] not in failed:
-                self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
+                self._delete(message)
         return len(messages)
+
+    def _delete(self, message: "MessageTypeDef") -> None:
+        try:
+            self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
+        except (BotoCoreError, ClientError) as error:
+            _logger.warning("message %s will come again: %s", message["MessageId"], error)
 
     def _invoke(self, messages: "Sequence[MessageTypeDef]") -> set[str]:
         event = {"Records": [_sqs_record(message) for message in messages]}
@@ -251,7 +262,8 @@ def work(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever started us ends us
-    sqs = boto3.client("sqs")
+    # A poll waits a second at the most: silence beyond five is a fault, and the next poll is the next try.
+    sqs = boto3.client("sqs", config=Config(read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}))
     mapping = EventSourceMapping(sqs, queue_url, load_handler(handler), options)
     while not stopping:
         mapping.poll()

@@ -87,6 +87,21 @@ class ModelSettings(BaseSettings):
     """Set by Lambda, in MB."""
 
 
+class StorageSettings(BaseSettings):
+    """How long S3 is waited for. Read by whoever opens a client."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    s3_connect_timeout_s: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    """S3 accepts a connection within milliseconds, or something is wrong."""
+
+    s3_read_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """Of silence. Must leave room for another try within DEADLINE_MARGIN_S."""
+
+    s3_attempts: int = Field(default=3, ge=1)
+    """The first one included; the queue is the second line of defence."""
+
+
 class FunctionSettings(BaseSettings):
     """What the function needs beyond the model and the limits."""
 
@@ -105,6 +120,9 @@ class FunctionSettings(BaseSettings):
     claims_prefix: str = "claims/"
     """Where a delivery notes that it is at work, so that a second one at the same moment does not repeat it. Empty: no
     such notes, one PUT less for each recording, and a rare doubled inference, which still leaves one right result."""
+
+    event_bus: str = ""
+    """The EventBridge bus that is told of each result. Empty: nobody is told."""
 
     deadline_margin_s: float = Field(default=15.0, gt=0)
     """Kept free before the function's time-out, to write a `failed` result: S3 may stall once, for the ten seconds

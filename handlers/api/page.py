@@ -167,7 +167,7 @@ def _in_memory(content: bytes, suffix: str) -> _File:
 def _emotions() -> str:
     """The report's colours and letters, as classes."""
     return "".join(
-        f'.e-{emotion}{{--c:{colour}}}.e-{emotion}::before{{content:"{letter_of(emotion)}"}}\n'
+        f'.e-{emotion}{{--c:{colour}}}.e-{emotion}::before{{content:"{letter_of(emotion).upper()}"}}\n'
         for emotion, colour in COLOURS.items()
     )
 
