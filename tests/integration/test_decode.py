@@ -385,7 +385,7 @@ def test_a_decoder_that_is_killed_from_outside_is_a_passing_trouble(
     (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
-    with pytest.raises(DecoderUnavailable, match="killed from outside"):
+    with pytest.raises(DecoderUnavailable, match="stopped from outside"):
         list(decode(tone, info, LIMITS))
 
 
