@@ -9,7 +9,7 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint format model bench schema lock clean system system-browser
+.PHONY: help demo local test lint format model fuzz bench schema lock clean system system-browser
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ format: $(VENV)/dev ## put the code into its one form
 model: $(VENV)/model ## fetch the published checkpoint (or CHECKPOINT=dir) and export it to build/model
 	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull --out build/checkpoint; fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
+
+fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (or on the one in FFMPEG=folder)
+	$(BIN)/python -m tests.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
 
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks

@@ -57,7 +57,16 @@ _LONGEST_DESCRIPTION = 4_000_000
 """Bytes of JSON. ffprobe describes up to 1,000 streams; a film has ten."""
 _CODEC_CHANGES = b"failed to create or replace stream"
 """What ffmpeg says of a chained Ogg file whose next link is in another codec, before it takes that for the end."""
+_TOO_MANY_ERRORS = 69
+_UNFRAMED = ("mp3", "aac", "ac3", "eac3")
+"""Formats whose frames are found by a mark that other bytes hold by chance: what cannot be decoded may be a picture or
+a page that somebody has appended, rather than a part of the recording."""
+_NO_DECODER = b"Decoder (codec"
+_NO_CONTENTS = b"moov atom not found"
+_CUT_OFF = "The file's table of contents is missing or cut off: upload the whole file again."
 _PROBE_TIMEOUT_S = 30.0
+_SLOWEST_SAMPLE_RATE_HZ = 1_000
+"""Speech does not fit into less. A file that claims 1 Hz makes four hours of samples out of 14 kB."""
 _FASTEST_SAMPLE_RATE_HZ = 1_000_000
 """Above any recorder's; a filter for such a rate would take more memory than it is worth finding out."""
 
@@ -95,7 +104,10 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
     DecoderUnavailable
         If ffprobe could not be started, or was stopped from outside.
     """
-    size_bytes = path.stat().st_size
+    try:
+        size_bytes = path.stat().st_size
+    except FileNotFoundError as error:
+        raise DecoderUnavailable("The recording is not in the temporary folder, where it was put.") from error
     if size_bytes == 0:
         raise EmptyRecording("The file is empty (0 bytes).")
     if size_bytes > limits.max_size_bytes:
@@ -106,10 +118,11 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         document = decoder.read(_LONGEST_DESCRIPTION)
     if decoder.timed_out:
         raise DeadlineExceeded("Finding out what the file contains took too long.")
-    if decoder.stopped_from_outside:
-        raise DecoderUnavailable("ffprobe was stopped from outside, perhaps for want of memory.")
+    _check_surroundings(decoder, path)
     if b"not on whitelist" in decoder.messages:
         raise NotAudio("The file is not audio: it is in none of the formats that are accepted.")
+    if _NO_CONTENTS in decoder.messages:
+        raise DamagedAudio(_CUT_OFF)
     if decoder.status < 0:
         raise DamagedAudio("The file is so odd that finding out what it contains broke off.")
     if decoder.status != 0:
@@ -117,6 +130,14 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
     if len(document) == _LONGEST_DESCRIPTION:
         raise DamagedAudio("The file claims to consist of more streams than any recording does.")
     return _media_info(json.loads(document), limits)
+
+
+def _check_surroundings(decoder: Decoder, path: Path) -> None:
+    """Whether it was something else than the recording that ended the decoder."""
+    if decoder.stopped_from_outside:
+        raise DecoderUnavailable("ffmpeg was stopped from outside, perhaps for want of memory.")
+    if not path.exists():
+        raise DecoderUnavailable("The recording was removed from the temporary folder while it was worked on.")
 
 
 def _probe_command(path: Path) -> list[str]:
@@ -132,7 +153,7 @@ def _probe_command(path: Path) -> list[str]:
 def _media_info(described: dict[str, Any], limits: MediaLimits) -> MediaInfo:
     streams = described.get("streams", [])
     if not streams:
-        raise DamagedAudio("The file's table of contents is missing or cut off: upload the whole file again.")
+        raise DamagedAudio(_CUT_OFF)
     stream = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
     if stream is None:
         raise NoAudioStream("The file contains no sound: it has no audio stream.")
@@ -142,7 +163,7 @@ def _media_info(described: dict[str, Any], limits: MediaLimits) -> MediaInfo:
     sample_rate_hz = int(stream.get("sample_rate", 0))
     if channels > limits.max_channels:
         raise TooManyChannels(f"The recording has {channels} channels; at most {limits.max_channels} are accepted.")
-    if channels < 1 or not 1 <= sample_rate_hz <= _FASTEST_SAMPLE_RATE_HZ:
+    if channels < 1 or not _SLOWEST_SAMPLE_RATE_HZ <= sample_rate_hz <= _FASTEST_SAMPLE_RATE_HZ:
         raise DamagedAudio(f"The file claims {channels} channels at {sample_rate_hz} Hz, which no recording has.")
     claimed = described.get("format", {}).get("duration") or stream.get("duration")
     return MediaInfo(
@@ -175,7 +196,7 @@ def decode(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline 
 
     Raises
     ------
-    EmptyRecording, DamagedAudio
+    EmptyRecording, NotAudio, DamagedAudio
         If nothing could be decoded, or ffmpeg broke off; what was yielded before is not all.
     RecordingTooLong
         Once more has been decoded than is allowed.
@@ -187,7 +208,7 @@ def decode(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline 
     path = path.absolute()
     decoded_samples = 0
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * info.channels * 4
-    with running(_decode_command(path, info, limits), limits, deadline) as decoder:
+    with running(_decode_command(path, info), limits, deadline) as decoder:
         while chunk := decoder.read(block_bytes):
             block = _block(chunk, info.channels)
             decoded_samples += block.shape[1]
@@ -201,20 +222,21 @@ def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: i
     """Whether what was decoded is all there is.
 
     An exit status of 0 proves nothing: a file that was cut off has it too, and gives what is there. Any other one means
-    that ffmpeg broke off, or that more than two frames were beyond it for every three that it could decode.
+    that ffmpeg broke off, or that two frames or more were beyond it for every three that it could decode.
     """
     decoded_s = decoded_samples / SAMPLE_RATE_HZ
     if decoder.timed_out:
         raise DeadlineExceeded(f"Decoding was not done in time; {decoded_s:.0f} s were decoded.")
-    if decoder.stopped_from_outside:
-        raise DecoderUnavailable("ffmpeg was stopped from outside, perhaps for want of memory.")
+    _check_surroundings(decoder, path)
     if decoder.status < 0:
         raise DamagedAudio(f"The {info.container} file is so odd that decoding it broke off after {decoded_s:.1f} s.")
     if decoded_samples == 0 and decoder.status == 0 and not decoder.messages:
         raise EmptyRecording("The recording contains no samples.")
+    if decoded_samples == 0 and _NO_DECODER in decoder.messages:
+        raise NotAudio(f"The sound is in a codec that is not accepted ({info.codec}): upload it as WAV, FLAC or MP3.")
     if decoded_samples == 0:
         raise DamagedAudio(f"No sound could be decoded from the {info.container} file{decoder.reason(path)}.")
-    if decoder.status != 0:
+    if decoder.status != 0 and not (decoder.status == _TOO_MANY_ERRORS and info.container in _UNFRAMED):
         raise DamagedAudio(f"Only parts of the {info.container} file could be decoded{decoder.reason(path)}.")
     if _CODEC_CHANGES in decoder.messages:
         raise DamagedAudio(
@@ -232,12 +254,12 @@ def _input_options() -> list[str]:
     return ["-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS]
 
 
-def _decode_command(path: Path, info: MediaInfo, limits: MediaLimits) -> list[str]:
+def _decode_command(path: Path, info: MediaInfo) -> list[str]:
     source = ffmpeg.input(f"file:{path}", protocol_whitelist="file,pipe", format_whitelist=FORMATS, threads=1)
-    # One second more than is allowed, so that a recording that is too long shows.
+    # Without a limit on the duration (-t), which ffmpeg reads off timestamps: where those leap ahead in the middle of a
+    # recording, it would take that for the end. We count samples instead, and end it ourselves.
     output = source["a:0"].output(
         "pipe:1",
-        t=limits.max_duration_s + 1,
         ac=info.channels,
         af=f"aresample={SAMPLE_RATE_HZ}:resampler={RESAMPLER}",
         format="f32le",

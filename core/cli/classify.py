@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from rich.console import Console
 
@@ -15,6 +15,9 @@ from core.errors import NotAudio
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Result, Source
+
+if TYPE_CHECKING:
+    import _csv
 
 Form = Literal["table", "json", "csv"]
 
@@ -29,7 +32,7 @@ def classify_files(files: Iterable[Path], model_dir: Path, *, form: Form) -> int
     if form == "table":
         return _show(results)
     failed = False
-    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows = csv_writer(sys.stdout)
     if form == "csv":
         rows.writerow(_csv_header(pipeline.model.labels))
     for result in results:
@@ -49,6 +52,25 @@ def _show(results: Iterable[Result]) -> int:
     for timeline in timelines(done, console.width):
         console.print(timeline)
     return int(any(result.status == "failed" for result in done))
+
+
+class _LineFeeds:
+    """What rows are written to that are to end with a line feed alone.
+
+    The csv module quotes a carriage return within a cell only where rows end with one, and a spreadsheet takes one that
+    is not quoted for the end of the row: what follows would begin a cell of its own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, row: str) -> None:
+        self._stream.write(row.removesuffix("\r\n") + "\n")
+
+
+def csv_writer(stream: TextIO) -> "_csv.Writer":
+    """What writes rows in which no text can break out of its cell."""
+    return csv.writer(_LineFeeds(stream), lineterminator="\r\n")
 
 
 def _csv_header(labels: Iterable[str]) -> list[str]:
