@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SAM := .venv-sam/bin/sam
+NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint format model bench schema lock clean system system-browser
+.PHONY: help demo local api test lint format model bench schema lock clean system system-browser
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,6 +20,9 @@ demo: $(VENV)/local ## run the whole stack here, on the samples
 
 local: $(VENV)/local ## keep the stack running; classify what is dropped into inbox/
 	$(BIN)/audio-emotion local
+
+api: $(VENV)/local ## serve the HTTP API and its page on http://127.0.0.1:8010
+	$(BIN)/python -m handlers.api
 
 test: $(VENV)/dev | system-browser ## run the tests
 	$(BIN)/pytest
@@ -33,8 +37,8 @@ format: $(VENV)/dev ## put the code into its one form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-model: $(VENV)/model ## fetch the published checkpoint (or CHECKPOINT=dir) and export it to build/model
-	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull --out build/checkpoint; fi
+model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=dir) and export it to build/model
+	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint; fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
 bench: $(VENV)/dev ## measure, and print tables

@@ -23,7 +23,11 @@
     ├── EventNotUnderstood
     ├── SettingsInvalid
     ├── ResultUnreadable
+    ├── OperationFailed                what an operator asked for on AWS
+    │   ├── StackUnknown
+    │   └── AwsRefused
     ├── WorkerEnded
+    ├── TicketRefused
     ├── ManifestUnreadable
     └── ModelError
         ├── CheckpointUnreadable
@@ -152,8 +156,24 @@ class ResultUnreadable(AudioEmotionError):
     """A file is no result document."""
 
 
+class OperationFailed(AudioEmotionError):
+    """What an operator asked for could not be done on AWS."""
+
+
+class StackUnknown(OperationFailed):
+    """There is no such stack, or it is none of ours."""
+
+
+class AwsRefused(OperationFailed):
+    """AWS could not be asked, or said no."""
+
+
 class WorkerEnded(AudioEmotionError):
     """A worker of the embedded stack is gone, and nothing would be classified any more."""
+
+
+class TicketRefused(AudioEmotionError):
+    """An upload to the local API carries no ticket, or one that has run out or was used."""
 
 
 class ManifestUnreadable(AudioEmotionError):

@@ -80,6 +80,7 @@ class Stack:
         """The environment variables of the function."""
         return {
             **_credentials(self.endpoint),
+            "UPLOADS_BUCKET": UPLOADS_BUCKET,
             "RESULTS_BUCKET": RESULTS_BUCKET,
             "RESULTS_PREFIX": RESULTS_PREFIX,
             "MAX_RECEIVE_COUNT": str(self.options.max_receive_count),

@@ -56,7 +56,7 @@ def _from_record(s3: Event) -> Upload:
         bucket=s3["bucket"]["name"],
         # Keys in S3 records are form-encoded: a space comes as "+", a plus sign as "%2B".
         key=unquote_plus(stored["key"]),
-        version_id=_known(stored.get("versionId")),
+        version_id=known_version(stored.get("versionId")),
         etag=stored.get("eTag"),
         sequencer=stored.get("sequencer"),
     )
@@ -68,11 +68,12 @@ def _from_eventbridge(detail: Event) -> Upload:
         bucket=detail["bucket"]["name"],
         # Not form-encoded here: a plus sign is a plus sign.
         key=stored["key"],
-        version_id=_known(stored.get("version-id")),
+        version_id=known_version(stored.get("version-id")),
         etag=stored.get("etag"),
         sequencer=stored.get("sequencer"),
     )
 
 
-def _known(version_id: str | None) -> str | None:
+def known_version(version_id: str | None) -> str | None:
+    """The version that an event names, if it names one: "null" is what an object has from before versioning."""
     return None if version_id in (None, "", "null") else version_id

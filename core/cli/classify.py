@@ -3,7 +3,7 @@
 import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,13 +31,13 @@ def classify_files(files: Iterable[Path], model_dir: Path, *, form: Form) -> int
     failed = False
     rows = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
-        rows.writerow(_csv_header(pipeline.model.labels))
+        rows.writerow(csv_header(pipeline.model.labels))
     for result in results:
         failed |= result.status == "failed"
         if form == "json":
             sys.stdout.write(result.to_json() + "\n")
         else:
-            rows.writerows(_csv_rows(result))
+            rows.writerows(csv_rows(result, result.model.labels))
         sys.stdout.flush()
     return int(failed)
 
@@ -51,14 +51,14 @@ def _show(results: Iterable[Result]) -> int:
     return int(any(result.status == "failed" for result in done))
 
 
-def _csv_header(labels: Iterable[str]) -> list[str]:
+def csv_header(labels: Iterable[str]) -> list[str]:
+    """The columns of a table of utterances."""
     return ["recording", "status", "channel", "start_s", "end_s", "emotion", "score", *labels, "error"]
 
 
-def _csv_rows(result: Result) -> Iterator[list[object]]:
+def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
     """One row for each utterance; one that says why, if there is none."""
     start = [_harmless(result.source.key), result.status]
-    labels = result.model.labels
     for channel in result.channels or ():
         for part in channel.utterances:
             scores = [part.scores.get(label, "") for label in labels]
