@@ -55,7 +55,14 @@ def s3_records(name: str) -> list[dict[str, Any]]:
 
 
 def test_every_event_is_known_here() -> None:
-    assert {path.stem for path in EVENTS} == {*S3_EVENTS, *SQS_EVENTS, *BATCH_EVENTS, "s3-test-event", "eventbridge"}
+    assert {path.stem for path in EVENTS} == {
+        *S3_EVENTS,
+        *SQS_EVENTS,
+        *BATCH_EVENTS,
+        "s3-test-event",
+        "eventbridge",
+        "api-recognize",
+    }
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
