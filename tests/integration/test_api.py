@@ -378,7 +378,8 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.Client) 
 def test_a_decoder_that_is_killed_is_started_again(
     service: Service, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, fell = Pipeline.run, []
+    run = Pipeline.run
+    fell: list[bool] = []
 
     def falls_once(*args: Any, **kwargs: Any) -> Result:
         if not fell:
