@@ -25,13 +25,14 @@ from core.waveform import Waveform
 from tests.integration.test_full_size import decoded, spoken
 from tests.networks import old_name
 
-CLIPS = 6
+CLIPS = 4
 
 SPREAD = 3.0
 """The last projection is scaled by this, so that the scores spread: with random weights alone they are near-uniform,
 and would agree whatever the network did."""
 
-pytestmark = pytest.mark.timeout(600)
+# A minute of processor time, which a busy machine may take half an hour to give.
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transfo
 def test_the_package_agrees_with_transformers_own_steps_on_a_padded_batch(
     checkpoint: Path, exported: tuple[Path, Manifest], waveforms: list[Waveform]
 ) -> None:
-    package, some = EmotionClassifier.load(exported[0], threads=2), waveforms[:3]
+    package, some = EmotionClassifier.load(exported[0], threads=2), waveforms[:2]
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
     network = PublishedNetwork.from_pretrained(checkpoint).eval()
     features = extractor(some, sampling_rate=16_000, padding=True, return_tensors="pt")
