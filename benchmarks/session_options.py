@@ -28,11 +28,10 @@ import os, sys, time
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np, onnxruntime as ort
 from pathlib import Path
-from core.model.geometry import serving_inputs
 from core.model.package import read_manifest
 path = sys.argv[1]
-inputs = serving_inputs(np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32),
-                        read_manifest(Path(path).parent).geometry)
+noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+inputs = read_manifest(Path(path).parent).geometry.inputs(noise)
 o = ort.SessionOptions()
 o.intra_op_num_threads = int(sys.argv[3])
 started = time.perf_counter()

@@ -17,7 +17,6 @@ from transformers import HubertConfig
 
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
 from benchmarks.tables import machine, show
-from core.model.geometry import serving_inputs
 from core.model.graph import Precision
 from core.model.network import HubertForSpeechClassification
 from core.model.package import MODEL_FILE, read_manifest
@@ -52,7 +51,7 @@ def _serving(package: Path, threads: int) -> Callable[[float], _Contender]:
 
     def of(duration_s: float) -> _Contender:
         waveform = clip(duration_s)
-        return lambda: session.run(None, serving_inputs(waveform, geometry))
+        return lambda: session.run(None, geometry.inputs(waveform))
 
     return of
 
@@ -65,7 +64,7 @@ def _padded(package: Path, threads: int) -> _Contender:
     waveform = np.zeros(WINDOW_SAMPLES, np.float32)
     waveform[:32_000] = clip(2.0)
     geometry = read_manifest(package).geometry
-    return lambda: session.run(None, serving_inputs(waveform, geometry))
+    return lambda: session.run(None, geometry.inputs(waveform))
 
 
 def measure(threads: int, rounds: int) -> dict[str, float]:

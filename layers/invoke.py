@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 from core.cli.paths import SAMPLES, default_model
-from core.local import UPLOADS_BUCKET, Stack, running_stack
+from core.local import HANDLER, UPLOADS_BUCKET, Stack, running_stack
 from layers.container import network_to_embedded_s3
 from layers.emulator import ROOT, SAM_ENVIRONMENT, Event, emulated
 from layers.template import read_template
@@ -27,8 +27,15 @@ from layers.template import read_template
 BUILT_TEMPLATE = ROOT / ".aws-sam" / "build" / "template.yaml"
 WORK = ROOT / "build" / "invoke"
 
-FUNCTION = "ClassifyFunction"
-"""Its name in template.yaml."""
+FUNCTION, API_FUNCTION = "ClassifyFunction", "ApiFunction"
+"""Their names in template.yaml."""
+
+API_HANDLER = "handlers.api.on_lambda.handler"
+
+
+def is_request(event: Event) -> bool:
+    """Whether the event is what API Gateway makes of a request, which is about no upload."""
+    return "requestContext" in event
 
 
 def stage(event: Event, stack: Stack, samples: Path = SAMPLES) -> Event:
@@ -78,24 +85,25 @@ def invoke_by_sam(event: Event, stack: Stack) -> int:
         raise SystemExit("There is no image yet: run `make image` first.")
     WORK.mkdir(parents=True, exist_ok=True)
     event_file, template_file = WORK / "event.json", WORK / "template.json"
-    command = [str(SAM_ENVIRONMENT / "bin" / "sam"), "local", "invoke", FUNCTION, "--skip-pull-image"]
+    name = API_FUNCTION if is_request(event) else FUNCTION
+    command = [str(SAM_ENVIRONMENT / "bin" / "sam"), "local", "invoke", name, "--skip-pull-image"]
     command += ["--template", str(template_file), "--event", str(event_file)]
     with network_to_embedded_s3() as network:
         command += ["--docker-network", network.name]
         variables = stack.environment(Path("/opt/model")) | {"AWS_ENDPOINT_URL": network.endpoint}
         event_file.write_text(json.dumps(event), encoding="utf-8")
-        template_file.write_text(json.dumps(_local_template(variables)), encoding="utf-8")
+        template_file.write_text(json.dumps(_local_template(name, variables)), encoding="utf-8")
         # The keys reach the container by way of the SAM CLI's own environment.
         keys = {name: value for name, value in variables.items() if "KEY" in name or "REGION" in name}
         environment = {**os.environ, **keys, "SAM_CLI_TELEMETRY": "0"}
         return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
-def _local_template(variables: Mapping[str, str]) -> Event:
+def _local_template(name: str, variables: Mapping[str, str]) -> Event:
     # `sam local` hands a container no variable that its template does not name, and template.yaml has no reason to name
     # another S3 than Amazon's; so here is a copy that does.
     template = read_template(BUILT_TEMPLATE)
-    function = template["Resources"][FUNCTION]["Properties"]
+    function = template["Resources"][name]["Properties"]
     function["Environment"]["Variables"] |= {name: value for name, value in variables.items() if "KEY" not in name}
     return template
 
@@ -103,7 +111,7 @@ def _local_template(variables: Mapping[str, str]) -> Event:
 def invoke_emulated(event: Event, stack: Stack) -> int:
     """Run the handler of this checkout under the emulator, twice: cold and warm. Returns 1 if it raised."""
     environment = stack.environment(default_model()) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
-    with emulated(environment) as invoke:
+    with emulated(environment, handler=API_HANDLER if is_request(event) else HANDLER) as invoke:
         for which in ("first", "second"):
             started = time.monotonic()
             answer = invoke(event)

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from core.emotions import colour_of
+from core.emotions import colour_of, letter_of
 from core.results import Channel, Result
 
 _DEMO_NOTICE = (
@@ -32,19 +32,19 @@ def result_table(results: Iterable[Result]) -> Table:
     for result in results:
         duration = f"{result.audio.duration_s:.1f} s" if result.audio else ""
         time_ms = result.processing.decode_ms + result.processing.inference_ms
-        table.add_row(escape(_printable(result.source.key)), duration, *_judged(result), f"{time_ms} ms")
+        table.add_row(escape(printable(result.source.key)), duration, *_judged(result), f"{time_ms} ms")
     return table
 
 
 def _judged(result: Result) -> tuple[str, str]:
     if result.error:
-        return f"[red]failed: {escape(_printable(result.error.message))}[/red]", ""
+        return f"[red]failed: {escape(printable(result.error.message))}[/red]", ""
     if result.emotion is None or result.score is None:
         return "[dim]no speech[/dim]", ""
     return result.emotion, f"{result.score:.1%}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A key may hold anything, even what would move the cursor."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
@@ -54,7 +54,7 @@ def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
     for result in results:
         channels = result.channels or ()
         if result.audio and sum(len(channel.utterances) for channel in channels) > 1:
-            yield Group("", Text(_printable(result.source.key), style="bold"), *_lines(result, channels, width))
+            yield Group("", Text(printable(result.source.key), style="bold"), *_lines(result, channels, width))
 
 
 def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterator[Text | Table]:
@@ -76,7 +76,7 @@ def _bar(channel: Channel, duration_s: float, cells: int) -> Text:
         first = min(int(part.start_s / duration_s * cells), cells - 1)
         last = min(max(first, int(part.end_s / duration_s * cells) - 1), cells - 1)
         for cell in range(first, last + 1):
-            letters[cell] = _letter(part.emotion) if cell > first else _letter(part.emotion).upper()
+            letters[cell] = letter_of(part.emotion) if cell > first else letter_of(part.emotion).upper()
             styles[cell] = f"black on {colour_of(part.emotion)}"
     bar = Text(f"channel {channel.channel:<3} ")
     for letter, style in zip(letters, styles, strict=True):
@@ -84,15 +84,10 @@ def _bar(channel: Channel, duration_s: float, cells: int) -> Text:
     return bar
 
 
-def _letter(emotion: str) -> str:
-    # sad and surprise begin alike
-    return "u" if emotion == "surprise" else emotion[:1]
-
-
 def _legend(channels: Iterable[Channel]) -> Text:
     legend = Text(" " * 12)
     for emotion in sorted({part.emotion for channel in channels for part in channel.utterances}):
-        legend.append(f" {_letter(emotion)} ", f"black on {colour_of(emotion)}")
+        legend.append(f" {letter_of(emotion)} ", f"black on {colour_of(emotion)}")
         legend.append(f" {emotion}  ")
     return legend
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from core import settings
 from core.errors import PackageRefused
 from core.inference import onnx_session
-from core.model.geometry import Geometry, serving_inputs
+from core.model.geometry import Geometry
 from core.model.package import MANIFEST_FILE, Manifest, model_file, read_manifest
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
 from core.waveform import Waveform
@@ -114,7 +114,7 @@ class _OnnxNetwork:
 
     def logits(self, waveform: Waveform) -> Logits:
         """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""
-        outputs = self._session.run(["logits"], serving_inputs(waveform, self._geometry))
+        outputs = self._session.run(["logits"], self._geometry.inputs(waveform))
         logits: Logits = outputs[0][0]
         return logits
 

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from core.errors import ParityMissed
 from core.model.checkpoint import Checkpoint, read_checkpoint
 from core.model.classifier import EmotionClassifier, Logits, softmax
-from core.model.graph import Precision, build_graph, geometry_of
+from core.model.geometry import geometry_of
+from core.model.graph import Precision, build_graph
 from core.model.package import FORMAT_VERSION, MANIFEST_FILE, MODEL_FILE, Manifest, ParityReport
 from core.model.reference import ReferenceNetwork
 from core.waveform import SAMPLE_RATE_HZ, Waveform
@@ -38,6 +39,7 @@ def export(
     *,
     precision: Precision | None = None,
     report: Reporter | None = None,
+    ignored: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Manifest:
     """Make a serving package, and put it where `package_folder` says only if it meets the parity bound.
 
@@ -51,6 +53,8 @@ def export(
         Speech to compare on: utterances at 16 kHz.
     precision
         The one to make; None tries from the fastest to the safest, and keeps the first that meets the bound.
+    report, ignored
+        Told of each precision that was tried, and of tensors in the file that say nothing here, with the reason.
 
     Raises
     ------
@@ -60,6 +64,8 @@ def export(
         If the checkpoint is incomplete or does not fit the network.
     """
     checkpoint = read_checkpoint(checkpoint_folder)
+    if ignored and checkpoint.ignored:
+        ignored(checkpoint.ignored)
     if not clips:
         raise ParityMissed("There is no speech to compare the package with the reference on. Nothing was written.")
     reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
@@ -112,8 +118,11 @@ def write_package(
     clips, reference
         Utterances at 16 kHz, and the reference's logits for each, of shape ``(labels,)``.
     """
-    model = build_graph(checkpoint.network, precision).SerializeToString()
-    (draft / MODEL_FILE).write_bytes(model)
+    file = draft / MODEL_FILE
+    # Not kept: the file is read again below, and a large network would be in memory twice.
+    file.write_bytes(build_graph(checkpoint.network, precision).SerializeToString())
+    with file.open("rb") as model:
+        model_sha256 = hashlib.file_digest(model, "sha256").hexdigest()
     unmeasured = ParityReport(
         clips=0, agreement=0.0, mean_score_change=0.0, largest_score_change=0.0, largest_logit_change=0.0
     )
@@ -126,7 +135,7 @@ def write_package(
         precision=precision.value,
         sample_rate_hz=SAMPLE_RATE_HZ,
         geometry=geometry_of(checkpoint.network),
-        sha256={MODEL_FILE: hashlib.sha256(model).hexdigest()},
+        sha256={MODEL_FILE: model_sha256},
         tools={name: importlib.metadata.version(name) for name in _TOOLS},
         parity=unmeasured,
     )

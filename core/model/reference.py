@@ -1,4 +1,4 @@
-"""The published program's way of classifying: the PyTorch network, fed the padded window.
+"""The published programs' way of classifying: the PyTorch network, fed what it was trained on.
 
 Needs PyTorch and transformers, which the Lambda function does not have.
 """
@@ -10,7 +10,7 @@ import torch
 
 from core.model.checkpoint import Checkpoint, read_checkpoint
 from core.model.classifier import Logits, ModelIdentity
-from core.model.preprocessing import normalise
+from core.model.geometry import geometry_of
 from core.waveform import Waveform
 
 
@@ -19,11 +19,12 @@ class ReferenceNetwork:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._network = checkpoint.network
+        self._geometry = geometry_of(checkpoint.network)
 
     def logits(self, waveform: Waveform) -> Logits:
         """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""
         with torch.inference_mode():
-            logits = self._network(torch.from_numpy(normalise(waveform))[None])
+            logits = self._network(torch.from_numpy(self._geometry.heard(waveform))[None])
         return np.asarray(logits[0].numpy(), np.float32)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from core import inference
-from core.model.geometry import serving_inputs
 from core.model.package import model_file, read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +18,7 @@ def test_exact_products_say_what_hardware_sums_say(package: Path) -> None:
     manifest = read_manifest(package)
     model = model_file(package, manifest)
     waveform = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
-    inputs = serving_inputs(waveform, manifest.geometry)
+    inputs = manifest.geometry.inputs(waveform)
     with_vnni, without = (
         inference.onnx_session(model, 1, has_vnni=has_vnni).run(None, inputs)[0] for has_vnni in (True, False)
     )

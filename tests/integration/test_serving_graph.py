@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.model.classifier import Logits
-from core.model.geometry import Geometry, serving_inputs
-from core.model.graph import Precision, build_graph, geometry_of
-from core.model.network import HubertForSpeechClassification
+from core.model.geometry import geometry_of
+from core.model.graph import Precision, build_graph
+from core.model.network import SpeechNetwork
+from core.model.window_geometry import WindowGeometry
 from core.waveform import WINDOW_SAMPLES, Waveform
 from tests.networks import random_network, small_config
 
@@ -48,14 +49,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
 class Pair:
     """One random network, as the reference runs it and as the graph does."""
 
-    network: HubertForSpeechClassification
+    network: SpeechNetwork
 
     def __repr__(self) -> str:
         return "Pair(...)"  # hypothesis describes its examples, and a whole network takes 30 kB
 
     @cached_property
-    def geometry(self) -> Geometry:
-        return geometry_of(self.network)
+    def geometry(self) -> WindowGeometry:
+        geometry = geometry_of(self.network)
+        assert isinstance(geometry, WindowGeometry)
+        return geometry
 
     @cached_property
     def session(self) -> Any:
@@ -66,8 +69,8 @@ class Pair:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     @cached_property
-    def exact(self) -> HubertForSpeechClassification:
-        return cast(HubertForSpeechClassification, copy.deepcopy(self.network).double())
+    def exact(self) -> SpeechNetwork:
+        return cast(SpeechNetwork, copy.deepcopy(self.network).double())
 
     def reference(self, waveform: Waveform) -> npt.NDArray[np.float64]:
         clip = waveform[:WINDOW_SAMPLES].astype(np.float64)
@@ -77,7 +80,7 @@ class Pair:
             return np.asarray(self.exact(torch.from_numpy(window)[None])[0].numpy())
 
     def served(self, waveform: Waveform) -> Logits:
-        return np.asarray(self.session.run(["logits"], serving_inputs(waveform, self.geometry))[0][0], np.float32)
+        return np.asarray(self.session.run(["logits"], self.geometry.inputs(waveform))[0][0], np.float32)
 
     def difference(self, waveform: Waveform) -> float:
         return float(np.abs(self.reference(waveform) - self.served(waveform)).max())
@@ -191,7 +194,7 @@ def test_lower_precisions_stay_near_the_reference(
 
     for samples in (8_000, 32_000, 96_000):
         waveform = speech_like(samples, samples)
-        logits = session.run(["logits"], serving_inputs(waveform, pair.geometry))[0][0]
+        logits = session.run(["logits"], pair.geometry.inputs(waveform))[0][0]
         change = np.abs(logits - pair.reference(waveform)).max()
         # 8 bits are 1 in 127: near, and not the float32 graph by mistake.
         assert TOLERANCE < change < 0.5

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import EmptyRecording
-from core.model.geometry import Geometry, serving_inputs
 from core.model.preprocessing import normalise
+from core.model.window_geometry import WindowGeometry
 from core.waveform import WINDOW_SAMPLES
 
-PUBLISHED = Geometry(WINDOW_SAMPLES, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 128)
+PUBLISHED = WindowGeometry(WINDOW_SAMPLES, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 128)
 GEOMETRIES = [
     PUBLISHED,
-    Geometry(WINDOW_SAMPLES, (10, 3, 3, 2), (5, 2, 2, 2), 16),
-    Geometry(WINDOW_SAMPLES, (16, 5, 3, 4), (16, 3, 2, 3), 31),
-    Geometry(WINDOW_SAMPLES, (10, 1, 3, 1, 2), (20, 2, 2, 2, 2), 512),
+    WindowGeometry(WINDOW_SAMPLES, (10, 3, 3, 2), (5, 2, 2, 2), 16),
+    WindowGeometry(WINDOW_SAMPLES, (16, 5, 3, 4), (16, 3, 2, 3), 31),
+    WindowGeometry(WINDOW_SAMPLES, (10, 1, 3, 1, 2), (20, 2, 2, 2, 2), 512),
 ]
 
 
@@ -36,7 +36,7 @@ def test_a_short_clip_is_less_work_than_the_window(samples: int, frames: int, to
 
 
 @given(samples=st.integers(1, WINDOW_SAMPLES), geometry=st.sampled_from(GEOMETRIES))
-def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry: Geometry) -> None:
+def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry: WindowGeometry) -> None:
     plan = geometry.plan(samples)
 
     assert plan.token_weights.sum() == geometry.window_frames
@@ -47,12 +47,12 @@ def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry:
 
 
 @given(samples=st.integers(1, WINDOW_SAMPLES + 1_000), geometry=st.sampled_from(GEOMETRIES))
-def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry: Geometry) -> None:
+def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry: WindowGeometry) -> None:
     waveform = np.random.default_rng(samples).normal(0.01, 0.1, samples).astype(np.float32)
     kernel, stride = geometry.kernels[0], geometry.strides[0]
     all_rows = np.lib.stride_tricks.sliding_window_view(normalise(waveform), kernel)[::stride].astype(np.float64)
 
-    inputs = serving_inputs(waveform, geometry)
+    inputs = geometry.inputs(waveform)
 
     mean, covariance = (inputs[name].astype(np.float64) for name in ("row_mean", "row_covariance"))
     np.testing.assert_allclose(mean[0], all_rows.mean(axis=0), atol=1e-4)
@@ -61,4 +61,4 @@ def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry
 
 def test_no_samples_are_refused() -> None:
     with pytest.raises(EmptyRecording):
-        serving_inputs(np.empty(0, np.float32), PUBLISHED)
+        PUBLISHED.inputs(np.empty(0, np.float32))

@@ -1,0 +1,69 @@
+"""Collects the nodes and constants of an ONNX graph. Knows ONNX, and nothing of any network."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
+
+CONTRIB = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+TO_THE_END = np.iinfo(np.int64).max
+
+_OPSET = 20
+_IR_VERSION = 10
+
+
+class GraphWriter:
+    """A graph in the making: every method that adds something returns the name of its output."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._names = 0
+
+    def assembled(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """Everything that was added, as an ONNX model; the writer is empty then."""
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
+        graph = helper.make_graph(self._nodes, "serving", list(inputs), list(outputs))
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="audio-emotion")
+        # One by one, because each of onnx's helpers copies what it is given: a large network would be there four times.
+        for name in list(self._initializers):
+            model.graph.initializer.add().CopyFrom(self._initializers.pop(name))
+        return model
+
+    def _row_count(self, rows: str) -> str:
+        return self._add("Squeeze", self._add("Shape", rows, start=0, end=1))
+
+    def _split(self, value: str, parts: int) -> Iterable[str]:
+        outputs = [self._name("Split") for _ in range(parts)]
+        self._nodes.append(helper.make_node("Split", [value], outputs, axis=-1, num_outputs=parts))
+        return outputs
+
+    def _slice(self, value: str, start: int, end: int, *, axis: int) -> str:
+        bounds = [self._constant(np.array([number])) for number in (start, end, axis)]
+        return self._add("Slice", value, *bounds)
+
+    def _constant(self, value: Array | np.generic, name: str = "") -> str:
+        """Store a constant; one with a name of its own is stored once, whoever asks for it."""
+        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+        name = name or self._name("weight")
+        self._initializers[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def _add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        output = self._name(operator)
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
+        return output
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}_{self._names}"
