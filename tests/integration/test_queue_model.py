@@ -33,8 +33,10 @@ from hypothesis.stateful import (
 )
 from moto import mock_aws
 
+from tests.reliability.forking import forking_process
 from tests.reliability.memory import MemoryS3
-from tests.reliability.world import SETUPS, TIMEOUT_S, VISIBILITY_S, Setup, Tally, World, forking_process
+from tests.reliability.promise import check
+from tests.reliability.world import SETUPS, TIMEOUT_S, VISIBILITY_S, Setup, Tally, World
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -149,18 +151,20 @@ class Queue(RuleBasedStateMachine):
     def every_recording_has_its_result(self) -> None:
         self.shared.tally.steps += 1
         if self.world.is_quiet:
-            self.world.check()
+            check(self.world)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
         try:
             self.world.work_off()
-            self.world.check()
+            check(self.world)
+            # Later, when the claims of those that were killed have expired, an operator redrives.
+            self.world.pass_time(VISIBILITY_S)
             self.world.redrive()
             self.world.work_off()
-            if not self.world.dead:
-                self.world.check(is_final=True)
+            assert not self.world.dead
+            check(self.world, is_final=True)
         finally:
             self.world.end()
 
