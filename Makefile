@@ -11,7 +11,7 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test lint audit audit-template audit-dependencies format model bench schema lock clean
+.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench schema lock clean
 .PHONY: system system-browser
 
 help: ## list these commands
@@ -56,6 +56,9 @@ format: $(VENV)/dev ## put the code into its one form
 model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=dir) and export it to build/model
 	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint; fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
+
+fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (or on the one in FFMPEG=folder)
+	$(BIN)/python -m tests.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
 
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks

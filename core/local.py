@@ -271,10 +271,23 @@ def work(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
 
 @dataclass(frozen=True)
 class Workers:
-    """Running worker processes."""
+    """Running worker processes.
+
+    Attributes
+    ----------
+    start
+        Starts one more like them.
+    """
 
     processes: "list[subprocess.Popen[bytes]]"
     log_file: Path
+    start: "Callable[[], subprocess.Popen[bytes]]"
+
+    def kill(self, number: int) -> None:
+        """End one as a crash would, in the middle of whatever it does, and start another in its place."""
+        self.processes[number].kill()
+        self.processes[number].wait()
+        self.processes[number] = self.start()
 
     def check(self) -> None:
         """See that they are all alive.
@@ -289,19 +302,34 @@ class Workers:
 
 
 @contextmanager
-def running_workers(stack: Stack, model_dir: Path, log_file: Path, count: int = 1) -> Iterator[Workers]:
-    """Start worker processes that serve the stack's queue; what the function logs goes to a file."""
+def running_workers(
+    stack: Stack,
+    model_dir: Path,
+    log_file: Path,
+    count: int = 1,
+    *,
+    handler: str = HANDLER,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Workers]:
+    """Start worker processes that serve the stack's queue; what the function logs goes to a file.
+
+    Parameters
+    ----------
+    settings
+        More environment variables for the function.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "core.local", stack.queue_url, json.dumps(vars(stack.options))]
-    environment = {**os.environ, **stack.environment(model_dir)}
+    command = [sys.executable, "-m", "core.local", stack.queue_url, json.dumps(vars(stack.options)), handler]
+    environment = {**os.environ, **stack.environment(model_dir), **(settings or {})}
     with ExitStack() as cleanup:
         log = cleanup.enter_context(log_file.open("wb"))
-        workers = []
-        for _ in range(count):
+
+        def start() -> "subprocess.Popen[bytes]":
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             cleanup.callback(_end, worker)
-            workers.append(worker)
-        yield Workers(workers, log_file)
+            return worker
+
+        yield Workers([start() for _ in range(count)], log_file, start)
 
 
 def _end(worker: "subprocess.Popen[bytes]") -> None:
@@ -395,4 +423,4 @@ class Inbox:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], StackOptions(**json.loads(sys.argv[2])))
+    work(sys.argv[1], StackOptions(**json.loads(sys.argv[2])), *sys.argv[3:])

@@ -1,5 +1,6 @@
 """What the entry points for recordings share: the delivery, the log, the metrics, and the time of one invocation."""
 
+import json
 import shutil
 import tempfile
 import time
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 _NAME = "audio-emotion"
-logger = Logger(service=_NAME)
+
+
+def _one_line(entry: dict[str, Any]) -> str:
+    """JSON whose text is readable, and in which nothing that moves a cursor or turns the text around is left as it is.
+
+    Keys are the uploader's, and logs are read in terminals, which obey the control characters beyond ASCII as well.
+    """
+    text = json.dumps(entry, ensure_ascii=False, default=str, separators=(",", ":"))
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
+
+
+logger = Logger(service=_NAME, json_serializer=_one_line)
 metrics = Metrics(namespace="AudioEmotion", service=_NAME)
 
 _LEAST_SHARE_OF_TIME = 0.5

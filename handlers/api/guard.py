@@ -78,6 +78,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # The same without the body, which the server leaves out.
+            scope = {**scope, "method": "GET"}
         exchange = _Exchange(scope, receive, send, self._limits)
         try:
             refusal = exchange.refusal()
@@ -85,7 +88,7 @@ class Guard:
                 await exchange.drain_first()
                 await exchange.answer(refusal)
             else:
-                await self._app(scope, exchange.receive, exchange.send)
+                await self._app(exchange.scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.log("gone", level="info")
         except Exception:

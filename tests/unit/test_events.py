@@ -1,5 +1,6 @@
 """The sample events have the shapes that AWS documents: people invoke with them, and other tests feed on them."""
 
+import base64
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 from aws_lambda_powertools.utilities.parser.models import (
+    APIGatewayProxyEventV2Model,
     S3BatchOperationModel,
     S3EventNotificationEventBridgeModel,
     S3Model,
@@ -141,3 +143,12 @@ def test_a_batch_operations_event_has_its_documented_shape(name: str) -> None:
     S3BatchOperationModel.model_validate(event(name))
     [task] = event(name)["tasks"]
     assert ("s3Bucket" in task) == (event(name)["invocationSchemaVersion"] == "2.0")
+
+
+def test_a_request_has_the_documented_shape_and_carries_a_sample() -> None:
+    request = APIGatewayProxyEventV2Model.model_validate(event("api-recognize"))
+    assert request.requestContext.http.method == "POST"
+    assert request.isBase64Encoded
+    posted = base64.b64decode(str(request.body))
+    assert (ROOT / "samples" / "fear.webm").read_bytes() in posted
+    assert int(request.headers["content-length"]) == len(posted)
