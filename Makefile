@@ -8,9 +8,13 @@ NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
+COUNT ?= 2000
+WORKERS ?= 3
+SEED ?= 1
+FAULTS ?= 0.02
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test lint format model bench schema lock clean system system-browser
+.PHONY: help demo local api test lint format model bench soak schema lock clean system system-browser
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +47,9 @@ model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOI
 
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/dev ## COUNT recordings while S3, the queue and the workers fail (WORKERS, SEED, FAULTS)
+	$(BIN)/python -m benchmarks.soak --count $(COUNT) --workers $(WORKERS) --seed $(SEED) --faults $(FAULTS)
 
 schema: $(VENV)/local ## write docs/result.schema.json
 	$(BIN)/audio-emotion schema > docs/result.schema.json
