@@ -9,9 +9,13 @@ NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
+COUNT ?= 2000
+WORKERS ?= 3
+SEED ?= 1
+FAULTS ?= 0.02
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench schema lock clean
+.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench soak schema lock clean
 .PHONY: system system-browser
 
 help: ## list these commands
@@ -62,6 +66,9 @@ fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (
 
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/dev ## COUNT recordings while S3, the queue and the workers fail (WORKERS, SEED, FAULTS)
+	$(BIN)/python -m benchmarks.soak --count $(COUNT) --workers $(WORKERS) --seed $(SEED) --faults $(FAULTS)
 
 schema: $(VENV)/local ## write docs/result.schema.json
 	$(BIN)/audio-emotion schema > docs/result.schema.json

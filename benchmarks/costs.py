@@ -6,7 +6,7 @@
 
 from benchmarks import prices
 from benchmarks.fleet import CLAIM_READS, CLAIM_WRITES, RESULT_READS, RESULT_WRITES, UPLOAD_READS
-from benchmarks.service_times import MEASURED, processors
+from benchmarks.service_times import processors
 from benchmarks.tables import show
 from benchmarks.workload import CALL, CLIP, MEMORY_SIZES_MB, Processor, Workload
 
@@ -39,7 +39,7 @@ def server_cost(workload: Workload, processor: Processor, utilisation: float) ->
 
 def main() -> None:
     """Print the tables."""
-    for processor in processors(MEASURED):
+    for processor in processors():
         for workload in (CLIP, CALL):
             rows = []
             for memory_mb in MEMORY_SIZES_MB:
@@ -51,7 +51,7 @@ def main() -> None:
             title = f"{processor.name}: {workload.name}, {workload.recordings:,.0f} recordings"
             show(title, ["MB", "seconds each", "x86_64, $", "arm64, if as fast, $"], rows)
     rows = []
-    reference = processors(MEASURED)[0]
+    reference = processors()[0]
     for workload in (CLIP, CALL):
         dollars = (server_cost(workload, reference, utilisation) for utilisation in (1.0, 0.3, 0.05))
         rows.append([workload.name, *(f"{value:,.2f}" for value in dollars)])

@@ -6,7 +6,7 @@ million recordings are some ten thousand events and the end is as exact as the b
 its own: whoever writes faster than it allows waits, as botocore's retries do.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import ceil, inf
@@ -15,7 +15,7 @@ import simpy
 
 Events = Generator[simpy.Event, None, None]
 
-_SHARES = 20
+_SHARES = 5
 """An environment takes one part in so many of what would be its own; fewer events with less, finer with more."""
 _LOOKED_EVERY_S = 1.0
 
@@ -113,7 +113,7 @@ class Drain:
     served: list[int] = field(default_factory=list)
     left: list[tuple[float, int]] = field(default_factory=list)
     environments: list[tuple[float, int]] = field(default_factory=list)
-    bottlenecks: Counter[str] = field(default_factory=Counter)
+    bottlenecks: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     busy_s: float = 0.0
     drained_s: float = 0.0
 
@@ -124,13 +124,23 @@ class Drain:
 
 
 class Fleet:
-    """A backlog and what drains it."""
+    """A backlog and what drains it.
+
+    Parameters
+    ----------
+    service_s
+        Seconds for so many recordings, one after another.
+    start_s
+        Of a new environment, before its first recording.
+    coarse
+        Whether environments take shares; otherwise a batch at a time.
+    """
 
     def __init__(
         self,
         count: int,
         limits: Limits,
-        service_s: Callable[[], float],
+        service_s: Callable[[int], float],
         start_s: float = 0.0,
         *,
         coarse: bool = True,
@@ -141,8 +151,8 @@ class Fleet:
         self._coarse = coarse
         self._waiting = count
         self._unfinished = count
-        self._s3_free_at_s = 0.0
-        self._clock = simpy.Environment()
+        self._s3_free_at_s: float = 0.0
+        self._clock = simpy.Environment(0.0)
         self._drain = Drain(count, left=[(0.0, count)])
 
     def run(self) -> Drain:
@@ -173,10 +183,10 @@ class Fleet:
         yield self._clock.timeout(self._start_s)
         while self._waiting:
             taken = self._take()
-            yield self._clock.timeout(max(self._work_s(taken), self._s3_wait_s(taken)))
+            yield self._clock.timeout(max(self._service_s(taken), self._s3_wait_s(taken)))
             self._drain.served[number] += taken
             self._unfinished -= taken
-            self._drain.drained_s = self._clock.now
+            self._drain.drained_s = float(self._clock.now)
             if self._clock.now - self._drain.left[-1][0] >= _LOOKED_EVERY_S or not self._unfinished:
                 self._drain.left.append((self._clock.now, self._unfinished))
         self._drain.busy_s += self._clock.now - began_s
@@ -187,11 +197,6 @@ class Fleet:
         taken = min(self._waiting, max(batch, share // batch * batch))
         self._waiting -= taken
         return taken
-
-    def _work_s(self, taken: int) -> float:
-        # Few are drawn one by one; of many only the mean matters, and a sample gives it.
-        drawn = min(taken, 30)
-        return sum(self._service_s() for _ in range(drawn)) / drawn * taken
 
     def _s3_wait_s(self, taken: int) -> float:
         """Until S3 has taken everything that was sent to it before, and this."""

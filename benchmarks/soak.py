@@ -32,9 +32,7 @@ from core.settings import MediaLimits
 _MODEL = Path("models/demo/package")
 _MOST_VARIANTS = 48
 """Different files; each is uploaded under many keys. ffmpeg would take longer than the function otherwise."""
-_OPTIONS = StackOptions(function_timeout_s=60.0, visibility_timeout_s=66, max_receive_count=5)
-"""A claim expires with its holder's invocation, before the message comes back: as on AWS, only sooner."""
-_SETTINGS = {"DEADLINE_MARGIN_S": "5", "S3_READ_TIMEOUT_S": "3", "INFERENCE_THREADS": "1"}
+_SETTINGS = {"DEADLINE_MARGIN_S": "4", "S3_READ_TIMEOUT_S": "3", "INFERENCE_THREADS": "1"}
 _WAITING_FOR_EACH_WORKER = 4
 _BETWEEN_LOOKS_S = 0.1
 _BETWEEN_SAMPLES_S = 1.0
@@ -57,6 +55,12 @@ class Settings:
     kills: int
     bad_share: float = 0.02
     duplicate_share: float = 0.05
+    timeout_s: float = 60.0
+
+    @property
+    def options(self) -> StackOptions:
+        """A claim expires with its holder's invocation, before the message comes back: as on AWS, only sooner."""
+        return StackOptions(self.timeout_s, round(1.1 * self.timeout_s), max_receive_count=5)
 
 
 @dataclass
@@ -227,7 +231,7 @@ def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
 def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, FaultyEndpoint, Workers]]:
     notes = {"SOAK_NOTES": str(folder / "notes.jsonl")}
     with (
-        running_stack(_OPTIONS) as stack,
+        running_stack(settings.options) as stack,
         faulty(stack.endpoint, seed=settings.seed, rate=settings.fault_rate) as proxy,
     ):
         behind_proxy = replace(stack, endpoint=proxy.endpoint)

@@ -17,7 +17,8 @@ from core.cli.classify import classify_files
 from core.cli.evaluate import evaluate_manifest
 from core.cli.tables import timelines
 from core.emotions import COLOURS
-from core.local import ResultFiles, running_stack, running_workers
+from core.folders import ResultFiles
+from core.local import running_stack, running_workers
 from core.model.classifier import EmotionClassifier
 from core.model.layouts import CHECKPOINTS
 from core.model.package import read_manifest
