@@ -51,10 +51,7 @@ def main(rounds: int = 5) -> None:
     """Print the ratios to transformers first, then milliseconds; then sizes and memory."""
     print(machine())
     checkpoint = full_size_wav2vec2_checkpoint(_FOLDER / "checkpoint")
-    packages = {
-        f"serving package, {precision.value}": full_size_package(checkpoint, _FOLDER / precision.value, precision)
-        for precision in (Precision.FP32, Precision.INT8)
-    }
+    packages = {"serving package, int8": full_size_package(checkpoint, _FOLDER / "int8", Precision.INT8)}
     medians_ms = measure(checkpoint, packages, rounds)
     base_ms = medians_ms["transformers, sdpa"]
     rows = [

@@ -69,7 +69,11 @@ class Recogniser:
         if source.size_bytes == 0:
             empty = EmptyRecording("The file is empty (0 bytes).")
             return self._pipeline.failed(source, empty, request_id=request_id)
-        return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
+        try:
+            return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
+        except TransientError:
+            # Where a queue would deliver it again. Once: somebody is waiting.
+            return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
 
     def _source(self, recording_id: str, path: Path) -> Source:
         return Source(key=self._shelf.key_for(recording_id), size_bytes=path.stat().st_size)

@@ -2,9 +2,9 @@
 
     python requirements/audit.py requirements/function.txt ...
 
-Exit status: 0, all were asked about and none is known to be vulnerable; 1, some are; 2, no database could be had for some
-or all, and of the others none is. PyPI is asked first, then OSV: neither is there without the network, and a mirror of
-PyPI often has the packages and not what is known of them.
+Exit status: 0, all were asked about and none is known to be vulnerable; 1, some are; 2, no database could be had for
+some or all, and of the others none is. PyPI is asked first, then OSV: neither is there without the network, and a
+mirror of PyPI often has the packages and not what is known of them.
 """
 
 import json

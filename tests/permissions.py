@@ -33,9 +33,11 @@ def as_list(value: Any) -> list[Any]:
 
 
 def granted(stack: Deployed, role: str) -> set[Right]:
-    """Every right that a role holds."""
+    """Every right that a role holds: by its own policies, and by those that are attached to it."""
     rights = set()
-    for policy in stack.resources()[role]["Policies"]:
+    name = stack.resolve({"Ref": role})
+    attached = [policy for policy in stack.resources("AWS::IAM::Policy").values() if name in policy["Roles"]]
+    for policy in [*stack.resources()[role]["Policies"], *attached]:
         for statement in policy["PolicyDocument"]["Statement"]:
             assert statement["Effect"] == "Allow"
             assert set(statement) <= {"Sid", "Effect", "Action", "Resource"}

@@ -18,8 +18,9 @@ import httpx2
 import pytest
 from jsonschema import Draft202012Validator
 
-from core.errors import StorageUnavailable
+from core.errors import DecoderUnavailable, StorageUnavailable
 from core.folder_shelf import FolderShelf
+from core.pipeline import Pipeline
 from core.results import Result
 from core.settings import ApiSettings
 from core.shelf import is_id
@@ -372,6 +373,24 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.Client) 
     assert answer.headers["allow"] == "POST"
     head = client.head("/")
     assert (head.status_code, head.content, head.headers["content-type"]) == (200, b"", "text/html; charset=utf-8")
+
+
+def test_a_decoder_that_is_killed_is_started_again(
+    service: Service, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Pipeline.run
+    fell: list[bool] = []
+
+    def falls_once(*args: Any, **kwargs: Any) -> Result:
+        if not fell:
+            fell.append(True)
+            raise DecoderUnavailable("ffmpeg was killed.")
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(Pipeline, "run", falls_once)
+    answer = client.post("/recognize/", files={"file": ANGER.read_bytes()})
+
+    assert (answer.status_code, fell) == (200, [True])
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from a process that has everything imported, no threads, and no connection: a ki
     python -m tests.reliability.worker SOCKET
 """
 
+import ctypes
 import io
 import os
 import signal
@@ -27,6 +28,8 @@ from core.delivery import Delivery
 from core.settings import FunctionSettings, read
 from core.storage import Storage
 from tests.quick import QuickPipeline
+
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 @dataclass
@@ -94,6 +97,7 @@ class _Driver:
 def serve(path: str) -> None:
     """Fork a worker for whoever connects."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that were killed
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)  # a driver that is killed leaves nobody behind
     driver = _Driver(None)  # type: ignore[arg-type]
     pipeline = QuickPipeline(driver.heard)
     with Listener(path, family="AF_UNIX") as listener:
@@ -121,7 +125,7 @@ def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
             return
         os.environ.update(environment)
         delivery = Delivery(Storage(driver), pipeline, read(FunctionSettings))  # type: ignore[arg-type]
-        handlers.s3_upload._delivery = lambda delivery=delivery: delivery  # type: ignore[assignment, misc]
+        handlers.s3_upload._delivery = lambda delivery=delivery: delivery  # type: ignore[assignment]
         answer = handlers.s3_upload.handler(event, _Context(driver.clock, ends_at_s))
         driver.line.send(("done", answer))
 

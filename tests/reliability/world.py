@@ -4,29 +4,16 @@ S3 is moto's. The queue is ours, since its time has to stand still between two s
 a visibility time-out and a dead-letter queue behind it. The workers are processes, and killing them is SIGKILL.
 """
 
-import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus, unquote_plus
+from urllib.parse import quote_plus
 
 from botocore.exceptions import ClientError
-
-from core.delivery import result_key_for
-from core.pages import page_key_for
-from core.report import render
-from core.results import Result
-from tests.conftest import ROOT
-from tests.quick import is_right
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -147,7 +134,7 @@ class World:
         self.inferences: Counter[Identity] = Counter()
         self.excuses: Counter[Identity] = Counter()
         self.newest: dict[str, Identity | None] = {}
-        self._is_checked = False
+        self.is_checked = False
         status: Any = {"Status": "Enabled"}
         s3.create_bucket(Bucket=RESULTS)
         s3.put_bucket_versioning(Bucket=RESULTS, VersioningConfiguration=status)
@@ -173,7 +160,7 @@ class World:
         self.contents[identity] = content
         self.uploads[identity] += 1
         self.newest[key] = identity
-        self._is_checked = False
+        self.is_checked = False
         s3 = {"bucket": {"name": UPLOADS}, "object": about}
         self.events.append({"eventSource": "aws:s3", "eventVersion": "2.4", "eventName": "ObjectCreated:Put", "s3": s3})
         self.send(self.events[-1])
@@ -185,7 +172,7 @@ class World:
 
     def send(self, event: dict[str, Any]) -> None:
         """Put a message about an upload into the queue; a second time it is a duplicate."""
-        self._is_checked = False
+        self.is_checked = False
         self.queue.append(Message({"Records": [event]}))
 
     def redrive(self) -> None:
@@ -361,97 +348,9 @@ class World:
                 return
         raise AssertionError("the queue does not get empty")
 
-    def check(self, *, is_final: bool = False) -> None:
-        """One right result for each living key, for its newest version, or a dead letter and a result that says so."""
-        if self._is_checked and not is_final:
-            return
-        self._is_checked = True
-        self.tally.quiet += 1
-        for key, newest in self.newest.items():
-            document = self._result(key)
-            if document is not None and document["status"] != "failed":
-                source = document["source"]
-                named = (key, source.get("version_id") or source["etag"])
-                assert is_right(document, self.contents[named]), f"{key} has the result of another recording"
-            if newest is None:
-                continue
-            is_there = document is not None and self._is_about(document, newest)
-            if not (is_there and document is not None and document["status"] == "classified"):
-                self._check_dead_letter(newest, document if is_there else None)
-                assert not is_final, f"{key} has no right result in the end"
-            elif is_final and self.setup.reports:
-                self._check_page(key, document)
-
-    def _check_dead_letter(self, newest: Identity, document: dict[str, Any] | None) -> None:
-        letters = [message for message in self.dead if self._concerns(message, newest)]
-        assert letters, f"{newest} has neither a right result nor a dead letter"
-        if document is not None:
-            assert document["error"]["code"] == "given_up"
-        else:
-            assert all(message.excused for message in letters), f"{newest} has a dead letter without a result"
-            self.tally.excused += 1
-
-    def _check_page(self, key: str, document: dict[str, Any]) -> None:
-        page = self.s3.get_object(Bucket=RESULTS, Key=page_key_for(result_key_for(key, PREFIX)))["Body"].read()
-        assert page.decode() == render(Result.model_validate(document)), f"the page of {key} is behind"
-
-    def _concerns(self, message: Message, newest: Identity) -> bool:
-        about = message.body["Records"][0]["s3"]["object"]
-        key = unquote_plus(about["key"])
-        if "versionId" in about:
-            return bool((key, about["versionId"]) == newest)
-        return bool(key == newest[0] and about["eTag"] == _etag(self.contents[newest]))
-
-    def _is_about(self, document: dict[str, Any], newest: Identity) -> bool:
-        source = document["source"]
-        if source.get("version_id"):
-            return bool((source["key"], source["version_id"]) == newest)
-        return bool(source["key"] == newest[0] and source["etag"] == _etag(self.contents[newest]))
-
-    def _result(self, key: str) -> dict[str, Any] | None:
-        try:
-            answer = self.s3.get_object(Bucket=RESULTS, Key=result_key_for(key, PREFIX))
-        except ClientError:
-            return None
-        document: dict[str, Any] = json.loads(answer["Body"].read())
-        return document
-
     def end(self) -> None:
         """Let the workers go."""
         for worker in self.workers:
             os.kill(worker.pid, signal.SIGKILL)
             worker.line.close()
         self.workers.clear()
-
-
-def _etag(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-@contextmanager
-def forking_process(folder: Path) -> Iterator[str]:
-    """Start the process that workers are forked from; gives the address to call."""
-    address = str(folder / "workers")
-    environment = {
-        **os.environ,
-        # No threads: OpenBLAS starts some when it is imported.
-        "OPENBLAS_NUM_THREADS": "1",
-        "RESULTS_BUCKET": RESULTS,
-        "POWERTOOLS_LOG_LEVEL": "CRITICAL",
-        "POWERTOOLS_METRICS_DISABLED": "true",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.reliability.worker", address],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == b"ready\n", "the process that workers are forked from did not start"
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
