@@ -9,10 +9,6 @@ NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
-COUNT ?= 2000
-WORKERS ?= 3
-SEED ?= 1
-FAULTS ?= 0.02
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench soak schema lock clean
@@ -67,8 +63,9 @@ fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/dev ## COUNT recordings while S3, the queue and the workers fail (WORKERS, SEED, FAULTS)
-	$(BIN)/python -m benchmarks.soak --count $(COUNT) --workers $(WORKERS) --seed $(SEED) --faults $(FAULTS)
+soak: $(VENV)/dev ## COUNT=2000 recordings while S3, the queue and the workers fail (WORKERS=3, SEED=1, FAULTS=0.02)
+	$(BIN)/python -m benchmarks.soak --count $(or $(COUNT),2000) --workers $(or $(WORKERS),3) --seed $(or $(SEED),1) \
+		--faults $(or $(FAULTS),0.02)
 
 schema: $(VENV)/local ## write docs/result.schema.json
 	$(BIN)/audio-emotion schema > docs/result.schema.json

@@ -16,11 +16,11 @@ from core.cli.rows import csv_rows, csv_writer
 from core.cli.tables import result_table
 from core.delivery import result_key_for
 from core.errors import EventNotUnderstood
+from core.folders import ResultFiles
 from core.local import (
     RESULTS_BUCKET,
     RESULTS_PREFIX,
     UPLOADS_BUCKET,
-    ResultFiles,
     Stack,
     running_stack,
     running_workers,

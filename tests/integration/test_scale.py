@@ -9,6 +9,7 @@ import pytest
 from benchmarks import fleet
 from benchmarks.faults import faulty
 from benchmarks.soak import Settings, soak
+from core import settings
 from core.delivery import Delivery, Upload
 from core.local import UPLOADS_BUCKET, running_stack
 from core.model.classifier import EmotionClassifier
@@ -24,7 +25,7 @@ def test_a_recording_asks_of_s3_what_the_simulation_reckons_with(
         for name, value in replace(stack, endpoint=proxy.endpoint).environment(package).items():
             monkeypatch.setenv(name, value)
         pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
-        delivery = Delivery(Storage(s3_client()), pipeline, FunctionSettings())
+        delivery = Delivery(Storage(s3_client()), pipeline, settings.read(FunctionSettings))
         stack.upload(tone, "a.wav")
 
         assert delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav")).kind == "stored"
