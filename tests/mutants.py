@@ -196,10 +196,10 @@ class Judge:
         return {"outcome": outcome, "broken": broken, **spent}
 
     def _attempt(self, body: bytes) -> tuple[str, float, list[str]]:
-        from core.delivery import SCRATCH_PREFIX
         from core.results import Source
+        from core.scratch import scratch_folder
 
-        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
+        with scratch_folder() as folder:
             path = Path(folder) / "recording"
             path.write_bytes(body)
             started = time.monotonic()
