@@ -129,7 +129,7 @@ def write_package(
         labels=checkpoint.labels,
         precision=precision.value,
         sample_rate_hz=SAMPLE_RATE_HZ,
-        geometry=geometry_of(checkpoint.network),
+        geometry=geometry_of(checkpoint.network, exact=not precision.groups_tokens),
         sha256={MODEL_FILE: model_sha256},
         tools={name: importlib.metadata.version(name) for name in _TOOLS},
         parity=unmeasured,

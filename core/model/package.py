@@ -60,7 +60,10 @@ class Manifest(BaseModel):
     @property
     def fingerprint(self) -> str:
         """Changes with anything that can change a score; not with the parity report or the tools' versions."""
-        decisive = self.model_dump_json(include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"})
+        # A geometry's newer fields say nothing where they are as before: older packages keep their fingerprint.
+        decisive = self.model_dump_json(
+            include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"}, exclude_defaults=True
+        )
         return "sha256:" + hashlib.sha256(decisive.encode()).hexdigest()
 
 
