@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SAM := .venv-sam/bin/sam
+NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
@@ -33,8 +34,8 @@ format: $(VENV)/dev ## put the code into its one form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-model: $(VENV)/model ## fetch the published checkpoint (or CHECKPOINT=dir) and export it to build/model
-	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull --out build/checkpoint; fi
+model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=dir) and export it to build/model
+	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint; fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
 bench: $(VENV)/dev ## measure, and print tables

@@ -27,7 +27,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
-def _first_scores(folder: Path, threads: int) -> tuple[float, float]:
+def first_scores(folder: Path, threads: int) -> tuple[float, float]:
     """Milliseconds, and peak memory in MB."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     started = time.perf_counter()
@@ -49,7 +49,7 @@ def main(rounds: int = 5) -> None:
         measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
         for round_number in range(rounds + 1):
             for name, folder in contenders.items():
-                sample = _first_scores(folder, threads)
+                sample = first_scores(folder, threads)
                 if round_number:
                     measured[name].append(sample)
         base_ms = statistics.median(ms for ms, _ in measured["transformers"])

@@ -10,20 +10,12 @@ from transformers import HubertConfig
 from core.model.checkpoint import read_checkpoint
 from core.model.export import write_package
 from core.model.graph import Precision
-from core.model.network import HubertForSpeechClassification
+from core.model.layouts import CHECKPOINTS
+from core.model.network import HubertForSpeechClassification, network_of
 from core.model.reference import ReferenceNetwork
 from core.waveform import Waveform
 
 _SEED = 20
-_PREPROCESSOR = {
-    "do_normalize": True,
-    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-    "feature_size": 1,
-    "padding_side": "right",
-    "padding_value": 0,
-    "return_attention_mask": False,
-    "sampling_rate": 16000,
-}
 
 
 def clip(duration_s: float, seed: int = 0) -> Waveform:
@@ -45,8 +37,35 @@ def full_size_checkpoint(folder: Path) -> Path:
     described = {**config.to_dict(), "_name_or_path": "random-hubert-base", "num_class": 6}
     described.pop("id2label", None)
     (folder / "config.json").write_text(json.dumps(described, default=str), encoding="utf-8")
-    (folder / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(dict(CHECKPOINTS["hubert-base-ch"].layout.preprocessor)), encoding="utf-8"
+    )
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    return folder
+
+
+def full_size_wav2vec2_checkpoint(folder: Path) -> Path:
+    """The same in the second published layout: wav2vec2 large, eight labels."""
+    if (folder / "pytorch_model.bin").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(_SEED)
+    layout = CHECKPOINTS["wav2vec2-xlsr-en"].layout
+    config = {
+        "model_type": "wav2vec2",
+        "_name_or_path": "random-wav2vec2-large",
+        "conv_bias": True,
+        "do_stable_layer_norm": True,
+        "feat_extract_norm": "layer",
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_class": len(layout.labels),
+        "num_hidden_layers": 24,
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps(dict(layout.preprocessor)), encoding="utf-8")
+    torch.save(network_of(layout, config).state_dict(), folder / "pytorch_model.bin")
     return folder
 
 

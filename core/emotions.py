@@ -9,11 +9,14 @@ COLOURS: Mapping[str, str] = {
     "fear": "#CC79A7",
     "surprise": "#009E73",
     "sad": "#56B4E9",
+    "calm": "#0072B2",
+    "disgust": "#F0E442",
 }
-"""Okabe and Ito's palette (2008), made to be told apart by people with any kind of colour blindness."""
+"""Okabe and Ito's palette (2008), made to be told apart by people with any kind of colour blindness: all of it but the
+black, in place of which `neutral` has their grey."""
 
-OTHERWISE = "#0072B2"
-"""For a label that a model of one's own may have."""
+OTHERWISE = "#999933"
+"""For a label that a model of one's own may have: an olive of Tol's muted scheme, since theirs has no more colours."""
 
 SYNONYMS: Mapping[str, str] = {
     "angry": "anger",
@@ -29,6 +32,9 @@ SYNONYMS: Mapping[str, str] = {
     "pleasant_surprise": "surprise",
     "sadness": "sad",
     "neu": "neutral",
+    "disgusted": "disgust",
+    "dis": "disgust",
+    "cal": "calm",
 }
 """What corpora of emotional speech name them, to what this project does."""
 
@@ -38,5 +44,6 @@ def colour_of(emotion: str) -> str:
     return COLOURS.get(emotion, OTHERWISE)
 
 
-LETTERS: Mapping[str, str] = {"surprise": "u"}
-"""What stands for an emotion where there is no room for its name: its first letter, but `sad` has the s."""
+def letter_of(emotion: str) -> str:
+    """What stands for an emotion where there is no room for its name: its first letter, but `sad` has the s."""
+    return "u" if emotion == "surprise" else emotion[:1]

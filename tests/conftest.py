@@ -80,6 +80,27 @@ def small_package(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
+def small_wav2vec2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder in the second published layout, of a tiny random network."""
+    from tests.networks import random_network, small_wav2vec2_config, write_checkpoint
+
+    config = small_wav2vec2_config()
+    return write_checkpoint(random_network(config), config, tmp_path_factory.mktemp("wav2vec2") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def small_wav2vec2_package(small_wav2vec2_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The serving package of `small_wav2vec2_checkpoint`, in float32."""
+    from core.model.export import export
+    from core.model.graph import Precision
+
+    folder = tmp_path_factory.mktemp("wav2vec2") / "package"
+    clips = [np.random.default_rng(seed).normal(0, 0.1, 20_000).astype(np.float32) for seed in range(4)]
+    export(small_wav2vec2_checkpoint, folder, clips, precision=Precision.FP32)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def package(request: pytest.FixtureRequest) -> Path:
     """A serving package to run the pipeline with: the demo model's."""
     demo = ROOT / "models" / "demo" / "package"

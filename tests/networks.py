@@ -1,4 +1,4 @@
-"""Random networks of the published architecture, and folders that hold them, for tests of the model.
+"""Random networks of the published architectures, and folders that hold them, for tests of the model.
 
 Default initialisation hides mistakes: norms that do nothing, biases of zero, attention that is almost uniform. So every
 tensor here is drawn at a size at which leaving it out, or mixing it up with another, moves the logits.
@@ -11,24 +11,14 @@ from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import save_file
-from transformers import HubertConfig
 
-from core.model.network import HubertForSpeechClassification
+from core.model.layouts import layouts_of
+from core.model.network import SpeechNetwork, network_of
 
 WeightFile = Literal["old names", "new names", "safetensors"]
 
 PUBLISHED_KERNELS = (10, 3, 3, 3, 3, 2, 2)
 PUBLISHED_STRIDES = (5, 2, 2, 2, 2, 2, 2)
-
-PREPROCESSOR: dict[str, Any] = {
-    "do_normalize": True,
-    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-    "feature_size": 1,
-    "padding_side": "right",
-    "padding_value": 0,
-    "return_attention_mask": False,
-    "sampling_rate": 16000,
-}
 
 _NAMES_OF_TRANSFORMERS_4 = {
     "parametrizations.weight.original0": "weight_g",
@@ -68,9 +58,41 @@ def small_config(
     }
 
 
-def random_network(config: dict[str, Any], seed: int = 0) -> HubertForSpeechClassification:
+def small_wav2vec2_config(
+    kernels: Sequence[int] = PUBLISHED_KERNELS, strides: Sequence[int] = PUBLISHED_STRIDES, position_kernel: int = 128
+) -> dict[str, Any]:
+    """The same for the second layout: what its published config.json says, with small sizes."""
+    config = small_config(kernels, strides, position_kernel)
+    for line in ("num_class", "classifier_dropout", "feat_proj_layer_norm"):
+        del config[line]
+    published = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
+    return {
+        **config,
+        "_name_or_path": "tests/small-wav2vec2",
+        "model_type": "wav2vec2",
+        "architectures": ["Wav2Vec2ForSequenceClassification"],
+        "conv_bias": True,
+        "do_stable_layer_norm": True,
+        "feat_extract_norm": "layer",
+        "final_dropout": 0.0,
+        "finetuning_task": "wav2vec2_clf",
+        "gradient_checkpointing": True,
+        "id2label": {str(number): label for number, label in enumerate(published)},
+        "label2id": {label: number for number, label in enumerate(published)},
+        "pooling_mode": "mean",
+        "transformers_version": "4.8.2",
+    }
+
+
+def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
     """A network in evaluation mode, every tensor random and none of them without effect."""
-    network = HubertForSpeechClassification(HubertConfig(**config))
+    layout = layouts_of(config["model_type"])[0]
+    labels = len(config.get("id2label") or layout.labels)
+    return randomised(network_of(layout, {"num_class": labels, **config}), seed)
+
+
+def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
+    """The network in evaluation mode, with every tensor drawn so that it matters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in network.named_parameters():
@@ -81,16 +103,16 @@ def random_network(config: dict[str, Any], seed: int = 0) -> HubertForSpeechClas
                 tensor.copy_(0.3 * drawn)
             else:
                 tensor.copy_(1.5 * drawn / tensor[0].numel() ** 0.5)
-    return cast(HubertForSpeechClassification, network.eval())
+    return cast(SpeechNetwork, network.eval())
 
 
 def write_checkpoint(
-    network: HubertForSpeechClassification, config: dict[str, Any], folder: Path, weights: WeightFile = "old names"
+    network: SpeechNetwork, config: dict[str, Any], folder: Path, weights: WeightFile = "old names"
 ) -> Path:
     """Write a Hugging Face folder, its weights as any of the releases of transformers would."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_of(network)))
     tensors = network.state_dict()
     if weights == "safetensors":
         save_file(tensors, folder / "model.safetensors")
@@ -99,6 +121,12 @@ def write_checkpoint(
     else:
         torch.save({old_name(name): tensor for name, tensor in tensors.items()}, folder / "pytorch_model.bin")
     return folder
+
+
+def preprocessor_of(network: SpeechNetwork) -> dict[str, Any]:
+    """A preprocessor_config.json like the published one."""
+    extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1}
+    return {**network.layout.preprocessor, **extractor}
 
 
 def old_name(name: str) -> str:

@@ -9,10 +9,11 @@ import typer
 from core import __version__
 from core.cli.paths import default_model
 from core.errors import AudioEmotionError
+from core.model.layouts import CHECKPOINTS, DEFAULT_CHECKPOINT
 
 app = typer.Typer(
     name="audio-emotion",
-    help="Hears which of six emotions is in recorded speech, how surely, and when.",
+    help="Hears which emotion is in recorded speech, how surely, and when.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -156,9 +157,19 @@ def schema() -> None:
     typer.echo(json_schema())
 
 
+@model_app.command("list")
+def list_models() -> None:
+    """List the checkpoints that are known by name: what they hear, and what they learned it from."""
+    from core.cli.checkpoints import list_checkpoints
+
+    list_checkpoints()
+
+
 @model_app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A known name, or any owner/name on the Hub.")] = "hubert-base-ch",
+    name: Annotated[
+        str, typer.Argument(help=f"{' or '.join(CHECKPOINTS)}; or any owner/name on the Hub, in one of their layouts.")
+    ] = DEFAULT_CHECKPOINT,
     out: Annotated[Path, typer.Option("--out", help="The folder to fill.")] = Path("build/checkpoint"),
     revision: Annotated[
         str | None, typer.Option(help="A branch, tag or commit; the Hub's main branch unless told.", show_default=False)
@@ -172,7 +183,7 @@ def pull(
     ] = None,
 ) -> None:
     """Fetch a checkpoint from the Hugging Face Hub, and record the commit it came from."""
-    from core.cli.model import pull_checkpoint
+    from core.cli.checkpoints import pull_checkpoint
 
     pull_checkpoint(name, out, revision=revision, endpoint=endpoint, folder=folder)
 

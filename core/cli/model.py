@@ -1,6 +1,6 @@
-"""`audio-emotion model`: fetch a checkpoint, make a serving package."""
+"""`audio-emotion model export`: make a serving package, and show what it says beside its checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -12,16 +12,9 @@ from core.audio.decode import decode, probe
 from core.cli.paths import SAMPLES
 from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
 from core.model.export import ENOUGH_CLIPS, LARGEST_MEAN_SCORE_CHANGE, LEAST_AGREEMENT, export
-from core.model.fetch import pull
 from core.model.graph import Precision
 from core.model.package import ParityReport
 from core.waveform import Waveform
-
-
-def pull_checkpoint(name: str, out: Path, *, revision: str | None, endpoint: str | None, folder: Path | None) -> None:
-    """Fetch a checkpoint and say what it is."""
-    commit = pull(name, out, revision=revision, endpoint=endpoint, folder=folder)
-    Console().print(f"{name} at {commit} is in {out}", soft_wrap=True, highlight=False)
 
 
 def export_package(checkpoint: Path, out: Path, precision: str, calibration: Path | None) -> int:
@@ -47,8 +40,12 @@ def export_package(checkpoint: Path, out: Path, precision: str, calibration: Pat
             "yes" if holds else "no",
         )
 
+    def say_ignored(tensors: Mapping[str, str]) -> None:
+        for name, why in tensors.items():
+            console.print(f"{name} is ignored: {why}.", highlight=False, markup=False)
+
     try:
-        manifest = export(checkpoint, out, clips, precision=wanted, report=add_row)
+        manifest = export(checkpoint, out, clips, precision=wanted, report=add_row, ignored=say_ignored)
     except ParityMissed:
         console.print(table)
         raise

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from core.emotions import colour_of
+from core.emotions import colour_of, letter_of
 from core.results import Channel, Result
 
 _DEMO_NOTICE = (
@@ -76,7 +76,7 @@ def _bar(channel: Channel, duration_s: float, cells: int) -> Text:
         first = min(int(part.start_s / duration_s * cells), cells - 1)
         last = min(max(first, int(part.end_s / duration_s * cells) - 1), cells - 1)
         for cell in range(first, last + 1):
-            letters[cell] = _letter(part.emotion) if cell > first else _letter(part.emotion).upper()
+            letters[cell] = letter_of(part.emotion) if cell > first else letter_of(part.emotion).upper()
             styles[cell] = f"black on {colour_of(part.emotion)}"
     bar = Text(f"channel {channel.channel:<3} ")
     for letter, style in zip(letters, styles, strict=True):
@@ -84,15 +84,10 @@ def _bar(channel: Channel, duration_s: float, cells: int) -> Text:
     return bar
 
 
-def _letter(emotion: str) -> str:
-    # sad and surprise begin alike
-    return "u" if emotion == "surprise" else emotion[:1]
-
-
 def _legend(channels: Iterable[Channel]) -> Text:
     legend = Text(" " * 12)
     for emotion in sorted({part.emotion for channel in channels for part in channel.utterances}):
-        legend.append(f" {_letter(emotion)} ", f"black on {colour_of(emotion)}")
+        legend.append(f" {letter_of(emotion)} ", f"black on {colour_of(emotion)}")
         legend.append(f" {emotion}  ")
     return legend
 

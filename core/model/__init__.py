@@ -1,1 +1,1 @@
-"""A waveform in, six probabilities out."""
+"""A waveform in, a probability for each emotion out."""

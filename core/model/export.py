@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ def export(
     *,
     precision: Precision | None = None,
     report: Reporter | None = None,
+    ignored: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Manifest:
     """Make a serving package, and put it where `package_folder` says only if it meets the parity bound.
 
@@ -52,6 +53,8 @@ def export(
         Speech to compare on: utterances at 16 kHz.
     precision
         The one to make; None tries from the fastest to the safest, and keeps the first that meets the bound.
+    report, ignored
+        Told of each precision that was tried, and of tensors in the file that say nothing here, with the reason.
 
     Raises
     ------
@@ -61,6 +64,8 @@ def export(
         If the checkpoint is incomplete or does not fit the network.
     """
     checkpoint = read_checkpoint(checkpoint_folder)
+    if ignored and checkpoint.ignored:
+        ignored(checkpoint.ignored)
     if not clips:
         raise ParityMissed("There is no speech to compare the package with the reference on. Nothing was written.")
     reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from core.emotions import LETTERS
+from core.emotions import letter_of
 from core.results import Channel
 from core.results import Utterance as Part
 
@@ -18,8 +18,8 @@ _MOST_TICKS = 8
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 _GAP_S = 1.0
 """Curves break where nobody speaks for longer."""
-_DASHES = ("", "6 3", "2 2", "8 2 2 2", "1 3", "10 4")
-"""So that curves are told apart without their colours."""
+_DASHES = ("", "6 3", "2 2", "8 2 2 2", "1 3", "10 4", "14 3", "8 2 2 2 2 2")
+"""So that curves are told apart without their colours; as many as a known checkpoint has labels."""
 
 
 def clock(seconds: float, *, digits: int = 0) -> str:
@@ -142,4 +142,4 @@ def share_bar(channel: Channel, numbers: Mapping[str, int]) -> str:
 
 
 def _letter(emotion: str) -> str:
-    return escape(LETTERS.get(emotion, emotion[:1]).upper())
+    return escape(letter_of(emotion).upper())

@@ -56,11 +56,15 @@ def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def waveforms(shared: Path) -> list[Waveform]:
     """The published program's own sample, and utterances spread over all corpora; at 16 kHz."""
+    return [decoded(path) for path in [shared / "data" / "seed" / "111.wav", *spoken(shared, CLIPS)]]
+
+
+def spoken(shared: Path, count: int) -> list[Path]:
+    """So many recordings, spread over all corpora."""
     speech = shared / "data" / "speech"
     with (speech / "manifest.csv").open(encoding="utf-8") as lines:
         paths = [row["path"] for row in csv.DictReader(lines)]
-    chosen = [speech / paths[number * len(paths) // CLIPS] for number in range(CLIPS)]
-    return [decoded(path) for path in [shared / "data" / "seed" / "111.wav", *chosen]]
+    return [speech / paths[number * len(paths) // count] for number in range(count)]
 
 
 def decoded(path: Path) -> Waveform:

@@ -18,9 +18,10 @@ import pytest
 from core.errors import CheckpointUnreachable, CheckpointUnreadable
 from core.model.checkpoint import read_checkpoint
 from core.model.fetch import pull
+from core.model.layouts import CHECKPOINTS
 from tests.networks import random_network, small_config, write_checkpoint
 
-REPO = "xmj2002/hubert-base-ch-speech-emotion-recognition"
+REPO = CHECKPOINTS["hubert-base-ch"].repo_id
 FIRST, SECOND = "1" * 40, "2" * 40
 
 
@@ -32,6 +33,7 @@ class Hub:
     """Commit to files."""
     branches: dict[str, str]
     """Branch or tag to commit."""
+    repo: str = REPO
     endpoint: str = ""
     asked: list[str] = field(default_factory=list)
     cut_after_bytes: int | None = None
@@ -58,9 +60,9 @@ class _Answers(BaseHTTPRequestHandler):
         self.hub.asked.append(f"{request} {self.headers.get('Range', '')}".strip())
         if self.hub.refuse and self.hub.refuse.search(request):
             self._send(self.hub.refusal, b"", {}, with_body=with_body)
-        elif info := re.fullmatch(rf"/api/models/{REPO}(?:/revision/(.+?))?(?:\?.*)?", self.path):
+        elif info := re.fullmatch(rf"/api/models/{self.hub.repo}(?:/revision/(.+?))?(?:\?.*)?", self.path):
             self._send_info(info[1] or "main", with_body)
-        elif file := re.fullmatch(rf"/{REPO}/resolve/([^/]+)/(.+)", self.path):
+        elif file := re.fullmatch(rf"/{self.hub.repo}/resolve/([^/]+)/(.+)", self.path):
             self._send_file(file[1], file[2], with_body)
         else:
             headers = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
@@ -73,7 +75,15 @@ class _Answers(BaseHTTPRequestHandler):
             self._send(404, b'{"error": "Invalid rev id"}', headers, with_body=with_body)
             return
         files = [{"rfilename": file.name} for file in sorted(self.hub.folders[commit].iterdir())]
-        info = {"_id": "0", "id": REPO, "modelId": REPO, "sha": commit, "private": False, "tags": [], "siblings": files}
+        info = {
+            "_id": "0",
+            "id": self.hub.repo,
+            "modelId": self.hub.repo,
+            "sha": commit,
+            "private": False,
+            "tags": [],
+            "siblings": files,
+        }
         headers = {"Content-Type": "application/json"}
         self._send(200, json.dumps(info).encode(), headers, with_body=with_body)
 
@@ -174,6 +184,16 @@ def test_the_newest_commit_is_fetched_and_recorded(hub: Hub, revisions: dict[str
     assert weights(tmp_path / "checkpoint") == weights(revisions[SECOND])
     read = read_checkpoint(tmp_path / "checkpoint")
     assert (read.model_id, read.revision) == (REPO, SECOND)
+
+
+def test_the_second_checkpoint_is_fetched_by_its_name(small_wav2vec2_checkpoint: Path, tmp_path: Path) -> None:
+    repo = CHECKPOINTS["wav2vec2-xlsr-en"].repo_id
+    with serving(Hub({FIRST: small_wav2vec2_checkpoint}, {"main": FIRST}, repo)) as hub:
+        assert pull("wav2vec2-xlsr-en", tmp_path / "checkpoint", endpoint=hub.endpoint) == FIRST
+
+    assert origin(tmp_path / "checkpoint") == {"id": repo, "revision": FIRST}
+    read = read_checkpoint(tmp_path / "checkpoint")
+    assert (read.model_id, len(read.labels)) == (repo, 8)
 
 
 @pytest.mark.parametrize("revision", ["v1", FIRST])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from core.model.classifier import Logits
 from core.model.geometry import geometry_of
 from core.model.graph import Precision, build_graph
-from core.model.network import HubertForSpeechClassification
+from core.model.network import SpeechNetwork
 from core.model.window_geometry import WindowGeometry
 from core.waveform import WINDOW_SAMPLES, Waveform
 from tests.networks import random_network, small_config
@@ -49,7 +49,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 class Pair:
     """One random network, as the reference runs it and as the graph does."""
 
-    network: HubertForSpeechClassification
+    network: SpeechNetwork
 
     def __repr__(self) -> str:
         return "Pair(...)"  # hypothesis describes its examples, and a whole network takes 30 kB
@@ -69,8 +69,8 @@ class Pair:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     @cached_property
-    def exact(self) -> HubertForSpeechClassification:
-        return cast(HubertForSpeechClassification, copy.deepcopy(self.network).double())
+    def exact(self) -> SpeechNetwork:
+        return cast(SpeechNetwork, copy.deepcopy(self.network).double())
 
     def reference(self, waveform: Waveform) -> npt.NDArray[np.float64]:
         clip = waveform[:WINDOW_SAMPLES].astype(np.float64)

@@ -1,0 +1,188 @@
+"""A package of the second layout on the whole path: the function, the terminal, the page, the evaluation."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from core.cli.app import main
+from core.cli.classify import classify_files
+from core.cli.evaluate import evaluate_manifest
+from core.cli.tables import timelines
+from core.emotions import COLOURS
+from core.local import ResultFiles, running_stack, running_workers
+from core.model.classifier import EmotionClassifier
+from core.model.layouts import CHECKPOINTS
+from core.model.package import read_manifest
+from core.pipeline import Pipeline
+from core.report import render
+from core.results import Judgement, Result, Source, Utterance
+from core.settings import MediaLimits
+from tests.conftest import ROOT
+
+EIGHT = ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+CONVERSATION = ROOT / "samples" / "conversation.ogg"
+
+
+@pytest.fixture(scope="module")
+def result(small_wav2vec2_package: Path) -> Result:
+    pipeline = Pipeline(EmotionClassifier.load(small_wav2vec2_package), MediaLimits())
+    return pipeline.run(CONVERSATION, Source(key=CONVERSATION.name))
+
+
+@pytest.fixture(scope="module")
+def all_eight(result: Result) -> Result:
+    """A result in which every emotion is heard once: what a random network hears is mostly one."""
+    assert result.channels
+    parts = []
+    for number, emotion in enumerate(EIGHT):
+        judgement = Judgement.of({label: 0.65 if label == emotion else 0.05 for label in EIGHT})
+        parts.append(Utterance(**dict(judgement), start_s=2.0 * number, end_s=2.0 * number + 1.5))
+    channel = result.channels[0].model_copy(update={"utterances": tuple(parts)})
+    return result.model_copy(update={"channels": (channel,)})
+
+
+def test_the_manifest_carries_what_the_function_needs_to_feed_the_graph(small_wav2vec2_package: Path) -> None:
+    manifest = read_manifest(small_wav2vec2_package)
+
+    assert manifest.labels == EIGHT
+    assert json.loads((small_wav2vec2_package / "manifest.json").read_text())["geometry"] == {
+        "hearing": "clip",
+        "most_samples": 96_000,
+        "kernels": [10, 3, 3, 3, 3, 2, 2],
+        "strides": [5, 2, 2, 2, 2, 2, 2],
+    }
+
+
+def test_the_function_needs_no_build_time_package_for_it(small_wav2vec2_package: Path) -> None:
+    program = f"""
+import sys
+for name in ("torch", "transformers", "onnx", "huggingface_hub", "safetensors"):
+    sys.modules[name] = None
+import numpy
+from pathlib import Path
+from core.model.classifier import EmotionClassifier
+scores = EmotionClassifier.load(Path({str(small_wav2vec2_package)!r})).classify(numpy.ones(800, numpy.float32))
+print(len(scores))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.stdout.strip() == "8", done.stderr
+
+
+def test_the_function_writes_results_with_eight_labels(small_wav2vec2_package: Path, tmp_path: Path) -> None:
+    with (
+        running_stack() as stack,
+        running_workers(stack, small_wav2vec2_package, tmp_path / "function.log") as workers,
+    ):
+        files = ResultFiles(stack, tmp_path / "results")
+        stack.upload(ROOT / "samples" / "anger.wav")
+        written: list[Path] = []
+        give_up_at_s = time.monotonic() + 60
+        while not written:
+            assert time.monotonic() < give_up_at_s, (tmp_path / "function.log").read_text()
+            workers.check()
+            written = files.fetch_new()
+            time.sleep(0.1)
+
+    document = json.loads(written[0].read_text(encoding="utf-8"))
+    assert document["status"] == "classified"
+    assert document["model"]["labels"] == list(EIGHT)
+    assert tuple(document["scores"]) == EIGHT
+    assert sum(document["scores"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert document["model"]["fingerprint"] == read_manifest(small_wav2vec2_package).fingerprint
+
+
+def test_each_emotion_has_its_letter_in_the_terminal(all_eight: Result) -> None:
+    console = Console(width=120, file=io.StringIO(), record=True)
+
+    for timeline in timelines([all_eight], console.width):
+        console.print(timeline)
+
+    text = console.export_text()
+    bar = next(line for line in text.splitlines() if line.startswith("channel 0"))
+    assert [character for character in bar.removeprefix("channel 0") if character.isupper()] == list("ACDFHNSU")
+    assert all(f" {emotion}" in text for emotion in EIGHT)
+
+
+def test_each_emotion_has_its_colour_and_its_dashes_on_the_page(all_eight: Result) -> None:
+    page = render(all_eight)
+
+    for number, emotion in enumerate(EIGHT):
+        assert f".e{number}{{--c:{COLOURS[emotion]}}}" in page
+        assert f'<th scope="col">{emotion}</th>' in page
+    legend = page[page.index('<ul class="legend">') : page.index("</ul>")]
+    assert len({part.partition('"')[0] for part in legend.split('stroke-dasharray="')[1:]}) == 8
+
+
+def test_csv_has_a_column_for_each_emotion(small_wav2vec2_package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert classify_files([ROOT / "samples" / "anger.wav"], small_wav2vec2_package, form="csv") == 0
+
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header[7:15] == list(EIGHT)
+    assert sum(map(float, row[7:15])) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_evaluation_knows_what_corpora_call_the_two_more(
+    small_wav2vec2_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("disgusted", "calm", "Disgust", "mad")):
+        shutil.copy(ROOT / "samples" / "anger.wav", tmp_path / f"{number}-{name}.wav")
+    rows = "".join(f"{file.name},{file.stem[2:]}\n" for file in sorted(tmp_path.glob("*.wav")))
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,emotion\n" + rows, encoding="utf-8")
+
+    assert evaluate_manifest(manifest, small_wav2vec2_package, tmp_path / "out", "", as_json=True, fresh=False) == 0
+
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["recall"].keys() == {"calm", "disgust"}
+    assert "'mad' are left out" in shown.err
+
+
+def test_the_command_line_lists_and_exports_it(
+    small_wav2vec2_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["audio-emotion", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    listed, helped = run("model", "list"), run("model", "pull", "--help")
+    for name, entry in CHECKPOINTS.items():
+        assert name in helped
+        assert name in listed
+        assert entry.repo_id in listed
+        assert entry.licence in listed
+        assert ", ".join(entry.layout.labels) in listed
+
+    run("model", "pull", "wav2vec2-xlsr-en", "--from", small_wav2vec2_checkpoint, "--out", "checkpoint")
+    shown = run("model", "export", "checkpoint", "package", "--precision", "fp32")
+
+    assert "ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition at local, fp32, is in package" in shown
+    assert read_manifest(tmp_path / "package").labels == EIGHT
+
+
+def test_a_folder_pulled_under_the_other_s_name_is_refused_when_it_is_read(
+    small_wav2vec2_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from core.errors import CheckpointUnreadable
+    from core.model.checkpoint import read_checkpoint
+    from core.model.fetch import pull
+
+    pull("hubert-base-ch", tmp_path / "checkpoint", folder=small_wav2vec2_checkpoint)
+
+    with pytest.raises(CheckpointUnreadable, match="model_type 'wav2vec2'; only 'hubert'"):
+        read_checkpoint(tmp_path / "checkpoint")

@@ -1,0 +1,137 @@
+"""The second published layout at full size, 316 million numbers: exported, held against the reference, and run.
+
+The published weights cannot be fetched on a machine without the Hub, so the network is random, from a fixed seed; the
+layout, the sizes and the names of the tensors are the published ones. Half a minute on two idle cores, and four
+gigabytes of memory at the peak.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2PreTrainedModel
+
+from core.model.classifier import EmotionClassifier
+from core.model.export import export
+from core.model.graph import Precision
+from core.model.layouts import CHECKPOINTS
+from core.model.network import network_of
+from core.model.package import Manifest
+from core.waveform import Waveform
+from tests.integration.test_full_size import decoded, spoken
+from tests.networks import old_name
+
+CLIPS = 6
+
+SPREAD = 3.0
+"""The last projection is scaled by this, so that the scores spread: with random weights alone they are near-uniform,
+and would agree whatever the network did."""
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full-size checkpoint as transformers 4.8 would have saved it."""
+    folder = tmp_path_factory.mktemp("full-size")
+    for name in ("config.json", "preprocessor_config.json"):
+        (folder / name).write_bytes((shared / "data" / "seed" / "ehcalabres" / name).read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    with torch.device("meta"):
+        network = network_of(CHECKPOINTS["wav2vec2-xlsr-en"].layout, {**config, "num_class": 8})
+    # Drawn once and repeated: a third of a billion normal numbers take longer than the rest of this test. The length
+    # is prime, so that no two rows of a matrix are alike.
+    drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))
+    tensors = {name: _random(name, tensor.shape, drawn) for name, tensor in network.state_dict().items()}
+    tensors["classifier.output.weight"] *= SPREAD
+    torch.save({old_name(name): tensor for name, tensor in tensors.items()}, folder / "pytorch_model.bin")
+    return folder
+
+
+def _random(name: str, shape: torch.Size, drawn: torch.Tensor) -> torch.Tensor:
+    values = drawn.repeat(-(-shape.numel() // drawn.numel()))[: shape.numel()].reshape(shape).clone()
+    if name.endswith("weight.original0") or (len(shape) == 1 and name.endswith("weight")):
+        return 1.0 + 0.2 * values  # gains
+    return 0.1 * values if len(shape) == 1 else values / shape[1:].numel() ** 0.5
+
+
+@pytest.fixture(scope="module")
+def waveforms(shared: Path) -> list[Waveform]:
+    """Utterances spread over all corpora, at 16 kHz."""
+    return [decoded(path)[:32_000] for path in spoken(shared, CLIPS)]
+
+
+@pytest.fixture(scope="module")
+def exported(
+    checkpoint: Path, waveforms: list[Waveform], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Manifest]:
+    """The serving package that passed the parity gate."""
+    folder = tmp_path_factory.mktemp("full-size") / "package"
+    return folder, export(checkpoint, folder, waveforms, precision=Precision.INT8_FFN)
+
+
+def test_the_layout_is_the_published_one(checkpoint: Path) -> None:
+    tensors = torch.load(checkpoint / "pytorch_model.bin", weights_only=True, mmap=True)
+
+    assert {"wav2vec2.encoder.pos_conv_embed.conv.weight_g", "wav2vec2.masked_spec_embed"} <= tensors.keys()
+    assert tuple(tensors["classifier.dense.weight"].shape) == (1024, 1024)
+    assert tuple(tensors["classifier.output.weight"].shape) == (8, 1024)
+    assert sum(tensor.numel() for tensor in tensors.values()) == 316_496_520
+
+
+def test_the_export_passes_the_parity_gate(exported: tuple[Path, Manifest]) -> None:
+    _, manifest = exported
+
+    assert manifest.parity.clips == CLIPS
+    assert manifest.parity.agreement == 1.0
+    assert manifest.parity.mean_score_change < 0.005
+    assert manifest.labels == ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+
+class PublishedHead(nn.Module):
+    """As the names of the published tensors say."""
+
+    def __init__(self, size: int, labels: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, size)
+        self.output = nn.Linear(size, labels)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.output(torch.tanh(self.dense(hidden))))
+
+
+class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transformers has no types here
+    """As one would write it with transformers, read by its own `from_pretrained`."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.wav2vec2 = Wav2Vec2Model(config)
+        self.classifier = PublishedHead(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.wav2vec2(input_values, attention_mask=attention_mask)[0]
+        heard = self._get_feature_vector_attention_mask(hidden.shape[1], attention_mask)[..., None]
+        return cast(torch.Tensor, self.classifier((hidden * heard).sum(dim=1) / heard.sum(dim=1)))
+
+
+def test_the_package_agrees_with_transformers_own_steps_on_a_padded_batch(
+    checkpoint: Path, exported: tuple[Path, Manifest], waveforms: list[Waveform]
+) -> None:
+    package, some = EmotionClassifier.load(exported[0], threads=2), waveforms[:3]
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
+    network = PublishedNetwork.from_pretrained(checkpoint).eval()
+    features = extractor(some, sampling_rate=16_000, padding=True, return_tensors="pt")
+
+    with torch.inference_mode():
+        expected = network(features["input_values"], features["attention_mask"]).softmax(-1).numpy()
+    scores = np.array([list(package.classify(waveform).values()) for waveform in some])
+
+    # Otherwise agreement would say nothing.
+    assert np.std(expected, axis=0).max() > 0.01
+    # What 8 bits in the feed-forward products make; in float32 it is 1e-5.
+    assert np.abs(scores - expected).max() < 0.02
