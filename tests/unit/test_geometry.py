@@ -47,7 +47,8 @@ def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry:
     assert plan.token_weights.sum() == geometry.window_frames
     assert plan.token_weights.min() >= 1
     assert plan.token_shares.shape == (len(plan.token_weights), len(plan.token_frames))
-    np.testing.assert_array_equal(plan.token_shares.sum(axis=1), 1)
+    # Seven sevenths are one up to float32's rounding.
+    np.testing.assert_allclose(plan.token_shares.sum(axis=1), 1, rtol=1e-6)
     assert (np.diff(plan.token_frames) >= 0).all()
     assert plan.token_frames.max() < plan.first_layer_rows * geometry.strides[0] / geometry.stride_samples
 
