@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SAM := .venv-sam/bin/sam
+AUDIT := .venv-audit/bin
 NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint format model bench schema lock clean system system-browser
+.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench schema lock clean
+.PHONY: system system-browser
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +23,9 @@ demo: $(VENV)/local ## run the whole stack here, on the samples
 local: $(VENV)/local ## keep the stack running; classify what is dropped into inbox/
 	$(BIN)/audio-emotion local
 
+api: $(VENV)/local ## serve the HTTP API and its page on http://127.0.0.1:8010
+	$(BIN)/python -m handlers.api
+
 test: $(VENV)/dev | system-browser ## run the tests
 	$(BIN)/pytest
 
@@ -30,6 +35,20 @@ lint: $(VENV)/dev $(SAM) ## check style, types and the template
 	$(BIN)/mypy
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
 
+audit: audit-template audit-dependencies ## check the template for unsafe settings, and the dependencies for known holes
+
+# Without the network: no download of its makers' rules, no report to them; it brings rules of its own. It leaves out what
+# the parameters' defaults turn off, hence a copy in which nothing is off.
+audit-template: $(AUDIT)/checkov
+	@mkdir -p build/audit
+	sed '/^    Condition: /d' template.yaml > build/audit/template.yaml
+	BC_SKIP_MAPPING=TRUE LOG_LEVEL=ERROR $(AUDIT)/checkov --file build/audit/template.yaml --framework cloudformation \
+		--skip-download --compact --quiet
+
+# Fails on what is known to be vulnerable, not where nobody could be asked, which it says.
+audit-dependencies: $(AUDIT)/checkov
+	$(AUDIT)/python requirements/audit.py $(addprefix requirements/,function.txt no-deps.txt dev.txt) || [ $$? = 2 ]
+
 format: $(VENV)/dev ## put the code into its one form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -37,6 +56,9 @@ format: $(VENV)/dev ## put the code into its one form
 model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=dir) and export it to build/model
 	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint; fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
+
+fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (or on the one in FFMPEG=folder)
+	$(BIN)/python -m tests.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
 
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks
@@ -48,7 +70,7 @@ lock: ## rewrite requirements/*.txt (needs pip-tools)
 	requirements/lock.sh
 
 clean: ## remove what was built
-	rm -rf build out .aws-sam .venv .venv-sam
+	rm -rf build out .aws-sam .venv .venv-sam .venv-audit
 
 # One environment; each level adds to the one before.
 $(VENV)/local: requirements/local.txt requirements/no-deps.txt pyproject.toml | system
@@ -69,6 +91,11 @@ $(VENV)/dev: requirements/dev.txt $(VENV)/local
 $(SAM): requirements/sam.txt
 	$(PYTHON) -m venv .venv-sam
 	.venv-sam/bin/pip install --quiet --requirement requirements/sam.txt
+	@touch $@
+
+$(AUDIT)/checkov: requirements/audit.txt
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/pip install --quiet --requirement requirements/audit.txt
 	@touch $@
 
 system:

@@ -9,17 +9,20 @@ Events come at least once, in any order and at the same moment. What keeps them 
 - Results are written under a condition. Who loses that race looks again, and gives way to what is newer.
 - On the last delivery that the queue allows, a `failed` result is written first and replaced on success: even a crash
   of the process leaves a result. Such a given-up result never counts as done.
+- Acknowledging is what cannot be undone. What S3 says once, be it that an upload is gone, is asked again before.
 """
 
 import hashlib
 import logging
+import random
 import tempfile
-from collections.abc import Mapping
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core import pages
 from core.deadline import Deadline
 from core.errors import (
     EmptyRecording,
@@ -28,7 +31,6 @@ from core.errors import (
     RecordingError,
     RecordingSuperseded,
     RecordingTooLarge,
-    StorageRefused,
     StorageUnavailable,
     TransientError,
 )
@@ -47,8 +49,12 @@ SCRATCH_PREFIX = "recording-"
 _LONGEST_KEY_BYTES = 1024
 _SUFFIX = ".json"
 _MOST_RACES = 5
+_BETWEEN_RACES_S = 0.05
 _LONGEST_WORK_S = 900.0
 """Lambda's own limit."""
+_LEAST_SHARE_OF_TIME = 0.5
+"""A recording that S3 took so long to send that less than this is left comes again: running out of time would be held
+against the recording."""
 
 
 @dataclass(frozen=True)
@@ -109,39 +115,63 @@ class Delivery:
         """
         deadline = deadline or Deadline()
         result_key = result_key_for(upload.key, self._settings.results_prefix)
-        told = ObjectVersion(upload.bucket, upload.key, upload.version_id, upload.etag or "", None, {})
+        try:
+            outcome = self._work_on(upload, result_key, last, deadline, request_id)
+        except _Duplicate:
+            outcome = Outcome("duplicate", result_key)
+        except RecordingSuperseded:
+            return Outcome("superseded", result_key)
+        except TransientError:
+            if last:
+                self._bring_page_up_to_date(result_key, last)
+            raise
+        self._bring_page_up_to_date(result_key, last)
+        return outcome
 
+    def _work_on(
+        self, upload: Upload, result_key: str, last: bool, deadline: Deadline, request_id: str | None
+    ) -> Outcome:
         def attempt(version: ObjectVersion) -> _Attempt:
             return _Attempt(
                 self._storage, self._pipeline, self._settings, upload, version, result_key, deadline, request_id
             )
 
+        told = ObjectVersion(upload.bucket, upload.key, upload.version_id, upload.etag or "", None, {})
+        version = None
         try:
             try:
-                version = self._current(upload)
+                version = self._current(told)
             except RecordingEncrypted as error:
                 return attempt(told).fail(error)
-            except TransientError:
-                if last and told.identity:
-                    attempt(told).give_up_beforehand()
-                raise
             if upload.key.endswith("/") and version.size_bytes == 0:
                 return Outcome("folder", result_key)
             return attempt(version).run(last=last)
-        except _Duplicate:
-            return Outcome("duplicate", result_key)
-        except RecordingSuperseded:
-            return Outcome("superseded", result_key)
+        except TransientError:
+            about = version or told
+            if last and about.identity:
+                # Beforehand it may have failed, too, or not have come to it.
+                attempt(about).give_up()
+            raise
 
-    def _current(self, upload: Upload) -> ObjectVersion:
+    def _current(self, told: ObjectVersion) -> ObjectVersion:
         """The newest version, if it is the one that the event is about."""
-        newest = self._storage.newest(upload.bucket, upload.key)
+        newest = self._storage.newest(told.bucket, told.key) or self._storage.newest(told.bucket, told.key)
         if newest is None:
-            raise RecordingSuperseded(f"{upload.key} was deleted.")
-        told, found = (upload.version_id, newest.version_id) if upload.version_id else (upload.etag, newest.etag)
-        if told is not None and told != found:
-            raise RecordingSuperseded(f"{upload.key} was overwritten.")
+            raise RecordingSuperseded(f"{told.key} was deleted.")
+        if not told.is_same_as(newest):
+            raise RecordingSuperseded(f"{told.key} was overwritten.")
         return newest
+
+    def _bring_page_up_to_date(self, result_key: str, last: bool) -> None:
+        """See to the page. The document is what counts: for the page's sake nothing becomes a dead letter."""
+        if self._settings.reports != "html":
+            return
+        try:
+            pages.bring_up_to_date(self._storage, self._settings.results_bucket, result_key)
+        except TransientError as error:
+            if not last:
+                raise  # the next delivery finds a duplicate, which costs no inference, and tries the page again
+            _logger.warning("no page for %s: %s", result_key, error)
 
 
 class _Duplicate(Exception):
@@ -162,9 +192,10 @@ class _Attempt:
     request_id: str | None
 
     def run(self, *, last: bool) -> Outcome:
-        self._look()
         if last:
-            self.give_up_beforehand()
+            self.give_up()
+        else:
+            self._look()
         with self._claim():
             # Again: whoever held the claim before us may have finished in the meantime.
             self._look()
@@ -193,38 +224,58 @@ class _Attempt:
             with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
-                self.storage.fetch(self.version, path, self.deadline)
+                self._fetch(path)
                 return self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
         except RecordingError as error:
             return self.pipeline.failed(source, error, request_id=self.request_id)
+
+    def _fetch(self, path: Path) -> None:
+        time_s = self.deadline.remaining_s
+        try:
+            self.storage.fetch(self.version, path, self.deadline)
+        except RecordingSuperseded:
+            if self._is_still_the_newest():
+                raise StorageUnavailable(f"S3 does not give {self.upload.key}, which it says is there.") from None
+            raise
+        if self.deadline.remaining_s < time_s * _LEAST_SHARE_OF_TIME:
+            raise StorageUnavailable(f"S3 sent {self.upload.key} so slowly that too little time is left for it.")
 
     def _look(self) -> ObjectVersion | None:
         """What lies at the result's place, if it may be replaced."""
         existing = self.storage.newest(self.settings.results_bucket, self.result_key)
         if existing is None:
             return None
-        stands_for = existing.metadata
-        same_version = stands_for.get("source-version") == self.version.identity
-        if same_version and stands_for.get("state") == "done" and self._made_by_this_model(existing):
-            raise _Duplicate
-        if not same_version and self._is_older_than(stands_for.get("sequencer")):
+        if self._is_about_this_version(existing):
+            if existing.metadata.get("state") == "done" and self._made_by_this_model(existing):
+                raise _Duplicate
+        elif self._is_older_than(existing.metadata.get("sequencer")):
             raise RecordingSuperseded(f"{self.upload.key} has the result of a newer upload.")
         return existing
+
+    def _is_about_this_version(self, existing: ObjectVersion) -> bool:
+        if existing.metadata.get("source-version") == self.version.identity:
+            return True
+        # An event may know an upload by its ETag only, whose result knows it by its version.
+        return not self.version.version_id and existing.metadata.get("source-etag") == self.version.etag
 
     def _is_older_than(self, sequencer: str | None) -> bool:
         if sequencer and self.upload.sequencer:
             return is_earlier(self.upload.sequencer, sequencer)
-        newest = self.storage.newest(self.upload.bucket, self.upload.key)
-        return newest is None or newest.identity != self.version.identity
+        return not self._is_still_the_newest()
+
+    def _is_still_the_newest(self) -> bool:
+        try:
+            newest = self.storage.newest(self.upload.bucket, self.upload.key)
+        except RecordingEncrypted:
+            # S3 says no more about such a version than that; it is ours if ours could not be looked at, either.
+            return self.version.size_bytes is None
+        return newest is not None and self.version.is_same_as(newest)
 
     def _made_by_this_model(self, existing: ObjectVersion) -> bool:
         return existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
 
-    def give_up_beforehand(self) -> None:
+    def give_up(self) -> None:
         """Leave a `failed` result, unless something that says more is there."""
-        existing = self._look()
-        if existing and existing.metadata.get("source-version") == self.version.identity:
-            return  # an older model's result, or an earlier giving up: either says more than a new one would
         error = GivenUp(
             f"{self.settings.max_receive_count} deliveries did not bring a result; the message is in the dead-letter "
             "queue, from where it can be delivered again."
@@ -234,12 +285,15 @@ class _Attempt:
     def _store(self, result: Result, state: State) -> None:
         metadata = {
             "source-version": self.version.identity,
+            "source-etag": self.version.etag,
             "sequencer": self.upload.sequencer or "",
             "fingerprint": self.pipeline.model.fingerprint,
             "state": state,
         }
-        for _ in range(_MOST_RACES):
+        for race in range(_MOST_RACES):
             existing = self._look()
+            if state == "given-up" and existing and self._is_about_this_version(existing):
+                return  # an older model's result, or an earlier giving up: either says more than a new one would
             try:
                 self.storage.put(
                     self.settings.results_bucket,
@@ -250,43 +304,19 @@ class _Attempt:
                     replaces=existing.etag if existing else None,
                 )
             except WriteConflict:
+                time.sleep(random.uniform(0, _BETWEEN_RACES_S * 2**race))
                 continue
-            self._store_report(result, metadata)
             return
         raise StorageUnavailable(f"{self.result_key} was written by others {_MOST_RACES} times in a row.")
-
-    def _store_report(self, result: Result, metadata: Mapping[str, str]) -> None:
-        """Put the page beside the document. The document is what counts: what goes wrong here is no failure."""
-        if self.settings.reports != "html":
-            return
-        # Here, not above: only those who ask for pages should wait for what draws them.
-        from core.report import render
-
-        bucket, key = self.settings.results_bucket, report_key_for(self.result_key)
-        page = render(result).encode()
-        try:
-            for _ in range(_MOST_RACES):
-                existing = self.storage.newest(bucket, key)
-                document = self.storage.newest(bucket, self.result_key)
-                if document is None or document.metadata.get("source-version") != self.version.identity:
-                    return  # a newer upload's document is there by now, and its page follows
-                replaces = existing.etag if existing else None
-                try:
-                    self.storage.put(
-                        bucket, key, page, content_type="text/html; charset=utf-8", metadata=metadata, replaces=replaces
-                    )
-                except WriteConflict:
-                    continue
-                return
-        except (StorageUnavailable, StorageRefused) as error:
-            _logger.warning("no report for %s: %s", self.result_key, error)
 
     def _claim(self) -> AbstractContextManager[None]:
         if not self.settings.claims_prefix:
             return nullcontext()
         what = "\0".join((self.result_key, self.version.identity, self.pipeline.model.fingerprint))
         key = self.settings.claims_prefix + hashlib.sha256(what.encode()).hexdigest()
-        return self.storage.claim(self.settings.results_bucket, key, self.deadline, _LONGEST_WORK_S)
+        # The deadline is when the work must be done; what is kept free after it is for the result.
+        longest_s = min(self.deadline.remaining_s + self.settings.deadline_margin_s, _LONGEST_WORK_S)
+        return self.storage.claim(self.settings.results_bucket, key, longest_s)
 
     def _source(self) -> Source:
         return Source(
@@ -309,11 +339,6 @@ def result_key_for(key: str, prefix: str) -> str:
     ending = "-" + hashlib.sha256(key.encode()).hexdigest() + _SUFFIX
     kept = f"{prefix}{key}".encode()[: _LONGEST_KEY_BYTES - len(ending)]
     return kept.decode("utf-8", "ignore") + ending
-
-
-def report_key_for(result_key: str) -> str:
-    """Where the page of a result lies: beside it, as `.html`, which is no longer than `.json`."""
-    return result_key.removesuffix(_SUFFIX) + ".html"
 
 
 def is_earlier(sequencer: str, other: str) -> bool:

@@ -23,7 +23,11 @@
     ├── EventNotUnderstood
     ├── SettingsInvalid
     ├── ResultUnreadable
+    ├── OperationFailed                what an operator asked for on AWS
+    │   ├── StackUnknown
+    │   └── AwsRefused
     ├── WorkerEnded
+    ├── TicketRefused
     ├── ManifestUnreadable
     └── ModelError
         ├── CheckpointUnreadable
@@ -65,7 +69,7 @@ class NoAudioStream(RecordingError):
 
 
 class DamagedAudio(RecordingError):
-    """The format is known, but nothing could be decoded from it."""
+    """The format is known, but nothing could be decoded from it, or not enough to be called the recording."""
 
     code = "damaged"
 
@@ -95,7 +99,7 @@ class RecordingArchived(RecordingError):
 
 
 class RecordingEncrypted(RecordingError):
-    """The object was uploaded with a key of the customer's own, which the function does not have."""
+    """The object was uploaded with a key of the customer's own, or its sound is protected: we have no key to it."""
 
     code = "encrypted"
 
@@ -152,8 +156,24 @@ class ResultUnreadable(AudioEmotionError):
     """A file is no result document."""
 
 
+class OperationFailed(AudioEmotionError):
+    """What an operator asked for could not be done on AWS."""
+
+
+class StackUnknown(OperationFailed):
+    """There is no such stack, or it is none of ours."""
+
+
+class AwsRefused(OperationFailed):
+    """AWS could not be asked, or said no."""
+
+
 class WorkerEnded(AudioEmotionError):
     """A worker of the embedded stack is gone, and nothing would be classified any more."""
+
+
+class TicketRefused(AudioEmotionError):
+    """An upload to the local API carries no ticket, or one that has run out or was used."""
 
 
 class ManifestUnreadable(AudioEmotionError):

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from core.errors import WorkerEnded
 
@@ -78,6 +80,7 @@ class Stack:
         """The environment variables of the function."""
         return {
             **_credentials(self.endpoint),
+            "UPLOADS_BUCKET": UPLOADS_BUCKET,
             "RESULTS_BUCKET": RESULTS_BUCKET,
             "RESULTS_PREFIX": RESULTS_PREFIX,
             "MAX_RECEIVE_COUNT": str(self.options.max_receive_count),
@@ -194,21 +197,30 @@ class EventSourceMapping:
     def poll(self, wait_s: int = 1) -> int:
         """Take one batch to the function, and delete what it does not report as failed; returns the batch's size.
 
-        A function that raises fails the whole batch. What failed comes back after the visibility time-out.
+        A function that raises fails the whole batch. What failed, or could not be deleted, comes back after the
+        visibility time-out; a queue that does not answer is asked again with the next poll.
         """
-        messages = self._sqs.receive_message(
-            QueueUrl=self._queue_url,
-            MaxNumberOfMessages=self._options.batch_size,
-            WaitTimeSeconds=wait_s,
-            AttributeNames=["All"],
-        ).get("Messages", [])
-        if not messages:
+        try:
+            messages = self._sqs.receive_message(
+                QueueUrl=self._queue_url,
+                MaxNumberOfMessages=self._options.batch_size,
+                WaitTimeSeconds=wait_s,
+                AttributeNames=["All"],
+            ).get("Messages", [])
+        except (BotoCoreError, ClientError) as error:
+            _logger.warning("the queue gave nothing: %s", error)
             return 0
-        failed = self._invoke(messages)
+        failed = self._invoke(messages) if messages else set()
         for message in messages:
             if message["MessageId"] not in failed:
-                self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
+                self._delete(message)
         return len(messages)
+
+    def _delete(self, message: "MessageTypeDef") -> None:
+        try:
+            self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
+        except (BotoCoreError, ClientError) as error:
+            _logger.warning("message %s will come again: %s", message["MessageId"], error)
 
     def _invoke(self, messages: "Sequence[MessageTypeDef]") -> set[str]:
         event = {"Records": [_sqs_record(message) for message in messages]}
@@ -250,7 +262,8 @@ def work(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever started us ends us
-    sqs = boto3.client("sqs")
+    # A poll waits a second at the most: silence beyond five is a fault, and the next poll is the next try.
+    sqs = boto3.client("sqs", config=Config(read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}))
     mapping = EventSourceMapping(sqs, queue_url, load_handler(handler), options)
     while not stopping:
         mapping.poll()
@@ -258,10 +271,23 @@ def work(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
 
 @dataclass(frozen=True)
 class Workers:
-    """Running worker processes."""
+    """Running worker processes.
+
+    Attributes
+    ----------
+    start
+        Starts one more like them.
+    """
 
     processes: "list[subprocess.Popen[bytes]]"
     log_file: Path
+    start: "Callable[[], subprocess.Popen[bytes]]"
+
+    def kill(self, number: int) -> None:
+        """End one as a crash would, in the middle of whatever it does, and start another in its place."""
+        self.processes[number].kill()
+        self.processes[number].wait()
+        self.processes[number] = self.start()
 
     def check(self) -> None:
         """See that they are all alive.
@@ -276,19 +302,34 @@ class Workers:
 
 
 @contextmanager
-def running_workers(stack: Stack, model_dir: Path, log_file: Path, count: int = 1) -> Iterator[Workers]:
-    """Start worker processes that serve the stack's queue; what the function logs goes to a file."""
+def running_workers(
+    stack: Stack,
+    model_dir: Path,
+    log_file: Path,
+    count: int = 1,
+    *,
+    handler: str = HANDLER,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Workers]:
+    """Start worker processes that serve the stack's queue; what the function logs goes to a file.
+
+    Parameters
+    ----------
+    settings
+        More environment variables for the function.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "core.local", stack.queue_url, json.dumps(vars(stack.options))]
-    environment = {**os.environ, **stack.environment(model_dir)}
+    command = [sys.executable, "-m", "core.local", stack.queue_url, json.dumps(vars(stack.options)), handler]
+    environment = {**os.environ, **stack.environment(model_dir), **(settings or {})}
     with ExitStack() as cleanup:
         log = cleanup.enter_context(log_file.open("wb"))
-        workers = []
-        for _ in range(count):
+
+        def start() -> "subprocess.Popen[bytes]":
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             cleanup.callback(_end, worker)
-            workers.append(worker)
-        yield Workers(workers, log_file)
+            return worker
+
+        yield Workers([start() for _ in range(count)], log_file, start)
 
 
 def _end(worker: "subprocess.Popen[bytes]") -> None:
@@ -382,4 +423,4 @@ class Inbox:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], StackOptions(**json.loads(sys.argv[2])))
+    work(sys.argv[1], StackOptions(**json.loads(sys.argv[2])), *sys.argv[3:])

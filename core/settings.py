@@ -87,6 +87,21 @@ class ModelSettings(BaseSettings):
     """Set by Lambda, in MB."""
 
 
+class StorageSettings(BaseSettings):
+    """How long S3 is waited for. Read by whoever opens a client."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    s3_connect_timeout_s: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    """S3 accepts a connection within milliseconds, or something is wrong."""
+
+    s3_read_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """Of silence. Must leave room for another try within DEADLINE_MARGIN_S."""
+
+    s3_attempts: int = Field(default=3, ge=1)
+    """The first one included; the queue is the second line of defence."""
+
+
 class FunctionSettings(BaseSettings):
     """What the function needs beyond the model and the limits."""
 
@@ -106,6 +121,9 @@ class FunctionSettings(BaseSettings):
     """Where a delivery notes that it is at work, so that a second one at the same moment does not repeat it. Empty: no
     such notes, one PUT less for each recording, and a rare doubled inference, which still leaves one right result."""
 
+    event_bus: str = ""
+    """The EventBridge bus that is told of each result. Empty: nobody is told."""
+
     deadline_margin_s: float = Field(default=15.0, gt=0)
     """Kept free before the function's time-out, to write a `failed` result: S3 may stall once, for the ten seconds
     after which a connection is given up, and is then asked again."""
@@ -116,6 +134,60 @@ class FunctionSettings(BaseSettings):
         prefixes = (self.results_prefix, self.claims_prefix)
         if self.claims_prefix and (prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])):
             raise ValueError("RESULTS_PREFIX and CLAIMS_PREFIX must not contain each other")
+        return self
+
+
+class ApiSettings(BaseSettings):
+    """What the HTTP API needs beyond the model and the limits. Without buckets, it keeps results in a folder."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    results_bucket: str | None = Field(default=None, min_length=3)
+    """Where results go; with it, UPLOADS_BUCKET has to be set as well."""
+
+    uploads_bucket: str | None = Field(default=None, min_length=3)
+    """Where large recordings are uploaded to, whose queue brings them to the function."""
+
+    results_prefix: str = "results/"
+    """The function's own: a result of the API lies where one of the queue's would."""
+
+    results_folder: Path = Path("out/results")
+    """Where results go without a bucket."""
+
+    api_prefix: str = Field(default="api/", pattern=r"^([A-Za-z0-9!_.'()-]+/)+$")
+    """Put before the ids of recordings that come over HTTP to make their keys."""
+
+    api_max_request_bytes: int = Field(default=4_500_000, ge=1024)
+    """Of a request. Lambda takes 6 MiB (6,291,456 bytes), in which a recording travels as base64, a third longer, with
+    the headers beside it. The same everywhere, so that what works on a laptop works on AWS."""
+
+    api_concurrency: int = Field(default=2, ge=1)
+    """How many recordings are classified at the same time. One invocation in Lambda has one request anyway."""
+
+    api_waiting: int = Field(default=128, ge=0)
+    """How many more may wait for that; whoever comes after them is told to come again."""
+
+    api_silence_s: float = Field(default=30.0, gt=0)
+    """A client that sends nothing for so long, in the middle of its request, is given up."""
+
+    api_upload_expiry_s: int = Field(default=900, ge=60, le=3600)
+    """How long an invitation to upload holds."""
+
+    api_allowed_origins: str = Field(default="", pattern=r"^$|^https?://[^\s,/]+(,https?://[^\s,/]+)*$")
+    """Origins whose pages may use the API from a browser, with commas between them; the API's own always may."""
+
+    api_deadline_margin_s: float = Field(default=3.0, gt=0)
+    """Kept free before the function's time-out, to store the result and answer."""
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The same, apart."""
+        return tuple(filter(None, self.api_allowed_origins.split(",")))
+
+    @model_validator(mode="after")
+    def _both_buckets_or_none(self) -> "ApiSettings":
+        if (self.results_bucket is None) != (self.uploads_bucket is None):
+            raise ValueError("RESULTS_BUCKET and UPLOADS_BUCKET must both be set, or neither")
         return self
 
 

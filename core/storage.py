@@ -4,13 +4,16 @@ Everything that S3 can answer becomes one of our own errors here: gone or overwr
 another try. Nothing above this module sees a botocore exception.
 """
 
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -26,12 +29,14 @@ from core.errors import (
     StorageRefused,
     StorageUnavailable,
 )
+from core.settings import StorageSettings, read
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 _CHUNK_BYTES = 1024 * 1024
+_WRITTEN_BY = "written-by"
 
 _GONE = {"404", "NoSuchKey", "NoSuchVersion", "405", "MethodNotAllowed"}
 """405 is what a delete marker answers."""
@@ -71,11 +76,24 @@ class ObjectVersion:
         """What tells this version from every other one of the key."""
         return self.version_id or self.etag
 
+    def is_same_as(self, newest: "ObjectVersion") -> bool:
+        """Whether this, which may be known from an event only, is the version that S3 knows as the newest."""
+        if self.version_id:
+            return self.version_id == newest.version_id
+        return self.etag in ("", newest.etag)
 
-def s3_client() -> "S3Client":
+
+def s3_client(settings: StorageSettings | None = None) -> "S3Client":
     """An S3 client that fails soon enough for another try within one invocation."""
-    retries: Any = {"mode": "standard", "max_attempts": 3}
-    return boto3.client("s3", config=Config(connect_timeout=3, read_timeout=10, retries=retries))
+    settings = settings or read(StorageSettings)
+    # Not `max_attempts`, which counts from the second one.
+    retries: Any = {"mode": "standard", "total_max_attempts": settings.s3_attempts}
+    return boto3.client(
+        "s3",
+        config=Config(
+            connect_timeout=settings.s3_connect_timeout_s, read_timeout=settings.s3_read_timeout_s, retries=retries
+        ),
+    )
 
 
 class Storage:
@@ -99,14 +117,7 @@ class Storage:
                 head = self._head(bucket, key)
         except RecordingSuperseded:
             return None
-        return ObjectVersion(
-            bucket=bucket,
-            key=key,
-            version_id=_version_id(head.get("VersionId")),
-            etag=head["ETag"].strip('"'),
-            size_bytes=head["ContentLength"],
-            metadata=head.get("Metadata", {}),
-        )
+        return _described(bucket, key, head)
 
     def _head(self, bucket: str, key: str) -> "HeadObjectOutputTypeDef":
         try:
@@ -129,18 +140,45 @@ class Storage:
         StorageUnavailable, StorageRefused
             If S3 failed, was too slow, or sent fewer bytes than it has.
         """
+        with _translated(f"{version.bucket}/{version.key}"), destination.open("wb") as file:
+            copied = _begun(lambda: self._copy(version, file, deadline))
+            try:
+                # The read time-out is of silence: a body that trickles in could keep one read waiting for hours.
+                written_bytes = copied.result(None if deadline.at_s == inf else deadline.remaining_s)
+            except TimeoutError:
+                if copied.done():
+                    raise
+                raise StorageUnavailable(f"S3 sent {version.key} too slowly.") from None
+        if written_bytes != version.size_bytes:
+            raise StorageUnavailable(f"S3 sent {written_bytes:,} of the {version.size_bytes:,} bytes of {version.key}.")
+
+    def _copy(self, version: ObjectVersion, file: IO[bytes], deadline: Deadline) -> int:
         exactly: dict[str, Any] = (
             {"VersionId": version.version_id} if version.version_id else {"IfMatch": f'"{version.etag}"'}
         )
         written_bytes = 0
-        with _translated(f"{version.bucket}/{version.key}"), destination.open("wb") as file:
-            body = self._client.get_object(Bucket=version.bucket, Key=version.key, **exactly)["Body"]
-            for chunk in body.iter_chunks(_CHUNK_BYTES):
-                written_bytes += file.write(chunk)
-                if deadline.passed:
-                    raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
-        if written_bytes != version.size_bytes:
-            raise StorageUnavailable(f"S3 sent {written_bytes:,} of the {version.size_bytes:,} bytes of {version.key}.")
+        body = self._client.get_object(Bucket=version.bucket, Key=version.key, **exactly)["Body"]
+        for chunk in body.iter_chunks(_CHUNK_BYTES):
+            written_bytes += file.write(chunk)
+            if deadline.passed:
+                raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
+        return written_bytes
+
+    def read(self, bucket: str, key: str) -> tuple[ObjectVersion, bytes] | None:
+        """The newest version of a small object and its content, or None if there is none.
+
+        Raises
+        ------
+        StorageUnavailable, StorageRefused
+            If S3 cannot or will not say.
+        """
+        try:
+            with _translated(f"{bucket}/{key}"):
+                answer = self._client.get_object(Bucket=bucket, Key=key)
+                content = answer["Body"].read()
+        except RecordingSuperseded:
+            return None
+        return _described(bucket, key, answer), content
 
     def put(
         self,
@@ -171,14 +209,27 @@ class Storage:
             If S3 cannot or will not.
         """
         condition: dict[str, Any] = {"IfMatch": f'"{replaces}"'} if replaces else {"IfNoneMatch": "*"}
-        with _translated(f"{bucket}/{key}", writing=True):
-            answer = self._client.put_object(
-                Bucket=bucket, Key=key, Body=body, ContentType=content_type, Metadata=dict(metadata), **condition
-            )
+        ours = uuid.uuid4().hex
+        try:
+            with _translated(f"{bucket}/{key}", writing=True):
+                answer = self._client.put_object(
+                    Bucket=bucket,
+                    Key=key,
+                    Body=body,
+                    ContentType=content_type,
+                    Metadata={**metadata, _WRITTEN_BY: ours},
+                    **condition,
+                )
+        except WriteConflict:
+            # If the answer to a PUT was lost and boto3 repeated it, what stands in its way is its own first try.
+            there = self.newest(bucket, key)
+            if there is None or there.metadata.get(_WRITTEN_BY) != ours:
+                raise
+            return there.etag
         return answer["ETag"].strip('"')
 
     @contextmanager
-    def claim(self, bucket: str, key: str, deadline: Deadline, longest_s: float) -> Iterator[None]:
+    def claim(self, bucket: str, key: str, longest_s: float) -> Iterator[None]:
         """Hold a note that somebody is at work, for as long as the block runs.
 
         Parameters
@@ -191,40 +242,69 @@ class Storage:
         RecordingInProgress
             If somebody else holds it.
         """
-        expires_at = time.time() + min(deadline.remaining_s, longest_s)
         holder = uuid.uuid4().hex
-        self._take(bucket, key, {"expires-at": f"{expires_at:.0f}", "holder": holder})
+        try:
+            etag = self._take(bucket, key, {"expires-at": f"{time.time() + longest_s:.3f}", "holder": holder})
+        except (StorageUnavailable, StorageRefused):
+            # The note may lie there nevertheless, if only the answer was lost.
+            self._give_back(bucket, key, holder)
+            raise
         try:
             yield
         finally:
-            self._give_back(bucket, key, holder)
+            self._give_back(bucket, key, holder, etag)
 
-    def _give_back(self, bucket: str, key: str, holder: str) -> None:
+    def _give_back(self, bucket: str, key: str, holder: str, etag: str | None = None) -> None:
         try:
-            held = self.newest(bucket, key)
-            # Whoever ran past the claim's time may find it in other hands.
-            if held is not None and held.metadata.get("holder") == holder:
-                with _translated(f"{bucket}/{key}"):
-                    self._client.delete_object(Bucket=bucket, Key=key)
+            if etag is None:
+                held = self.newest(bucket, key)
+                if held is None or held.metadata.get("holder") != holder:
+                    return
+                etag = held.etag
+            with _translated(f"{bucket}/{key}", writing=True):
+                # Conditional: whoever ran past the claim's time may find it in other hands.
+                self._client.delete_object(Bucket=bucket, Key=key, IfMatch=f'"{etag}"')
         except AudioEmotionError:
             pass  # it expires by itself, and must not hide how the work ended
 
-    def _take(self, bucket: str, key: str, metadata: Mapping[str, str]) -> None:
+    def _take(self, bucket: str, key: str, metadata: Mapping[str, str]) -> str:
         held = None
         for _ in range(2):
             try:
                 etag = held.etag if held else None
                 # The holder is the body, so that each claim has an ETag of its own to be replaced by.
                 body = metadata["holder"].encode()
-                self.put(bucket, key, body, content_type="text/plain", metadata=metadata, replaces=etag)
-                return
+                return self.put(bucket, key, body, content_type="text/plain", metadata=metadata, replaces=etag)
             except WriteConflict:
                 held = self.newest(bucket, key)
-                if held is not None and held.metadata.get("holder") == metadata["holder"]:
-                    return  # ours: the answer to the first PUT was lost, and it was repeated
                 if held is not None and float(held.metadata.get("expires-at", 0)) > time.time():
                     break
         raise RecordingInProgress("Another delivery of the same version is at work on it.")
+
+
+def _begun(work: Callable[[], int]) -> "Future[int]":
+    """Begin work in a thread of its own, which nobody has to wait for."""
+    future: Future[int] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 (whoever waits for the result raises it)
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _described(bucket: str, key: str, answer: "HeadObjectOutputTypeDef | GetObjectOutputTypeDef") -> ObjectVersion:
+    return ObjectVersion(
+        bucket=bucket,
+        key=key,
+        version_id=_version_id(answer.get("VersionId")),
+        etag=answer["ETag"].strip('"'),
+        size_bytes=answer["ContentLength"],
+        metadata=answer.get("Metadata", {}),
+    )
 
 
 def _version_id(version_id: str | None) -> str | None:

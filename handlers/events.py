@@ -32,9 +32,14 @@ def uploads_in(event: Event) -> list[Upload]:
         return []
     try:
         if event.get("source") == "aws.s3":
-            return [_from_eventbridge(event["detail"])] if event.get("detail-type") == "Object Created" else []
-        records = [record for record in event["Records"] if _is_new_object(record)]
-        return [_from_record(record["s3"]) for record in records]
+            uploads = [_from_eventbridge(event["detail"])] if event.get("detail-type") == "Object Created" else []
+        else:
+            uploads = [_from_record(record["s3"]) for record in event["Records"] if _is_new_object(record)]
+        for upload in uploads:
+            upload.key.encode()
+        return uploads
+    except UnicodeEncodeError as error:
+        raise EventNotUnderstood("The event names a key that is no text, which S3 does not have.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise EventNotUnderstood(
             f"The event is neither an S3 event nor an EventBridge event of S3's: {error} is absent or malformed."
@@ -56,7 +61,7 @@ def _from_record(s3: Event) -> Upload:
         bucket=s3["bucket"]["name"],
         # Keys in S3 records are form-encoded: a space comes as "+", a plus sign as "%2B".
         key=unquote_plus(stored["key"]),
-        version_id=_known(stored.get("versionId")),
+        version_id=known_version(stored.get("versionId")),
         etag=stored.get("eTag"),
         sequencer=stored.get("sequencer"),
     )
@@ -68,11 +73,12 @@ def _from_eventbridge(detail: Event) -> Upload:
         bucket=detail["bucket"]["name"],
         # Not form-encoded here: a plus sign is a plus sign.
         key=stored["key"],
-        version_id=_known(stored.get("version-id")),
+        version_id=known_version(stored.get("version-id")),
         etag=stored.get("etag"),
         sequencer=stored.get("sequencer"),
     )
 
 
-def _known(version_id: str | None) -> str | None:
+def known_version(version_id: str | None) -> str | None:
+    """The version that an event names, if it names one: "null" is what an object has from before versioning."""
     return None if version_id in (None, "", "null") else version_id

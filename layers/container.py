@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from core.local import HANDLER
 from layers.emulator import Event, emulator_program, invoke
 
 IMAGE = "classifyfunction:latest"
@@ -88,7 +89,7 @@ def running_function(
     environment: Mapping[str, str],
     *options: str,
     image: str = IMAGE,
-    runtime: Sequence[str] = ("/usr/bin/python3", "-m", "awslambdaric", "handlers.s3_upload.handler"),
+    runtime: Sequence[str] = ("/usr/bin/python3", "-m", "awslambdaric", HANDLER),
 ) -> Iterator[Container]:
     """Start the function's image on a network; it is gone when this is left.
 

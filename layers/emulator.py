@@ -43,12 +43,14 @@ def emulator_program() -> Path:
 
 
 @contextmanager
-def emulated(environment: Mapping[str, str], log: IO[bytes] | None = None) -> Iterator[Callable[[Event], Any]]:
-    """The handler of this checkout under the emulator, as a process of this machine; yields what invokes it."""
+def emulated(
+    environment: Mapping[str, str], log: IO[bytes] | None = None, *, handler: str = HANDLER
+) -> Iterator[Callable[[Event], Any]]:
+    """A handler of this checkout under the emulator, as a process of this machine; yields what invokes it."""
     address, runtime_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
     command = [str(emulator_program()), "--log-level", "error"]
     command += ["--runtime-interface-emulator-address", address, "--runtime-api-address", runtime_address]
-    command += [sys.executable, "-m", "awslambdaric", HANDLER]
+    command += [sys.executable, "-m", "awslambdaric", handler]
     # Its own session: the emulator starts the function as a process of its own, and both have to end.
     process = subprocess.Popen(
         command,

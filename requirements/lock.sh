@@ -11,5 +11,6 @@ compile() {
 }
 compile dev
 for name in function local model; do compile "$name" --constraint dev.txt; done
-# An environment of its own, so it shares no versions with the others.
+# Environments of their own, so they share no versions with the others.
 compile sam
+compile audit

@@ -1,6 +1,7 @@
 """The commands, what they are told, and how their errors look."""
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +34,17 @@ ModelDir = Annotated[
         show_default=False,
     ),
 ]
+
+StackName = Annotated[str, typer.Option("--stack", help="The stack's name, as deployed.")]
+UploadsBucket = Annotated[
+    str | None, typer.Option("--bucket", help="Instead of a name: the stack's uploads bucket.", show_default=False)
+]
+Since = Annotated[
+    str | None,
+    typer.Option(help="Only from then on: 2026-01-31, 2026-01-31T14:00, 90m, 12h or 7d.", show_default=False),
+]
+Status = Literal["classified", "no_speech", "failed"]
+_STACK = "audio-emotion"
 
 
 def _show_version(wanted: bool) -> None:
@@ -147,6 +159,112 @@ def local(
     from core.cli.stack import run_local
 
     raise typer.Exit(run_local(inbox, out, model or default_model(), workers))
+
+
+@app.command()
+def backfill(
+    stack: StackName = _STACK,
+    bucket: UploadsBucket = None,
+    prefix: Annotated[str, typer.Option(help="Only uploads whose keys begin so.")] = "",
+    since: Since = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and estimate only.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the job's progress until it has ended.")] = False,
+    model: ModelDir = None,
+) -> None:
+    """Classify what is in the uploads bucket already, by S3 Batch Operations: all that the deployed model has not done.
+
+    The model that is here, if it is the deployed one, tells how many results are stale; the estimate rests on that.
+    """
+    from core.cli.operations import run_backfill, stack_named
+    from core.operations.backfill import Scope
+
+    found = stack_named(stack, bucket)
+    scope = Scope(found.uploads_bucket, prefix, _moment(since))
+
+    def agreed() -> bool:
+        return yes or typer.confirm("Begin?")
+
+    model_dir = model or default_model()
+    raise typer.Exit(run_backfill(found, scope, model_dir, agreed=agreed, dry_run=dry_run, wait=wait))
+
+
+@app.command()
+def redrive(
+    stack: StackName = _STACK,
+    bucket: UploadsBucket = None,
+    per_s: Annotated[
+        int | None, typer.Option("--per-second", min=1, max=500, help="At most so many.", show_default=False)
+    ] = None,
+) -> None:
+    """Bring the uploads that were given up back into the queue, once the reason is mended."""
+    from core.cli.operations import run_redrive, stack_named
+
+    raise typer.Exit(run_redrive(stack_named(stack, bucket), per_s))
+
+
+@app.command()
+def status(
+    stack: StackName = _STACK,
+    bucket: UploadsBucket = None,
+    sample: Annotated[int, typer.Option(min=0, help="Read at most so many results to judge the others by.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout, and nothing else.")] = False,
+    model: ModelDir = None,
+) -> None:
+    """Count a stack's uploads, results, failures, and messages that wait."""
+    from core.cli.operations import run_status, stack_named
+
+    raise typer.Exit(run_status(stack_named(stack, bucket), model or default_model(), sample=sample, as_json=as_json))
+
+
+@app.command()
+def results(  # noqa: PLR0913, PLR0917 (each is an option)
+    folder: Annotated[Path, typer.Option(help="Read the documents below this folder.")] = Path("out/results"),
+    stack: Annotated[
+        str | None, typer.Option("--stack", help="Read those of a deployed stack instead.", show_default=False)
+    ] = None,
+    bucket: Annotated[
+        str | None, typer.Option("--bucket", help="Or those in a bucket, under results/.", show_default=False)
+    ] = None,
+    since: Since = None,
+    emotion: Annotated[str | None, typer.Option(help="Only recordings with this emotion.", show_default=False)] = None,
+    status: Annotated[
+        Status | None, typer.Option("--status", help="Only results with this status.", show_default=False)
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Only recordings whose keys begin so.")] = "",
+    json_lines: Annotated[bool, typer.Option("--json", help="One document a line on stdout.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One utterance a row on stdout.")] = False,
+) -> None:
+    """Show many results: those in a folder, or those in a results bucket.
+
+    Exit status 1 if a document could not be read.
+    """
+    from core.cli.results import show_results
+    from core.operations.results import Wanted
+
+    if json_lines and as_csv:
+        raise typer.BadParameter("--json and --csv cannot go together.")
+    if stack and bucket:
+        raise typer.BadParameter("--stack and --bucket cannot go together.")
+    place: Path | tuple[str, str] = folder
+    if stack:
+        from core.cli.operations import stack_named
+
+        found = stack_named(stack, None)
+        place = (found.results_bucket, found.results_prefix)
+    elif bucket:
+        place = (bucket, "results/")
+    wanted = Wanted(_moment(since), emotion, status, prefix)
+    raise typer.Exit(show_results(place, wanted, "json" if json_lines else "csv" if as_csv else "table"))
+
+
+def _moment(text: str | None) -> datetime | None:
+    from core.operations.results import point_in_time
+
+    try:
+        return point_in_time(text) if text else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()

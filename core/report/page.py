@@ -36,8 +36,14 @@ class Sound:
     content: bytes
 
 
-def render(result: Result, sound: Sound | None = None) -> str:
-    """Make the page of a result, whatever its status."""
+def render(result: Result, sound: Sound | None = None, *, player: bool = False) -> str:
+    """Make the page of a result, whatever its status.
+
+    Parameters
+    ----------
+    player
+        Leave room for a player even without the sound: whoever frames the page has that, and fills it in.
+    """
     style = (_HERE / "page.css").read_text(encoding="utf-8") + _colour_rules(result)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     title = escape(_printable(result.source.key))
@@ -56,7 +62,7 @@ def render(result: Result, sound: Sound | None = None) -> str:
             "<body>",
             "<main>",
             *_head(result, title),
-            *_body(result, sound),
+            *_body(result, sound, player=player or sound is not None),
             "</main>",
             f'<script type="application/json" id="data">{_json(_data(result))}</script>',
             f"<script>{script}</script>",
@@ -71,7 +77,7 @@ def _policy(script: str, style: str) -> str:
     """Only what is in this file may run, look or sound."""
     return (
         f"default-src 'none'; script-src 'sha256-{_digest(script)}'; style-src 'sha256-{_digest(style)}'; "
-        "media-src data:; img-src data:; base-uri 'none'; form-action 'none'"
+        "media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -120,7 +126,7 @@ def _head(result: Result, title: str) -> Iterator[str]:
         )
 
 
-def _body(result: Result, sound: Sound | None) -> Iterator[str]:
+def _body(result: Result, sound: Sound | None, *, player: bool) -> Iterator[str]:
     if result.error:
         yield '<section class="verdict"><h2>This recording could not be classified</h2>'
         yield f"<p>{escape(_printable(result.error.message))}</p>"
@@ -128,12 +134,14 @@ def _body(result: Result, sound: Sound | None) -> Iterator[str]:
     elif not result.channels or not result.audio or result.scores is None:
         yield '<section class="verdict"><h2>Nobody speaks in this recording</h2>'
         yield "<p>No speech was found in it, so there is no emotion to show.</p></section>"
-    if sound:
-        content = base64.b64encode(sound.content).decode()
-        source = f"data:{escape(sound.media_type)};base64,{content}"
-        yield f'<audio id="player" controls preload="auto" src="{source}"></audio>'
+    if player:
+        source = ""
+        if sound:
+            content = base64.b64encode(sound.content).decode()
+            source = f' src="data:{escape(sound.media_type)};base64,{content}"'
+        yield f'<audio id="player" controls preload="auto"{source}></audio>'
     if result.channels and result.audio and result.scores is not None:
-        yield from _classified(result, result.channels, result.audio.duration_s, has_sound=sound is not None)
+        yield from _classified(result, result.channels, result.audio.duration_s, has_sound=player)
 
 
 def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float, *, has_sound: bool) -> Iterator[str]:

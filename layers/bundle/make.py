@@ -1,10 +1,11 @@
-"""Puts the compiled modules that the function imports into one file: see `sitecustomize.py`.
+"""Puts the compiled modules that the functions import into files: see `sitecustomize.py`.
 
-    python make.py FILE
+    python make.py FOLDER
 
 Run in the very file system that the function will run on. It imports what the function's code imports of Python and of
-its dependencies, and does once what makes them import more. The function's own modules are not in there: they change
-with every commit, and this file should not.
+its dependencies, and does once what makes them import more. The functions' own modules are not in there: they change
+with every commit, and these files should not. What the HTTP API needs beside what uploads need has a file of its own,
+which is never read for an upload.
 """
 
 import importlib.util
@@ -54,6 +55,36 @@ def import_what_the_function_imports() -> None:
     boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106
 
 
+def import_what_the_api_imports_beside() -> None:
+    """The framework, and what its first request makes it import."""
+    # ruff: noqa: F401
+    import secrets
+
+    import anyio.to_thread
+    from fastapi import FastAPI, Request
+    from fastapi.middleware.cors import CORSMiddleware
+    from mangum import Mangum
+
+    app = FastAPI(docs_url=None, redoc_url=None)
+
+    @app.post("/")
+    async def answer(request: Request) -> int:
+        async with request.form() as form:
+            return await anyio.to_thread.run_sync(len, form)
+
+    app.openapi()
+    form = '--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\nx\r\n--b--\r\n'
+    request = {
+        "version": "2.0",
+        "headers": {"content-type": "multipart/form-data; boundary=b"},
+        "requestContext": {"http": {"method": "POST", "path": "/", "sourceIp": "127.0.0.1"}},
+        "body": form,
+    }
+    answered = Mangum(app, lifespan="off")(request, None)  # type: ignore[arg-type]
+    if answered["statusCode"] != 200:  # noqa: PLR2004 (HTTP's)
+        raise SystemExit(f"The API's framework answered {answered}.")
+
+
 def compiled_modules() -> dict[str, tuple[str, bytes]]:
     """Name to source file and code, of every module that is imported and lies in a file of its own."""
     found = {}
@@ -81,7 +112,11 @@ def write_bundle(file: Path, modules: dict[str, tuple[str, bytes]]) -> None:
 
 
 if __name__ == "__main__":
+    folder = Path(sys.argv[1])
     import_what_the_function_imports()
     modules = compiled_modules()
-    write_bundle(Path(sys.argv[1]), modules)
-    sys.stdout.write(f"{len(modules)} modules in {sys.argv[1]}\n")
+    write_bundle(folder / "modules", modules)
+    import_what_the_api_imports_beside()
+    beside = {name: code for name, code in compiled_modules().items() if name not in modules}
+    write_bundle(folder / "api", beside)
+    sys.stdout.write(f"{len(modules)} modules, and {len(beside)} for the API, in {folder}\n")

@@ -19,6 +19,12 @@ from types import CodeType, ModuleType
 BUNDLE = "/opt/bundle/modules"
 """Python's magic number, the size of the index in four bytes, the index, and the code of all modules; see `make.py`."""
 
+API_BUNDLE = "/opt/bundle/api"
+"""The same, of what the HTTP API needs beside that. Uploads do not pay for reading it."""
+
+OPENS_API_BUNDLE = "mangum"
+"""The module that only the API imports, and before the others."""
+
 Index = dict[str, tuple[str, int, int]]
 """A module's name to its source file, and where its code starts and ends."""
 
@@ -55,17 +61,35 @@ class _BundleFinder:
         return spec_from_file_location(fullname, file, loader=loader, submodule_search_locations=folder)
 
 
-def _install() -> None:
+class _WhenAskedFor:
+    """Opens the API's bundle when its first module is imported."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != OPENS_API_BUNDLE:
+            return None
+        sys.meta_path.remove(self)
+        finder = _open(API_BUNDLE)
+        return finder.find_spec(fullname, path, target) if finder else None
+
+
+def _open(bundle: str) -> _BundleFinder | None:
+    """Have modules be found in a bundle, before anywhere else."""
     try:
-        with open(BUNDLE, "rb") as file:
+        with open(bundle, "rb") as file:
             content = memoryview(file.read())
     except OSError:
-        return
+        return None
     # Code of another version of Python is of no use.
-    if content[:4] == MAGIC_NUMBER:
-        start = 8 + int.from_bytes(content[4:8], "little")
-        index: Index = marshal.loads(content[8:start])  # noqa: S302 (made together with the image)
-        sys.meta_path.insert(0, _BundleFinder(index, content[start:]))
+    if content[:4] != MAGIC_NUMBER:
+        return None
+    start = 8 + int.from_bytes(content[4:8], "little")
+    index: Index = marshal.loads(content[8:start])  # noqa: S302 (made together with the image)
+    finder = _BundleFinder(index, content[start:])
+    sys.meta_path.insert(0, finder)
+    return finder
 
 
-_install()
+if _open(BUNDLE):
+    sys.meta_path.insert(1, _WhenAskedFor())

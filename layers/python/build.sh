@@ -35,7 +35,7 @@ rm -rf libfuturize libpasteurize future/backports/test future/moves/test
 find silero_vad -type f ! -name silero_vad_16k_sequence.onnx -delete
 
 # botocore knows some four hundred services; the function talks to these.
-find botocore/data boto3/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sqs ! -name sts -exec rm -rf {} +
+find botocore/data boto3/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name events ! -name sqs ! -name sts -exec rm -rf {} +
 find boto3/examples -delete 2>/dev/null || true
 
 python3 "$here/trim_botocore.py" botocore/data

@@ -198,13 +198,13 @@ def test_a_claim_whose_holder_crashed_counts_for_nothing_once_its_time_is_over(w
         def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
             raise Crashed
 
-    held = world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(0.2), 900)
+    held = world.storage.claim(RESULTS_BUCKET, "claims/x", 0.2)
     held.__enter__()
-    taken = world.storage.claim(RESULTS_BUCKET, "claims/y", Deadline.after(60), 900)
-    with taken, pytest.raises(RecordingInProgress), world.storage.claim(RESULTS_BUCKET, "claims/y", Deadline(), 900):
+    taken = world.storage.claim(RESULTS_BUCKET, "claims/y", 60)
+    with taken, pytest.raises(RecordingInProgress), world.storage.claim(RESULTS_BUCKET, "claims/y", 60):
         pass
     threading.Event().wait(1.2)
-    with world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(60), 900):
+    with world.storage.claim(RESULTS_BUCKET, "claims/x", 60):
         pass
     # A delivery that fails gives its claim back at once.
     with pytest.raises(Crashed):
@@ -331,10 +331,10 @@ def test_the_last_delivery_leaves_a_failed_result_even_if_the_upload_cannot_be_a
 
 
 def test_a_claim_that_went_to_somebody_else_is_not_given_back_for_them(world: World) -> None:
-    late = world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(0.1), 900)
+    late = world.storage.claim(RESULTS_BUCKET, "claims/x", 0.1)
     late.__enter__()
     threading.Event().wait(1.2)
-    with world.storage.claim(RESULTS_BUCKET, "claims/x", Deadline.after(60), 900):
+    with world.storage.claim(RESULTS_BUCKET, "claims/x", 60):
         late.__exit__(None, None, None)
         assert world.leftovers() == ["claims/x"]
     assert world.leftovers() == []
@@ -374,18 +374,16 @@ def test_a_process_that_is_killed_on_its_last_delivery_leaves_a_failed_result(
     upload = world.put("a.wav", speech)
     program = f"""
 import os, signal
-from core.deadline import Deadline
 from core.delivery import Upload
 from core.pipeline import Pipeline
 from handlers.s3_upload import _delivery
 Pipeline.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-_delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True, deadline=Deadline.after(1))
+_delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True)
 """
-    environment = {**os.environ, **world.stack.environment(package)}
+    environment = {**os.environ, **world.stack.environment(package), "CLAIMS_PREFIX": ""}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert world.result("a.wav")["error"]["code"] == "given_up"
-    threading.Event().wait(2)
     assert world.delivery.deliver(upload).kind == "stored"
     assert world.result("a.wav")["status"] == "classified"
 
@@ -446,9 +444,16 @@ def test_a_report_that_cannot_be_written_does_not_lose_the_result(world: World, 
             return super().put(bucket, key, *rest, **named)
 
     settings = SETTINGS.model_copy(update={"reports": "html"})
+    delivery = world.delivery_with(NoPages(world.stack.s3), settings)
+    upload = world.put("a.wav", speech)
 
-    outcome = world.delivery_with(NoPages(world.stack.s3), settings).deliver(world.put("a.wav", speech))
-
-    assert outcome.kind == "stored"
+    with pytest.raises(StorageUnavailable):
+        delivery.deliver(upload)
     assert world.has_result("a.wav")
     assert "results/a.wav.html" not in world.stack.results()
+
+    assert delivery.deliver(upload, last=True).kind == "duplicate"
+
+    assert world.delivery_with(settings=settings).deliver(upload).kind == "duplicate"
+    assert world.stack.result("results/a.wav.html").startswith(b"<!doctype html>")
+    assert world.network.inferences == 1

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from core.audio.decode import MediaInfo, probe
 from core.deadline import Deadline
 from core.errors import EventNotUnderstood, StorageUnavailable
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
+from core.settings import MediaLimits
 from core.storage import ObjectVersion, Storage
 
 LogLines = Callable[[], list[dict[str, Any]]]
@@ -188,14 +190,12 @@ def test_the_last_delivery_leaves_a_failed_result(stack: Stack, speech: bytes, m
 def test_a_recording_that_cannot_be_done_in_time_gets_its_failed_result_in_time(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Storage.fetch
-
-    def slow(self: Storage, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
-        original(self, version, destination, Deadline())
+    def slow(path: Path, limits: MediaLimits, deadline: Deadline) -> MediaInfo:
         time.sleep(deadline.remaining_s)
+        return probe(path, limits, deadline)
 
-    monkeypatch.setattr(Storage, "fetch", slow)
-    # Fifteen seconds are kept free for the result: two are left for the work, and the download takes them.
+    monkeypatch.setattr("core.pipeline.probe", slow)
+    # Fifteen seconds are kept free for the result: two are left for the work, and decoding takes them.
     context = LocalContext(17.0)
     from handlers.s3_upload import handler
 
@@ -205,16 +205,32 @@ def test_a_recording_that_cannot_be_done_in_time_gets_its_failed_result_in_time(
     assert document["error"]["code"] == "deadline_exceeded"
 
 
-def test_a_later_recording_of_a_batch_is_put_back_rather_than_begun_too_late(
+def test_a_recording_that_s3_sends_too_slowly_comes_again(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Storage.fetch
 
-    def slow(self: Storage, *arguments: Any) -> None:
-        original(self, *arguments)
+    def slow(self: Storage, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+        original(self, version, destination, deadline)
         time.sleep(1.2)
 
-    monkeypatch.setattr(Storage, "fetch", slow)
+    told = {"Records": [message({"Records": [s3_record(stack, "a.wav", speech)]})]}
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "fetch", slow)
+        assert invoke(told, timeout_s=17.0)["batchItemFailures"]
+    assert stack.results() == {}
+    assert invoke(told) == {"batchItemFailures": []}
+    assert status(stack, "a.wav") == "classified"
+
+
+def test_a_later_recording_of_a_batch_is_put_back_rather_than_begun_too_late(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(path: Path, limits: MediaLimits, deadline: Deadline) -> MediaInfo:
+        time.sleep(1.2)
+        return probe(path, limits, deadline)
+
+    monkeypatch.setattr("core.pipeline.probe", slow)
     batch = [message({"Records": [s3_record(stack, f"{n}.wav", speech)]}, number=n) for n in (1, 2)]
     answer = invoke({"Records": batch}, timeout_s=17.0)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}

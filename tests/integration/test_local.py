@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
+from benchmarks.faults import Fault, faulty
 from core.local import (
     EventSourceMapping,
     Inbox,
@@ -153,3 +156,34 @@ def test_local_classifies_what_is_dropped_and_ends_cleanly_on_ctrl_c(
     assert process.returncode == 0
     assert b"Traceback" not in stdout + stderr
     assert json.loads(result.read_bytes())["status"] == "classified"
+
+
+def test_a_queue_that_fails_loses_nothing(stack: Stack, tmp_path: Path) -> None:
+    taken: list[str] = []
+
+    def function(event: dict[str, Any], _: object) -> dict[str, Any]:
+        taken.extend(record["body"] for record in event["Records"] if "file" in record["body"])
+        return {}
+
+    (tmp_path / "file").write_bytes(b"x")
+    with faulty(stack.endpoint) as proxy:
+        sqs = boto3.client(
+            "sqs",
+            endpoint_url=proxy.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
+        )
+        mapping = EventSourceMapping(sqs, stack.queue_url, function, OPTIONS)
+        drain(mapping)
+        stack.upload(tmp_path / "file")
+        proxy.plan = lambda call: Fault.RESET if call.operation == "ReceiveMessage" else None
+        assert mapping.poll(wait_s=0) == 0
+        proxy.plan = lambda call: Fault.INTERNAL_ERROR if call.operation == "DeleteMessage" else None
+        assert mapping.poll(wait_s=0) == 1
+        proxy.plan = lambda _: None
+        time.sleep(1.1)
+        assert drain(mapping) == 1
+    assert len(taken) == 2
+    assert stack.dead_letters() == 0

@@ -3,16 +3,12 @@
 import base64
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -25,40 +21,20 @@ from core.pipeline import Pipeline
 from core.report import Sound, render
 from core.results import Error, Result, Source
 from core.settings import MediaLimits
+from tests.browser import running_browser
 from tests.conftest import ROOT
 
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
 NASTY = (
     "a</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">&\"'\u202e.wav"
 )
-SWITCHES = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1100,1400",
-]
-
 Open = Callable[..., webdriver.Chrome]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("Chromium and its driver are not on this machine: `make system-browser` installs them.")
-    with tempfile.TemporaryDirectory() as profile:
-        options = Options()
-        options.binary_location = chromium
-        for switch in (*SWITCHES, f"--user-data-dir={profile}"):
-            options.add_argument(switch)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        with webdriver.Chrome(options=options, service=Service(driver)) as running:
-            yield running
+    with running_browser() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,67 @@
+"""What a thousand hours of audio cost: on Lambda at each memory size, on a server of one's own, at others' prices.
+
+`python -m benchmarks.costs` prints the tables of docs/scale.md from benchmarks/service_times.json, which
+`python -m benchmarks.service_times > benchmarks/service_times.json` measures anew.
+"""
+
+from benchmarks import prices
+from benchmarks.fleet import CLAIM_READS, CLAIM_WRITES, RESULT_READS, RESULT_WRITES, UPLOAD_READS
+from benchmarks.service_times import MEASURED, processors
+from benchmarks.tables import show
+from benchmarks.workload import CALL, CLIP, MEMORY_SIZES_MB, Processor, Workload
+
+_TMP_MB = 2560
+"""EphemeralStorageMb of template.yaml."""
+_PUTS = RESULT_WRITES + CLAIM_WRITES - 1
+"""A claim's second write is a DELETE, which is free."""
+
+
+def lambda_cost(workload: Workload, processor: Processor, memory_mb: int, architecture: str) -> float:
+    """Dollars for a thousand hours: the function's time, /tmp, requests, the queue, S3; without storage and logs."""
+    service_s = workload.service_s(processor, memory_mb)
+    time = service_s * memory_mb / 1024 * prices.LAMBDA_GB_S[architecture]
+    tmp = service_s * (_TMP_MB - prices.LAMBDA_FREE_TMP_MB) / 1024 * prices.LAMBDA_TMP_GB_S
+    return workload.recordings * (time + tmp + _requests())
+
+
+def _requests() -> float:
+    """Dollars for one recording, whatever it is."""
+    reads = UPLOAD_READS + RESULT_READS + CLAIM_READS
+    s3 = _PUTS * prices.S3_WRITE + reads * prices.S3_READ
+    return prices.LAMBDA_REQUEST + s3 + prices.SQS_REQUESTS * prices.SQS_REQUEST
+
+
+def server_cost(workload: Workload, processor: Processor, utilisation: float) -> float:
+    """Dollars for a thousand hours on a server that runs the published program, one process for each vCPU."""
+    needed_s = workload.recordings * workload.utterances * processor.window_s
+    return needed_s / prices.SERVER_VCPUS / 3600 * prices.SERVER_HOUR["m7i.xlarge"] / utilisation
+
+
+def main() -> None:
+    """Print the tables."""
+    for processor in processors(MEASURED):
+        for workload in (CLIP, CALL):
+            rows = []
+            for memory_mb in MEMORY_SIZES_MB:
+                x86, arm = (
+                    lambda_cost(workload, processor, memory_mb, architecture) for architecture in prices.LAMBDA_GB_S
+                )
+                service_s = workload.service_s(processor, memory_mb)
+                rows.append([f"{memory_mb:,}", f"{service_s:.2f}", f"{x86:.2f}", f"{arm:.2f}"])
+            title = f"{processor.name}: {workload.name}, {workload.recordings:,.0f} recordings"
+            show(title, ["MB", "seconds each", "x86_64, $", "arm64, if as fast, $"], rows)
+    rows = []
+    reference = processors(MEASURED)[0]
+    for workload in (CLIP, CALL):
+        dollars = (server_cost(workload, reference, utilisation) for utilisation in (1.0, 0.3, 0.05))
+        rows.append([workload.name, *(f"{value:,.2f}" for value in dollars)])
+    show("The published program on an m7i.xlarge, $", ["", "busy all the time", "30 % of it", "5 % of it"], rows)
+    show(
+        "Others' list prices, $",
+        ["for a thousand hours", "$"],
+        [[name, f"{1000 * dollars:,.0f}"] for name, dollars in prices.APIS_PER_HOUR.items()],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""A proxy that stands in front of S3 and SQS on the loopback address and lets calls fail, as networks and services do.
+
+A proxy, not hooks in the client: bodies are really cut short, connections really reset, and an answer that is lost
+belongs to a request that was really carried out.
+
+    with faulty(stack.endpoint, seed=7, rate=0.02) as proxy:
+        client = boto3.client("s3", endpoint_url=proxy.endpoint)
+    print(proxy.injected)
+
+Instead of a seed and a rate, a plan may say for each call what is to go wrong.
+"""
+
+import http.client
+import random
+import select
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+_LOOPBACK = "127.0.0.1"
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "server", "date"}
+_SLOW_PIECES = 20
+
+
+class Fault(StrEnum):
+    """What can go wrong with a call."""
+
+    TIMEOUT = "no answer, and nothing done"
+    RESET = "connection reset, and nothing done"
+    LOST_TIMEOUT = "done, but no answer"
+    LOST_RESET = "done, but the connection reset"
+    INTERNAL_ERROR = "500 InternalError"
+    SLOW_DOWN = "503 SlowDown"
+    EXPIRED = "400 ExpiredToken"
+    REFUSED = "403 AccessDenied"
+    CONFLICT = "409 ConditionalRequestConflict"
+    PRECONDITION = "412 PreconditionFailed"
+    NOT_FOUND = "404 NoSuchKey"
+    TRUNCATED = "body cut short"
+    SLOW = "body sent slowly"
+
+
+_ANSWERS = {
+    Fault.INTERNAL_ERROR: (500, "InternalError"),
+    Fault.SLOW_DOWN: (503, "SlowDown"),
+    Fault.EXPIRED: (400, "ExpiredToken"),
+    Fault.REFUSED: (403, "AccessDenied"),
+    Fault.CONFLICT: (409, "ConditionalRequestConflict"),
+    Fault.PRECONDITION: (412, "PreconditionFailed"),
+    Fault.NOT_FOUND: (404, "NoSuchKey"),
+}
+
+LIES = frozenset({Fault.NOT_FOUND, Fault.PRECONDITION})
+"""Answers that say what is not so. S3, which is consistent, gives them only where they are true."""
+
+HONEST = frozenset(Fault) - LIES
+"""What S3 and the network between really do, and what `faulty` draws from unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as it came in.
+
+    Attributes
+    ----------
+    number
+        Counted from 1, in the order of arrival.
+    path
+        Decoded, without the query: `/bucket/key` for S3.
+    """
+
+    number: int
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+    @property
+    def operation(self) -> str:
+        """`PUT`, `HEAD` … for S3; the name of the action for SQS."""
+        return self.headers.get("x-amz-target", self.method).rpartition(".")[2]
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it is to be carried out only if the object is as expected."""
+        return "if-match" in self.headers or "if-none-match" in self.headers
+
+    def can_suffer(self, fault: Fault) -> bool:
+        """Whether the fault makes sense for this call."""
+        for_queue = "x-amz-target" in self.headers
+        if fault is Fault.CONFLICT:
+            return self.is_conditional and self.method == "PUT"
+        if fault is Fault.PRECONDITION:
+            return self.is_conditional
+        if fault in (Fault.TRUNCATED, Fault.SLOW):
+            return self.method == "GET"
+        return not (for_queue and fault is Fault.NOT_FOUND)
+
+
+Plan = Callable[[Call], Fault | None]
+"""What is to go wrong with a call; may also do something behind the caller's back before the call goes through."""
+
+
+@dataclass
+class FaultyEndpoint:
+    """A running proxy.
+
+    Attributes
+    ----------
+    endpoint
+        Its address, to be used in place of the real one.
+    calls
+        Everything that came in.
+    injected
+        How often each fault was injected.
+    plan
+        Can be exchanged while it runs.
+    """
+
+    endpoint: str
+    plan: Plan
+    slow_s: float
+    calls: list[Call] = field(default_factory=list)
+    injected: Counter[Fault] = field(default_factory=Counter)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_fault(self, method: str, path: str, headers: Mapping[str, str]) -> Fault | None:
+        """Note a call, and say what is to go wrong with it."""
+        with self.lock:
+            call = Call(len(self.calls) + 1, method, unquote(urlsplit(path).path), headers)
+            self.calls.append(call)
+            fault = self.plan(call)
+            if fault is not None:
+                self.injected[fault] += 1
+            return fault
+
+
+def random_plan(seed: int, rate: float, kinds: Collection[Fault] = HONEST) -> Plan:
+    """Let a share of all calls fail, each in a way that is drawn from those that make sense for it.
+
+    The same seed gives the same faults for the same calls in the same order; who calls concurrently has no such order.
+    """
+    generator = random.Random(seed)
+    ordered = sorted(kinds)
+
+    def plan(call: Call) -> Fault | None:
+        drawn, choice = generator.random(), generator.random()
+        possible = [kind for kind in ordered if call.can_suffer(kind)]
+        return possible[int(choice * len(possible))] if drawn < rate and possible else None
+
+    return plan
+
+
+@contextmanager
+def faulty(
+    endpoint: str,
+    *,
+    seed: int = 0,
+    rate: float = 0.0,
+    kinds: Collection[Fault] = HONEST,
+    plan: Plan | None = None,
+    slow_s: float = 5.0,
+) -> Iterator[FaultyEndpoint]:
+    """Run a proxy in front of an endpoint, in threads of this process.
+
+    Parameters
+    ----------
+    endpoint
+        What it stands in front of, as `http://host:port`.
+    seed, rate, kinds
+        How many calls fail, and how; see `random_plan`.
+    plan
+        Says for each call what is to go wrong, in place of the three.
+    slow_s
+        How long a body takes that is sent slowly.
+    """
+    upstream = urlsplit(endpoint).netloc
+    server = _Server((_LOOPBACK, 0), _Handler)
+    proxy = FaultyEndpoint(f"http://{_LOOPBACK}:{server.server_port}", plan or random_plan(seed, rate, kinds), slow_s)
+    server.proxy, server.upstream = proxy, upstream
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stopping.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    proxy: FaultyEndpoint
+    upstream: str
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients that give up and connections that are reset are what this is for."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def handle_one_request(self) -> None:
+        """Serve whatever method it is."""
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            self.close_connection = True
+            return
+        self._serve()
+        self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        """Keep no log: `calls` has everything."""
+
+    def _serve(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self._body()
+        fault = self.server.proxy.next_fault(self.command, self.path, headers)
+        if fault is Fault.TIMEOUT:
+            self._keep_waiting()
+        elif fault is Fault.RESET:
+            self._reset()
+        elif fault in _ANSWERS:
+            self._refuse(*_ANSWERS[fault], as_json="x-amz-target" in headers)
+        else:
+            self._forward(body, fault)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        pieces = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def _forward(self, body: bytes, fault: Fault | None) -> None:
+        connection = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        try:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in ("connection", "expect", "transfer-encoding", "content-length"):
+                    connection.putheader(name, value)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if fault is Fault.LOST_TIMEOUT:
+            self._keep_waiting()
+        elif fault is Fault.LOST_RESET:
+            self._reset()
+        else:
+            self._answer(answer, content, fault)
+
+    def _answer(self, answer: http.client.HTTPResponse, content: bytes, fault: Fault | None) -> None:
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        self.end_headers()
+        if fault is Fault.TRUNCATED:
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+        elif fault is Fault.SLOW:
+            piece_bytes = max(1, -(-len(content) // _SLOW_PIECES))
+            for start in range(0, len(content), piece_bytes):
+                self.wfile.write(content[start : start + piece_bytes])
+                self.wfile.flush()
+                if self.server.proxy.stopping.wait(self.server.proxy.slow_s / _SLOW_PIECES):
+                    return
+        else:
+            self.wfile.write(content)
+
+    def _refuse(self, status: int, code: str, *, as_json: bool) -> None:
+        message = "Injected by the fault proxy."
+        if as_json:
+            kind, content = "application/x-amz-json-1.0", f'{{"__type": "{code}", "message": "{message}"}}'
+        else:
+            kind, content = "application/xml", f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        self.send_response_only(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content.encode())
+
+    def _keep_waiting(self) -> None:
+        """Answer nothing until the client has had enough."""
+        self.close_connection = True
+        while not self.server.proxy.stopping.is_set():
+            readable, _, _ = select.select([self.connection], [], [], 0.05)
+            if readable and not self.connection.recv(1, socket.MSG_PEEK):
+                return
+            if readable:
+                time.sleep(0.05)  # bytes of a next request, which nobody will read
+
+    def _reset(self) -> None:
+        """End the connection as a machine does that has never heard of it."""
+        self.close_connection = True
+        # Closing with no time to linger sends RST in place of FIN.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()

@@ -1,0 +1,215 @@
+"""A backlog drained by Lambda, simulated: pollers that multiply, environments that start, and S3 that throttles.
+
+One SimPy process for each environment, not for each recording: an environment takes a share of what is left, works for
+as long as that takes, and takes the next. Shares are large while much is left and end at one batch, so that a hundred
+million recordings are some ten thousand events and the end is as exact as the beginning. S3 is a server with a queue of
+its own: whoever writes faster than it allows waits, as botocore's retries do.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from math import ceil, inf
+
+import simpy
+
+Events = Generator[simpy.Event, None, None]
+
+_SHARES = 20
+"""An environment takes one part in so many of what would be its own; fewer events with less, finer with more."""
+_LOOKED_EVERY_S = 1.0
+
+RESULT_WRITES, CLAIM_WRITES = 1, 2
+"""What a recording asks of S3; tests/integration/test_scale.py counts the calls that are really made."""
+UPLOAD_READS, RESULT_READS, CLAIM_READS = 2, 3, 1
+
+WRITES_PER_S, READS_PER_S = 3500.0, 5500.0
+"""S3, for each partitioned prefix."""
+MOST_IN_FLIGHT = 120_000
+"""SQS, for a standard queue."""
+RETENTION_S = 14 * 24 * 3600.0
+"""SQS, at most, and what template.yaml sets: what is older is lost."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an operator, the account and AWS allow.
+
+    Attributes
+    ----------
+    max_concurrency
+        MaxConcurrency of template.yaml: of the event source mapping.
+    quota
+        The account's, or the function's reserved concurrency.
+    first_pollers, pollers_per_minute
+        How the event source mapping begins, and grows.
+    environments_per_10_s
+        How fast Lambda starts environments of one function.
+    prefixes
+        Into how many the results and the claims are partitioned.
+    claims
+        Whether deliveries leave notes that they are at work.
+    """
+
+    max_concurrency: int = 10
+    quota: int = 1000
+    first_pollers: int = 5
+    pollers_per_minute: float = 300.0
+    environments_per_10_s: float = 1000.0
+    batch_size: int = 1
+    prefixes: int = 1
+    claims: bool = True
+
+    @property
+    def ceiling(self) -> int:
+        """How many environments there can ever be."""
+        return min(self.max_concurrency, self.quota, MOST_IN_FLIGHT // self.batch_size)
+
+    @property
+    def recordings_per_s(self) -> tuple[float, str]:
+        """How many S3 bears, and where it gives way."""
+        writes, reads = WRITES_PER_S * self.prefixes, READS_PER_S * self.prefixes
+        bears = {"S3: uploads/": reads / UPLOAD_READS}
+        bears["S3: results/"] = min(writes / RESULT_WRITES, reads / RESULT_READS)
+        if self.claims:
+            bears["S3: claims/"] = min(writes / CLAIM_WRITES, reads / CLAIM_READS)
+        where = min(bears, key=lambda name: bears[name])
+        return bears[where], where
+
+    def allowed(self, at_s: float) -> tuple[int, str]:
+        """How many environments may run at a moment, and what keeps them from being more."""
+        bounds = {
+            "pollers": self.first_pollers + self.pollers_per_minute * at_s / 60,
+            "Lambda's ramp": self.environments_per_10_s * (1 + at_s / 10),
+            "MaxConcurrency": self.max_concurrency,
+            "quota": self.quota,
+            "in flight": MOST_IN_FLIGHT // self.batch_size,
+        }
+        # At equal bounds, what an operator can turn is named, so the ramps stand last.
+        order = ["MaxConcurrency", "quota", "in flight", "pollers", "Lambda's ramp"]
+        name = min(order, key=lambda bound: bounds[bound])
+        return int(bounds[name]), name
+
+
+@dataclass
+class Drain:
+    """What happened.
+
+    Attributes
+    ----------
+    served
+        By each environment.
+    left
+        Pairs of a moment and how many were not done with, at most one for each second.
+    environments
+        Pairs of a moment and how many there were.
+    bottlenecks
+        Seconds under each.
+    busy_s
+        Seconds of all environments together: what Lambda bills, waiting for S3 and starting included.
+    """
+
+    count: int
+    served: list[int] = field(default_factory=list)
+    left: list[tuple[float, int]] = field(default_factory=list)
+    environments: list[tuple[float, int]] = field(default_factory=list)
+    bottlenecks: Counter[str] = field(default_factory=Counter)
+    busy_s: float = 0.0
+    drained_s: float = 0.0
+
+    @property
+    def longest_bottleneck(self) -> str:
+        """What it was for most of the time."""
+        return max(self.bottlenecks, key=lambda name: self.bottlenecks[name])
+
+
+class Fleet:
+    """A backlog and what drains it."""
+
+    def __init__(
+        self,
+        count: int,
+        limits: Limits,
+        service_s: Callable[[], float],
+        start_s: float = 0.0,
+        *,
+        coarse: bool = True,
+    ) -> None:
+        self._limits = limits
+        self._service_s = service_s
+        self._start_s = start_s
+        self._coarse = coarse
+        self._waiting = count
+        self._unfinished = count
+        self._s3_free_at_s = 0.0
+        self._clock = simpy.Environment()
+        self._drain = Drain(count, left=[(0.0, count)])
+
+    def run(self) -> Drain:
+        """Drain it."""
+        self._clock.process(self._scale())
+        self._clock.run()
+        return self._drain
+
+    def _scale(self) -> Events:
+        """Start environments as they are allowed, and note what holds things up."""
+        while self._unfinished:
+            allowed, why = self._limits.allowed(self._clock.now)
+            for _ in range(min(allowed - len(self._drain.served), self._waiting)):
+                self._drain.served.append(0)
+                self._clock.process(self._environment(len(self._drain.served) - 1))
+            self._drain.environments.append((self._clock.now, len(self._drain.served)))
+            # A minute at a time once nothing grows: a hundred million recordings take days.
+            pause_s = _LOOKED_EVERY_S if allowed < self._limits.ceiling or self._clock.now < 60 else 60.0
+            if self._s3_free_at_s > self._clock.now:
+                why = self._limits.recordings_per_s[1]
+            elif not self._waiting:
+                why = "the last ones"
+            self._drain.bottlenecks[why] += pause_s
+            yield self._clock.timeout(pause_s)
+
+    def _environment(self, number: int) -> Events:
+        began_s = self._clock.now
+        yield self._clock.timeout(self._start_s)
+        while self._waiting:
+            taken = self._take()
+            yield self._clock.timeout(max(self._work_s(taken), self._s3_wait_s(taken)))
+            self._drain.served[number] += taken
+            self._unfinished -= taken
+            self._drain.drained_s = self._clock.now
+            if self._clock.now - self._drain.left[-1][0] >= _LOOKED_EVERY_S or not self._unfinished:
+                self._drain.left.append((self._clock.now, self._unfinished))
+        self._drain.busy_s += self._clock.now - began_s
+
+    def _take(self) -> int:
+        batch = self._limits.batch_size
+        share = self._waiting // (_SHARES * self._limits.ceiling) if self._coarse else 0
+        taken = min(self._waiting, max(batch, share // batch * batch))
+        self._waiting -= taken
+        return taken
+
+    def _work_s(self, taken: int) -> float:
+        # Few are drawn one by one; of many only the mean matters, and a sample gives it.
+        drawn = min(taken, 30)
+        return sum(self._service_s() for _ in range(drawn)) / drawn * taken
+
+    def _s3_wait_s(self, taken: int) -> float:
+        """Until S3 has taken everything that was sent to it before, and this."""
+        self._s3_free_at_s = max(self._s3_free_at_s, self._clock.now) + taken / self._limits.recordings_per_s[0]
+        return self._s3_free_at_s - self._clock.now
+
+
+def steady_s(count: int, environments: int, service_s: float) -> float:
+    """How long a fixed number of environments takes when every recording takes the same: the closed form."""
+    return ceil(count / environments) * service_s
+
+
+def ramp_s(count: int, limits: Limits, service_s: float) -> float:
+    """The same while pollers multiply, as a fluid: ``first t + growth t^2 / 2`` environment seconds, then a line."""
+    growth = limits.pollers_per_minute / 60
+    needed = count * service_s
+    ramp_ends_s = (limits.ceiling - limits.first_pollers) / growth if growth else inf
+    during = limits.first_pollers * ramp_ends_s + growth * ramp_ends_s**2 / 2
+    if needed <= during:
+        return float((-limits.first_pollers + (limits.first_pollers**2 + 2 * growth * needed) ** 0.5) / growth)
+    return float(ramp_ends_s + (needed - during) / limits.ceiling)

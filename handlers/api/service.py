@@ -1,0 +1,90 @@
+"""What the routes share: the recogniser, the shelf, the settings, and the bound on how much is worked on at once."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import Request
+
+from core import settings
+from core.folder_shelf import FolderShelf
+from core.model.classifier import EmotionClassifier
+from core.pipeline import Pipeline
+from core.recognition import Recogniser
+from core.settings import ApiSettings, MediaLimits
+from core.shelf import BucketShelf, Shelf, s3_client_for_forms
+from core.storage import Storage, s3_client
+from handlers.api.problems import RETRY_AFTER_S, ProblemError
+
+Answer = TypeVar("Answer")
+
+
+class Workers:
+    """Threads that classify: so many at once, so many more waiting, and the event loop free for everything else."""
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._limiter = anyio.CapacityLimiter(at_once)
+        self._waiting = waiting
+
+    async def run(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
+        """Call a function in a thread, when one is free.
+
+        Raises
+        ------
+        ProblemError
+            If too many are waiting for that already.
+        """
+        if self._limiter.available_tokens == 0 and self.waiting >= self._waiting:
+            raise ProblemError("busy", "Try again in a few seconds.", headers={"Retry-After": str(RETRY_AFTER_S)})
+        return await anyio.to_thread.run_sync(functools.partial(function, *args, **kwargs), limiter=self._limiter)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._limiter.statistics().tasks_waiting
+
+    @property
+    def working(self) -> int:
+        """How many are worked on."""
+        return self._limiter.statistics().borrowed_tokens
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that a request may need."""
+
+    settings: ApiSettings
+    limits: MediaLimits
+    shelf: Shelf
+    recogniser: Recogniser
+    workers: Workers
+
+    @classmethod
+    def load(cls, model_dir: Path) -> "Service":
+        """Read the settings and load the model.
+
+        Raises
+        ------
+        SettingsInvalid
+            If a variable cannot be used.
+        ModelError
+            If the model cannot be loaded.
+        """
+        api, limits = settings.read(ApiSettings), settings.read(MediaLimits)
+        shelf: Shelf
+        if api.results_bucket:
+            shelf = BucketShelf(Storage(s3_client()), s3_client_for_forms(), api, limits.max_size_bytes)
+        else:
+            shelf = FolderShelf(api, limits.max_size_bytes)
+        pipeline = Pipeline(EmotionClassifier.load(model_dir), limits)
+        return cls(api, limits, shelf, Recogniser(pipeline, shelf), Workers(api.api_concurrency, api.api_waiting))
+
+
+def service_of(request: Request) -> Service:
+    """The service that the app was made with."""
+    service: Service = request.app.state.service
+    return service

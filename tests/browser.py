@@ -1,0 +1,39 @@
+"""A real browser: Chromium without a window, which calls nobody."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+
+SWITCHES = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1100,1400",
+]
+
+
+@contextmanager
+def running_browser(*switches: str) -> Iterator[webdriver.Chrome]:
+    """Start it; a test that needs it is skipped, saying so, where there is none."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("Chromium and its driver are not on this machine: `make system-browser` installs them.")
+    with tempfile.TemporaryDirectory() as profile:
+        options = Options()
+        options.binary_location = chromium
+        for switch in (*SWITCHES, *switches, f"--user-data-dir={profile}"):
+            options.add_argument(switch)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        with webdriver.Chrome(options=options, service=Service(driver)) as running:
+            yield running

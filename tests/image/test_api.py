@@ -1,0 +1,132 @@
+"""The HTTP API under Lambda's emulator, as API Gateway calls it: in the image, and without one."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from core.local import Stack
+from layers.container import SANDBOX, Container, Network, running_function
+from layers.emulator import Event, emulated
+from layers.invoke import API_HANDLER
+from tests.image.conftest import event
+
+Invoke = Callable[[Event], Any]
+
+LAMBDA_BYTES = 6 * 1024 * 1024
+"""What Lambda takes at the most: API Gateway's event, with the body in base64."""
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IO[bytes]]:
+    with (tmp_path_factory.mktemp("api") / "log").open("w+b") as file:
+        yield file
+
+
+@pytest.fixture(scope="module")
+def process(sam: None, stack: Stack, package: Path, memory_mb: int, log: IO[bytes]) -> Iterator[Invoke]:
+    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)}
+    with emulated(environment, log, handler=API_HANDLER) as invoke:
+        yield invoke
+
+
+@pytest.fixture(scope="module")
+def container(network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
+    environment = stack.environment(Path("/opt/model")) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)}
+    runtime = ("/usr/bin/python3", "-m", "awslambdaric", API_HANDLER)
+    limits = (f"--memory={memory_mb}m", "--memory-swap", f"{memory_mb}m")
+    with running_function(network, environment, *SANDBOX, *limits, runtime=runtime) as container:
+        yield container
+
+
+@pytest.fixture(params=["process", "container"])
+def invoke(request: pytest.FixtureRequest) -> Invoke:
+    if request.param == "process":
+        process: Invoke = request.getfixturevalue("process")
+        return process
+    container: Container = request.getfixturevalue("container")
+    return container.invoke
+
+
+def other(sent: Event, method: str, path: str, **changes: Any) -> Event:
+    """The same caller with another request."""
+    http = sent["requestContext"]["http"] | {"method": method, "path": path}
+    return sent | {"rawPath": path, "requestContext": sent["requestContext"] | {"http": http}} | changes
+
+
+def without_body(sent: Event, method: str, path: str) -> Event:
+    headers = {name: value for name, value in sent["headers"].items() if not name.startswith("content-")}
+    return {**other(sent, method, path), "headers": headers, "body": None, "isBase64Encoded": False}
+
+
+def test_the_published_call_gets_its_answer_and_the_bucket_its_result(invoke: Invoke, stack: Stack) -> None:
+    answer = invoke(event("api-recognize"))
+
+    assert answer["statusCode"] == 200, answer["body"]
+    body = json.loads(answer["body"])
+    assert list(body) == ["predict", "score", "result"]
+    assert (body["predict"], body["score"]) == ("fear", body["result"]["score"])
+    assert json.loads(stack.result(f"results/{body['result']['source']['key']}.json")) == body["result"]
+    kept = invoke(without_body(event("api-recognize"), "GET", answer["headers"]["content-location"]))
+    assert json.loads(kept["body"]) == body["result"]
+
+
+def test_as_much_as_lambda_takes_is_answered_with_the_way_around(invoke: Invoke) -> None:
+    sent = event("api-recognize")
+    # As large as the event can get: what is larger is refused before the function.
+    room = LAMBDA_BYTES - len(json.dumps(sent | {"body": ""}))
+    body = base64.b64encode(b"x" * (room // 4 * 3)).decode()
+
+    answer = invoke(sent | {"body": body, "headers": sent["headers"] | {"content-length": str(room // 4 * 3)}})
+
+    assert answer["statusCode"] == 413
+    assert answer["headers"]["content-type"] == "application/problem+json"
+    assert json.loads(answer["body"])["uploads"] == "/uploads"
+
+
+def test_a_place_for_a_large_recording_is_signed_for_one_key(invoke: Invoke) -> None:
+    answer = invoke(without_body(event("api-recognize"), "POST", "/uploads"))
+
+    assert answer["statusCode"] == 201
+    place = json.loads(answer["body"])
+    policy = json.loads(base64.b64decode(place["fields"]["policy"]))
+    assert {"key": f"api/{place['id']}"} in policy["conditions"]
+    assert ["content-length-range", 1, 2_000_000_000] in policy["conditions"]
+    waiting = invoke(without_body(event("api-recognize"), "GET", place["result"]))
+    assert waiting["statusCode"] == 404
+
+
+def test_the_page_and_its_files_come_as_text(invoke: Invoke) -> None:
+    for path, kind in [("/", "text/html"), ("/static/page.js", "text/javascript"), ("/static/icon.svg", "image/svg")]:
+        answer = invoke(without_body(event("api-recognize"), "GET", path))
+        assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
+        assert answer["headers"]["content-type"].startswith(kind)
+
+
+def test_nothing_stays_in_tmp(container: Container) -> None:
+    container.invoke(event("api-recognize"))
+    assert container.run("ls", "-A", "/tmp") == ""
+
+
+def test_the_api_s_modules_come_out_of_its_own_bundle_and_uploads_never_open_it(container: Container) -> None:
+    program = (
+        "import sys, {module}\n"
+        "loaders = {{n: type(getattr(m, '__loader__', None)).__name__ for n, m in sys.modules.items()}}\n"
+        "bundled = [n for n, loader in loaders.items() if loader == '_BundledLoader']\n"
+        "files = [n for n, loader in loaders.items() if loader == 'SourceFileLoader'\n"
+        "  and '/opt/python' in (sys.modules[n].__file__ or '')]\n"
+        "import json; print(json.dumps([bundled, files]))\n"
+    )
+
+    def loaded(module: str) -> list[set[str]]:
+        printed = container.run("/usr/bin/python3", "-c", program.format(module=module))
+        return [set(names) for names in json.loads(printed.splitlines()[-1])]
+
+    api_bundled, api_files = loaded("handlers.api.on_lambda")
+    upload_bundled, _ = loaded("handlers.s3_upload")
+    assert {"fastapi", "starlette.routing", "mangum"} <= api_bundled
+    assert len(api_files) <= 10, api_files
+    assert {name.partition(".")[0] for name in upload_bundled} & {"fastapi", "starlette", "mangum", "anyio"} == set()

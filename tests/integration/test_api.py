@@ -1,0 +1,519 @@
+"""The HTTP API as published clients and others use it, over a real connection."""
+
+import io
+import json
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from jsonschema import Draft202012Validator
+
+from core.errors import DecoderUnavailable, StorageUnavailable
+from core.folder_shelf import FolderShelf
+from core.pipeline import Pipeline
+from core.results import Result
+from core.settings import ApiSettings
+from core.shelf import is_id
+from handlers.api import guard
+from handlers.api.problems import Problem
+from handlers.api.service import Service, Workers
+from tests.conftest import ROOT, MakeMedia
+from tests.serving import folder_service, serving
+
+SAMPLES = ROOT / "samples"
+MEANT = {
+    name: about["emotion"]
+    for name, about in json.loads((SAMPLES / "expected.json").read_text(encoding="utf-8")).items()
+}
+ANGER = SAMPLES / "anger.wav"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def service(package: Path, results: Path) -> Service:
+    return folder_service(package, results)
+
+
+@pytest.fixture(scope="module")
+def address(service: Service) -> Iterator[str]:
+    with serving(service) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=address, timeout=600) as client:
+        yield client
+
+
+def problem(answer: httpx2.Response, status: int, code: str) -> Any:
+    """The problem document that the answer has to be."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    document = answer.json()
+    assert Problem.model_validate(document).code == code
+    assert document["status"] == status
+    assert document["detail"].endswith((".", "`"))
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    return document
+
+
+def other_settings(service: Service, **changes: object) -> Service:
+    return replace(service, settings=ApiSettings.model_validate(service.settings.model_dump() | changes))
+
+
+# ------------------------------------------------------------------------------------------------- POST /recognize/
+
+
+@pytest.mark.parametrize("field", ["file", "audio"])
+def test_the_published_call_gets_its_answer_and_the_result_is_kept(
+    client: httpx2.Client, results: Path, field: str
+) -> None:
+    with ANGER.open("rb") as recording:
+        answer = client.post("/recognize/", files={field: recording})
+
+    assert answer.status_code == 200
+    body = answer.json()
+    assert list(body) == ["predict", "score", "result"]
+    result = Result.model_validate(body["result"])
+    assert (body["predict"], body["score"]) == (result.emotion, result.score) == ("anger", result.scores["anger"])  # type: ignore[index]
+    assert result.model.demo is True
+    where = answer.headers["content-location"]
+    assert client.get(where).json() == body["result"]
+    recording_id = where.removeprefix("/results/")
+    assert is_id(recording_id)
+    assert json.loads((results / "api" / f"{recording_id}.json").read_bytes()) == body["result"]
+    assert result.source.key == f"api/{recording_id}"
+
+
+def test_the_published_test_s_own_recording_gets_its_answer(client: httpx2.Client, shared: Path) -> None:
+    with (shared / "data" / "seed" / "111.wav").open("rb") as recording:
+        answer = client.post("/recognize/", files={"file": recording})
+
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["predict"] in body["result"]["scores"]
+    assert body["score"] == max(body["result"]["scores"].values())
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"this is text", "not_audio"), (b"", "empty")],
+    ids=["text", "nothing"],
+)
+def test_what_cannot_be_classified_is_a_problem_that_brings_its_result(
+    client: httpx2.Client, content: bytes, code: str
+) -> None:
+    answer = client.post("/recognize/", files={"file": ("a.wav", content)})
+
+    document = problem(answer, 422, code)
+    assert document["result"]["error"] == {"code": code, "message": document["detail"]}
+    assert client.get(answer.headers["content-location"]).json() == document["result"]
+
+
+def test_a_recording_in_which_nobody_speaks_has_no_emotion_to_name(
+    client: httpx2.Client, make_media: MakeMedia
+) -> None:
+    silence = make_media("silence.wav", source="anullsrc=r=16000:cl=mono:d=2")
+
+    answer = client.post("/recognize/", files={"file": silence.read_bytes()})
+
+    assert problem(answer, 422, "no_speech")["result"]["status"] == "no_speech"
+
+
+@pytest.mark.timeout(600)
+def test_fifty_at_once_get_fifty_right_answers_and_health_is_answered_meanwhile(client: httpx2.Client) -> None:
+    names = (sorted(MEANT) * 5)[:50]
+    busy = []
+
+    def ask(name: str) -> tuple[str, str]:
+        with (SAMPLES / name).open("rb") as recording:
+            answer = client.post("/recognize/", files={"file": recording})
+        assert answer.status_code == 200, (name, answer.text)
+        return answer.headers["content-location"], answer.json()["predict"]
+
+    with ThreadPoolExecutor(50) as pool, httpx2.Client(base_url=client.base_url, timeout=600) as other:
+        asked = [pool.submit(ask, name) for name in names]
+        while not all(each.done() for each in asked):
+            health = other.get("/health").json()
+            busy.append(health["working"] + health["waiting"])
+            time.sleep(0.05)
+        answers = [each.result() for each in asked]
+
+    assert [predicted for _, predicted in answers] == [MEANT[name] for name in names]
+    assert len({key for key, _ in answers}) == 50
+    assert max(busy) > 2, "health was answered only when nothing was at work"
+
+
+def test_the_client_s_name_for_a_file_is_used_for_nothing(client: httpx2.Client, results: Path, tmp_path: Path) -> None:
+    before = set(results.rglob("*.*"))
+    names = ["../../../evil.wav", f"{tmp_path}/evil", "a\\..\\evil", "x" * 1000, "<script>.wav", "con\u202e.wav", "-i"]
+    for name in names:
+        # No recording, which is refused at once: its result is kept as any other.
+        answer = client.post("/recognize/", files={"file": (name, b"this is text")})
+        problem(answer, 422, "not_audio")
+        assert name not in answer.text
+        assert "evil" not in answer.text
+
+    new = set(results.rglob("*.*")) - before
+    assert len(new) == len(names), new
+    assert all(file.parent == results / "api" and is_id(file.stem) for file in new)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "code"),
+    [
+        ({"files": {"other": b"x"}}, 422, "missing_file"),
+        ({"files": {"other": b"x"}, "data": {"file": "text, no file"}}, 422, "missing_file"),
+        ({"files": [("file", b"x"), ("audio", b"x")]}, 400, "malformed"),
+        ({"files": {"file": b"x"}, "data": {f"field{number}": "x" for number in range(40)}}, 400, "malformed"),
+        ({"files": {"file": b"x"}, "data": {"long": "x" * 100_000}}, 400, "malformed"),
+        ({"json": {"file": "x"}}, 415, "not_multipart"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "malformed"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400, "malformed"),
+        ({"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422, "missing_file"),
+    ],
+    ids=["other", "text", "two files", "many fields", "long field", "json", "no boundary", "no form", "cut off"],
+)
+def test_a_form_that_is_not_as_it_should_be_is_refused(
+    client: httpx2.Client, form: dict[str, Any], status: int, code: str
+) -> None:
+    problem(client.post("/recognize/", **form), status, code)
+
+
+def test_too_large_a_request_is_told_the_way_around(client: httpx2.Client, service: Service) -> None:
+    most = service.settings.api_max_request_bytes
+    document = problem(client.post("/recognize/", files={"file": b"x" * most}), 413, "request_too_large")
+    assert (document["uploads"], document["max_request_bytes"]) == ("/uploads", most)
+
+    def unannounced() -> Iterator[bytes]:
+        yield b'--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n'
+        for _ in range(most // 100_000 + 1):
+            yield b"x" * 100_000
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    problem(client.post("/recognize/", content=unannounced(), headers=headers), 413, "request_too_large")
+
+
+def test_nothing_stays_in_the_temporary_folder(
+    client: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    client.post("/recognize/", files={"file": ANGER.read_bytes()})
+    client.post("/recognize/", files={"file": b"x" * 3_000_000})
+
+    place = client.post("/uploads").json()
+    client.post(place["url"], data=place["fields"], files={"file": b"x" * 3_000_000})
+    wait_for(client, place["result"])
+
+    give_up = time.monotonic() + 20
+    while list(tmp_path.iterdir()) and time.monotonic() < give_up:
+        time.sleep(0.05)  # the upload's folder goes just after its result has come
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_when_too_many_wait_the_next_is_told_to_come_again(service: Service) -> None:
+    narrow = replace(service, workers=Workers(1, 0))
+    with serving(narrow) as address, ThreadPoolExecutor(6) as pool:
+
+        def ask(_: int) -> httpx2.Response:
+            return httpx2.post(f"{address}/recognize/", files={"file": ANGER.read_bytes()}, timeout=600)
+
+        answers = list(pool.map(ask, range(6)))
+
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert 0 < len(refused) < 6
+    for answer in refused:
+        problem(answer, 503, "busy")
+        assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_client_that_stops_sending_is_given_up(service: Service) -> None:
+    with serving(other_settings(service, api_silence_s=0.3)) as address:
+        host, _, port = address.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(
+                b"POST /recognize/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+                b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+            )
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b'"code":"too_slow"' in answer
+
+
+# ------------------------------------------------------------------------------------- POST /uploads, GET /results/
+
+
+def wait_for(client: httpx2.Client, where: str) -> httpx2.Response:
+    give_up = time.monotonic() + 60
+    while (answer := client.get(where)).status_code == 202:
+        assert answer.json() == {"status": "on_its_way"}
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    return answer
+
+
+def test_what_is_too_large_for_a_request_goes_by_an_upload(client: httpx2.Client, make_media: MakeMedia) -> None:
+    large = make_media(
+        "large.wav", "-af", "apad=whole_dur=30", "-ac", "1", sample_rate_hz=96_000, source=f"amovie={ANGER}"
+    )
+    assert large.stat().st_size > 4_500_000
+    asked = client.post("/uploads")
+    assert asked.status_code == 201
+    place = asked.json()
+    problem(client.get(place["result"]), 404, "no_result")
+
+    with large.open("rb") as recording:
+        assert client.post(place["url"], data=place["fields"], files={"file": recording}).status_code == 204
+        recording.seek(0)
+        again = client.post(place["url"], data=place["fields"], files={"file": recording})
+    first = client.get(place["result"])
+    answer = wait_for(client, place["result"])
+
+    problem(again, 403, "ticket_refused")
+    assert first.status_code in {200, 202}
+    assert asked.headers["location"] == place["result"] == f"/results/{place['id']}"
+    assert (answer.status_code, answer.json()["emotion"]) == (200, "anger")
+    assert answer.json()["source"] == {"key": f"api/{place['id']}", "size_bytes": large.stat().st_size}
+
+
+def test_an_upload_that_is_no_audio_gets_its_failed_result(client: httpx2.Client) -> None:
+    place = client.post("/uploads").json()
+    client.post(place["url"], data=place["fields"], files={"file": b"this is text"})
+
+    answer = wait_for(client, place["result"])
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (200, "not_audio")
+
+
+def test_only_a_form_that_was_signed_here_for_this_key_and_lately_is_taken(
+    client: httpx2.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, other = client.post("/uploads").json(), client.post("/uploads").json()
+    shelf = service.shelf
+    assert isinstance(shelf, FolderShelf)
+    monkeypatch.setattr(shelf, "_settings", other_settings(service, api_upload_expiry_s=60).settings)
+    late = shelf.invite(str(client.base_url))
+    real_now = time.time() + 61
+
+    class Later:
+        @staticmethod
+        def now(zone: Any) -> Any:
+            import datetime
+
+            return datetime.datetime.fromtimestamp(real_now, zone)
+
+        @staticmethod
+        def fromisoformat(text: str) -> Any:
+            import datetime
+
+            return datetime.datetime.fromisoformat(text)
+
+    forged = [
+        place["fields"] | {"key": other["fields"]["key"]},
+        place["fields"] | {"key": "api/../../evil"},
+        place["fields"] | {"policy": other["fields"]["policy"]},
+        place["fields"] | {"signature": "0" * 64},
+        place["fields"] | {"signature": "\u00e9"},
+        {},
+    ]
+    for fields in forged:
+        answer = client.post(place["url"], data=fields, files={"file": ANGER.read_bytes()})
+        problem(answer, 403, "ticket_refused")
+    monkeypatch.setattr("core.folder_shelf.datetime", Later)
+    answer = client.post(late.url, data=dict(late.fields), files={"file": ANGER.read_bytes()})
+    assert "run out" in problem(answer, 403, "ticket_refused")["detail"]
+
+
+@pytest.mark.parametrize(
+    "name", ["0b9f7c0e-6a5c-4b58-9d35-6f6a1c7a4c11", "x", "..%2F..%2Fetc%2Fpasswd", "%00", "1" * 3000]
+)
+def test_an_id_that_nobody_has_is_not_found(client: httpx2.Client, name: str) -> None:
+    answer = client.get(f"/results/{name}")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_a_result_can_be_looked_at(client: httpx2.Client) -> None:
+    where = client.post("/recognize/", files={"file": ANGER.read_bytes()}).headers["content-location"]
+
+    page = client.get(f"{where}/report")
+
+    assert page.headers["content-type"].startswith("text/html")
+    assert "Mostly anger" in page.text
+    assert "<audio" not in page.text
+    assert "<audio" in client.get(f"{where}/report?player=1").text
+    assert "frame-ancestors 'self'" in page.headers["content-security-policy"]
+
+
+# ------------------------------------------------------------------------------------------------ errors and safety
+
+
+def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.Client) -> None:
+    problem(client.get("/nothing/here"), 404, "not_found")
+    problem(client.get("/static/page.html"), 404, "not_found")
+    problem(client.get("/static/..%2Fapp.py"), 404, "not_found")
+    answer = client.get("/recognize/")
+    problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+    head = client.head("/")
+    assert (head.status_code, head.content, head.headers["content-type"]) == (200, b"", "text/html; charset=utf-8")
+
+
+def test_a_decoder_that_is_killed_is_started_again(
+    service: Service, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Pipeline.run
+    fell: list[bool] = []
+
+    def falls_once(*args: Any, **kwargs: Any) -> Result:
+        if not fell:
+            fell.append(True)
+            raise DecoderUnavailable("ffmpeg was killed.")
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(Pipeline, "run", falls_once)
+    answer = client.post("/recognize/", files={"file": ANGER.read_bytes()})
+
+    assert (answer.status_code, fell) == (200, [True])
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What the API logs."""
+    lines = io.StringIO()
+    for handler in guard.logger.handlers:
+        monkeypatch.setattr(handler, "stream", lines)
+    return lines
+
+
+def test_trouble_of_ours_is_told_without_its_details(
+    service: Service, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    with serving(service) as address:
+        for error, status, code in [
+            (StorageUnavailable("S3 failed on secret-bucket."), 503, "unavailable"),
+            (RuntimeError("a secret"), 500, "internal"),
+        ]:
+
+            def fail(*_: object, error: Exception = error) -> None:
+                raise error
+
+            monkeypatch.setattr(service.shelf, "store", fail)
+            answer = httpx2.post(f"{address}/recognize/", files={"file": ANGER.read_bytes()}, timeout=600)
+            problem(answer, status, code)
+            assert "secret" not in answer.text
+            assert answer.headers["x-content-type-options"] == "nosniff"
+    logged = log.getvalue()
+    assert "request crashed" in logged
+    assert "a secret" in logged
+
+
+def test_every_request_is_one_line_of_json_that_names_no_file_and_no_id(service: Service, log: io.StringIO) -> None:
+    with serving(service) as address:
+        form = {"file": ("private name.wav", ANGER.read_bytes())}
+        answer = httpx2.post(f"{address}/recognize/", files=form, timeout=600)
+        httpx2.get(address + answer.headers["content-location"])
+
+    logged = log.getvalue()
+    first, second = (json.loads(line) for line in logged.splitlines() if '"message":"request"' in line)
+    assert (first["route"], first["status"], first["emotion"]) == ("/recognize/", 200, "anger")
+    assert first["request_id"] == answer.headers["x-request-id"] == answer.json()["result"]["processing"]["request_id"]
+    assert first["request_bytes"] > ANGER.stat().st_size
+    assert second["route"] == "/results/{recording_id}"
+    assert "private" not in logged
+    assert answer.headers["content-location"].rpartition("/")[2] not in logged
+
+
+def test_pages_of_other_sites_cannot_use_the_server(address: str, service: Service) -> None:
+    form = {"file": ANGER.read_bytes()}
+    evil = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    problem(httpx2.post(f"{address}/recognize/", files=form, headers=evil), 403, "cross_site")
+    problem(httpx2.get(f"{address}/health", headers={"host": "evil.example"}), 421, "wrong_host")
+    assert "access-control-allow-origin" not in httpx2.get(f"{address}/health", headers=evil).headers
+
+    friend = {"origin": "https://friend.example", "sec-fetch-site": "cross-site"}
+    with serving(other_settings(service, api_allowed_origins="https://friend.example")) as open_to_it:
+        answer = httpx2.post(f"{open_to_it}/recognize/", files=form, headers=friend, timeout=600)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == "https://friend.example"
+        problem(httpx2.post(f"{open_to_it}/recognize/", files=form, headers=evil), 403, "cross_site")
+
+
+# ------------------------------------------------------------------------------------------------- the description
+
+
+@pytest.fixture(scope="module")
+def described(client: httpx2.Client) -> Any:
+    return client.get("/openapi.json").json()
+
+
+def test_every_answer_is_described_with_an_example_that_is_valid(described: Any) -> None:
+    examples = 0
+    for path in described["paths"].values():
+        for operation in path.values():
+            assert operation["summary"]
+            for answer in operation["responses"].values():
+                for content in answer.get("content", {}).values():
+                    if "example" in content:
+                        schema = content["schema"] | {"components": described["components"]}
+                        Draft202012Validator(schema).validate(content["example"])
+                        examples += 1
+    assert examples > 15
+    assert "HTTPValidationError" not in described["components"]["schemas"]
+
+
+def test_the_description_is_a_page_that_needs_nothing_else(client: httpx2.Client, described: Any) -> None:
+    page = client.get("/docs")
+
+    for path in described["paths"]:
+        assert f"<code>{path}</code>" in page.text
+    assert "script" not in page.text
+    assert "'unsafe-inline'" not in page.headers["content-security-policy"]
+    for name in re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text + client.get("/").text):
+        assert client.get(name).status_code == 200
+    for name in ("/docs", "/", "/static/page.js", "/static/page.css", "/static/docs.css"):
+        outside = re.findall(r"https?://[\w.]+", client.get(name).text)
+        assert set(outside) <= {"http://127.0.0.1", "https://audio"}, name
+
+
+def test_a_real_answer_is_as_described(client: httpx2.Client, described: Any) -> None:
+    answer = client.post("/recognize/", files={"file": (SAMPLES / "conversation.ogg").read_bytes()})
+    refusal = client.post("/recognize/", files={"file": b"this is text"})
+
+    for schema, document in [
+        ("Recognition", answer.json()),
+        ("Result", client.get(answer.headers["content-location"]).json()),
+        ("Result", refusal.json()["result"]),
+        ("Problem", refusal.json()),
+        ("Upload", client.post("/uploads").json()),
+        ("Health", client.get("/health").json()),
+    ]:
+        whole = {"$ref": f"#/components/schemas/{schema}", "components": described["components"]}
+        Draft202012Validator(whole).validate(document)
+
+
+def test_schemathesis_finds_nothing(address: str, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "schemathesis"), "run", f"{address}/openapi.json"]
+    # What it makes up is a valid form, but never a recording: that is then refused, as it should be.
+    options = ["--exclude-checks", "positive_data_acceptance", "--max-examples", "5", "--generation-deterministic"]
+
+    done = subprocess.run([*command, *options, "--no-color"], check=False, cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"Tested: +5", done.stdout), done.stdout

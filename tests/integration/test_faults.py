@@ -1,0 +1,254 @@
+"""Every call of a delivery fails once in every way, and the result is right nevertheless.
+
+The calls are those that a delivery really makes: a clean run is recorded first. Then each call in turn fails in each
+way that makes sense for it, through a proxy in front of moto's S3 and SQS, and the queue is worked off as Lambda would.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.retries.standard import ExponentialBackoff
+
+from benchmarks.faults import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
+from core.delivery import Delivery
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, EventSourceMapping, Stack, StackOptions, running_stack
+from core.pages import page_key_for
+from core.report import render
+from core.results import Result
+from core.settings import FunctionSettings, StorageSettings
+from core.storage import Storage, s3_client
+from tests.quick import QuickPipeline, is_right
+
+CONTENT = b"the recording, " * 2000
+OTHER_CONTENT = b"another recording, " * 2000
+
+MOST_POLLS = 12
+"""Five deliveries, a redrive, and some that are lost before they reach the function."""
+
+
+@dataclass
+class World:
+    """A stack behind a proxy, worked off by the real handler."""
+
+    stack: Stack
+    proxy: FaultyEndpoint
+    mapping: EventSourceMapping
+    settings: FunctionSettings
+    uploaded: int = 0
+    heard: list[bytes] = field(default_factory=list)
+
+    def upload(self, content: bytes = CONTENT) -> str:
+        """A recording under a key of its own; goes straight to S3."""
+        self.uploaded += 1
+        key = f"calls/{self.uploaded}.wav"
+        self.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=content)
+        return key
+
+    def with_plan(self, plan: Plan, work: Callable[[], None]) -> None:
+        """Do something while calls fail."""
+        self.proxy.calls.clear()
+        self.proxy.plan = plan
+        work()
+        self.proxy.plan = lambda _: None
+
+    def work_off(self, most_polls: int = MOST_POLLS) -> None:
+        """Poll until the queue is empty."""
+        for _ in range(most_polls):
+            if not self.mapping.poll(wait_s=0) and not self.messages(self.stack.queue_url):
+                return
+        raise AssertionError("the queue does not get empty")
+
+    def messages(self, queue_url: str) -> int:
+        names: list[Any] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.stack.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
+        return sum(map(int, answer["Attributes"].values()))
+
+    def forget_claims(self) -> None:
+        """Do what time does to the claims that were left."""
+        for item in self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/").get("Contents", []):
+            self.stack.s3.delete_object(Bucket=RESULTS_BUCKET, Key=item["Key"])
+
+    def redrive(self) -> None:
+        """Move what lies in the dead-letter queue back, as an operator does."""
+        url = self.stack.dead_letter_queue_url
+        while messages := self.stack.sqs.receive_message(QueueUrl=url, VisibilityTimeout=60).get("Messages"):
+            for message in messages:
+                self.stack.sqs.send_message(QueueUrl=self.stack.queue_url, MessageBody=message["Body"])
+                self.stack.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+    def result(self, key: str) -> dict[str, Any] | None:
+        try:
+            document: dict[str, Any] = json.loads(self.stack.result(f"results/{key}.json"))
+        except self.stack.s3.exceptions.NoSuchKey:
+            return None
+        return document
+
+    def check(self, key: str, content: bytes) -> None:
+        """Right, or given up and told so; and right after a redrive."""
+        if self.stack.dead_letters():
+            document = self.result(key)
+            assert document is not None, "a dead letter without a result"
+            assert is_right(document, content) or document["error"]["code"] == "given_up"
+            self.redrive()
+            self.work_off()
+        document = self.result(key)
+        assert document is not None
+        assert is_right(document, content), document
+        newest = self.stack.s3.head_object(Bucket=UPLOADS_BUCKET, Key=key)["VersionId"]
+        assert document["source"]["version_id"] == newest
+        if self.settings.reports == "html":
+            page = self.stack.result(page_key_for(f"results/{key}.json"))
+            assert page.decode() == render(Result.model_validate(document))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to run the function."""
+
+    name: str
+    reports: str = "none"
+    claims_prefix: str = "claims/"
+    max_receive_count: int = 5
+
+
+PLAIN = Setting("as it is deployed")
+SETTINGS = [
+    Setting("with reports", reports="html"),
+    Setting("without claims", claims_prefix=""),
+    Setting("on the last delivery", max_receive_count=1),
+]
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    """A function that builds a world for a setting."""
+    from contextlib import ExitStack
+
+    import handlers.s3_upload
+
+    # The time between two tries, which standard mode draws at random from up to a second, is nothing to wait for here.
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
+    with ExitStack() as cleanup:
+
+        def make(setting: Setting, *, attempts: int = 1, silence_s: float = 10.0) -> World:
+            options = StackOptions(
+                visibility_timeout_s=0, max_receive_count=setting.max_receive_count, function_timeout_s=20
+            )
+            stack = cleanup.enter_context(running_stack(options))
+            # Nobody is at work for longer than the function's time, which is when a claim that was left expires.
+            monkeypatch.setenv("DEADLINE_MARGIN_S", str(options.function_timeout_s / 4))
+            proxy = cleanup.enter_context(faulty(stack.endpoint, slow_s=0.3))
+            for name, value in stack.environment(Path("unused")).items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+            monkeypatch.setenv("CLAIMS_PREFIX", setting.claims_prefix)
+            monkeypatch.setenv("REPORTS", setting.reports)
+            settings = FunctionSettings()  # type: ignore[call-arg]
+            heard: list[bytes] = []
+            client = s3_client(StorageSettings(s3_read_timeout_s=silence_s, s3_attempts=attempts))
+            delivery = Delivery(Storage(client), QuickPipeline(heard.append), settings)
+            monkeypatch.setattr(handlers.s3_upload, "_delivery", lambda: delivery)
+            retries: Any = {"mode": "standard", "total_max_attempts": 1}
+            sqs = boto3.client("sqs", config=Config(read_timeout=silence_s, retries=retries))
+            mapping = EventSourceMapping(sqs, stack.queue_url, handlers.s3_upload.handler, options)
+            world = World(stack, proxy, mapping, settings, heard=heard)
+            world.work_off()  # S3's test event
+            return world
+
+        yield make
+
+
+def recorded(world: World) -> list[Call]:
+    """The calls that a delivery makes when nothing goes wrong."""
+    key = world.upload()
+    world.with_plan(lambda _: None, world.work_off)
+    calls = list(world.proxy.calls)
+    world.check(key, CONTENT)
+    # What comes after the message was deleted is the poll that finds the queue empty.
+    last = [call.operation for call in calls].index("DeleteMessage")
+    return calls[: last + 1]
+
+
+def at(number: int, fault: Fault) -> Plan:
+    return lambda call: fault if call.number == number else None
+
+
+def reaches_the_function(call: Call) -> bool:
+    """What is lost before the function is called is lost for its last delivery, too: see docs/reliability.md."""
+    return call.operation != "ReceiveMessage"
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name.lower())
+def test_each_call_fails_once_in_each_way(build: Callable[..., World], fault: Fault) -> None:
+    # Time-outs are real ones, of half a second.
+    world = build(PLAIN, silence_s=0.5 if fault in (Fault.TIMEOUT, Fault.LOST_TIMEOUT) else 10.0)
+    calls = recorded(world)
+    assert len(calls) >= 10
+    for call in calls:
+        if call.can_suffer(fault):
+            key = world.upload()
+            world.with_plan(at(call.number, fault), world.work_off)
+            world.check(key, CONTENT)
+    assert world.proxy.injected[fault] >= 1
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.LOST_RESET, Fault.RESET, Fault.CONFLICT, Fault.PRECONDITION, Fault.NOT_FOUND, Fault.EXPIRED],
+    ids=lambda fault: fault.name.lower(),
+)
+def test_each_call_fails_once_however_the_function_is_set_up(
+    build: Callable[..., World], setting: Setting, fault: Fault
+) -> None:
+    world = build(setting)
+    for call in filter(reaches_the_function, recorded(world)):
+        if call.can_suffer(fault):
+            key = world.upload()
+            world.with_plan(at(call.number, fault), world.work_off)
+            world.check(key, CONTENT)
+
+
+@pytest.mark.parametrize("setting", [PLAIN, *SETTINGS], ids=lambda setting: setting.name)
+def test_a_recording_is_overwritten_or_deleted_before_each_call(build: Callable[..., World], setting: Setting) -> None:
+    world = build(setting)
+    for call in filter(reaches_the_function, recorded(world)):
+        for deleted in (False, True):
+            key = world.upload()
+
+            def meddle(made: Call, number: int = call.number, key: str = key, deleted: bool = deleted) -> None:
+                if made.number == number and deleted:
+                    world.stack.s3.delete_object(Bucket=UPLOADS_BUCKET, Key=key)
+                elif made.number == number:
+                    world.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=OTHER_CONTENT)
+
+            world.with_plan(meddle, world.work_off)
+            if not deleted:
+                world.check(key, OTHER_CONTENT)
+            else:
+                assert world.stack.dead_letters() == 0
+                document = world.result(key)
+                assert document is None or is_right(document, CONTENT)
+
+
+@pytest.mark.parametrize("setting", [PLAIN, *SETTINGS], ids=lambda setting: setting.name)
+def test_calls_fail_at_random(build: Callable[..., World], setting: Setting) -> None:
+    world = build(setting, attempts=2)
+    contents = {world.upload(content): content for content in (CONTENT, OTHER_CONTENT) * 5}
+    world.with_plan(
+        random_plan(seed=5, rate=0.1, kinds=set(Fault) - {Fault.TIMEOUT, Fault.LOST_TIMEOUT}),
+        lambda: world.work_off(most_polls=200),
+    )
+    assert len(world.proxy.injected) >= 4
+    # A delivery that could not give its claim back keeps others waiting; those wait in the dead-letter queue.
+    world.forget_claims()
+    world.redrive()
+    world.work_off(most_polls=50)
+    for key, content in contents.items():
+        world.check(key, content)

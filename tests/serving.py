@@ -1,0 +1,46 @@
+"""The HTTP API on a free port of the loopback address, served as `make api` serves it."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from core.folder_shelf import FolderShelf
+from core.model.classifier import EmotionClassifier
+from core.pipeline import Pipeline
+from core.recognition import Recogniser
+from core.settings import ApiSettings, MediaLimits
+from handlers.api.app import create_app
+from handlers.api.service import Service, Workers
+
+
+def folder_service(package: Path, folder: Path, **settings: object) -> Service:
+    """A service that keeps its results in a folder."""
+    api = ApiSettings.model_validate({"results_folder": folder, **settings})
+    limits = MediaLimits()
+    shelf = FolderShelf(api, limits.max_size_bytes)
+    recogniser = Recogniser(Pipeline(EmotionClassifier.load(package), limits), shelf)
+    return Service(api, limits, shelf, recogniser, Workers(api.api_concurrency, api.api_waiting))
+
+
+@contextmanager
+def serving(service: Service, *, hosts: Iterable[str] | None = ("127.0.0.1",)) -> Iterator[str]:
+    """Serve; yields the address: `http://127.0.0.1:…`."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        app = create_app(service, hosts=hosts)
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, http="h11", ws="none", server_header=False)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

@@ -1,0 +1,85 @@
+"""The simulated backlog: nothing is lost in it, and where the answer is known it is right."""
+
+import random
+
+import pytest
+
+from benchmarks.fleet import RETENTION_S, Fleet, Limits, ramp_s, steady_s
+
+AT_ONCE = {"first_pollers": 1000, "pollers_per_minute": 0.0, "quota": 1000}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 10])
+@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize("count", [1, 9, 10, 5003])
+def test_every_recording_is_served_once(count: int, coarse: bool, batch_size: int) -> None:
+    chance = random.Random(count)
+    limits = Limits(max_concurrency=40, batch_size=batch_size)
+
+    drain = Fleet(count, limits, lambda: chance.expovariate(2), start_s=1.5, coarse=coarse).run()
+
+    assert sum(drain.served) == count
+    assert drain.left[0] == (0.0, count)
+    assert drain.left[-1] == (drain.drained_s, 0)
+    assert [left for _, left in drain.left] == sorted((left for _, left in drain.left), reverse=True)
+    assert len(drain.served) <= limits.ceiling
+
+
+@pytest.mark.parametrize(("count", "environments"), [(1000, 10), (1001, 10), (7, 10), (12_345, 64)])
+def test_with_equal_recordings_and_a_fixed_fleet_the_time_is_the_closed_form(count: int, environments: int) -> None:
+    limits = Limits(max_concurrency=environments, **AT_ONCE)  # type: ignore[arg-type]
+
+    drain = Fleet(count, limits, lambda: 0.5, coarse=False).run()
+
+    assert drain.drained_s == pytest.approx(steady_s(count, environments, 0.5))
+
+
+def test_while_pollers_multiply_the_time_is_the_fluid_one() -> None:
+    for count in (2_000, 100_000):
+        limits = Limits(max_concurrency=400)
+        drain = Fleet(count, limits, lambda: 0.4, coarse=False).run()
+        # Environments come by the whole one and by the second, so the fluid is ahead by about that.
+        assert drain.drained_s == pytest.approx(ramp_s(count, limits, 0.4), rel=0.02, abs=1.5)
+
+
+def test_large_shares_give_the_time_that_single_recordings_give() -> None:
+    chance = random.Random(3)
+    limits = Limits(max_concurrency=200)
+
+    def service_s() -> float:
+        return chance.uniform(0.2, 0.8)
+
+    fine = Fleet(60_000, limits, service_s, start_s=2.0, coarse=False).run()
+    coarse = Fleet(60_000, limits, service_s, start_s=2.0).run()
+
+    assert coarse.drained_s == pytest.approx(fine.drained_s, rel=0.02)
+    assert coarse.busy_s == pytest.approx(fine.busy_s, rel=0.02)
+
+
+def test_s3_is_the_limit_where_the_fleet_could_do_more() -> None:
+    limits = Limits(max_concurrency=1000, **AT_ONCE)  # type: ignore[arg-type]
+
+    drain = Fleet(1_000_000, limits, lambda: 0.1).run()
+
+    assert drain.drained_s == pytest.approx(1_000_000 / 1750, rel=0.02)
+    assert drain.longest_bottleneck == "S3: claims/"
+
+
+def test_without_claims_or_with_more_prefixes_s3_bears_more() -> None:
+    assert Limits().recordings_per_s == (1750.0, "S3: claims/")
+    assert Limits(claims=False).recordings_per_s[1] == "S3: results/"
+    assert Limits(prefixes=4).recordings_per_s == (7000.0, "S3: claims/")
+
+
+def test_the_bottleneck_moves_from_the_pollers_to_what_the_operator_has_set() -> None:
+    limits = Limits(max_concurrency=300, quota=200)
+    assert limits.allowed(0) == (5, "pollers")
+    assert limits.allowed(600) == (200, "quota")
+    assert Limits(max_concurrency=10).allowed(600) == (10, "MaxConcurrency")
+    assert Limits(max_concurrency=20_000, quota=20_000, batch_size=10).allowed(9999)[1] == "in flight"
+
+
+def test_a_hundred_million_recordings_need_few_steps_and_outlast_the_queue_at_the_default_concurrency() -> None:
+    drain = Fleet(100_000_000, Limits(), lambda: 0.5).run()
+    assert sum(drain.served) == 100_000_000
+    assert drain.drained_s > RETENTION_S
