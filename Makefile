@@ -4,17 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SAM := .venv-sam/bin/sam
+AUDIT := .venv-audit/bin
 NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
-COUNT ?= 2000
-WORKERS ?= 3
-SEED ?= 1
-FAULTS ?= 0.02
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test lint format model bench soak schema lock clean system system-browser
+.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench soak schema lock clean
+.PHONY: system system-browser
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +35,20 @@ lint: $(VENV)/dev $(SAM) ## check style, types and the template
 	$(BIN)/mypy
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
 
+audit: audit-template audit-dependencies ## check the template for unsafe settings, and the dependencies for known holes
+
+# Without the network: no download of its makers' rules, no report to them; it brings rules of its own. It leaves out what
+# the parameters' defaults turn off, hence a copy in which nothing is off.
+audit-template: $(AUDIT)/checkov
+	@mkdir -p build/audit
+	sed '/^    Condition: /d' template.yaml > build/audit/template.yaml
+	BC_SKIP_MAPPING=TRUE LOG_LEVEL=ERROR $(AUDIT)/checkov --file build/audit/template.yaml --framework cloudformation \
+		--skip-download --compact --quiet
+
+# Fails on what is known to be vulnerable, not where nobody could be asked, which it says.
+audit-dependencies: $(AUDIT)/checkov
+	$(AUDIT)/python requirements/audit.py $(addprefix requirements/,function.txt no-deps.txt dev.txt) || [ $$? = 2 ]
+
 format: $(VENV)/dev ## put the code into its one form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -45,11 +57,15 @@ model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOI
 	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint; fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
+fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (or on the one in FFMPEG=folder)
+	$(BIN)/python -m tests.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
+
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/dev ## COUNT recordings while S3, the queue and the workers fail (WORKERS, SEED, FAULTS)
-	$(BIN)/python -m benchmarks.soak --count $(COUNT) --workers $(WORKERS) --seed $(SEED) --faults $(FAULTS)
+soak: $(VENV)/dev ## COUNT=2000 recordings while S3, the queue and the workers fail (WORKERS=3, SEED=1, FAULTS=0.02)
+	$(BIN)/python -m benchmarks.soak --count $(or $(COUNT),2000) --workers $(or $(WORKERS),3) --seed $(or $(SEED),1) \
+		--faults $(or $(FAULTS),0.02)
 
 schema: $(VENV)/local ## write docs/result.schema.json
 	$(BIN)/audio-emotion schema > docs/result.schema.json
@@ -58,7 +74,7 @@ lock: ## rewrite requirements/*.txt (needs pip-tools)
 	requirements/lock.sh
 
 clean: ## remove what was built
-	rm -rf build out .aws-sam .venv .venv-sam
+	rm -rf build out .aws-sam .venv .venv-sam .venv-audit
 
 # One environment; each level adds to the one before.
 $(VENV)/local: requirements/local.txt requirements/no-deps.txt pyproject.toml | system
@@ -79,6 +95,11 @@ $(VENV)/dev: requirements/dev.txt $(VENV)/local
 $(SAM): requirements/sam.txt
 	$(PYTHON) -m venv .venv-sam
 	.venv-sam/bin/pip install --quiet --requirement requirements/sam.txt
+	@touch $@
+
+$(AUDIT)/checkov: requirements/audit.txt
+	$(PYTHON) -m venv .venv-audit
+	$(AUDIT)/pip install --quiet --requirement requirements/audit.txt
 	@touch $@
 
 system:

@@ -15,7 +15,6 @@ Events come at least once, in any order and at the same moment. What keeps them 
 import hashlib
 import logging
 import random
-import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -36,15 +35,13 @@ from core.errors import (
 )
 from core.pipeline import Pipeline
 from core.results import Result, Source
+from core.scratch import scratch_folder
 from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage, WriteConflict
 
 State = Literal["done", "given-up"]
 
 _logger = logging.getLogger(__name__)
-
-SCRATCH_PREFIX = "recording-"
-"""Of the folders below the temporary one that hold a recording while it is worked on."""
 
 _LONGEST_KEY_BYTES = 1024
 _SUFFIX = ".json"
@@ -221,7 +218,7 @@ class _Attempt:
                 raise RecordingTooLarge(
                     f"The file has {size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted."
                 )
-            with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
+            with scratch_folder() as folder:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
                 self._fetch(path)

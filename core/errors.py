@@ -69,7 +69,7 @@ class NoAudioStream(RecordingError):
 
 
 class DamagedAudio(RecordingError):
-    """The format is known, but nothing could be decoded from it."""
+    """The format is known, but nothing could be decoded from it, or not enough to be called the recording."""
 
     code = "damaged"
 
@@ -99,7 +99,7 @@ class RecordingArchived(RecordingError):
 
 
 class RecordingEncrypted(RecordingError):
-    """The object was uploaded with a key of the customer's own, which the function does not have."""
+    """The object was uploaded with a key of the customer's own, or its sound is protected: we have no key to it."""
 
     code = "encrypted"
 

@@ -1,16 +1,15 @@
 """A recording that came over HTTP in, its result out, and kept."""
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from core.deadline import Deadline
-from core.delivery import SCRATCH_PREFIX
 from core.errors import EmptyRecording, GivenUp, TransientError
 from core.pipeline import Pipeline
 from core.results import Model, Result, Source
+from core.scratch import scratch_folder
 from core.shelf import Shelf, new_id
 
 _CHUNK_BYTES = 1024 * 1024
@@ -47,7 +46,7 @@ class Recogniser:
             If the surroundings are at fault, so that trying again may help.
         """
         recording_id = new_id()
-        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
+        with scratch_folder() as folder:
             # A name of ours: what the client calls it may be anything.
             path = Path(folder) / "recording"
             with path.open("wb") as file:
@@ -69,7 +68,11 @@ class Recogniser:
         if source.size_bytes == 0:
             empty = EmptyRecording("The file is empty (0 bytes).")
             return self._pipeline.failed(source, empty, request_id=request_id)
-        return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
+        try:
+            return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
+        except TransientError:
+            # Where a queue would deliver it again. Once: somebody is waiting.
+            return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
 
     def _source(self, recording_id: str, path: Path) -> Source:
         return Source(key=self._shelf.key_for(recording_id), size_bytes=path.stat().st_size)

@@ -172,8 +172,9 @@ class BucketShelf:
                 Conditions=[["content-length-range", 1, self._max_size_bytes]],
                 ExpiresIn=expiry_s,
             )
-        except BotoCoreError as error:
-            raise StorageRefused(f"The upload cannot be signed: {error}") from error
+        except (BotoCoreError, AttributeError) as error:
+            # Without credentials, botocore looks for a key on None.
+            raise StorageRefused("The upload cannot be signed: there are no credentials.") from error
         expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=expiry_s)
         return Invitation(recording_id, form["url"], form["fields"], expires_at, self._max_size_bytes)
 

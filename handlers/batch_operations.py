@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
+from aws_lambda_powertools.metrics import MetricUnit
+
 from core.delivery import Outcome, Upload
 from core.errors import EventNotUnderstood, TransientError
 from handlers import work
 from handlers.events import known_version
+from handlers.log import logger
+from handlers.work import metrics
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-logger = work.logger
-metrics = work.metrics
 
 _SCHEMAS = ("1.0", "2.0")
 _LONGEST_TEXT = 1024
@@ -38,6 +39,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     EventNotUnderstood
         If the event is no invocation by S3 Batch Operations.
     """
+    metrics.add_metric("Invocations", MetricUnit.Count, 1)
     if event.get("invocationSchemaVersion") not in _SCHEMAS or not isinstance(event.get("tasks"), list):
         raise EventNotUnderstood(f"The event is no task of S3 Batch Operations of schema {' or '.join(_SCHEMAS)}.")
     invocation = work.Invocation(work.delivery(), context)

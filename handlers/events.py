@@ -32,9 +32,14 @@ def uploads_in(event: Event) -> list[Upload]:
         return []
     try:
         if event.get("source") == "aws.s3":
-            return [_from_eventbridge(event["detail"])] if event.get("detail-type") == "Object Created" else []
-        records = [record for record in event["Records"] if _is_new_object(record)]
-        return [_from_record(record["s3"]) for record in records]
+            uploads = [_from_eventbridge(event["detail"])] if event.get("detail-type") == "Object Created" else []
+        else:
+            uploads = [_from_record(record["s3"]) for record in event["Records"] if _is_new_object(record)]
+        for upload in uploads:
+            upload.key.encode()
+        return uploads
+    except UnicodeEncodeError as error:
+        raise EventNotUnderstood("The event names a key that is no text, which S3 does not have.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise EventNotUnderstood(
             f"The event is neither an S3 event nor an EventBridge event of S3's: {error} is absent or malformed."

@@ -27,15 +27,20 @@ from layers.template import read_template
 BUILT_TEMPLATE = ROOT / ".aws-sam" / "build" / "template.yaml"
 WORK = ROOT / "build" / "invoke"
 
-FUNCTION, API_FUNCTION = "ClassifyFunction", "ApiFunction"
+FUNCTION, API_FUNCTION, BACKFILL_FUNCTION = "ClassifyFunction", "ApiFunction", "BackfillFunction"
 """Their names in template.yaml."""
 
 API_HANDLER = "handlers.api.on_lambda.handler"
+BACKFILL_HANDLER = "handlers.batch_operations.handler"
 
 
-def is_request(event: Event) -> bool:
-    """Whether the event is what API Gateway makes of a request, which is about no upload."""
-    return "requestContext" in event
+def function_for(event: Event) -> tuple[str, str]:
+    """The function that takes such events: its name in template.yaml, and its handler."""
+    if "requestContext" in event:  # what API Gateway makes of a request, which is about no upload
+        return API_FUNCTION, API_HANDLER
+    if "invocationSchemaVersion" in event:
+        return BACKFILL_FUNCTION, BACKFILL_HANDLER
+    return FUNCTION, HANDLER
 
 
 def stage(event: Event, stack: Stack, samples: Path = SAMPLES) -> Event:
@@ -45,6 +50,8 @@ def stage(event: Event, stack: Stack, samples: Path = SAMPLES) -> Event:
         head = _put(stack, samples, stored["key"])
         named = {"version-id": head["versionId"], "etag": head["eTag"], "size": head["size"]}
         return event | {"detail": event["detail"] | {"object": stored | named}}
+    if "tasks" in event:
+        return event | {"tasks": [_staged_task(task, stack, samples) for task in event["tasks"]]}
     if "Records" not in event:
         return event
     return event | {"Records": [_staged_record(record, stack, samples) for record in event["Records"]]}
@@ -60,6 +67,11 @@ def _staged_record(record: Event, stack: Stack, samples: Path) -> Event:
     stored = record["s3"]["object"]
     head = _put(stack, samples, unquote_plus(stored["key"]))
     return record | {"s3": record["s3"] | {"object": stored | head}}
+
+
+def _staged_task(task: Event, stack: Stack, samples: Path) -> Event:
+    head = _put(stack, samples, unquote_plus(task["s3Key"]))
+    return task | {"s3VersionId": head["versionId"]}
 
 
 def _put(stack: Stack, samples: Path, key: str) -> Event:
@@ -85,7 +97,7 @@ def invoke_by_sam(event: Event, stack: Stack) -> int:
         raise SystemExit("There is no image yet: run `make image` first.")
     WORK.mkdir(parents=True, exist_ok=True)
     event_file, template_file = WORK / "event.json", WORK / "template.json"
-    name = API_FUNCTION if is_request(event) else FUNCTION
+    name, _ = function_for(event)
     command = [str(SAM_ENVIRONMENT / "bin" / "sam"), "local", "invoke", name, "--skip-pull-image"]
     command += ["--template", str(template_file), "--event", str(event_file)]
     with network_to_embedded_s3() as network:
@@ -111,7 +123,8 @@ def _local_template(name: str, variables: Mapping[str, str]) -> Event:
 def invoke_emulated(event: Event, stack: Stack) -> int:
     """Run the handler of this checkout under the emulator, twice: cold and warm. Returns 1 if it raised."""
     environment = stack.environment(default_model()) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
-    with emulated(environment, handler=API_HANDLER if is_request(event) else HANDLER) as invoke:
+    _, handler = function_for(event)
+    with emulated(environment, handler=handler) as invoke:
         for which in ("first", "second"):
             started = time.monotonic()
             answer = invoke(event)

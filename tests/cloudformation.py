@@ -19,6 +19,7 @@ _PSEUDO = {
     "AWS::Region": REGION,
     "AWS::Partition": "aws",
     "AWS::StackName": STACK,
+    "AWS::URLSuffix": "amazonaws.com",
 }
 _NO_VALUE = object()
 _EAGER: dict[str, Callable[[Any], Any]] = {

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.audio.decode import MediaInfo
 from core.deadline import Deadline
 from core.model.classifier import EmotionClassifier, Logits, ModelIdentity
 from core.pipeline import Pipeline, _Progress
@@ -39,6 +40,7 @@ class QuickPipeline(Pipeline):
         content = path.read_bytes()
         self._heard(content)
         judgement = Judgement.of(scores_for(content))
+        progress.info = MediaInfo("wav", "pcm_s16le", SAMPLE_RATE_HZ, 1, 1.0)
         progress.decoded_samples = SAMPLE_RATE_HZ
         progress.heard[(0,)].append(Utterance(**dict(judgement), start_s=0.0, end_s=1.0))
 

@@ -1,8 +1,7 @@
 """Any media file to float32 blocks at 16 kHz, by ffmpeg in a process of its own.
 
-A process, because a decoder that crashes, hangs or swells on a hostile file must not take the function with it.
-ffmpeg-python builds the arguments; running it is ours, since its `run()` has neither a time-out nor a limit on what
-comes back.
+ffmpeg-python builds the arguments; running it is ours (`core.audio.process`), since its `run()` has neither a time-out
+nor a limit on what comes back.
 
 What is guarded against, each seen in the wild: playlists and concat scripts that read other local files (a format
 whitelist: forbidding protocols alone does not stop them), headers that claim hours (nothing is allocated from a claim),
@@ -11,21 +10,16 @@ ffmpeg reports with exit status 0 (the output counts, not the status).
 """
 
 import json
-import resource
-import signal
-import subprocess
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
+from core.audio.process import Decoder, running
 from core.deadline import Deadline
 from core.errors import (
     DamagedAudio,
@@ -34,6 +28,7 @@ from core.errors import (
     EmptyRecording,
     NoAudioStream,
     NotAudio,
+    RecordingEncrypted,
     RecordingTooLarge,
     RecordingTooLong,
     TooManyChannels,
@@ -53,8 +48,25 @@ RESAMPLER = "soxr"
 """The closer of ffmpeg's two to `librosa.load`, which uses soxr itself: see docs/performance.md."""
 
 _BLOCK_S = 1.0
-_LONGEST_MESSAGE = 4096
+_LOUDEST = 2.0**31
+"""Float files should stay within 1, but some hold the integers that they were made from. What is beyond those is no
+sound, and its energy would be beyond float32."""
+_MOST_PACKETS_PROBED = 32
+"""Enough to see the first audio packet of a film, which tells whether it is encrypted."""
+_LONGEST_DESCRIPTION = 4_000_000
+"""Bytes of JSON. ffprobe describes up to 1,000 streams; a film has ten."""
+_CODEC_CHANGES = b"failed to create or replace stream"
+"""What ffmpeg says of a chained Ogg file whose next link is in another codec, before it takes that for the end."""
+_TOO_MANY_ERRORS = 69
+_UNFRAMED = ("mp3", "aac", "ac3", "eac3")
+"""Formats whose frames are found by a mark that other bytes hold by chance: what cannot be decoded may be a picture or
+a page that somebody has appended, rather than a part of the recording."""
+_NO_DECODER = b"Decoder (codec"
+_NO_CONTENTS = b"moov atom not found"
+_CUT_OFF = "The file's table of contents is missing or cut off: upload the whole file again."
 _PROBE_TIMEOUT_S = 30.0
+_SLOWEST_SAMPLE_RATE_HZ = 1_000
+"""Speech does not fit into less. A file that claims 1 Hz makes four hours of samples out of 14 kB."""
 _FASTEST_SAMPLE_RATE_HZ = 1_000_000
 """Above any recorder's; a filter for such a rate would take more memory than it is worth finding out."""
 
@@ -85,45 +97,73 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
 
     Raises
     ------
-    EmptyRecording, RecordingTooLarge, NotAudio, NoAudioStream, TooManyChannels
+    EmptyRecording, RecordingTooLarge, NotAudio, NoAudioStream, DamagedAudio, RecordingEncrypted, TooManyChannels
         If the file cannot be a recording of speech.
     DeadlineExceeded
         If there was no time.
     DecoderUnavailable
-        If ffprobe could not be started.
+        If ffprobe could not be started, or was stopped from outside.
     """
-    size_bytes = path.stat().st_size
+    try:
+        size_bytes = path.stat().st_size
+    except FileNotFoundError as error:
+        raise DecoderUnavailable("The recording is not in the temporary folder, where it was put.") from error
     if size_bytes == 0:
         raise EmptyRecording("The file is empty (0 bytes).")
     if size_bytes > limits.max_size_bytes:
         raise RecordingTooLarge(f"The file has {size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted.")
-    shown = "format=format_name,duration:stream=codec_name,sample_rate,channels,duration"
-    options = ["-v", "error", *_input_options(), "-select_streams", "a:0", "-show_entries", shown]
-    command = ["ffprobe", *options, "-print_format", "json", "-i", f"file:{path}"]
+    path = path.absolute()
     limit = deadline.sooner(_PROBE_TIMEOUT_S)
-    with _running(command, limits, limit) as running:
-        document = running.read()
-    if running.timed_out:
+    with running(_probe_command(path), limits, limit) as decoder:
+        document = decoder.read(_LONGEST_DESCRIPTION)
+    if decoder.timed_out:
         raise DeadlineExceeded("Finding out what the file contains took too long.")
-    if running.status == -signal.SIGKILL:
-        raise DecoderUnavailable("ffprobe was killed from outside, perhaps for want of memory.")
-    if b"not on whitelist" in running.messages:
+    _check_surroundings(decoder, path)
+    if b"not on whitelist" in decoder.messages:
         raise NotAudio("The file is not audio: it is in none of the formats that are accepted.")
-    if running.status != 0:
-        raise NotAudio(f"The file is not audio in a format that is accepted{running.reason(path)}.")
-    return _media_info(document, limits)
+    if _NO_CONTENTS in decoder.messages:
+        raise DamagedAudio(_CUT_OFF)
+    if decoder.status < 0:
+        raise DamagedAudio("The file is so odd that finding out what it contains broke off.")
+    if decoder.status != 0:
+        raise NotAudio(f"The file is not audio in a format that is accepted{decoder.reason(path)}.")
+    if len(document) == _LONGEST_DESCRIPTION:
+        raise DamagedAudio("The file claims to consist of more streams than any recording does.")
+    return _media_info(json.loads(document), limits)
 
 
-def _media_info(document: bytes, limits: MediaLimits) -> MediaInfo:
-    described: dict[str, Any] = json.loads(document)
-    stream = next(iter(described.get("streams", [])), None)
+def _check_surroundings(decoder: Decoder, path: Path) -> None:
+    """Whether it was something else than the recording that ended the decoder."""
+    if decoder.stopped_from_outside:
+        raise DecoderUnavailable("ffmpeg was stopped from outside, perhaps for want of memory.")
+    if not path.exists():
+        raise DecoderUnavailable("The recording was removed from the temporary folder while it was worked on.")
+
+
+def _probe_command(path: Path) -> list[str]:
+    shown = (
+        "format=format_name,duration:stream=index,codec_type,codec_name,sample_rate,channels,duration"
+        ":stream_tags=enc_key_id:packet=stream_index:packet_side_data=side_data_type"
+    )
+    few = ["-read_intervals", f"%+#{_MOST_PACKETS_PROBED}"]
+    options = ["-v", "error", *_input_options(), *few, "-show_entries", shown, "-print_format", "json"]
+    return ["ffprobe", *options, "-i", f"file:{path}"]
+
+
+def _media_info(described: dict[str, Any], limits: MediaLimits) -> MediaInfo:
+    streams = described.get("streams", [])
+    if not streams:
+        raise DamagedAudio(_CUT_OFF)
+    stream = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
     if stream is None:
         raise NoAudioStream("The file contains no sound: it has no audio stream.")
+    if _is_encrypted(stream, described.get("packets", [])):
+        raise RecordingEncrypted("The sound in the file is encrypted (DRM): upload a copy without protection.")
     channels = int(stream.get("channels", 0))
     sample_rate_hz = int(stream.get("sample_rate", 0))
     if channels > limits.max_channels:
         raise TooManyChannels(f"The recording has {channels} channels; at most {limits.max_channels} are accepted.")
-    if channels < 1 or not 1 <= sample_rate_hz <= _FASTEST_SAMPLE_RATE_HZ:
+    if channels < 1 or not _SLOWEST_SAMPLE_RATE_HZ <= sample_rate_hz <= _FASTEST_SAMPLE_RATE_HZ:
         raise DamagedAudio(f"The file claims {channels} channels at {sample_rate_hz} Hz, which no recording has.")
     claimed = described.get("format", {}).get("duration") or stream.get("duration")
     return MediaInfo(
@@ -135,58 +175,91 @@ def _media_info(document: bytes, limits: MediaLimits) -> MediaInfo:
     )
 
 
+def _is_encrypted(stream: dict[str, Any], packets: list[dict[str, Any]]) -> bool:
+    """As mp4 (common encryption) or matroska mark it; decoded without its key, it may well sound like noise."""
+    kinds = {
+        side_data.get("side_data_type")
+        for packet in packets
+        if packet.get("stream_index") == stream.get("index")
+        for side_data in packet.get("side_data_list", [])
+    }
+    return "Encryption info" in kinds or "enc_key_id" in stream.get("tags", {})
+
+
 def decode(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline = Deadline()) -> Iterator[Block]:  # noqa: B008
     """Decode the first audio stream, streaming.
 
     Yields
     ------
-    Blocks of shape ``(info.channels, n)`` at 16 kHz, of a second or less. Samples that are not finite become 0.
+    Blocks of shape ``(info.channels, n)`` at 16 kHz, of a second or less. Samples that no recorder makes, such as
+    NaN, become 0.
 
     Raises
     ------
-    EmptyRecording, DamagedAudio
-        If nothing could be decoded.
+    EmptyRecording, NotAudio, DamagedAudio
+        If nothing could be decoded, or ffmpeg broke off; what was yielded before is not all.
     RecordingTooLong
         Once more has been decoded than is allowed.
     DeadlineExceeded
         If decoding was not done in time; what was yielded before is sound.
     DecoderUnavailable
-        If ffmpeg could not be started, or was killed from outside.
+        If ffmpeg could not be started, or was stopped from outside.
     """
+    path = path.absolute()
     decoded_samples = 0
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * info.channels * 4
-    with _running(_decode_command(path, info, limits), limits, deadline) as running:
-        while chunk := running.read(block_bytes):
+    with running(_decode_command(path, info), limits, deadline) as decoder:
+        while chunk := decoder.read(block_bytes):
             block = _block(chunk, info.channels)
             decoded_samples += block.shape[1]
             if decoded_samples > limits.max_duration_s * SAMPLE_RATE_HZ:
                 raise RecordingTooLong(f"The recording is longer than the {limits.max_duration_s:,.0f} s accepted.")
             yield block
-    if running.timed_out:
-        raise DeadlineExceeded(f"Decoding was not done in time; {decoded_samples / SAMPLE_RATE_HZ:.0f} s were decoded.")
-    if running.status == -signal.SIGKILL:
-        raise DecoderUnavailable("ffmpeg was killed from outside, perhaps for want of memory.")
-    if decoded_samples == 0 and running.status == 0 and not running.messages:
+    _check_end(decoder, path, info, decoded_samples)
+
+
+def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: int) -> None:
+    """Whether what was decoded is all there is.
+
+    An exit status of 0 proves nothing: a file that was cut off has it too, and gives what is there. Any other one means
+    that ffmpeg broke off, or that two frames or more were beyond it for every three that it could decode.
+    """
+    decoded_s = decoded_samples / SAMPLE_RATE_HZ
+    if decoder.timed_out:
+        raise DeadlineExceeded(f"Decoding was not done in time; {decoded_s:.0f} s were decoded.")
+    _check_surroundings(decoder, path)
+    if decoder.status < 0:
+        raise DamagedAudio(f"The {info.container} file is so odd that decoding it broke off after {decoded_s:.1f} s.")
+    if decoded_samples == 0 and decoder.status == 0 and not decoder.messages:
         raise EmptyRecording("The recording contains no samples.")
+    if decoded_samples == 0 and _NO_DECODER in decoder.messages:
+        raise NotAudio(f"The sound is in a codec that is not accepted ({info.codec}): upload it as WAV, FLAC or MP3.")
     if decoded_samples == 0:
-        raise DamagedAudio(f"No sound could be decoded from the {info.container} file{running.reason(path)}.")
+        raise DamagedAudio(f"No sound could be decoded from the {info.container} file{decoder.reason(path)}.")
+    if decoder.status != 0 and not (decoder.status == _TOO_MANY_ERRORS and info.container in _UNFRAMED):
+        raise DamagedAudio(f"Only parts of the {info.container} file could be decoded{decoder.reason(path)}.")
+    if _CODEC_CHANGES in decoder.messages:
+        raise DamagedAudio(
+            f"After {decoded_s:.1f} s the {info.container} file goes on in another codec: upload its parts one by one."
+        )
 
 
 def _block(chunk: bytes, channels: int) -> Block:
     samples = np.frombuffer(chunk[: len(chunk) // (4 * channels) * 4 * channels], np.float32)
-    return np.nan_to_num(samples.reshape(-1, channels).T, nan=0.0, posinf=0.0, neginf=0.0)
+    # No comparison with NaN holds, so this takes care of those as well.
+    return np.where(np.abs(samples) <= _LOUDEST, samples, np.float32(0.0)).reshape(-1, channels).T
 
 
 def _input_options() -> list[str]:
     return ["-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS]
 
 
-def _decode_command(path: Path, info: MediaInfo, limits: MediaLimits) -> list[str]:
+def _decode_command(path: Path, info: MediaInfo) -> list[str]:
     source = ffmpeg.input(f"file:{path}", protocol_whitelist="file,pipe", format_whitelist=FORMATS, threads=1)
-    # One second more than is allowed, so that a recording that is too long shows.
+    # Without a limit on the duration (-t), which ffmpeg reads off timestamps: where those leap ahead in the middle of a
+    # recording, it would take that for the end. We count samples instead, and end it ourselves.
     output = source["a:0"].output(
         "pipe:1",
-        t=limits.max_duration_s + 1,
         ac=info.channels,
         af=f"aresample={SAMPLE_RATE_HZ}:resampler={RESAMPLER}",
         format="f32le",
@@ -194,99 +267,3 @@ def _decode_command(path: Path, info: MediaInfo, limits: MediaLimits) -> list[st
     )
     command: list[str] = output.global_args("-nostdin", "-v", "error", "-filter_threads", "1").compile()
     return command
-
-
-class _Running:
-    """A decoder process: its output, and afterwards its exit status and what it said."""
-
-    def __init__(
-        self, process: "subprocess.Popen[bytes]", stdout: IO[bytes], patience_s: float, deadline: Deadline
-    ) -> None:
-        self.timed_out = False
-        self.messages = b""
-        self._process = process
-        self._stdout = stdout
-        self._patience_s = patience_s
-        self._deadline = deadline
-
-    def read(self, size: int = -1) -> bytes:
-        """So many bytes of the output, or what is left of it; nothing more once the patience is used up."""
-        with self._watched():
-            return self._stdout.read(size)
-
-    def end(self) -> None:
-        """Wait for the process to end by itself."""
-        with self._watched():
-            self._process.wait()
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Only the time that we wait for the decoder counts: it waits for us while we classify, maybe for hours."""
-        started = time.monotonic()
-        limit_s = min(max(0.0, self._patience_s), self._deadline.remaining_s, threading.TIMEOUT_MAX)
-        watchdog = threading.Timer(limit_s, self._stop)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            yield
-        finally:
-            watchdog.cancel()
-            self._patience_s -= time.monotonic() - started
-
-    def _stop(self) -> None:
-        self.timed_out = True
-        self._process.kill()
-
-    @property
-    def status(self) -> int:
-        """The exit status, or minus the signal that ended it."""
-        return int(self._process.wait())
-
-    def reason(self, path: Path) -> str:
-        """The last thing ffmpeg said, in brackets, without our own file's name and control characters."""
-        lines = self.messages.decode("utf-8", "replace").replace(f"file:{path}", "").replace(str(path), "").split("\n")
-        last = next((line for line in reversed(lines) if line.strip(" :")), "")
-        words = "".join(character for character in last if character.isprintable()).strip(" :")
-        return f" (ffmpeg: {words[:200]})" if words else ""
-
-
-@contextmanager
-def _running(command: list[str], limits: MediaLimits, deadline: Deadline) -> Iterator[_Running]:
-    """Start a decoder with its limits; whatever happens, it has ended when this is left."""
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
-    except OSError as error:
-        raise DecoderUnavailable(f"{command[0]} could not be started: {error.strerror}.") from error
-    assert process.stdout is not None  # PIPE was asked for, of both
-    assert process.stderr is not None
-    _limit_memory(process.pid, limits)
-    with open(process.stdout.fileno(), "rb", closefd=False) as stdout:
-        running = _Running(process, stdout, limits.decoder_timeout_s, deadline)
-        listener = threading.Thread(target=_listen, args=(process.stderr, running), daemon=True)
-        listener.start()
-        try:
-            yield running
-            running.end()
-        finally:
-            process.kill()
-            process.wait()
-            listener.join()
-            process.stdout.close()
-            process.stderr.close()
-
-
-def _limit_memory(pid: int, limits: MediaLimits) -> None:
-    """From outside, right after the start: a hook before exec costs vfork's speed, and is unsafe with threads."""
-    most_bytes = limits.decoder_memory_mb * 1024 * 1024
-    try:
-        resource.prlimit(pid, resource.RLIMIT_AS, (most_bytes, most_bytes))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
-    except (ProcessLookupError, AttributeError):
-        return  # it has ended already; or this is not Linux, where the function does not run either
-
-
-def _listen(stderr: IO[bytes], running: _Running) -> None:
-    while line := stderr.read(_LONGEST_MESSAGE):
-        running.messages = (running.messages + line)[-_LONGEST_MESSAGE:]

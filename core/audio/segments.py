@@ -191,4 +191,4 @@ class _Speech:
 def _levels(samples: Waveform) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     """The level of each frame in dB, the last one filled up with silence."""
     frames = np.pad(samples, (0, -samples.size % FRAME_SAMPLES)).reshape(-1, FRAME_SAMPLES)
-    return np.asarray(10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-10))
+    return np.asarray(10 * np.log10(np.einsum("ij,ij->i", frames, frames, dtype=np.float64) / FRAME_SAMPLES + 1e-10))

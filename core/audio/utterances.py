@@ -25,7 +25,7 @@ SILENCE_PEAK = 1e-4
 _MARGIN_SAMPLES = SAMPLE_RATE_HZ // 2
 """Of the pauses around an utterance, up to 0.5 s each are given to the classifier too, though not counted as
 speech: the network learned from recordings that begin and end quietly. Clips trimmed to what is spoken in them lost
-30 points of accuracy. No other utterance gets in."""
+30 points of accuracy. No other utterance gets in, and no digital silence in front: see `_begins_with_sound`."""
 
 
 @dataclass(frozen=True)
@@ -156,5 +156,17 @@ class _Cutter:
         if before + after > room:
             before, after = min(before, room // 2), min(after, room // 2)
         first = max(start - before, self._kept_from) - self._kept_from
+        first = _begins_with_sound(self._kept, first, start - self._kept_from)
         waveform = self._kept[first : end + after - self._kept_from].copy()
         return Utterance(self._group, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, waveform)
+
+
+def _begins_with_sound(samples: Waveform, first: int, start: int) -> int:
+    """The first sample between the two that is more than digital silence; `start` if there is none.
+
+    Lines that are switched to silence between words are common in phone calls, and no recording that the network
+    learned from begins like that: silence of 0.1 s in front of clips cost 4.6 points of accuracy. Behind, it is what
+    the window is filled up with anyway.
+    """
+    audible = np.flatnonzero(np.abs(samples[first:start]) > SILENCE_PEAK)
+    return first + int(audible[0]) if audible.size else start

@@ -1,15 +1,15 @@
 """`audio-emotion classify`: files in; tables, JSON lines or CSV out."""
 
-import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
 from core import settings
+from core.cli.rows import csv_header, csv_rows, csv_writer
 from core.cli.tables import result_table, show_demo_notice, timelines
 from core.errors import NotAudio
 from core.model.classifier import EmotionClassifier
@@ -29,7 +29,7 @@ def classify_files(files: Iterable[Path], model_dir: Path, *, form: Form) -> int
     if form == "table":
         return _show(results)
     failed = False
-    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows = csv_writer(sys.stdout)
     if form == "csv":
         rows.writerow(csv_header(pipeline.model.labels))
     for result in results:
@@ -49,28 +49,6 @@ def _show(results: Iterable[Result]) -> int:
     for timeline in timelines(done, console.width):
         console.print(timeline)
     return int(any(result.status == "failed" for result in done))
-
-
-def csv_header(labels: Iterable[str]) -> list[str]:
-    """The columns of a table of utterances."""
-    return ["recording", "status", "channel", "start_s", "end_s", "emotion", "score", *labels, "error"]
-
-
-def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
-    """One row for each utterance; one that says why, if there is none."""
-    start = [_harmless(result.source.key), result.status]
-    for channel in result.channels or ():
-        for part in channel.utterances:
-            scores = [part.scores.get(label, "") for label in labels]
-            yield [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *scores, ""]
-    if not result.channels:
-        message = result.error.message if result.error else ""
-        yield [*start, "", "", "", "", "", *("" for _ in labels), _harmless(message)]
-
-
-def _harmless(text: str) -> str:
-    """A spreadsheet takes what begins like this for a formula, and runs it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _results(files: Iterable[Path], pipeline: Pipeline) -> Iterator[Result]:

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from core import settings
 from core.audio.decode import decode, probe
+from core.cli.tables import printable
 from core.errors import AudioEmotionError
 from core.settings import MediaLimits
 from core.waveform import SAMPLE_RATE_HZ
@@ -23,12 +24,16 @@ def convert_files(files: Iterable[Path], out: Path) -> int:
     for file in files:
         try:
             written = convert_file(file, out, limits)
-            console.print(f"{escape(str(file))} -> {escape(str(written))}", soft_wrap=True)
+            console.print(f"{_shown(file)} -> {_shown(written)}", soft_wrap=True)
         except (AudioEmotionError, OSError) as error:
             failed = True
             reason = error.strerror if isinstance(error, OSError) else error
-            complaints.print(f"[red]{escape(str(file))}: {escape(str(reason))}[/red]", soft_wrap=True)
+            complaints.print(f"[red]{_shown(file)}: {_shown(reason)}[/red]", soft_wrap=True)
     return int(failed)
+
+
+def _shown(what: object) -> str:
+    return escape(printable(str(what)))
 
 
 def convert_file(file: Path, out: Path, limits: MediaLimits) -> Path:

@@ -1,6 +1,5 @@
 """`audio-emotion results`: many result documents as a table, JSON lines or CSV."""
 
-import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 import boto3
 from rich.console import Console
 
-from core.cli.classify import csv_header, csv_rows
+from core.cli.rows import csv_header, csv_rows, csv_writer
 from core.cli.tables import result_table
 from core.operations.results import Found, Wanted, results_in_bucket, results_in_folder
 from core.results import Result
@@ -65,7 +64,7 @@ def _show_table(results: Iterator[Result]) -> None:
 
 
 def _write(results: Iterator[Result], form: Form) -> None:
-    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows = csv_writer(sys.stdout)
     labels: tuple[str, ...] | None = None
     for result in results:
         if form == "json":

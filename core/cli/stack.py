@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from core.cli.tables import result_table, show_demo_notice
+from core.cli.tables import printable, result_table, show_demo_notice
 from core.folders import Inbox, ResultFiles
 from core.local import Stack, Workers, running_stack, running_workers
 from core.model.package import read_manifest
@@ -98,7 +98,7 @@ def _serve_inbox(stack: Stack, workers: Workers, inbox: Path, out: Path, console
     while True:
         began_s = time.monotonic()
         for key in uploads.upload_new():
-            console.print(f"uploaded {key}", markup=False, highlight=False)
+            console.print(f"uploaded {printable(key)}", markup=False, highlight=False)
         new = [
             Result.model_validate_json(file.read_bytes()) for file in result_files.fetch_new() if file.suffix == ".json"
         ]

@@ -32,19 +32,19 @@ def result_table(results: Iterable[Result]) -> Table:
     for result in results:
         duration = f"{result.audio.duration_s:.1f} s" if result.audio else ""
         time_ms = result.processing.decode_ms + result.processing.inference_ms
-        table.add_row(escape(_printable(result.source.key)), duration, *_judged(result), f"{time_ms} ms")
+        table.add_row(escape(printable(result.source.key)), duration, *_judged(result), f"{time_ms} ms")
     return table
 
 
 def _judged(result: Result) -> tuple[str, str]:
     if result.error:
-        return f"[red]failed: {escape(_printable(result.error.message))}[/red]", ""
+        return f"[red]failed: {escape(printable(result.error.message))}[/red]", ""
     if result.emotion is None or result.score is None:
         return "[dim]no speech[/dim]", ""
     return result.emotion, f"{result.score:.1%}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A key may hold anything, even what would move the cursor."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
@@ -54,7 +54,7 @@ def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
     for result in results:
         channels = result.channels or ()
         if result.audio and sum(len(channel.utterances) for channel in channels) > 1:
-            yield Group("", Text(_printable(result.source.key), style="bold"), *_lines(result, channels, width))
+            yield Group("", Text(printable(result.source.key), style="bold"), *_lines(result, channels, width))
 
 
 def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterator[Text | Table]:

@@ -65,7 +65,7 @@ def without_body(sent: Event, method: str, path: str) -> Event:
 def test_the_published_call_gets_its_answer_and_the_bucket_its_result(invoke: Invoke, stack: Stack) -> None:
     answer = invoke(event("api-recognize"))
 
-    assert answer["statusCode"] == 200
+    assert answer["statusCode"] == 200, answer["body"]
     body = json.loads(answer["body"])
     assert list(body) == ["predict", "score", "result"]
     assert (body["predict"], body["score"]) == ("fear", body["result"]["score"])

@@ -12,6 +12,7 @@ from core.audio.decode import FORMATS
 from core.waveform import SAMPLE_RATE_HZ
 from layers.container import docker
 from layers.emulator import ROOT
+from tests import hostile
 
 # Encoded here by the machine's ffmpeg, one of each kind that speech is recorded in: file name and encoder options.
 KINDS = {
@@ -199,6 +200,26 @@ def test_a_file_that_names_another_is_no_audio(image: str, tmp_path: Path, name:
     encode(tmp_path, "secret.wav")
     (tmp_path / name).write_text(text)
     assert heard_in_the_image(image, tmp_path)[name]["kind"] == "not_audio"
+
+
+def test_hostile_files_come_to_what_they_come_to_here(image: str, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    (tmp_path / "canary.wav").write_bytes(hostile.wav(hostile.LOUD))
+    scripts = {f"{kind}.wav": hostile.script(kind, "canary.wav") for kind in hostile.script_kinds()}
+    headers = {name: body for name, (body, _) in hostile.HEADERS.items()}
+    for name, body in {**scripts, **headers}.items():
+        (tmp_path / name).write_bytes(body)
+
+    heard = heard_in_the_image(image, tmp_path)
+
+    came_to = {
+        name: f"{said['samples'] / SAMPLE_RATE_HZ:.1f} s" if said["samples"] else said["kind"]
+        for name, said in heard.items()
+    }
+    assert {came_to[name] for name in scripts} == {"not_audio"}
+    expected = {name: code for name, (_, code) in hostile.HEADERS.items()}
+    assert {name: came_to[name] for name in headers} == expected
 
 
 def test_the_list_of_components_and_the_code_accept_the_same_containers() -> None:

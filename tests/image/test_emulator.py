@@ -9,7 +9,7 @@ import pytest
 
 from core.local import Stack
 from layers.emulator import emulated
-from layers.invoke import stage
+from layers.invoke import BACKFILL_HANDLER, stage
 from tests.image.conftest import event, result
 
 
@@ -39,3 +39,13 @@ def test_a_function_without_its_bucket_says_which_variable_is_missing(sam: None,
         answer = invoke({})
     assert answer["errorType"] == "SettingsInvalid"
     assert "RESULTS_BUCKET" in answer["errorMessage"]
+
+
+def test_a_task_of_s3_batch_operations_is_answered(sam: None, stack: Stack, package: Path, log: IO[bytes]) -> None:
+    sent = stage(event("batch-operations-2.0"), stack)
+    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
+    with emulated(environment, log, handler=BACKFILL_HANDLER) as invoke:
+        answer = invoke(sent)
+    [told] = answer["results"]
+    assert told["resultCode"] == "Succeeded"
+    assert result(stack, "calls/hotline 2026-01-31.wav")["status"] == "classified"

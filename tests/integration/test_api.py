@@ -18,14 +18,15 @@ import httpx2
 import pytest
 from jsonschema import Draft202012Validator
 
-from core.errors import StorageUnavailable
+from core.errors import DecoderUnavailable, StorageUnavailable
 from core.folder_shelf import FolderShelf
+from core.pipeline import Pipeline
 from core.results import Result
 from core.settings import ApiSettings
 from core.shelf import is_id
-from handlers.api import guard
 from handlers.api.problems import Problem
 from handlers.api.service import Service, Workers
+from handlers.log import logger
 from tests.conftest import ROOT, MakeMedia
 from tests.serving import folder_service, serving
 
@@ -100,8 +101,10 @@ def test_the_published_call_gets_its_answer_and_the_result_is_kept(
 
 def test_the_published_test_s_own_recording_gets_its_answer(client: httpx2.Client, shared: Path) -> None:
     with (shared / "data" / "seed" / "111.wav").open("rb") as recording:
-        body = client.post("/recognize/", files={"file": recording}).json()
+        answer = client.post("/recognize/", files={"file": recording})
 
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
     assert body["predict"] in body["result"]["scores"]
     assert body["score"] == max(body["result"]["scores"].values())
 
@@ -138,8 +141,9 @@ def test_fifty_at_once_get_fifty_right_answers_and_health_is_answered_meanwhile(
 
     def ask(name: str) -> tuple[str, str]:
         with (SAMPLES / name).open("rb") as recording:
-            body = client.post("/recognize/", files={"file": recording}).json()
-        return body["result"]["source"]["key"], body["predict"]
+            answer = client.post("/recognize/", files={"file": recording})
+        assert answer.status_code == 200, (name, answer.text)
+        return answer.headers["content-location"], answer.json()["predict"]
 
     with ThreadPoolExecutor(50) as pool, httpx2.Client(base_url=client.base_url, timeout=600) as other:
         asked = [pool.submit(ask, name) for name in names]
@@ -367,13 +371,33 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.Client) 
     answer = client.get("/recognize/")
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
+    head = client.head("/")
+    assert (head.status_code, head.content, head.headers["content-type"]) == (200, b"", "text/html; charset=utf-8")
+
+
+def test_a_decoder_that_is_killed_is_started_again(
+    service: Service, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Pipeline.run
+    fell: list[bool] = []
+
+    def falls_once(*args: Any, **kwargs: Any) -> Result:
+        if not fell:
+            fell.append(True)
+            raise DecoderUnavailable("ffmpeg was killed.")
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(Pipeline, "run", falls_once)
+    answer = client.post("/recognize/", files={"file": ANGER.read_bytes()})
+
+    assert (answer.status_code, fell) == (200, [True])
 
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What the API logs."""
     lines = io.StringIO()
-    for handler in guard.logger.handlers:
+    for handler in logger.handlers:
         monkeypatch.setattr(handler, "stream", lines)
     return lines
 

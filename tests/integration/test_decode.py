@@ -303,10 +303,8 @@ def test_an_m4a_whose_index_is_cut_off_is_refused(kept: float, make_media: MakeM
     path = make_media("a.m4a", source="anoisesrc=duration=8:amplitude=0.3:seed=1")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
 
-    with pytest.raises((NotAudio, DamagedAudio, NoAudioStream)) as refusal:
+    with pytest.raises(DamagedAudio, match="table of contents is missing or cut off"):
         decoded(path)
-
-    assert str(path) not in str(refusal.value)
 
 
 def test_a_header_that_claims_hours_changes_nothing(tone: Path) -> None:
@@ -375,18 +373,6 @@ def test_a_missing_decoder_is_nothing_the_recording_can_be_blamed_for(
 
     with pytest.raises(DecoderUnavailable, match=f"{program} could not be started: No such file"):
         decoded(tone)
-
-
-def test_a_decoder_that_is_killed_from_outside_is_a_passing_trouble(
-    tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    info = probe(tone, LIMITS)
-    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nkill -9 $$\n")
-    (tmp_path / "ffmpeg").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-
-    with pytest.raises(DecoderUnavailable, match="killed from outside"):
-        list(decode(tone, info, LIMITS))
 
 
 @pytest.mark.parametrize(

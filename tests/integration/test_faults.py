@@ -15,9 +15,9 @@ import pytest
 from botocore.config import Config
 from botocore.retries.standard import ExponentialBackoff
 
-from benchmarks.faults import Call, Fault, FaultyEndpoint, Plan, faulty
+from benchmarks.faults import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
 from core.delivery import Delivery
-from core.local import UPLOADS_BUCKET, EventSourceMapping, Stack, StackOptions, running_stack
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, EventSourceMapping, Stack, StackOptions, running_stack
 from core.pages import page_key_for
 from core.report import render
 from core.results import Result
@@ -57,9 +57,9 @@ class World:
         work()
         self.proxy.plan = lambda _: None
 
-    def work_off(self) -> None:
+    def work_off(self, most_polls: int = MOST_POLLS) -> None:
         """Poll until the queue is empty."""
-        for _ in range(MOST_POLLS):
+        for _ in range(most_polls):
             if not self.mapping.poll(wait_s=0) and not self.messages(self.stack.queue_url):
                 return
         raise AssertionError("the queue does not get empty")
@@ -68,6 +68,11 @@ class World:
         names: list[Any] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = self.stack.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
         return sum(map(int, answer["Attributes"].values()))
+
+    def forget_claims(self) -> None:
+        """Do what time does to the claims that were left."""
+        for item in self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/").get("Contents", []):
+            self.stack.s3.delete_object(Bucket=RESULTS_BUCKET, Key=item["Key"])
 
     def redrive(self) -> None:
         """Move what lies in the dead-letter queue back, as an operator does."""
@@ -132,8 +137,12 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
     with ExitStack() as cleanup:
 
         def make(setting: Setting, *, attempts: int = 1, silence_s: float = 10.0) -> World:
-            options = StackOptions(visibility_timeout_s=0, max_receive_count=setting.max_receive_count)
+            options = StackOptions(
+                visibility_timeout_s=0, max_receive_count=setting.max_receive_count, function_timeout_s=20
+            )
             stack = cleanup.enter_context(running_stack(options))
+            # Nobody is at work for longer than the function's time, which is when a claim that was left expires.
+            monkeypatch.setenv("DEADLINE_MARGIN_S", str(options.function_timeout_s / 4))
             proxy = cleanup.enter_context(faulty(stack.endpoint, slow_s=0.3))
             for name, value in stack.environment(Path("unused")).items():
                 monkeypatch.setenv(name, value)
@@ -226,3 +235,20 @@ def test_a_recording_is_overwritten_or_deleted_before_each_call(build: Callable[
                 assert world.stack.dead_letters() == 0
                 document = world.result(key)
                 assert document is None or is_right(document, CONTENT)
+
+
+@pytest.mark.parametrize("setting", [PLAIN, *SETTINGS], ids=lambda setting: setting.name)
+def test_calls_fail_at_random(build: Callable[..., World], setting: Setting) -> None:
+    world = build(setting, attempts=2)
+    contents = {world.upload(content): content for content in (CONTENT, OTHER_CONTENT) * 5}
+    world.with_plan(
+        random_plan(seed=5, rate=0.1, kinds=set(Fault) - {Fault.TIMEOUT, Fault.LOST_TIMEOUT}),
+        lambda: world.work_off(most_polls=200),
+    )
+    assert len(world.proxy.injected) >= 4
+    # A delivery that could not give its claim back keeps others waiting; those wait in the dead-letter queue.
+    world.forget_claims()
+    world.redrive()
+    world.work_off(most_polls=50)
+    for key, content in contents.items():
+        world.check(key, content)

@@ -1,5 +1,6 @@
 """The sample events have the shapes that AWS documents: people invoke with them, and other tests feed on them."""
 
+import base64
 import hashlib
 import json
 import re
@@ -8,7 +9,13 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
-from aws_lambda_powertools.utilities.parser.models import S3EventNotificationEventBridgeModel, S3Model, SqsModel
+from aws_lambda_powertools.utilities.parser.models import (
+    APIGatewayProxyEventV2Model,
+    S3BatchOperationModel,
+    S3EventNotificationEventBridgeModel,
+    S3Model,
+    SqsModel,
+)
 
 ROOT = Path(__file__).parents[2]
 EVENTS = sorted((ROOT / "events").glob("*.json"))
@@ -16,6 +23,7 @@ UPLOADS_BUCKET = "audio-emotion-uploads"
 
 S3_EVENTS = ["s3-put", "s3-multipart", "s3-put-unicode-key"]
 SQS_EVENTS = ["sqs-s3-put", "sqs-s3-test-event", "sqs-batch-one-bad"]
+BATCH_EVENTS = ["batch-operations-1.0", "batch-operations-2.0"]
 S3_EVENT_FIELDS = {
     "eventVersion",
     "eventSource",
@@ -49,7 +57,14 @@ def s3_records(name: str) -> list[dict[str, Any]]:
 
 
 def test_every_event_is_known_here() -> None:
-    assert {path.stem for path in EVENTS} == {*S3_EVENTS, *SQS_EVENTS, "s3-test-event", "eventbridge"}
+    assert {path.stem for path in EVENTS} == {
+        *S3_EVENTS,
+        *SQS_EVENTS,
+        *BATCH_EVENTS,
+        "s3-test-event",
+        "eventbridge",
+        "api-recognize",
+    }
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
@@ -121,3 +136,19 @@ def test_the_unicode_key_is_encoded_like_a_form() -> None:
 def test_an_event_points_at_one_of_the_samples(name: str) -> None:
     for record in s3_records(name):
         assert (ROOT / "samples" / unquote_plus(record["s3"]["object"]["key"])).is_file()
+
+
+@pytest.mark.parametrize("name", BATCH_EVENTS)
+def test_a_batch_operations_event_has_its_documented_shape(name: str) -> None:
+    S3BatchOperationModel.model_validate(event(name))
+    [task] = event(name)["tasks"]
+    assert ("s3Bucket" in task) == (event(name)["invocationSchemaVersion"] == "2.0")
+
+
+def test_a_request_has_the_documented_shape_and_carries_a_sample() -> None:
+    request = APIGatewayProxyEventV2Model.model_validate(event("api-recognize"))
+    assert request.requestContext.http.method == "POST"
+    assert request.isBase64Encoded
+    posted = base64.b64decode(str(request.body))
+    assert (ROOT / "samples" / "fear.webm").read_bytes() in posted
+    assert int(request.headers["content-length"]) == len(posted)

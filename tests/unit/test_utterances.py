@@ -91,6 +91,18 @@ def test_how_the_decoder_cuts_its_blocks_makes_no_difference() -> None:
     assert len(spans[160]) >= 2
 
 
+def test_the_classifier_hears_the_quiet_before_an_utterance_but_no_digital_silence() -> None:
+    word = np.trim_zeros(voice())
+    room = (0.001 * np.random.default_rng(5).standard_normal(3 * SAMPLE_RATE_HZ)).astype(np.float32)
+
+    (after_silence,) = utterances(np.concatenate([silence(4), room[:1600], word, silence(4)]))
+    (in_a_room,) = utterances(np.concatenate([room, word, room]))
+
+    assert abs(after_silence.waveform[0]) > 0.0001
+    assert after_silence.waveform.size >= room[:1600].size + after_silence.duration_s * SAMPLE_RATE_HZ
+    assert in_a_room.waveform.size >= (in_a_room.duration_s + 0.9) * SAMPLE_RATE_HZ
+
+
 def test_a_word_after_a_long_quiet_is_heard() -> None:
     faint_line = (0.0002 * np.random.default_rng(2).standard_normal(60 * SAMPLE_RATE_HZ)).astype(np.float32)
     recording = np.concatenate([faint_line, voice()[:12_000], silence(1)])

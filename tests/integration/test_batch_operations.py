@@ -1,0 +1,147 @@
+"""The entry point for S3 Batch Operations, on moto's S3."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+
+import handlers.work
+from core.errors import EventNotUnderstood, StorageUnavailable
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
+from core.pipeline import Pipeline
+from core.storage import Storage
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    with running_stack() as running:
+        for name, value in running.environment(package).items():
+            monkeypatch.setenv(name, value)
+        handlers.work.delivery.cache_clear()
+        yield running
+        handlers.work.delivery.cache_clear()
+
+
+def event(schema: str, **task: Any) -> dict[str, Any]:
+    """A golden event, with another task."""
+    file = ROOT / "events" / f"batch-operations-{schema}.json"
+    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    told["tasks"][0] |= task
+    return told
+
+
+def invoke(told: dict[str, Any]) -> dict[str, Any]:
+    from handlers.batch_operations import handler
+
+    answer: dict[str, Any] = handler(told, LocalContext(60.0))
+    assert answer["invocationSchemaVersion"] == told["invocationSchemaVersion"]
+    assert answer["invocationId"] == told["invocationId"]
+    assert answer["treatMissingKeysAs"] == "TemporaryFailure"
+    assert [result["taskId"] for result in answer["results"]] == [task["taskId"] for task in told["tasks"]]
+    json.dumps(answer)  # as Lambda has to
+    [result] = answer["results"]
+    return dict(result)
+
+
+def document(stack: Stack, key: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(stack.result(f"results/{key}.json"))
+    return read
+
+
+@pytest.mark.parametrize(
+    ("schema", "bucket"),
+    [
+        ("1.0", {"s3BucketArn": f"arn:aws:s3:::{UPLOADS_BUCKET}"}),
+        ("1.0", {"s3BucketArn": f"arn:aws:s3:us-east-1:123456789012:{UPLOADS_BUCKET}"}),
+        ("2.0", {"s3Bucket": UPLOADS_BUCKET}),
+    ],
+)
+def test_a_task_of_either_schema_leaves_a_result(
+    stack: Stack, speech: bytes, schema: str, bucket: dict[str, str]
+) -> None:
+    key = "calls/a b+c 中.wav"
+    version_id = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=speech)["VersionId"]
+    answer = invoke(event(schema, **bucket, s3Key=quote_plus(key), s3VersionId=version_id))
+    assert answer["resultCode"] == "Succeeded"
+    assert document(stack, key)["status"] == "classified"
+    assert document(stack, key)["source"]["version_id"] == version_id
+    assert answer["resultString"].startswith(f"classified: {document(stack, key)['emotion']} ")
+
+
+@pytest.mark.parametrize("version_id", [None, "", "null"])
+def test_without_a_version_the_newest_counts(stack: Stack, speech: bytes, version_id: str | None) -> None:
+    newest = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)["VersionId"]
+    answer = invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=version_id))
+    assert answer["resultCode"] == "Succeeded"
+    assert document(stack, "a.wav")["source"]["version_id"] == newest
+
+
+def test_what_is_done_overwritten_deleted_or_no_recording_has_succeeded_without_inference(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=b"older")["VersionId"]
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="folder/", Body=b"")
+    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    invoke(told)
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Pipeline, "run", never)
+    overwritten = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=older)
+    deleted = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="gone.wav", s3VersionId=None)
+    folder = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="folder/", s3VersionId=None)
+    told_of = [invoke(one) for one in (told, overwritten, deleted, folder)]
+    assert {answer["resultCode"] for answer in told_of} == {"Succeeded"}
+    assert [answer["resultString"] for answer in told_of] == ["duplicate", "superseded", "superseded", "folder"]
+
+
+def test_a_result_by_another_model_is_renewed(stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
+    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    invoke(told)
+    old = stack.s3.get_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json")
+    stale = {**old["Metadata"], "fingerprint": "sha256:another"}
+    stack.s3.put_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json", Body=b"{}", Metadata=stale)
+    assert invoke(told)["resultString"].startswith("classified")
+    assert document(stack, "a.wav")["status"] == "classified"
+
+
+def test_a_recording_that_cannot_be_classified_has_succeeded_as_a_task(stack: Stack) -> None:
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.txt", Body=b"text")
+    answer = invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.txt", s3VersionId=None))
+    assert (answer["resultCode"], answer["resultString"]) == ("Succeeded", "failed: not_audio")
+    assert document(stack, "a.txt")["status"] == "failed"
+
+
+@pytest.mark.parametrize("fault", [StorageUnavailable("S3 is down."), ZeroDivisionError("ours")])
+def test_what_may_succeed_later_comes_again_and_leaves_no_result(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def down(*_: Any) -> None:
+        raise fault
+
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
+    monkeypatch.setattr(Storage, "fetch", down)
+    answer = invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None))
+    assert answer["resultCode"] == "TemporaryFailure"
+    assert str(fault) in answer["resultString"]
+    assert stack.results() == {}
+
+
+@pytest.mark.parametrize("task", [{"s3Key": ""}, {"s3Key": None}, {"s3Bucket": ""}])
+def test_a_task_without_an_object_fails_for_good(stack: Stack, task: dict[str, Any]) -> None:
+    assert invoke(event("2.0", **task))["resultCode"] == "PermanentFailure"
+
+
+@pytest.mark.parametrize("told", [{}, {"invocationSchemaVersion": "3.0", "tasks": []}, {"Records": []}])
+def test_another_event_is_refused(told: dict[str, Any]) -> None:
+    from handlers.batch_operations import handler
+
+    with pytest.raises(EventNotUnderstood):
+        handler(told, LocalContext(60.0))

@@ -1,0 +1,235 @@
+"""What fault injection and the model of the queue uncovered, each as a case of its own."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.retries.standard import ExponentialBackoff
+
+from benchmarks.faults import Call, Fault, FaultyEndpoint, Plan, faulty
+from core.deadline import Deadline
+from core.delivery import Delivery, Upload
+from core.errors import RecordingInProgress, StorageUnavailable, TransientError
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.settings import FunctionSettings
+from core.storage import ObjectVersion, Storage
+from tests.quick import QuickPipeline, is_right
+
+SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
+CONTENT, OTHER_CONTENT = b"a recording" * 1000, b"another one" * 1000
+RESULT = "results/a.wav.json"
+
+
+class World:
+    """One stack behind a proxy, and a delivery whose client tries twice."""
+
+    def __init__(self, stack: Stack, proxy: FaultyEndpoint) -> None:
+        session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name="us-east-1")
+        retries: Any = {"mode": "standard", "total_max_attempts": 2}
+        self.client = session.client("s3", endpoint_url=proxy.endpoint, config=Config(retries=retries))
+        self.stack, self.proxy = stack, proxy
+        self.heard: list[bytes] = []
+        self.pipeline = QuickPipeline(self.heard.append)
+        self.storage = Storage(self.client)
+        self.delivery = self.delivery_with(self.storage)
+
+    def delivery_with(self, storage: Storage, **changes: Any) -> Delivery:
+        return Delivery(storage, self.pipeline, SETTINGS.model_copy(update=changes))
+
+    def put(self, content: bytes = CONTENT, sequencer: str | None = None) -> Upload:
+        answer = self.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=content)
+        return Upload(UPLOADS_BUCKET, "a.wav", answer["VersionId"], answer["ETag"].strip('"'), sequencer)
+
+    def result(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.stack.result(RESULT))
+        return document
+
+    def claims(self) -> int:
+        return self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/")["KeyCount"]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
+    with running_stack() as stack, faulty(stack.endpoint, slow_s=3600) as proxy:
+        yield World(stack, proxy)
+
+
+def first(fault: Fault, method: str, part_of_path: str, times: int = 1) -> Plan:
+    """A plan by which the first calls of a kind fail."""
+    left = [times]
+
+    def plan(call: Call) -> Fault | None:
+        if call.method != method or part_of_path not in call.path or not left[0]:
+            return None
+        left[0] -= 1
+        return fault
+
+    return plan
+
+
+@pytest.mark.parametrize("part_of_path", ["/results/a.wav.json", "/claims/"])
+def test_a_put_that_meets_its_own_first_try_has_succeeded(world: World, part_of_path: str) -> None:
+    upload = world.put()
+    world.proxy.plan = first(Fault.LOST_RESET, "PUT", part_of_path)
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert world.proxy.injected == {Fault.LOST_RESET: 1}
+    assert len(world.heard) == 1
+    assert world.claims() == 0
+
+
+def test_a_claim_whose_answer_was_lost_for_good_is_given_back(world: World) -> None:
+    upload = world.put()
+    world.proxy.plan = first(Fault.LOST_RESET, "PUT", "/claims/", times=2)
+    with pytest.raises(StorageUnavailable):
+        world.delivery.deliver(upload)
+    assert world.claims() == 0
+    assert world.delivery.deliver(upload).kind == "stored"
+
+
+def test_a_claim_lasts_until_the_result_must_be_there(world: World) -> None:
+    """The deadline leaves time for the result, and while that is written nobody else may begin."""
+    upload = world.put()
+    second: list[str] = []
+
+    class LateStorage(Storage):
+        def put(self, bucket: str, key: str, *rest: Any, **named: Any) -> str:
+            if key == RESULT:
+                late_deadline.expire()
+                try:
+                    world.delivery.deliver(upload)
+                except RecordingInProgress:
+                    second.append("in progress")
+            return super().put(bucket, key, *rest, **named)
+
+    late_deadline = _ExpiringDeadline()
+    world.delivery_with(LateStorage(world.client)).deliver(upload, deadline=late_deadline)
+    assert second == ["in progress"]
+    assert len(world.heard) == 1
+
+
+class _ExpiringDeadline(Deadline):
+    """A deadline that passes when told."""
+
+    def __init__(self) -> None:
+        super().__init__(at_s=Deadline.after(1.0).at_s)
+
+    def expire(self) -> None:
+        while not super().passed:
+            pass
+
+    @property
+    def remaining_s(self) -> float:
+        return max(super().remaining_s, 0.0)
+
+
+def test_a_body_that_trickles_in_does_not_outlast_the_deadline(world: World, tmp_path: Path) -> None:
+    upload = world.put()
+    version = world.storage.newest(upload.bucket, upload.key)
+    assert version is not None
+    world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" else None  # an hour long
+    with pytest.raises(StorageUnavailable, match="slowly"):
+        world.storage.fetch(version, tmp_path / "recording", Deadline.after(0.5))
+
+
+def test_a_result_by_version_is_not_given_up_by_an_event_that_knows_the_etag_only(world: World) -> None:
+    upload = world.put()
+    assert world.delivery.deliver(upload).kind == "stored"
+
+    class BlindStorage(Storage):
+        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+            if bucket == UPLOADS_BUCKET:
+                raise StorageUnavailable("S3 is down.")
+            return super().newest(bucket, key)
+
+    outcome = world.delivery_with(BlindStorage(world.client)).deliver(replace(upload, version_id=None), last=True)
+    assert outcome.kind == "duplicate"
+    assert is_right(world.result(), CONTENT)
+
+
+def test_an_upload_with_a_key_of_its_own_over_an_older_one_gets_its_result_without_sequencers(world: World) -> None:
+    world.delivery.deliver(world.put())
+    encrypted = world.put(OTHER_CONTENT)
+
+    class EncryptedClient:
+        """What S3 answers: a bare 400 to HEAD, and the reason to GET."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.client, name)
+
+        def head_object(self, **request: Any) -> Any:
+            if request["Bucket"] != UPLOADS_BUCKET:
+                return world.client.head_object(**request)
+            raise _refusal("400", "")
+
+        def get_object(self, **_: Any) -> Any:
+            raise _refusal("InvalidRequest", "The object was stored using a form of Server Side Encryption.")
+
+    storage = Storage(EncryptedClient())  # type: ignore[arg-type]
+    assert world.delivery_with(storage).deliver(encrypted).kind == "stored"
+    assert world.result()["error"]["code"] == "encrypted"
+    assert world.result()["source"]["version_id"] == encrypted.version_id
+
+
+def _refusal(code: str, message: str) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    return ClientError(answer, "GetObject")
+
+
+def test_an_upload_that_s3_denies_once_is_not_taken_for_deleted(world: World) -> None:
+    upload = world.put()
+    world.proxy.plan = first(Fault.NOT_FOUND, "HEAD", "/a.wav")
+    assert world.delivery.deliver(upload).kind == "stored"
+
+
+def test_a_version_that_s3_lists_but_does_not_give_comes_again(world: World) -> None:
+    upload = world.put()
+    world.proxy.plan = first(Fault.NOT_FOUND, "GET", "/a.wav")
+    with pytest.raises(StorageUnavailable, match="does not give"):
+        world.delivery.deliver(upload)
+    assert world.delivery.deliver(upload).kind == "stored"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT"])
+def test_a_last_delivery_that_fails_before_it_gave_up_gives_up_afterwards(world: World, method: str) -> None:
+    upload = world.put()
+    world.proxy.plan = first(Fault.SLOW_DOWN, method, RESULT, times=2)
+    with pytest.raises(TransientError):
+        world.delivery.deliver(upload, last=True)
+    assert world.result()["error"]["code"] == "given_up"
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert is_right(world.result(), CONTENT)
+
+
+def test_the_page_of_a_given_up_recording_is_replaced_with_its_document(world: World) -> None:
+    upload = world.put()
+    delivery = world.delivery_with(world.storage, reports="html")
+    world.proxy.plan = lambda call: Fault.SLOW_DOWN if call.method == "GET" and call.path.endswith("/a.wav") else None
+    with pytest.raises(TransientError):
+        delivery.deliver(upload, last=True)
+    assert b"deliveries did not bring a result" in world.stack.result("results/a.wav.html")
+    world.proxy.plan = lambda _: None
+    assert delivery.deliver(upload).kind == "stored"
+    assert b"deliveries did not bring a result" not in world.stack.result("results/a.wav.html")
+
+
+def test_a_page_that_an_overtaken_delivery_left_is_mended_by_a_duplicate(world: World) -> None:
+    older = world.put(CONTENT, "0A")
+    delivery = world.delivery_with(world.storage, reports="html")
+    delivery.deliver(older)
+    page_of_older = world.stack.result("results/a.wav.html")
+    newer = world.put(OTHER_CONTENT, "0B")
+    world.proxy.plan = lambda call: Fault.REFUSED if call.path.endswith(".html") else None
+    with pytest.raises(TransientError):
+        delivery.deliver(newer)
+    assert is_right(world.result(), OTHER_CONTENT)
+    world.proxy.plan = lambda _: None
+    assert delivery.deliver(newer).kind == "duplicate"
+    assert world.stack.result("results/a.wav.html") != page_of_older
+    assert len(world.heard) == 2

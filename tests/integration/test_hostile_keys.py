@@ -1,0 +1,172 @@
+"""A key is the uploader's, and may be anything that S3 takes: through the whole stack, it means nothing to anybody."""
+
+import csv
+import io
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import pytest
+from rich.console import Console
+
+from core.cli.rows import csv_rows, csv_writer
+from core.cli.tables import result_table
+from core.delivery import result_key_for
+from core.errors import EventNotUnderstood
+from core.folders import ResultFiles
+from core.local import (
+    RESULTS_BUCKET,
+    RESULTS_PREFIX,
+    UPLOADS_BUCKET,
+    Stack,
+    running_stack,
+    running_workers,
+)
+from core.pages import page_key_for
+from core.report import render
+from core.results import Result
+from handlers.events import uploads_in
+
+KEYS = [
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/./b/../c//d.wav",
+    "results/x.wav",
+    "x.wav.json",
+    "-rf",
+    "--help=x.wav",
+    "$(touch owned) `touch owned`; touch owned | & > owned.wav",
+    "%2e%2e%2f%00%0d%0a.wav",
+    "a+b c%20d%2Be&f=g?h#i.wav",
+    "<script>alert('x')</script><img src=x onerror=alert(1)>.wav",
+    "=HYPERLINK(\"http://127.0.0.1/\",\"x\").wav",
+    "@SUM(1+1)*cmd|' /C calc'!A0",
+    "tab\treturn\r.wav",
+    "\x1b[2J\x1b]0;owned\x07[red]bold[/red].wav",
+    "null\0byte\x01\x08\x0b\x7f\x9b.wav",
+    "right\u202eto left \u2066\ufeff\u200b.wav",
+    "e\u0301 is not \u00e9.wav",
+    "\u00e9 is not e\u0301.wav",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u5f55\u97f3.wav",
+    "\u5f55" * 341 + "x",  # 1,024 bytes
+    "x" * 1024,
+    "C:\\windows\\..\\con.wav",
+    "\\\\server\\share\\x.wav",
+    "{0.__class__} ${jndi:ldap://127.0.0.1/x} {{7*7}} %s%n.wav",
+    '","status":"classified","x":"',
+]  # fmt: skip
+NOT_WITH_MOTO = "new\nline.wav"
+"""S3 takes it; moto's routes do not."""
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "function.log"
+
+
+@pytest.fixture(scope="module")
+def stack(package: Path, log: Path) -> Iterator[Stack]:
+    """A stack that has a result, and a page, for every one of them."""
+    with pytest.MonkeyPatch.context() as patch, running_stack() as running:
+        patch.setenv("REPORTS", "html")
+        for key in KEYS:
+            running.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=b"no recording at all")
+        with running_workers(running, package, log):
+            give_up_at_s = time.monotonic() + 120
+            while len(running.results()) < 2 * len(KEYS):
+                assert time.monotonic() < give_up_at_s, sorted(running.results())
+                time.sleep(0.2)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def results(stack: Stack) -> dict[str, Result]:
+    """Every key's, and one that was made of another's."""
+    found = {key: Result.model_validate_json(stack.result(result_key_for(key, RESULTS_PREFIX))) for key in KEYS}
+    source = found[KEYS[0]].source.model_copy(update={"key": NOT_WITH_MOTO})
+    return {**found, NOT_WITH_MOTO: found[KEYS[0]].model_copy(update={"source": source})}
+
+
+def test_every_key_has_exactly_its_own_result_and_page(stack: Stack, results: dict[str, Result]) -> None:
+    documents = {result_key_for(key, RESULTS_PREFIX) for key in KEYS}
+
+    assert set(stack.results()) == documents | {page_key_for(key) for key in documents}
+    assert all(result.source.key == key for key, result in results.items())
+    assert {result.error.code for result in results.values() if result.error} == {"not_audio"}
+    assert stack.dead_letters() == 0
+
+
+def test_no_key_becomes_a_header(stack: Stack) -> None:
+    """Metadata of S3's are headers, which hold ASCII only."""
+    for key in stack.results():
+        head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key=key)
+        # Versions, hashes, states: whatever they are, no character of them is one that only a key brings.
+        assert all(re.fullmatch(r"[A-Za-z0-9.:-]*", value) for value in head["Metadata"].values())
+
+
+def test_each_key_is_in_one_line_of_the_log_and_makes_no_other(stack: Stack, log: Path) -> None:
+    lines = log.read_text(encoding="utf-8").splitlines()
+
+    told = [json.loads(line) for line in lines]
+    assert sorted(line["key"] for line in told if line.get("message") == "recording") == sorted(KEYS)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_every_key_becomes_a_file_of_its_own_below_the_folder(stack: Stack, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "results"
+
+    written = ResultFiles(stack, folder).fetch_new()
+
+    assert len(set(written)) == len({file.stat().st_ino for file in written}) == len(stack.results())
+    assert all(file.resolve().is_relative_to(folder) for file in written)
+    assert [file.name for file in tmp_path.iterdir()] == ["deep"]
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["results"]
+
+
+def test_no_key_moves_a_cursor_or_styles_a_terminal(results: dict[str, Result]) -> None:
+    screen = io.StringIO()
+
+    Console(file=screen, width=2000, force_terminal=False).print(result_table(results.values()))
+
+    assert screen.getvalue().replace("\n", "").isprintable()
+    assert "[red]bold[/red]" in screen.getvalue()
+
+
+def test_no_key_is_a_formula_in_a_spreadsheet_or_breaks_out_of_its_cell(results: dict[str, Result]) -> None:
+    table = io.StringIO(newline="")
+    rows = csv_writer(table)
+    for result in results.values():
+        rows.writerows(csv_rows(result, result.model.labels))
+
+    assert table.getvalue().count("\r") == 1  # in the one key that has it
+    cells = [row[0] for row in csv.reader(io.StringIO(table.getvalue(), newline=""))]
+    assert [cell.removeprefix("'") for cell in cells] == list(results)
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+
+
+def test_no_key_is_markup_in_its_page(stack: Stack, results: dict[str, Result]) -> None:
+    for key, result in results.items():
+        page = render(result)
+        assert key == NOT_WITH_MOTO or page.encode() == stack.result(page_key_for(result_key_for(key, RESULTS_PREFIX)))
+        assert page.count("<script") == 2  # ours
+        assert "<img" not in page
+        assert page.replace("\n", "").isprintable()
+
+
+def test_an_event_about_a_key_that_is_no_text_is_not_understood() -> None:
+    """S3 has no such keys. Whoever can write to the queue may still claim so."""
+    detail = {"bucket": {"name": "b"}, "object": {"key": "half a pair: \ud83d"}}
+    told = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
+
+    with pytest.raises(EventNotUnderstood, match="key"):
+        uploads_in(told)
+
+
+def test_keys_in_records_are_decoded_as_they_were_encoded() -> None:
+    for key in (*KEYS, NOT_WITH_MOTO):
+        s3 = {"bucket": {"name": "b"}, "object": {"key": quote_plus(key)}}
+        record = {"eventSource": "aws:s3", "eventVersion": "2.1", "eventName": "ObjectCreated:Put", "s3": s3}
+        assert [upload.key for upload in uploads_in({"Records": [record]})] == [key]

@@ -1,0 +1,59 @@
+"""A few of the mutants of `make fuzz`: enough to notice when a promise is broken in general."""
+
+from pathlib import Path
+
+import pytest
+
+from core.results import Result, Source
+from tests.mutants import Judge, mutant, originals, run
+
+COUNT = 100
+SEED = 20_000
+
+
+@pytest.mark.timeout(900)  # half a minute, but for a machine that is busy with other things
+def test_whatever_has_become_of_a_recording_a_result_comes_of_it() -> None:
+    report = run(COUNT, SEED, jobs=2)
+
+    assert report.outcomes.total() == COUNT
+    assert report.broken == {}
+    # Not all is lost, or nothing would have been tried.
+    assert report.outcomes["classified"] > COUNT / 20
+    assert report.outcomes["not_audio"] > COUNT / 20
+
+
+def test_a_mutant_follows_from_its_seed_and_number() -> None:
+    recordings = originals()
+
+    some = [mutant(SEED, number, recordings) for number in range(50)]
+
+    assert some == [mutant(SEED, number, recordings) for number in range(50)]
+    assert len(set(some)) > 45
+    assert len(set(some) - set(recordings)) > 40  # zeros upon zeros change nothing
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    return Judge()
+
+
+def test_a_judge_notices_what_is_left_behind_and_what_is_raised(
+    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = judge._pipeline.run
+
+    def untidily(path: Path, source: Source) -> Result:
+        (tmp_path / "left").touch()
+        return well(path, source)
+
+    def not_at_all(path: Path, source: Source) -> Result:
+        raise ZeroDivisionError("we divided")
+
+    assert judge.judge(b"no recording")["broken"] == []
+    monkeypatch.setattr(judge._pipeline, "run", untidily)
+    assert "left behind" in judge.judge(b"no recording")["broken"][0]
+    monkeypatch.setattr(judge._pipeline, "run", not_at_all)
+    assert judge.judge(b"no recording")["broken"] == ["raised ZeroDivisionError: we divided"]

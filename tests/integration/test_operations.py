@@ -1,0 +1,361 @@
+"""What an operator does: on moto's S3, SQS and CloudWatch, with CloudFormation and the engines of AWS played."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from core.cli.app import app
+from core.cli.operations import run_backfill, run_redrive, run_status
+from core.errors import AwsRefused, StackUnknown
+from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.model.package import read_manifest
+from core.operations.backfill import Forecast, Scope, forecast, job_request
+from core.operations.objects import Sample, in_threads
+from core.operations.redrive import Moved, redrive
+from core.operations.stack import DeployedStack, find_stack, stack_of_bucket
+from core.operations.status import status_of
+from core.results import Error, Model, Processing, Result, Source
+from tests.cloudformation import STACK, TEMPLATE, Deployed
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+MODEL = Model(id="m", revision="r", precision="fp32", fingerprint="sha256:new", labels=("anger", "sad"))
+
+
+def told_by_cloudformation(**parameters: str) -> dict[str, Any]:
+    """What DescribeStacks answers for the stack that template.yaml makes."""
+    given = {name: str(described["Default"]) for name, described in TEMPLATE["Parameters"].items()} | parameters
+    outputs = Deployed(**parameters).outputs()
+    return {
+        "StackName": STACK,
+        "CreationTime": NOW,
+        "StackStatus": "CREATE_COMPLETE",
+        "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()],
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+    }
+
+
+@contextmanager
+def cloudformation(stack: dict[str, Any] | None) -> Iterator[Any]:
+    client = boto3.client("cloudformation", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    with Stubber(client) as stub:
+        if stack is None:
+            message = f"Stack with id {STACK} does not exist"
+            stub.add_client_error("describe_stacks", "ValidationError", message)
+        else:
+            stub.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": STACK})
+        yield client
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Stack]:
+    with running_stack() as running, pytest.MonkeyPatch.context() as patched:
+        for name, value in running.environment(Path()).items():
+            patched.setenv(name, value)
+        fill(running)
+        yield running
+
+
+@pytest.fixture
+def deployed(world: Stack) -> DeployedStack:
+    with cloudformation(told_by_cloudformation()) as client:
+        found = find_stack(STACK, client)
+    return replace(
+        found,
+        uploads_bucket=UPLOADS_BUCKET,
+        results_bucket=RESULTS_BUCKET,
+        queue_url=world.queue_url,
+        dead_letter_queue_url=world.dead_letter_queue_url,
+    )
+
+
+def fill(world: Stack) -> None:
+    """Five recordings: two are done by the newest model, one by an older, one was given up, one has no result."""
+    for key in ("a/new.wav", "a/failed.txt", "a/old.wav", "b/given-up.wav", "b/waiting.wav"):
+        world.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=b"123")
+    world.s3.put_object(Bucket=UPLOADS_BUCKET, Key="b/", Body=b"")  # a folder marker
+    store(world, "a/new.wav", document("a/new.wav"))
+    store(world, "a/failed.txt", document("a/failed.txt", status="failed"))
+    old = MODEL.model_copy(update={"fingerprint": "sha256:old"})
+    store(world, "a/old.wav", document("a/old.wav", model=old, status="no_speech"))
+    store(world, "b/given-up.wav", document("b/given-up.wav", status="failed"), state="given-up")
+    world.s3.put_object(Bucket=RESULTS_BUCKET, Key="results/a/new.wav.html", Body=b"<p>")
+
+
+def document(key: str, *, status: Any = "classified", model: Model = MODEL, finished_at: datetime = NOW) -> Result:
+    judged: dict[str, Any] = {"emotion": "sad", "score": 0.9, "scores": {"sad": 0.9, "anger": 0.1}}
+    return Result(
+        status=status,
+        source=Source(key=key),
+        model=model,
+        error=Error(code="damaged", message="No.") if status == "failed" else None,
+        processing=Processing(finished_at=finished_at, decode_ms=100, inference_ms=300, version="1"),
+        **(judged if status == "classified" else {}),
+    )
+
+
+def store(world: Stack, key: str, result: Result, state: str = "done") -> None:
+    world.s3.put_object(
+        Bucket=RESULTS_BUCKET, Key=f"results/{key}.json", Body=result.to_json().encode(), Metadata={"state": state}
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- the stack
+
+
+def test_a_stack_is_found_by_its_outputs_and_parameters() -> None:
+    with cloudformation(told_by_cloudformation(BackfillConcurrency="7", ResultsPrefix="r/")) as client:
+        found = find_stack(STACK, client)
+    deployed = Deployed(BackfillConcurrency="7", ResultsPrefix="r/")
+    assert found.uploads_bucket == deployed.resources()["UploadsBucket"]["BucketName"]
+    assert (found.results_prefix, found.backfill_concurrency, found.memory_size_mb) == ("r/", 7, 3538)
+    assert (found.account, found.partition) == ("123456789012", "aws")
+    assert stack_of_bucket(found.uploads_bucket) == STACK
+
+
+def test_a_stack_that_is_not_there_or_not_ours_is_named() -> None:
+    with cloudformation(None) as client, pytest.raises(StackUnknown, match="no such thing as the stack audio-emotion"):
+        find_stack(STACK, client)
+    with (
+        cloudformation({**told_by_cloudformation(), "Outputs": []}) as client,
+        pytest.raises(StackUnknown, match="deploy it again"),
+    ):
+        find_stack(STACK, client)
+    with pytest.raises(StackUnknown, match="holidays"):
+        stack_of_bucket("holidays")
+
+
+# ---------------------------------------------------------------------------------------------------------- backfill
+
+
+def test_a_forecast_counts_recordings_and_judges_them_by_their_results(world: Stack, deployed: DeployedStack) -> None:
+    all_of_them = forecast(world.s3, deployed, Scope(UPLOADS_BUCKET), "sha256:new")
+    assert (all_of_them.recordings, all_of_them.size_bytes, all_of_them.with_result) == (5, 15, 4)
+    assert (all_of_them.sampled, all_of_them.share_done) == (4, 0.5)
+    assert all_of_them.to_classify == 3
+    assert all_of_them.work_s == pytest.approx(3 * 0.4)
+    some = forecast(world.s3, deployed, Scope(UPLOADS_BUCKET, "b/"), "sha256:new")
+    assert (some.recordings, some.with_result, some.to_classify) == (2, 1, 2)
+    later = Scope(UPLOADS_BUCKET, created_after=datetime.now(UTC) + timedelta(hours=1))
+    assert forecast(world.s3, deployed, later, "sha256:new").recordings == 0
+
+
+def test_without_results_nothing_is_made_up() -> None:
+    unknown = Forecast(recordings=10, size_bytes=1, with_result=0, sampled=0, share_done=0.0, seconds_each=None)
+    assert unknown.work_s is None
+    assert unknown.cost_usd(3538) is None
+
+
+def test_a_cost_is_that_of_the_engine_the_function_and_the_requests() -> None:
+    a_million = Forecast(1_000_000, 1, 0, 200, 0.0, 1.0)
+    engine, invocations = 0.25 + 1.00, 0.20
+    function = 1_000_000 * 2 * 16.6667e-6  # at 2,048 MB
+    requests = 1_000_000 * (2 * 5e-6 + 7 * 0.4e-6)
+    assert a_million.cost_usd(2048) == pytest.approx(engine + invocations + function + requests)
+    all_done = Forecast(1_000_000, 1, 1_000_000, 200, 1.0, 1.0)
+    assert all_done.cost_usd(2048) == pytest.approx(engine + invocations + 2 * 0.4)
+
+
+def test_the_job_is_what_s3control_takes(deployed: DeployedStack) -> None:
+    client = boto3.client("s3control", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    request = job_request(deployed, Scope(UPLOADS_BUCKET, "calls/", NOW))
+    with Stubber(client) as stub:
+        # The stubber refuses what the service's own description has no place for.
+        stub.add_response("create_job", {"JobId": "job-1"}, request)
+        client.create_job(**request)
+    assert request["Operation"]["LambdaInvoke"]["FunctionArn"].endswith("function:audio-emotion-backfill:1")
+    assert request["RoleArn"] == Deployed().outputs()["BatchOperationsRoleArn"]
+    generator = request["ManifestGenerator"]["S3JobManifestGenerator"]
+    assert generator["SourceBucket"] == f"arn:aws:s3:::{UPLOADS_BUCKET}"
+    assert generator["Filter"] == {"KeyNameConstraint": {"MatchAnyPrefix": ["calls/"]}, "CreatedAfter": NOW}
+    report = request["Report"]
+    assert (report["Bucket"], report["Prefix"]) == (f"arn:aws:s3:::{RESULTS_BUCKET}", "backfill")
+    assert "Filter" not in job_request(deployed, Scope(UPLOADS_BUCKET))["ManifestGenerator"]["S3JobManifestGenerator"]
+
+
+@pytest.mark.parametrize(("agreed", "dry_run"), [(True, False), (False, False), (True, True)])
+def test_a_job_is_made_only_once_somebody_has_agreed(
+    deployed: DeployedStack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    package: Path,
+    agreed: bool,
+    dry_run: bool,
+) -> None:
+    client = boto3.client("s3control")
+    original = boto3.client
+    monkeypatch.setattr(boto3, "client", lambda name: client if name == "s3control" else original(name))
+    scope = Scope(UPLOADS_BUCKET)
+    begun = agreed and not dry_run
+    with Stubber(client) as stub:
+        if begun:
+            asked = {**job_request(deployed, scope), "ClientRequestToken": ANY}
+            stub.add_response("create_job", {"JobId": "job-1"}, asked)
+            for status, done in (("Active", 2), ("Complete", 5)):
+                progress = {
+                    "TotalNumberOfTasks": 5,
+                    "NumberOfTasksSucceeded": done,
+                    "NumberOfTasksFailed": 0,
+                }
+                stub.add_response("describe_job", {"Job": {"Status": status, "ProgressSummary": progress}})
+        monkeypatch.setattr("core.cli.operations._BETWEEN_LOOKS_S", 0.0)
+        rc = run_backfill(deployed, scope, package, agreed=lambda: agreed, dry_run=dry_run, wait=True)
+        stub.assert_no_pending_responses()
+    printed = capsys.readouterr().out
+    assert rc == (0 if begun or dry_run else 1)
+    assert "5 recordings" in printed
+    assert "4 of them have a result" in printed
+    assert "US dollars" in printed
+    assert ("job-1" in printed, "5 done, 0 failed" in printed) == (begun, begun)
+
+
+# ----------------------------------------------------------------------------------------------------------- redrive
+
+
+@contextmanager
+def moving(states: Sequence[dict[str, Any]]) -> Iterator[Any]:
+    client = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    with Stubber(client) as stub:
+        stub.add_response("start_message_move_task", {"TaskHandle": "t"}, {"SourceArn": "arn"})
+        for state in states:
+            stub.add_response("list_message_move_tasks", {"Results": [state]}, {"SourceArn": "arn", "MaxResults": 1})
+        yield client
+
+
+def test_a_redrive_is_followed_to_its_end() -> None:
+    states = [
+        {"Status": "RUNNING", "ApproximateNumberOfMessagesMoved": 1, "ApproximateNumberOfMessagesToMove": 3},
+        {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 3},
+    ]
+    with moving(states) as sqs:
+        assert list(redrive(sqs, "arn", between_looks_s=0)) == [Moved(1, 3, "RUNNING"), Moved(3, 3, "COMPLETED")]
+
+
+def test_a_redrive_that_fails_says_how_far_it_came() -> None:
+    failed = {"Status": "FAILED", "ApproximateNumberOfMessagesMoved": 2, "FailureReason": "AccessDenied"}
+    with moving([failed]) as sqs, pytest.raises(AwsRefused, match="after 2 messages: AccessDenied"):
+        list(redrive(sqs, "arn", between_looks_s=0))
+
+
+def test_without_dead_letters_nothing_is_moved(deployed: DeployedStack, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_redrive(deployed, None) == 0
+    assert "no dead letters" in capsys.readouterr().out
+
+
+def test_dead_letters_are_back_in_the_queue(
+    world: Stack, deployed: DeployedStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """moto has no move task: played here on its real queues, as AWS does it."""
+
+    moved: list[str] = []
+
+    def move(**_: Any) -> Any:
+        while messages := world.sqs.receive_message(QueueUrl=world.dead_letter_queue_url).get("Messages"):
+            for message in messages:
+                world.sqs.send_message(QueueUrl=queue_url, MessageBody=message["Body"])
+                world.sqs.delete_message(QueueUrl=world.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"])
+                moved.append(message["Body"])
+        return _ok(), {"TaskHandle": "t"}
+
+    def tasks(**_: Any) -> Any:
+        return _ok(), {"Results": [{"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": len(moved)}]}
+
+    queue_url = world.sqs.create_queue(QueueName="source")["QueueUrl"]
+    for number in range(3):
+        world.sqs.send_message(QueueUrl=world.dead_letter_queue_url, MessageBody=str(number))
+    client = boto3.client("sqs")
+    client.meta.events.register("before-call.sqs.StartMessageMoveTask", move)
+    client.meta.events.register("before-call.sqs.ListMessageMoveTasks", tasks)
+    monkeypatch.setattr(boto3, "client", lambda _: client)
+    assert run_redrive(deployed, None) == 0
+    assert "3 uploads are back" in capsys.readouterr().out
+    bodies = [message["Body"] for _ in range(3) for message in client.receive_message(QueueUrl=queue_url)["Messages"]]
+    assert sorted(bodies) == ["0", "1", "2"]
+
+
+class _ok:  # noqa: N801 (a value)
+    status_code = 200
+
+
+# ------------------------------------------------------------------------------------------------------------ status
+
+
+def test_a_status_counts_what_is_there(world: Stack, deployed: DeployedStack) -> None:
+    told = status_of(deployed, world.s3, world.sqs, boto3.client("cloudwatch"), fingerprint="sha256:new")
+    assert (told.uploads, told.uploads_bytes, told.results, told.without_result) == (5, 15, 4, 1)
+    assert told.read == 4
+    assert told.judged == {
+        "classified": 1, "no_speech": 1, "failed": 2, "given_up": 1, "stale": 1, "unreadable": 0,
+    }  # fmt: skip
+    assert told.waiting >= 5
+    assert (told.in_flight, told.dead_letters, told.oldest_s) == (0, 0, None)
+
+
+def test_a_status_reads_no_more_documents_than_it_is_told(world: Stack, deployed: DeployedStack) -> None:
+    told = status_of(deployed, world.s3, world.sqs, boto3.client("cloudwatch"), sample=2)
+    assert (told.results, told.read) == (4, 2)
+    assert sum(told.judged[name] for name in ("classified", "no_speech", "failed")) == 2
+    assert told.judged["stale"] == 0
+
+
+def test_a_status_knows_the_age_of_the_oldest_message_from_cloudwatch(
+    deployed: DeployedStack, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dimensions = [{"Name": "QueueName", "Value": deployed.queue_url.rpartition("/")[2]}]
+    points = [
+        {"MetricName": "ApproximateAgeOfOldestMessage", "Dimensions": dimensions, "Value": value, "Timestamp": moment}
+        for value, moment in ((30.0, NOW - timedelta(minutes=5)), (3725.0, NOW - timedelta(minutes=1)))
+    ]
+    boto3.client("cloudwatch").put_metric_data(Namespace="AWS/SQS", MetricData=points)
+    assert run_status(deployed, package, sample=10, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["oldest_s"] == 3725.0
+    run_status(deployed, package, sample=10, as_json=False)
+    shown = capsys.readouterr().out
+    assert "the oldest for 1:02:05" in shown
+    assert "uploads without a result" in shown
+    assert read_manifest(package).fingerprint not in ("sha256:new", "sha256:old")
+    assert "stale" in shown
+
+
+# ----------------------------------------------------------------------------------------------------------- helpers
+
+
+def test_a_sample_is_as_likely_to_hold_the_last_as_the_first() -> None:
+    held = [0] * 20
+    for seed in range(2000):
+        sample = Sample(5, seed)
+        for number in range(20):
+            sample.offer(str(number))
+        assert (len(sample.items), sample.seen) == (5, 20)
+        for item in sample.items:
+            held[int(item)] += 1
+    # 500 each; four standard deviations of a binomial are 78.
+    assert all(abs(count - 500) < 78 for count in held)
+
+
+def test_threads_keep_the_order_and_do_not_run_ahead_without_end() -> None:
+    begun = 0
+
+    def items() -> Iterator[int]:
+        nonlocal begun
+        for number in range(10_000):
+            begun += 1
+            yield number
+
+    answers = in_threads(lambda number: number * 2, items())
+    assert [next(answers) for _ in range(3)] == [0, 2, 4]
+    assert begun < 100
+
+
+def test_every_command_is_explained() -> None:
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert {"backfill", "redrive", "status", "results"} <= commands
+    assert all(command.callback.__doc__ for command in app.registered_commands if command.callback)

@@ -1,0 +1,155 @@
+"""The functions make no call that their roles do not allow, and their roles allow no call that they do not make."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+import handlers.work
+from core.errors import StorageUnavailable
+from core.local import LocalContext, Stack, running_stack
+from core.storage import Storage
+from tests.cloudformation import Deployed
+from tests.permissions import Right, granted, recorded
+
+DEPLOYED = Deployed(EventBus="default", Reports="html")
+UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
+
+WITHOUT_A_CALL = {
+    "s3:ListBucket": "without it S3 answers 403, not 404, for what is not there",
+    "sqs:ReceiveMessage": "Lambda's event source mapping takes messages in the function's name",
+    "sqs:DeleteMessage": "the same",
+    "sqs:GetQueueAttributes": "the same",
+    "logs:CreateLogStream": "Lambda writes what the function prints, in the function's name",
+    "logs:PutLogEvents": "the same",
+}
+"""Rights that no call of ours takes, and why they are there all the same."""
+
+
+@pytest.fixture
+def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """The embedded stack, with buckets and settings as template.yaml names them."""
+    with running_stack() as running:
+        for bucket in (UPLOADS, RESULTS):
+            running.s3.create_bucket(Bucket=bucket)
+            running.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        for name, value in running.environment(package).items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, function: str, package: Path) -> None:
+    variables = DEPLOYED.resources()[function]["Environment"]["Variables"]
+    monkeypatch.delenv("EVENT_BUS", raising=False)
+    for name, value in {**variables, "MODEL_DIR": str(package)}.items():
+        monkeypatch.setenv(name, str(value))
+    handlers.work.delivery.cache_clear()
+    handlers.work._announcer.cache_clear()
+
+
+def put(stack: Stack, key: str, body: bytes) -> str:
+    return stack.s3.put_object(Bucket=UPLOADS, Key=key, Body=body)["VersionId"]
+
+
+def message(key: str, version_id: str | None, receive_count: int = 1) -> dict[str, Any]:
+    file = Path(__file__).parents[2] / "events" / "sqs-s3-put.json"
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["Records"][0]
+    body = json.loads(record["body"])
+    body["Records"][0]["s3"]["bucket"]["name"] = UPLOADS
+    body["Records"][0]["s3"]["object"] = {"key": key, **({"versionId": version_id} if version_id else {})}
+    record["body"] = json.dumps(body)
+    record["attributes"]["ApproximateReceiveCount"] = str(receive_count)
+    return {"Records": [record]}
+
+
+def task(key: str, version_id: str | None) -> dict[str, Any]:
+    return {
+        "invocationSchemaVersion": "2.0",
+        "invocationId": "i",
+        "job": {"id": "j"},
+        "tasks": [{"taskId": "t", "s3Key": key, "s3VersionId": version_id, "s3Bucket": UPLOADS}],
+    }
+
+
+def leave_a_claim(stack: Stack, patched: pytest.MonkeyPatch) -> None:
+    """Have every delivery find the claim of one that crashed long ago, which it has to look at to take over."""
+    original = Storage.claim
+
+    def contested(storage: Storage, bucket: str, key: str, *rest: Any) -> Any:
+        stack.s3.put_object(Bucket=bucket, Key=key, Body=b"x", Metadata={"expires-at": "0", "holder": "x"})
+        return original(storage, bucket, key, *rest)
+
+    patched.setattr(Storage, "claim", contested)
+
+
+def check(calls: list[Right], role: str) -> None:
+    rights = granted(DEPLOYED, role)
+    assert not [call for call in set(calls) if not any(right.covers(call) for right in rights)]
+    unused = {right for right in rights if not any(right.covers(call) for call in calls)}
+    assert {right for right in unused if right.action not in WITHOUT_A_CALL} == set()
+
+
+def test_the_function_uses_every_right_of_its_role_and_no_other(
+    stack: Stack, package: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handlers.s3_upload import handler
+
+    set_environment(monkeypatch, "ClassifyFunction", package)
+    leave_a_claim(stack, monkeypatch)
+    with recorded() as calls:
+        versions = {key: put(stack, key, speech) for key in ("a.wav", "down.wav", "old.wav")}
+        put(stack, "old.wav", speech)
+        handler(message("a.wav", versions["a.wav"]), LocalContext(60.0))
+        handler(message("a.wav", versions["a.wav"]), LocalContext(60.0))  # a duplicate
+        handler(message("old.wav", versions["old.wav"]), LocalContext(60.0))  # superseded
+        handler(message("text.wav", put(stack, "text.wav", b"text")), LocalContext(60.0))  # failed
+        handler(message("gone.wav", "x"), LocalContext(60.0))  # deleted
+        with monkeypatch.context() as patched:
+            patched.setattr(Storage, "fetch", _down)
+            handler(message("down.wav", versions["down.wav"], receive_count=5), LocalContext(60.0))
+    assert {"a.wav", "text.wav", "down.wav"} == _with_result(stack)
+    check(calls, "ClassifyRole")
+
+
+def test_the_backfill_uses_every_right_of_its_role_and_no_other(
+    stack: Stack, package: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handlers.batch_operations import handler
+
+    set_environment(monkeypatch, "BackfillFunction", package)
+    leave_a_claim(stack, monkeypatch)
+    with recorded() as calls:
+        handler(task("a.wav", put(stack, "a.wav", speech)), LocalContext(60.0))
+        handler(task("a.wav", None), LocalContext(60.0))
+        handler(task("gone.wav", None), LocalContext(60.0))
+    check(calls, "BackfillRole")
+
+
+def test_without_a_bus_the_function_may_not_tell_anybody() -> None:
+    assert not any(right.action.startswith("events:") for right in granted(Deployed(), "ClassifyRole"))
+
+
+def test_a_call_that_is_not_allowed_is_noticed() -> None:
+    """The test of the tests above: an upload that is written, a result that is read by another name."""
+    for call in (
+        Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
+        Right("s3:GetObject", f"arn:aws:s3:::{RESULTS}/elsewhere/a.wav.json"),
+        Right("s3:DeleteObject", f"arn:aws:s3:::{RESULTS}/results/a.wav.json"),
+    ):
+        with pytest.raises(AssertionError):
+            check([call], "ClassifyRole")
+    with recorded() as calls, pytest.raises(KeyError):
+        boto3.client("s3", region_name="us-east-1").delete_bucket(Bucket=UPLOADS)
+    assert calls == []
+
+
+def _down(*_: Any) -> None:
+    raise StorageUnavailable("S3 is down.")
+
+
+def _with_result(stack: Stack) -> set[str]:
+    listed = stack.s3.list_objects_v2(Bucket=RESULTS, Prefix="results/")["Contents"]
+    return {item["Key"].removeprefix("results/").removesuffix(".json") for item in listed if ".json" in item["Key"]}

@@ -1,0 +1,275 @@
+"""Any order of uploads, deliveries and crashes leaves one right result for each recording.
+
+Hypothesis decides what happens next: who uploads, overwrites or deletes what, which message is handed out, twice or
+late, which worker makes its next call, what goes wrong with that, and who is killed (really: SIGKILL) before or after
+it. Whenever the queue is empty, each living key has the result of its newest version, or a dead letter and a result
+that says so; and nothing was classified twice but after a kill or a fault.
+
+S3 is moto's. A longer run, as docs/reliability.md reports one, has a seed of its own and an S3 in memory:
+
+    QUEUE_MODEL_STEPS=50000 pytest tests/integration/test_queue_model.py -k whatever --hypothesis-seed=1 -s
+"""
+
+import hashlib
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from moto import mock_aws
+
+from tests.reliability.forking import forking_process
+from tests.reliability.memory import MemoryS3
+from tests.reliability.promise import check
+from tests.reliability.world import SETUPS, TIMEOUT_S, VISIBILITY_S, Setup, Tally, World
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+STEPS = 50
+LONG_RUN_STEPS = int(os.environ.get("QUEUE_MODEL_STEPS", "0"))
+
+KEYS = ("a.wav", "b/ü +.wav")
+CONTENTS = (b"first", b"second", b"third")
+FAULTS = ("lost", "timeout", "SlowDown", "ConditionalRequestConflict", "ExpiredToken")
+ENDINGS = ("none", "none", "none", "killed before", "killed after", *FAULTS)
+MOST_WORKERS = 3
+
+anyone = st.integers(0, 5)
+"""One of those that there are, whoever that is by then."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all runs of the machine share. Hypothesis makes the machines, so it has to stand on their class."""
+
+    make_s3: Callable[[], "S3Client"]
+    workers_at: str
+    tally: Tally
+
+
+class Queue(RuleBasedStateMachine):
+    """What can happen."""
+
+    shared: ClassVar[Shared]
+    world: World
+
+    @initialize(setup=st.sampled_from(SETUPS), max_receive_count=st.integers(1, 3))
+    def set_up(self, setup: Setup, max_receive_count: int) -> None:
+        self.world = World(self.shared.make_s3(), self.shared.workers_at, setup, max_receive_count, self.shared.tally)
+        self.shared.tally.examples += 1
+
+    def pick(self, among: list[Any], number: int) -> Any:
+        return among[number % len(among)]
+
+    # ------------------------------------------------------------------------------------- what people do
+
+    @rule(key=st.sampled_from(KEYS), content=st.sampled_from(CONTENTS))
+    def upload(self, key: str, content: bytes) -> None:
+        self.world.upload(key, content)
+
+    @precondition(lambda self: self.world.newest)
+    @rule(key=st.sampled_from(KEYS))
+    def delete(self, key: str) -> None:
+        self.world.delete(key)
+
+    @precondition(lambda self: self.world.dead)
+    @rule()
+    def redrive(self) -> None:
+        self.world.redrive()
+
+    # ------------------------------------------------------------------------------------- what the queue does
+
+    @precondition(lambda self: self.world.events)
+    @rule(number=anyone)
+    def deliver_a_duplicate(self, number: int) -> None:
+        self.world.send(self.pick(self.world.events, number))
+
+    @precondition(lambda self: self.can_hand_out)
+    @rule(number=anyone, batch=st.sampled_from([1, 1, 1, 2]))
+    def hand_out(self, number: int, batch: int) -> None:
+        visible = self.world.visible
+        start = number % len(visible)
+        self.world.receive(visible[start : start + batch])
+
+    @property
+    def can_hand_out(self) -> bool:
+        return bool(self.world.visible) and len(self.world.busy) < MOST_WORKERS
+
+    @precondition(lambda self: self.world.queue)
+    @rule(seconds=st.sampled_from([1.0, TIMEOUT_S / 2, TIMEOUT_S + 1, VISIBILITY_S]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    # ------------------------------------------------------------------------------------- what workers do
+
+    # One rule, and one number to draw from: Hypothesis leaves some rules out of each run and likes the first of several
+    # values, and then nobody would ever be killed while two others are at work.
+    @precondition(lambda self: self.world.busy or self.can_hand_out)
+    @rule(chance=st.integers(0, 2**32))
+    def move(self, chance: int) -> None:
+        draw = random.Random(chance)
+        if self.can_hand_out and (not self.world.busy or draw.random() < 0.3):
+            self.world.receive([draw.choice(self.world.visible)])
+        if not self.world.busy:
+            return  # it was handed out too often
+        worker = draw.choice(self.world.busy)
+        for _ in range(draw.randrange(8)):
+            if worker.is_busy:
+                self.world.advance(worker)
+        ending = draw.choice(ENDINGS)
+        if not worker.is_busy or ending == "none":
+            return
+        if ending.startswith("killed"):
+            self.world.kill(worker, after_call=ending == "killed after")
+        else:
+            self.world.fail(worker, ending)
+
+    @precondition(lambda self: not self.world.is_quiet)
+    @rule()
+    def work_off(self) -> None:
+        self.world.work_off()
+
+    # ------------------------------------------------------------------------------------- what must hold
+
+    @invariant()
+    def every_recording_has_its_result(self) -> None:
+        self.shared.tally.steps += 1
+        if self.world.is_quiet:
+            check(self.world)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        try:
+            self.world.work_off()
+            check(self.world)
+            # Later, when the claims of those that were killed have expired, an operator redrives.
+            self.world.pass_time(VISIBILITY_S)
+            self.world.redrive()
+            self.world.work_off()
+            assert not self.world.dead
+            check(self.world, is_final=True)
+        finally:
+            self.world.end()
+
+
+@pytest.fixture
+def moto_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], "S3Client"]]:
+    """A function that empties moto's S3 and gives a client for it."""
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        client = boto3.client("s3")
+
+        def emptied() -> "S3Client":
+            for backend in s3_backends[DEFAULT_ACCOUNT_ID].values():
+                backend.reset()
+            return client
+
+        yield emptied
+
+
+@pytest.mark.timeout(0 if LONG_RUN_STEPS else 600)
+def test_whatever_happens_each_recording_has_one_right_result(
+    moto_s3: Callable[[], "S3Client"], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with forking_process(tmp_path_factory.mktemp("w")) as address:
+        tally = Tally()
+        Queue.shared = Shared(cast(Any, MemoryS3) if LONG_RUN_STEPS else moto_s3, address, tally)
+        run_state_machine_as_test(
+            Queue,
+            settings=settings(
+                max_examples=LONG_RUN_STEPS // 20 or 60,
+                stateful_step_count=STEPS,
+                derandomize=not LONG_RUN_STEPS,
+                database=None,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                # What fails is long however it is shortened, and shortening it takes hours.
+                phases=[Phase.generate],
+            ),
+        )
+    sys.stdout.write(f"{tally}\n")
+    assert tally.steps >= max(2000, LONG_RUN_STEPS)
+    assert tally.kills >= 50
+    assert tally.dead_letters > 0
+
+
+OPERATIONS = st.one_of(
+    st.fixed_dictionaries(
+        {"operation": st.just("put_object"), "Body": st.sampled_from([b"a", b"b"])},
+        optional={"IfMatch": st.sampled_from([b"a", b"b"]), "Metadata": st.just({"state": "done"})},
+    ),
+    st.just({"operation": "put_object", "Body": b"c", "IfNoneMatch": "*"}),
+    st.fixed_dictionaries(
+        {"operation": st.sampled_from(["delete_object", "get_object"])},
+        optional={"IfMatch": st.sampled_from([b"a", b"b"])},
+    ),
+    st.fixed_dictionaries({"operation": st.just("get_object"), "VersionId": st.integers(0, 3)}),
+    st.just({"operation": "head_object"}),
+)
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_the_s3_in_memory_answers_as_moto_does(moto_s3: Callable[[], "S3Client"], versioned: bool) -> None:
+    @settings(max_examples=40, derandomize=True, database=None, deadline=None)
+    @given(st.lists(OPERATIONS, min_size=2, max_size=12))
+    def answers_agree(operations: list[dict[str, Any]]) -> None:
+        clients: list[Any] = [moto_s3(), MemoryS3()]
+        for client in clients:
+            client.create_bucket(Bucket="bucket")
+            if versioned:
+                client.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
+        histories: list[list[Any]] = [_answers(client, operations) for client in clients]
+        assert histories[0] == histories[1]
+
+    answers_agree()
+
+
+def _answers(client: Any, operations: list[dict[str, Any]]) -> list[Any]:
+    """What a client answers, with versions numbered in the order in which they appear."""
+    answers: list[Any] = []
+    versions: list[str] = []
+    for described in operations:
+        request = {name: value for name, value in described.items() if name != "operation"}
+        if isinstance(request.get("IfMatch"), bytes):
+            request["IfMatch"] = f'"{hashlib.md5(request["IfMatch"]).hexdigest()}"'
+        if "VersionId" in request and not versions:
+            continue
+        if "VersionId" in request:
+            request["VersionId"] = versions[request["VersionId"] % len(versions)]
+        try:
+            answer = getattr(client, described["operation"])(Bucket="bucket", Key="key", **request)
+        except ClientError as error:
+            answers.append((error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]))
+            continue
+        if described["operation"] == "delete_object":
+            answers.append("deleted")
+            continue
+        if answer.get("VersionId") and answer["VersionId"] not in versions:
+            versions.append(answer["VersionId"])
+        version = versions.index(answer["VersionId"]) if answer.get("VersionId") else None
+        body = answer["Body"].read() if "Body" in answer else None
+        metadata = answer.get("Metadata") or None
+        answers.append((answer["ETag"], version, body, metadata, answer.get("ContentLength") if body else None))
+    return answers

@@ -1,0 +1,138 @@
+"""`audio-emotion results`: from a folder and from a bucket."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from core.cli.app import app
+from core.local import RESULTS_BUCKET, Stack, running_stack
+from core.operations.results import point_in_time
+from core.results import Channel, Error, Model, Processing, Result, Source, Utterance
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+MODEL = Model(id="m", revision="r", precision="fp32", fingerprint="sha256:f", labels=("anger", "sad"))
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def document(key: str, emotion: str | None, *, days_ago: int = 0) -> Result:
+    scores = {"anger": 0.8, "sad": 0.2} if emotion == "anger" else {"anger": 0.2, "sad": 0.8}
+    judged: dict[str, Any] = {"emotion": emotion, "score": 0.8, "scores": scores} if emotion else {}
+    parts = [Utterance(start_s=second, end_s=second + 1, **judged) for second in (0, 2)] if emotion else []
+    channels = (Channel(channel=0, speech_s=2, utterances=tuple(parts), **judged),) if emotion else None
+    return Result(
+        status="classified" if emotion else "failed",
+        source=Source(key=key),
+        model=MODEL,
+        channels=channels,
+        error=None if emotion else Error(code="damaged", message="Nothing could be decoded."),
+        processing=Processing(finished_at=NOW - timedelta(days=days_ago), version="1"),
+        **judged,
+    )
+
+
+DOCUMENTS = [document("calls/a.wav", "anger"), document("calls/b.wav", "sad", days_ago=3), document("c.txt", None)]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running_stack() as running, pytest.MonkeyPatch.context() as patched:
+        for name, value in running.environment(Path()).items():
+            patched.setenv(name, value)
+        for one in DOCUMENTS:
+            key = f"results/{one.source.key}.json"
+            running.s3.put_object(Bucket=RESULTS_BUCKET, Key=key, Body=one.to_json().encode())
+        running.s3.put_object(Bucket=RESULTS_BUCKET, Key="results/calls/a.wav.html", Body=b"<p>")
+        yield running
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def run(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Run:
+    for one in DOCUMENTS:
+        file = tmp_path / f"{one.source.key}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(one.to_json(), encoding="utf-8")
+    where = ["--folder", str(tmp_path)] if request.param == "folder" else ["--bucket", RESULTS_BUCKET]
+
+    def command(*options: str) -> tuple[int, str, str]:
+        done = CliRunner().invoke(app, ["results", *where, *options])
+        return done.exit_code, done.stdout, done.stderr
+
+    return command
+
+
+def keys(lines: str) -> set[str]:
+    return {json.loads(line)["source"]["key"] for line in lines.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {"calls/a.wav", "calls/b.wav", "c.txt"}),
+        (["--since", "1d"], {"calls/a.wav", "c.txt"}),
+        (["--emotion", "sad"], {"calls/b.wav"}),
+        (["--status", "failed"], {"c.txt"}),
+        (["--prefix", "calls/"], {"calls/a.wav", "calls/b.wav"}),
+        (["--prefix", "calls/", "--since", "12h", "--emotion", "anger", "--status", "classified"], {"calls/a.wav"}),
+        (["--emotion", "joy"], set()),
+    ],
+)
+def test_only_what_is_wanted_is_shown(run: Run, options: list[str], expected: set[str]) -> None:
+    status, stdout, stderr = run("--json", *options)
+    assert (status, keys(stdout), stderr) == (0, expected, "")
+
+
+def test_csv_has_a_row_for_each_utterance_under_one_header(run: Run) -> None:
+    status, stdout, _ = run("--csv")
+    rows = list(csv.DictReader(io.StringIO(stdout)))
+    assert status == 0
+    assert [row["recording"] for row in rows].count("calls/a.wav") == 2
+    assert next(row for row in rows if row["recording"] == "c.txt")["error"] == "Nothing could be decoded."
+    assert {row["anger"] for row in rows if row["recording"] == "calls/b.wav"} == {"0.2"}
+
+
+def test_a_table_ends_in_a_count(run: Run) -> None:
+    _, stdout, _ = run()
+    assert "calls/a.wav" in stdout
+    assert "3 results: " in stdout
+    assert "anger 1" in stdout
+    assert "There is no such result." in run("--emotion", "joy")[1]
+
+
+def test_a_file_that_is_no_document_is_named_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text(DOCUMENTS[0].to_json(), encoding="utf-8")
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    done = CliRunner().invoke(app, ["results", "--folder", str(tmp_path), "--json"])
+    assert done.exit_code == 1
+    assert keys(done.stdout) == {"calls/a.wav"}
+    assert "other.json" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T14:00", datetime(2026, 1, 31, 14, tzinfo=UTC)),
+        ("2026-01-31T14:00+02:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_is_read_as_people_write_it(text: str, expected: datetime) -> None:
+    assert point_in_time(text) == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "7w", "9" * 30 + "d", ""])
+def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"2026-01-31"):
+        point_in_time(text)
+
+
+def test_options_that_exclude_each_other_are_refused() -> None:
+    for options in (["--json", "--csv"], ["--stack", "a", "--bucket", "b"], ["--since", "soon"]):
+        assert CliRunner().invoke(app, ["results", *options]).exit_code == 2

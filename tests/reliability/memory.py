@@ -1,0 +1,114 @@
+"""S3 in memory: what this project asks of it, a hundred times faster than moto, for long runs.
+
+Versions, conditional writes, delete markers and metadata; every answer is held to moto's by a test.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+_STATUS = {"NoSuchKey": 404, "NoSuchVersion": 404, "404": 404, "PreconditionFailed": 412, "412": 412}
+
+
+@dataclass(frozen=True)
+class _Version:
+    number: int
+    etag: str
+    content: bytes | None
+    """None for a delete marker."""
+    metadata: dict[str, str]
+
+
+@dataclass
+class MemoryS3:
+    """A client, so to speak, whose S3 is itself."""
+
+    buckets: dict[str, dict[str, list[_Version]]] = field(default_factory=dict)
+    versioned: set[str] = field(default_factory=set)
+    writes: int = 0
+
+    def create_bucket(self, *, Bucket: str) -> dict[str, Any]:  # noqa: N803 (S3's names)
+        self.buckets[Bucket] = {}
+        return {}
+
+    def put_bucket_versioning(self, *, Bucket: str, VersioningConfiguration: Any) -> dict[str, Any]:  # noqa: N803
+        self.versioned.add(Bucket)
+        return {}
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        there = self._newest(request)
+        if "IfNoneMatch" in request and there:
+            raise _refusal("PreconditionFailed", "PutObject")
+        if "IfMatch" in request:
+            if there is None:
+                raise _refusal("NoSuchKey", "PutObject")
+            if request["IfMatch"] != there.etag:
+                raise _refusal("PreconditionFailed", "PutObject")
+        content = request["Body"]
+        etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        return self._added(request, _Version(self._number(), etag, content, dict(request.get("Metadata", {}))))
+
+    def delete_object(self, **request: Any) -> dict[str, Any]:
+        there = self._newest(request)
+        if "IfMatch" in request:
+            if there is None:
+                raise _refusal("NoSuchKey", "DeleteObject")
+            if request["IfMatch"] != there.etag:
+                raise _refusal("PreconditionFailed", "DeleteObject")
+        if request["Bucket"] in self.versioned:
+            self._added(request, _Version(self._number(), "", None, {}))
+        else:
+            self.buckets[request["Bucket"]].pop(request["Key"], None)
+        return {}
+
+    def head_object(self, **request: Any) -> dict[str, Any]:
+        there = self._newest(request)
+        if there is None:
+            raise _refusal("404", "HeadObject")
+        return self._described(request, there)
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        there = self._newest(request)
+        if "VersionId" in request:
+            versions = self.buckets[request["Bucket"]].get(request["Key"], [])
+            there = next((version for version in versions if _id(version) == request["VersionId"]), None)
+        if there is None or there.content is None:
+            raise _refusal("NoSuchKey", "GetObject")
+        if request.get("IfMatch", there.etag) != there.etag:
+            raise _refusal("PreconditionFailed", "GetObject")
+        return self._described(request, there) | {"Body": io.BytesIO(there.content)}
+
+    def _number(self) -> int:
+        self.writes += 1
+        return self.writes
+
+    def _newest(self, request: dict[str, Any]) -> _Version | None:
+        versions = self.buckets[request["Bucket"]].get(request["Key"])
+        return versions[-1] if versions and versions[-1].content is not None else None
+
+    def _added(self, request: dict[str, Any], version: _Version) -> dict[str, Any]:
+        versions = self.buckets[request["Bucket"]].setdefault(request["Key"], [])
+        if request["Bucket"] not in self.versioned:
+            versions.clear()
+        versions.append(version)
+        return {"ETag": version.etag} | self._version_id(request, version)
+
+    def _described(self, request: dict[str, Any], version: _Version) -> dict[str, Any]:
+        assert version.content is not None
+        described = {"ETag": version.etag, "ContentLength": len(version.content), "Metadata": version.metadata}
+        return described | self._version_id(request, version)
+
+    def _version_id(self, request: dict[str, Any], version: _Version) -> dict[str, Any]:
+        return {"VersionId": _id(version)} if request["Bucket"] in self.versioned else {}
+
+
+def _id(version: _Version) -> str:
+    return f"version-{version.number}"
+
+
+def _refusal(code: str, operation: str) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": _STATUS[code]}}
+    return ClientError(answer, operation)

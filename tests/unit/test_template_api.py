@@ -1,0 +1,125 @@
+"""What `template.yaml` promises of the HTTP API: off unless asked for, never open, no right too many."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.settings import ApiSettings, ListeningSettings, MediaLimits, ModelSettings, read
+from layers.invoke import API_FUNCTION, API_HANDLER, FUNCTION
+from layers.template import read_template
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = read_template(ROOT / "template.yaml")
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
+API = {name: resource for name, resource in RESOURCES.items() if name.startswith("Api")}
+ROUTES = {name: resource["Properties"] for name, resource in API.items() if resource["Type"].endswith("::Route")}
+POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+
+
+def properties(name: str) -> Any:
+    return RESOURCES[name]["Properties"]
+
+
+def variables() -> dict[str, Any]:
+    found: dict[str, Any] = properties(API_FUNCTION)["Environment"]["Variables"]
+    return found
+
+
+def test_there_is_no_api_unless_somebody_asks_for_one() -> None:
+    assert TEMPLATE["Parameters"]["ApiAuth"]["Default"] == "off"
+    assert TEMPLATE["Conditions"]["HasApi"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ApiAuth"}, "off"]}]}
+    assert len(API) > 8
+    for name, resource in API.items():
+        assert resource["Condition"] == ("HasTokens" if name == "ApiAuthorizer" else "HasApi")
+
+
+def test_no_route_is_open() -> None:
+    assert TEMPLATE["Parameters"]["ApiAuth"]["AllowedValues"] == ["off", "iam", "jwt"]
+    assert sorted(route["RouteKey"] for route in ROUTES.values()) == ["GET /", "GET /{proxy+}", "POST /{proxy+}"]
+    for route in ROUTES.values():
+        assert route["AuthorizationType"] == {"Fn::If": ["HasTokens", "JWT", "AWS_IAM"]}
+        assert route["AuthorizerId"]["Fn::If"][:2] == ["HasTokens", {"Ref": "ApiAuthorizer"}]
+    (rule,) = TEMPLATE["Rules"].values()
+    assert len(rule["Assertions"]) == 2
+
+
+def test_requests_are_throttled_and_logged_without_ids() -> None:
+    stage = properties("ApiStage")
+    settings = stage["DefaultRouteSettings"]
+    assert settings["ThrottlingRateLimit"] == {"Ref": "ApiRatePerS"}
+    assert settings["ThrottlingBurstLimit"] == {"Ref": "ApiBurst"}
+    assert "path" not in stage["AccessLogSettings"]["Format"]
+
+
+def test_it_is_the_same_image_with_another_command() -> None:
+    function = properties(API_FUNCTION)
+    assert function["ImageConfig"]["Command"] == [API_HANDLER]
+    assert RESOURCES[API_FUNCTION]["Metadata"] == RESOURCES[FUNCTION]["Metadata"], "else the image is built twice"
+    assert function["MemorySize"] == properties(FUNCTION)["MemorySize"]
+    assert function["Timeout"] < properties("ApiIntegration")["TimeoutInMillis"] / 1000
+    assert properties("ApiIntegration")["PayloadFormatVersion"] == "2.0"
+
+
+def test_the_role_holds_exactly_the_rights_that_the_api_uses() -> None:
+    (policy,) = properties("ApiRole")["Policies"]
+    granted = {
+        (action, str(next(iter(resource.values()))))
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in _as_list(statement["Action"])
+        for resource in _as_list(statement["Resource"])
+    }
+    assert granted == {
+        ("s3:PutObject", "${UploadsBucket.Arn}/api/*"),
+        ("s3:GetObject", "${UploadsBucket.Arn}/api/*"),
+        ("s3:PutObject", "${ResultsBucket.Arn}/${ResultsPrefix}api/*"),
+        ("s3:GetObject", "${ResultsBucket.Arn}/${ResultsPrefix}api/*"),
+        ("s3:ListBucket", "UploadsBucket.Arn"),
+        ("s3:ListBucket", "ResultsBucket.Arn"),
+        ("logs:CreateLogStream", "ApiLogGroup.Arn"),
+        ("logs:PutLogEvents", "ApiLogGroup.Arn"),
+    }
+    assert variables()["API_PREFIX"] == "api/"
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_only_api_gateway_may_call_the_function_and_only_for_this_api() -> None:
+    permission = properties("ApiPermission")
+    assert permission["Principal"] == "apigateway.amazonaws.com"
+    assert permission["SourceArn"]["Fn::Sub"].endswith(":${Api}/*")
+
+
+def test_every_environment_variable_is_one_that_the_api_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = (ApiSettings, ListeningSettings, MediaLimits, ModelSettings)
+    fields = {name.upper() for group in groups for name in group.model_fields}
+    assert set(variables()) <= fields | POWERTOOLS
+    # The same recordings are taken, and the same answers given, whichever way a recording comes.
+    uploads = properties(FUNCTION)["Environment"]["Variables"]
+    shared = set(variables()) & set(uploads)
+    assert {name: variables()[name] for name in shared} == {name: uploads[name] for name in shared}
+    assert {name for name in uploads if name.lower() in MediaLimits.model_fields} <= shared
+
+    defaults = {name: str(parameter.get("Default")) for name, parameter in TEMPLATE["Parameters"].items()}
+    for name, value in variables().items():
+        monkeypatch.setenv(name, value if isinstance(value, str) else defaults.get(value["Ref"], "a-bucket"))
+    assert read(ApiSettings).uploads_bucket == "a-bucket"
+
+
+def test_other_sites_are_those_that_the_setting_takes() -> None:
+    pattern = TEMPLATE["Parameters"]["ApiAllowedOrigins"]["AllowedPattern"]
+    setting = next(each.pattern for each in ApiSettings.model_fields["api_allowed_origins"].metadata)
+    assert pattern == setting
+    for text, good in [("", True), ("https://a.example,http://b:1", True), ("*", False), ("https://a/", False)]:
+        assert bool(re.match(pattern, text)) is good
+
+
+def test_browsers_may_post_to_the_bucket_from_the_api_and_from_named_sites_only() -> None:
+    condition, rules, otherwise = properties("UploadsBucket")["CorsConfiguration"]["Fn::If"]
+    (rule,) = rules["CorsRules"]
+    assert (condition, otherwise) == ("HasApi", {"Ref": "AWS::NoValue"})
+    assert rule["AllowedMethods"] == ["POST"]
+    assert "*" not in str(rule["AllowedOrigins"])
