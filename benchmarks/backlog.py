@@ -12,7 +12,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.drain_picture import picture
@@ -25,6 +25,7 @@ from core.local import StackOptions, running_stack, running_workers
 
 _PICTURE = Path("docs/backlog.svg")
 _MEMORY_MB = 3538
+_COUNTS = (10_000, 1_000_000, 100_000_000)
 _SPREAD = 0.3
 """Recordings differ: their times are drawn evenly from so much below to so much above the mean."""
 _MANY = 12
@@ -71,24 +72,25 @@ def _duration(seconds: float) -> str:
 
 
 def simulate() -> None:
-    """Print a table for each kind of recording, and draw the picture."""
-    processor = processors()[0]
-    for workload in (CLIP, CALL):
-        rows = []
-        for name, limits in STEPS.items():
-            cells = []
-            for count in (10_000, 1_000_000, 100_000_000):
-                done = drain(count, limits, workload, processor)
-                lost = " (**too old**)" if done.drained_s > RETENTION_S else ""
-                cells.append(f"{_duration(done.drained_s)}{lost}, {done.longest_bottleneck}")
-            rows.append([name, *cells])
-        title = f"{workload.name}: {workload.service_s(processor, _MEMORY_MB):.2f} s at {_MEMORY_MB:,} MB"
-        show(title, ["", "10 thousand", "1 million", "100 million"], rows)
-    rows = [[f"{count:,}", _duration(count / WRITES_PER_S)] for count in (10_000, 1_000_000, 100_000_000)]
+    """Print a table for each kind of recording and each processor, and draw the picture."""
+    int8 = [processor for processor in processors() if processor.name.startswith("int8")]
+    for processor in int8:
+        for workload in (CLIP, CALL):
+            title = f"{workload.name}, {workload.service_s(processor, _MEMORY_MB):.2f} s at {_MEMORY_MB:,} MB"
+            rows = [[name, *_drains(limits, workload, processor)] for name, limits in STEPS.items()]
+            show(f"{processor.name}: {title}", ["", *(f"{count:,}" for count in _COUNTS)], rows)
+    rows = [[f"{count:,}", _duration(count / WRITES_PER_S)] for count in _COUNTS]
     show("Uploading alone, at S3's 3,500 writes a second", ["recordings", "one partition"], rows)
-    drains = {name: drain(1_000_000, limits, CLIP, processor) for name, limits in STEPS.items()}
+    drains = {name: drain(1_000_000, limits, CLIP, int8[0]) for name, limits in STEPS.items()}
     _PICTURE.write_text(picture(drains), encoding="utf-8")
     print(f"\n{_PICTURE} is drawn.")
+
+
+def _drains(limits: Limits, workload: Workload, processor: Processor) -> Iterator[str]:
+    for count in _COUNTS:
+        done = drain(count, limits, workload, processor)
+        too_old = " (**too old**)" if done.drained_s > RETENTION_S else ""
+        yield f"{_duration(done.drained_s)}{too_old}, {done.longest_bottleneck}"
 
 
 def compare_with_real(count: int, workers: int) -> None:

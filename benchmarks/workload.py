@@ -12,7 +12,7 @@ SECOND_THREAD = {"int8": 1.57, "fp32": 2.0}
 1,050 to 501 ms in fp32; it could not be measured anew, for want of two idle cores."""
 
 S3_WAIT_S = 0.15
-"""For S3's nine answers, one after another, at some 15 ms each. An assumption: there is no S3 here to be measured."""
+"""For S3's eight answers, one after another, at some 20 ms each. An assumption: there is no S3 here to be measured."""
 
 
 @dataclass(frozen=True)
