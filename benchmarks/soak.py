@@ -229,7 +229,10 @@ def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
 
 @contextmanager
 def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, FaultyEndpoint, Workers]]:
-    notes = {"SOAK_NOTES": str(folder / "notes.jsonl")}
+    # A temporary folder of their own: elsewhere on the machine a function may start, and clear away what others left.
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    own = {"SOAK_NOTES": str(folder / "notes.jsonl"), "TMPDIR": str(scratch)}
     with (
         running_stack(settings.options) as stack,
         faulty(stack.endpoint, seed=settings.seed, rate=settings.fault_rate) as proxy,
@@ -241,7 +244,7 @@ def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, Fau
             folder / "function.log",
             settings.workers,
             handler="benchmarks.soak_worker.handler",
-            settings={**_SETTINGS, **notes},
+            settings={**_SETTINGS, **own},
         ) as workers:
             yield stack, proxy, workers
 
