@@ -152,6 +152,7 @@ class Fleet:
         self._waiting = count
         self._unfinished = count
         self._s3_free_at_s: float = 0.0
+        self._held_until_s: float = 0.0
         self._clock = simpy.Environment(0.0)
         self._drain = Drain(count, left=[(0.0, count)])
 
@@ -171,7 +172,7 @@ class Fleet:
             self._drain.environments.append((self._clock.now, len(self._drain.served)))
             # A minute at a time once nothing grows: a hundred million recordings take days.
             pause_s = _LOOKED_EVERY_S if allowed < self._limits.ceiling or self._clock.now < 60 else 60.0
-            if self._s3_free_at_s > self._clock.now:
+            if self._held_until_s > self._clock.now:
                 why = self._limits.recordings_per_s[1]
             elif not self._waiting:
                 why = "the last ones"
@@ -183,7 +184,10 @@ class Fleet:
         yield self._clock.timeout(self._start_s)
         while self._waiting:
             taken = self._take()
-            yield self._clock.timeout(max(self._service_s(taken), self._s3_wait_s(taken)))
+            work_s, s3_s = self._service_s(taken), self._s3_wait_s(taken)
+            if s3_s > work_s:
+                self._held_until_s = max(self._held_until_s, self._clock.now + s3_s)
+            yield self._clock.timeout(max(work_s, s3_s))
             self._drain.served[number] += taken
             self._unfinished -= taken
             self._drain.drained_s = float(self._clock.now)

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -108,6 +109,12 @@ class Soak:
 
     def run(self) -> None:
         """Until every upload has its result and the queue is empty, or nothing moves any more."""
+        with self._log_file:
+            self._run()
+        self._course.elapsed_s = max(self._course.log.done_at_s.values()) - self._course.started_s
+        self._course.workers_cpu_s += sum(_cpu_s(worker.pid) for worker in self._workers.processes)
+
+    def _run(self) -> None:
         while not self._course.stuck and (self._waiting or not self._is_drained()):
             done = self._course.done
             self._read_log()
@@ -119,8 +126,6 @@ class Soak:
                 self._progress_s = time.monotonic()
             self._course.stuck = time.monotonic() - self._progress_s > _STUCK_AFTER_S
             time.sleep(_BETWEEN_LOOKS_S)
-        self._course.elapsed_s = max(self._course.log.done_at_s.values()) - self._course.started_s
-        self._course.workers_cpu_s += sum(_cpu_s(worker.pid) for worker in self._workers.processes)
 
     def _read_log(self) -> None:
         *lines, self._half_line = (self._half_line + self._log_file.read()).split(b"\n")
@@ -210,9 +215,14 @@ def _cpu_s(pid: int) -> float:
 def expected_results(recordings: Sequence[Recording]) -> dict[Path, dict[str, Any]]:
     """What each file gets without a queue, without S3 and without faults."""
     pipeline = Pipeline(EmotionClassifier.load(_MODEL, threads=1), MediaLimits())
-    return {
-        recording.path: json.loads(pipeline.run(recording.path, Source(key="-")).to_json()) for recording in recordings
-    }
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        # Under the name that the function gives every recording: ffmpeg's words depend on the ending.
+        nameless = Path(folder) / "recording"
+        for recording in recordings:
+            shutil.copyfile(recording.path, nameless)
+            results[recording.path] = json.loads(pipeline.run(nameless, Source(key="-")).to_json())
+    return results
 
 
 def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
@@ -229,7 +239,10 @@ def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
 
 @contextmanager
 def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, FaultyEndpoint, Workers]]:
-    notes = {"SOAK_NOTES": str(folder / "notes.jsonl")}
+    # A temporary folder of their own: elsewhere on the machine a function may start, and clear away what others left.
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    own = {"SOAK_NOTES": str(folder / "notes.jsonl"), "TMPDIR": str(scratch)}
     with (
         running_stack(settings.options) as stack,
         faulty(stack.endpoint, seed=settings.seed, rate=settings.fault_rate) as proxy,
@@ -241,7 +254,7 @@ def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, Fau
             folder / "function.log",
             settings.workers,
             handler="benchmarks.soak_worker.handler",
-            settings={**_SETTINGS, **notes},
+            settings={**_SETTINGS, **own},
         ) as workers:
             yield stack, proxy, workers
 

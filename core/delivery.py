@@ -24,6 +24,7 @@ from typing import Literal
 from core import pages
 from core.deadline import Deadline
 from core.errors import (
+    DecoderUnavailable,
     EmptyRecording,
     GivenUp,
     RecordingEncrypted,
@@ -222,7 +223,10 @@ class _Attempt:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
                 self._fetch(path)
-                return self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
+                result = self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
+                if result.status == "failed" and not path.exists():
+                    raise DecoderUnavailable("The recording vanished from the temporary folder while it was read.")
+                return result
         except RecordingError as error:
             return self.pipeline.failed(source, error, request_id=self.request_id)
 

@@ -42,11 +42,11 @@ def test_a_recording_asks_of_s3_what_the_simulation_reckons_with(
 
 
 def test_a_small_soak_loses_nothing_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = Settings(count=16, workers=2, seed=3, fault_rate=0.02, kills=1, bad_share=0.2, timeout_s=12)
+    chosen = Settings(count=12, workers=2, seed=3, fault_rate=0.02, kills=1, bad_share=0.2, timeout_s=12)
 
     status = soak(chosen, tmp_path)
 
     said = capsys.readouterr().out
     assert status == 0, said
     assert "Nothing lost, nothing twice" in said
-    assert "| recordings | 16 |" in said
+    assert "| recordings | 12 |" in said

@@ -21,7 +21,7 @@ def done_pass(begun_s: float, ended_s: float | None, outcome: str | None = "clas
 
 
 def samples(memory_mb: Iterable[float]) -> list[Sample]:
-    return [Sample(200 + number, rss_mb) for number, rss_mb in enumerate(memory_mb)]
+    return [Sample(0, 40.0), *(Sample(200 + number, rss_mb) for number, rss_mb in enumerate(memory_mb))]
 
 
 def test_the_first_word_that_a_result_is_there_is_the_one_that_counts() -> None:
@@ -81,6 +81,7 @@ def test_memory_that_grows_is_found_and_memory_that_swings_is_not() -> None:
     assert swinging.flat
     assert growth(samples([150.0] * 10), 200) is None
     assert growth(samples([150.0] * 300), 5000) is None
+    assert growth(samples([40.0 + number for number in range(110)])[1:], 200) is None, "a worker that came later"
 
 
 def test_percentiles_end_with_the_greatest() -> None:
