@@ -11,7 +11,7 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench schema lock clean
+.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench soak schema lock clean
 .PHONY: system system-browser
 
 help: ## list these commands
@@ -62,6 +62,10 @@ fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (
 
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/dev ## COUNT=2000 recordings while S3, the queue and the workers fail (WORKERS=3, SEED=1, FAULTS=0.02)
+	$(BIN)/python -m benchmarks.soak --count $(or $(COUNT),2000) --workers $(or $(WORKERS),3) --seed $(or $(SEED),1) \
+		--faults $(or $(FAULTS),0.02)
 
 schema: $(VENV)/local ## write docs/result.schema.json
 	$(BIN)/audio-emotion schema > docs/result.schema.json

@@ -12,12 +12,12 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.drain_picture import picture
 from benchmarks.fleet import RETENTION_S, WRITES_PER_S, Drain, Fleet, Limits
-from benchmarks.service_times import MEASURED, processors
+from benchmarks.service_times import processors
 from benchmarks.soak_account import Log
 from benchmarks.tables import show
 from benchmarks.workload import CALL, CLIP, Processor, Workload
@@ -25,8 +25,11 @@ from core.local import StackOptions, running_stack, running_workers
 
 _PICTURE = Path("docs/backlog.svg")
 _MEMORY_MB = 3538
+_COUNTS = (10_000, 1_000_000, 100_000_000)
 _SPREAD = 0.3
 """Recordings differ: their times are drawn evenly from so much below to so much above the mean."""
+_MANY = 12
+"""From so many on, a sum is as good as normal."""
 _CONTAINER_S = 0.33
 """Of a fresh container that runs nothing at all, by docs/performance.md; how long Lambda's takes is not known here."""
 
@@ -42,17 +45,23 @@ STEPS: dict[str, Limits] = {
 """One after another: each turns what held up the one before."""
 
 
-def service_time(workload: Workload, processor: Processor, seed: int = 0) -> Callable[[], float]:
-    """Draws how long a recording takes."""
-    mean_s = workload.service_s(processor, _MEMORY_MB)
+def service_time(mean_s: float, seed: int = 0) -> Callable[[int], float]:
+    """Draws how long so many recordings take."""
     chance = random.Random(seed)
-    return lambda: mean_s * chance.uniform(1 - _SPREAD, 1 + _SPREAD)
+    deviation_s = mean_s * _SPREAD / 3**0.5
+
+    def seconds(count: int) -> float:
+        if count < _MANY:
+            return sum(mean_s * chance.uniform(1 - _SPREAD, 1 + _SPREAD) for _ in range(count))
+        return chance.gauss(count * mean_s, deviation_s * count**0.5)
+
+    return seconds
 
 
 def drain(count: int, limits: Limits, workload: Workload, processor: Processor) -> Drain:
     """Simulate one."""
     start_s = _CONTAINER_S + processor.start_s
-    return Fleet(count, limits, service_time(workload, processor), start_s).run()
+    return Fleet(count, limits, service_time(workload.service_s(processor, _MEMORY_MB)), start_s).run()
 
 
 def _duration(seconds: float) -> str:
@@ -63,24 +72,25 @@ def _duration(seconds: float) -> str:
 
 
 def simulate() -> None:
-    """Print a table for each kind of recording, and draw the picture."""
-    processor = processors(MEASURED)[0]
-    for workload in (CLIP, CALL):
-        rows = []
-        for name, limits in STEPS.items():
-            cells = []
-            for count in (10_000, 1_000_000, 100_000_000):
-                done = drain(count, limits, workload, processor)
-                lost = " (**too old**)" if done.drained_s > RETENTION_S else ""
-                cells.append(f"{_duration(done.drained_s)}{lost}, {done.longest_bottleneck}")
-            rows.append([name, *cells])
-        title = f"{workload.name}: {workload.service_s(processor, _MEMORY_MB):.2f} s at {_MEMORY_MB:,} MB"
-        show(title, ["", "10 thousand", "1 million", "100 million"], rows)
-    rows = [[f"{count:,}", _duration(count / WRITES_PER_S)] for count in (10_000, 1_000_000, 100_000_000)]
+    """Print a table for each kind of recording and each processor, and draw the picture."""
+    int8 = [processor for processor in processors() if processor.name.startswith("int8")]
+    for processor in int8:
+        for workload in (CLIP, CALL):
+            title = f"{workload.name}, {workload.service_s(processor, _MEMORY_MB):.2f} s at {_MEMORY_MB:,} MB"
+            rows = [[name, *_drains(limits, workload, processor)] for name, limits in STEPS.items()]
+            show(f"{processor.name}: {title}", ["", *(f"{count:,}" for count in _COUNTS)], rows)
+    rows = [[f"{count:,}", _duration(count / WRITES_PER_S)] for count in _COUNTS]
     show("Uploading alone, at S3's 3,500 writes a second", ["recordings", "one partition"], rows)
-    drains = {name: drain(1_000_000, limits, CLIP, processor) for name, limits in STEPS.items()}
+    drains = {name: drain(1_000_000, limits, CLIP, int8[0]) for name, limits in STEPS.items()}
     _PICTURE.write_text(picture(drains), encoding="utf-8")
     print(f"\n{_PICTURE} is drawn.")
+
+
+def _drains(limits: Limits, workload: Workload, processor: Processor) -> Iterator[str]:
+    for count in _COUNTS:
+        done = drain(count, limits, workload, processor)
+        too_old = " (**too old**)" if done.drained_s > RETENTION_S else ""
+        yield f"{_duration(done.drained_s)}{too_old}, {done.longest_bottleneck}"
 
 
 def compare_with_real(count: int, workers: int) -> None:
@@ -107,7 +117,7 @@ def compare_with_real(count: int, workers: int) -> None:
     start_s = done_s[0] - service_s[0]
     chance = random.Random(0)
     limits = Limits(max_concurrency=workers, first_pollers=workers)
-    simulated = Fleet(count, limits, lambda: chance.choice(service_s), start_s, coarse=False).run()
+    simulated = Fleet(count, limits, lambda taken: sum(chance.choices(service_s, k=taken)), start_s, coarse=False).run()
     show(
         f"{count} recordings, {workers} workers; each took {statistics.mean(service_s):.2f} s, a start {start_s:.1f} s",
         ["drained in", "seconds"],

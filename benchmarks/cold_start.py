@@ -36,7 +36,7 @@ def first_scores(folder: Path, threads: int) -> tuple[float, float]:
     return (time.perf_counter() - started) * 1000, int(done.stdout) / 1024
 
 
-def main(rounds: int = 5) -> None:
+def main(rounds: int = 3) -> None:
     """Print one row for each way to load the model."""
     checkpoint = full_size_checkpoint(BUILD / "checkpoint")
     contenders = {

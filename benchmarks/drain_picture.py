@@ -51,7 +51,7 @@ def _count(drains: Mapping[str, Drain]) -> str:
 
 def _line(number: int, name: str, drain: Drain) -> list[str]:
     colour = _COLOURS[number % len(_COLOURS)]
-    points = []
+    points: list[tuple[int, int]] = []
     for at_s, left in drain.left:
         point = (round(_x(at_s)), round(_y(left / drain.count)))
         if not points or point != points[-1]:

@@ -6,7 +6,7 @@ million recordings are some ten thousand events and the end is as exact as the b
 its own: whoever writes faster than it allows waits, as botocore's retries do.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import ceil, inf
@@ -15,13 +15,13 @@ import simpy
 
 Events = Generator[simpy.Event, None, None]
 
-_SHARES = 20
+_SHARES = 3
 """An environment takes one part in so many of what would be its own; fewer events with less, finer with more."""
 _LOOKED_EVERY_S = 1.0
 
 RESULT_WRITES, CLAIM_WRITES = 1, 2
 """What a recording asks of S3; tests/integration/test_scale.py counts the calls that are really made."""
-UPLOAD_READS, RESULT_READS, CLAIM_READS = 2, 3, 1
+UPLOAD_READS, RESULT_READS = 2, 3
 
 WRITES_PER_S, READS_PER_S = 3500.0, 5500.0
 """S3, for each partitioned prefix."""
@@ -72,7 +72,7 @@ class Limits:
         bears = {"S3: uploads/": reads / UPLOAD_READS}
         bears["S3: results/"] = min(writes / RESULT_WRITES, reads / RESULT_READS)
         if self.claims:
-            bears["S3: claims/"] = min(writes / CLAIM_WRITES, reads / CLAIM_READS)
+            bears["S3: claims/"] = writes / CLAIM_WRITES
         where = min(bears, key=lambda name: bears[name])
         return bears[where], where
 
@@ -113,7 +113,7 @@ class Drain:
     served: list[int] = field(default_factory=list)
     left: list[tuple[float, int]] = field(default_factory=list)
     environments: list[tuple[float, int]] = field(default_factory=list)
-    bottlenecks: Counter[str] = field(default_factory=Counter)
+    bottlenecks: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     busy_s: float = 0.0
     drained_s: float = 0.0
 
@@ -124,13 +124,23 @@ class Drain:
 
 
 class Fleet:
-    """A backlog and what drains it."""
+    """A backlog and what drains it.
+
+    Parameters
+    ----------
+    service_s
+        Seconds for so many recordings, one after another.
+    start_s
+        Of a new environment, before its first recording.
+    coarse
+        Whether environments take shares; otherwise a batch at a time.
+    """
 
     def __init__(
         self,
         count: int,
         limits: Limits,
-        service_s: Callable[[], float],
+        service_s: Callable[[int], float],
         start_s: float = 0.0,
         *,
         coarse: bool = True,
@@ -141,8 +151,9 @@ class Fleet:
         self._coarse = coarse
         self._waiting = count
         self._unfinished = count
-        self._s3_free_at_s = 0.0
-        self._clock = simpy.Environment()
+        self._s3_free_at_s: float = 0.0
+        self._held_until_s: float = 0.0
+        self._clock = simpy.Environment(0.0)
         self._drain = Drain(count, left=[(0.0, count)])
 
     def run(self) -> Drain:
@@ -161,7 +172,7 @@ class Fleet:
             self._drain.environments.append((self._clock.now, len(self._drain.served)))
             # A minute at a time once nothing grows: a hundred million recordings take days.
             pause_s = _LOOKED_EVERY_S if allowed < self._limits.ceiling or self._clock.now < 60 else 60.0
-            if self._s3_free_at_s > self._clock.now:
+            if self._held_until_s > self._clock.now:
                 why = self._limits.recordings_per_s[1]
             elif not self._waiting:
                 why = "the last ones"
@@ -173,10 +184,13 @@ class Fleet:
         yield self._clock.timeout(self._start_s)
         while self._waiting:
             taken = self._take()
-            yield self._clock.timeout(max(self._work_s(taken), self._s3_wait_s(taken)))
+            work_s, s3_s = self._service_s(taken), self._s3_wait_s(taken)
+            if s3_s > work_s:
+                self._held_until_s = max(self._held_until_s, self._clock.now + s3_s)
+            yield self._clock.timeout(max(work_s, s3_s))
             self._drain.served[number] += taken
             self._unfinished -= taken
-            self._drain.drained_s = self._clock.now
+            self._drain.drained_s = float(self._clock.now)
             if self._clock.now - self._drain.left[-1][0] >= _LOOKED_EVERY_S or not self._unfinished:
                 self._drain.left.append((self._clock.now, self._unfinished))
         self._drain.busy_s += self._clock.now - began_s
@@ -187,11 +201,6 @@ class Fleet:
         taken = min(self._waiting, max(batch, share // batch * batch))
         self._waiting -= taken
         return taken
-
-    def _work_s(self, taken: int) -> float:
-        # Few are drawn one by one; of many only the mean matters, and a sample gives it.
-        drawn = min(taken, 30)
-        return sum(self._service_s() for _ in range(drawn)) / drawn * taken
 
     def _s3_wait_s(self, taken: int) -> float:
         """Until S3 has taken everything that was sent to it before, and this."""

@@ -16,11 +16,11 @@ _OPTIONS = {
     "as the classifier does": "",
     "no arena": "o.enable_cpu_mem_arena = False",
     "no memory pattern": "o.enable_mem_pattern = False",
-    "no spinning": "o.add_session_config_entry('session.intra_op.allow_spinning', '0')",
+    "spinning": "o.add_session_config_entry('session.intra_op.allow_spinning', '1')",
     "no pre-packing": "o.add_session_config_entry('session.disable_prepacking', '1')",
     "no graph optimisation": "o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL",
     "basic graph optimisation": "o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC",
-    "from a path, not from bytes": "model = path",
+    "products that may saturate": "o.add_session_config_entry('session.x64quantprecision', '0')",
 }
 
 _PROGRAM = """
@@ -28,6 +28,7 @@ import os, sys, time
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np, onnxruntime as ort
 from pathlib import Path
+from core.inference import processor_has_vnni
 from core.model.package import read_manifest
 path = sys.argv[1]
 noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
@@ -35,10 +36,11 @@ inputs = read_manifest(Path(path).parent).geometry.inputs(noise)
 o = ort.SessionOptions()
 o.intra_op_num_threads = int(sys.argv[3])
 started = time.perf_counter()
-model = Path(path).read_bytes()
+o.add_session_config_entry("session.intra_op.allow_spinning", "0")
+if not processor_has_vnni():
+    o.add_session_config_entry("session.x64quantprecision", "1")
 exec(sys.argv[2])
-session = ort.InferenceSession(model, o)
-del model
+session = ort.InferenceSession(path, o)
 loaded = time.perf_counter()
 session.run(None, inputs)
 first = time.perf_counter()

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -32,9 +33,7 @@ from core.settings import MediaLimits
 _MODEL = Path("models/demo/package")
 _MOST_VARIANTS = 48
 """Different files; each is uploaded under many keys. ffmpeg would take longer than the function otherwise."""
-_OPTIONS = StackOptions(function_timeout_s=60.0, visibility_timeout_s=66, max_receive_count=5)
-"""A claim expires with its holder's invocation, before the message comes back: as on AWS, only sooner."""
-_SETTINGS = {"DEADLINE_MARGIN_S": "5", "S3_READ_TIMEOUT_S": "3", "INFERENCE_THREADS": "1"}
+_SETTINGS = {"DEADLINE_MARGIN_S": "4", "S3_READ_TIMEOUT_S": "3", "INFERENCE_THREADS": "1"}
 _WAITING_FOR_EACH_WORKER = 4
 _BETWEEN_LOOKS_S = 0.1
 _BETWEEN_SAMPLES_S = 1.0
@@ -57,6 +56,12 @@ class Settings:
     kills: int
     bad_share: float = 0.02
     duplicate_share: float = 0.05
+    timeout_s: float = 60.0
+
+    @property
+    def options(self) -> StackOptions:
+        """A claim expires with its holder's invocation, before the message comes back: as on AWS, only sooner."""
+        return StackOptions(self.timeout_s, round(1.1 * self.timeout_s), max_receive_count=5)
 
 
 @dataclass
@@ -104,6 +109,12 @@ class Soak:
 
     def run(self) -> None:
         """Until every upload has its result and the queue is empty, or nothing moves any more."""
+        with self._log_file:
+            self._run()
+        self._course.elapsed_s = max(self._course.log.done_at_s.values()) - self._course.started_s
+        self._course.workers_cpu_s += sum(_cpu_s(worker.pid) for worker in self._workers.processes)
+
+    def _run(self) -> None:
         while not self._course.stuck and (self._waiting or not self._is_drained()):
             done = self._course.done
             self._read_log()
@@ -115,8 +126,6 @@ class Soak:
                 self._progress_s = time.monotonic()
             self._course.stuck = time.monotonic() - self._progress_s > _STUCK_AFTER_S
             time.sleep(_BETWEEN_LOOKS_S)
-        self._course.elapsed_s = max(self._course.log.done_at_s.values()) - self._course.started_s
-        self._course.workers_cpu_s += sum(_cpu_s(worker.pid) for worker in self._workers.processes)
 
     def _read_log(self) -> None:
         *lines, self._half_line = (self._half_line + self._log_file.read()).split(b"\n")
@@ -206,9 +215,14 @@ def _cpu_s(pid: int) -> float:
 def expected_results(recordings: Sequence[Recording]) -> dict[Path, dict[str, Any]]:
     """What each file gets without a queue, without S3 and without faults."""
     pipeline = Pipeline(EmotionClassifier.load(_MODEL, threads=1), MediaLimits())
-    return {
-        recording.path: json.loads(pipeline.run(recording.path, Source(key="-")).to_json()) for recording in recordings
-    }
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        # Under the name that the function gives every recording: ffmpeg's words depend on the ending.
+        nameless = Path(folder) / "recording"
+        for recording in recordings:
+            shutil.copyfile(recording.path, nameless)
+            results[recording.path] = json.loads(pipeline.run(nameless, Source(key="-")).to_json())
+    return results
 
 
 def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
@@ -225,9 +239,12 @@ def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
 
 @contextmanager
 def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, FaultyEndpoint, Workers]]:
-    notes = {"SOAK_NOTES": str(folder / "notes.jsonl")}
+    # A temporary folder of their own: elsewhere on the machine a function may start, and clear away what others left.
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    own = {"SOAK_NOTES": str(folder / "notes.jsonl"), "TMPDIR": str(scratch)}
     with (
-        running_stack(_OPTIONS) as stack,
+        running_stack(settings.options) as stack,
         faulty(stack.endpoint, seed=settings.seed, rate=settings.fault_rate) as proxy,
     ):
         behind_proxy = replace(stack, endpoint=proxy.endpoint)
@@ -237,7 +254,7 @@ def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, Fau
             folder / "function.log",
             settings.workers,
             handler="benchmarks.soak_worker.handler",
-            settings={**_SETTINGS, **notes},
+            settings={**_SETTINGS, **own},
         ) as workers:
             yield stack, proxy, workers
 

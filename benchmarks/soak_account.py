@@ -129,7 +129,9 @@ class Growth:
 
 
 def growth(samples: Sequence[Sample], warm_after: int) -> Growth | None:
-    """How a worker's memory changed after so many recordings; None if it did not live long enough to tell."""
+    """How a worker's memory changed after so many recordings; None if it did not live from the start, or not long."""
+    if not samples or samples[0].done > warm_after // 10:
+        return None  # one that took the place of another warms up later, and nobody knows when it is done with that
     warm = [sample for sample in samples if sample.done >= warm_after]
     if len(warm) < 20:
         return None

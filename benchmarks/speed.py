@@ -1,6 +1,7 @@
 """How fast a warm classifier answers, at the published size: transformers, ONNX Runtime and the serving packages.
 
-All contenders take turns within one round, so that a noisy neighbour slows them all; medians over the rounds.
+All contenders take turns within one round, so that a noisy neighbour slows them all; medians over the rounds. The
+packages are loaded as the function loads them: exact 8-bit products where the processor has no VNNI.
 `python -m benchmarks.speed [ROUNDS]`.
 """
 
@@ -11,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from transformers import HubertConfig
 
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
 from benchmarks.tables import machine, show
+from core.inference import onnx_session
 from core.model.graph import Precision
 from core.model.network import HubertForSpeechClassification
 from core.model.package import MODEL_FILE, read_manifest
@@ -44,9 +45,7 @@ def _transformers(checkpoint: Path, attention: str) -> _Contender:
 
 
 def _serving(package: Path, threads: int) -> Callable[[float], _Contender]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(package / MODEL_FILE, options)
+    session = onnx_session(package / MODEL_FILE, threads)
     geometry = read_manifest(package).geometry
 
     def of(duration_s: float) -> _Contender:
@@ -58,9 +57,7 @@ def _serving(package: Path, threads: int) -> Callable[[float], _Contender]:
 
 def _padded(package: Path, threads: int) -> _Contender:
     """ONNX Runtime in float32 on the whole window: what the padding shortcut and the equal tokens save is missing."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(package / MODEL_FILE, options)
+    session = onnx_session(package / MODEL_FILE, threads)
     waveform = np.zeros(WINDOW_SAMPLES, np.float32)
     waveform[:32_000] = clip(2.0)
     geometry = read_manifest(package).geometry
@@ -91,9 +88,9 @@ def measure(threads: int, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times_ms.items()}
 
 
-def main(rounds: int = 9) -> None:
+def main(rounds: int = 5) -> None:
     """Print the ratios to transformers' faster attention first, then milliseconds."""
-    print(machine())
+    print(f"{machine()}\nRatios are to transformers' faster attention, whose time no length changes.")
     for threads in (1, 2):
         medians_ms = measure(threads, rounds)
         base_ms = min(medians_ms["transformers, eager"], medians_ms["transformers, sdpa"])

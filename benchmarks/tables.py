@@ -1,8 +1,11 @@
 """One look for all benchmarks: Markdown, so that a table can be pasted into the README."""
 
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+
+from core.inference import processor_has_vnni
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -22,5 +25,8 @@ def machine() -> str:
         return platform.processor() or platform.machine()
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     told = {key.strip(): value.strip() for key, value in fields.items()}
-    features = [name for name in ("avx2", "avx512f", "avx512_vnni") if name in told.get("flags", "").split()]
-    return f"{told.get('model name', 'unknown')}, {', '.join(features)}"
+    flags = told.get("flags", "").split()
+    features = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni") if name in flags]
+    vnni = "with VNNI" if processor_has_vnni() else "without VNNI"
+    cores = len(os.sched_getaffinity(0))
+    return f"{told.get('model name', 'unknown')}, {cores} cores, {', '.join(features)}: {vnni}"

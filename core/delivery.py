@@ -15,7 +15,6 @@ Events come at least once, in any order and at the same moment. What keeps them 
 import hashlib
 import logging
 import random
-import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Literal
 from core import pages
 from core.deadline import Deadline
 from core.errors import (
+    DecoderUnavailable,
     EmptyRecording,
     GivenUp,
     RecordingEncrypted,
@@ -36,15 +36,13 @@ from core.errors import (
 )
 from core.pipeline import Pipeline
 from core.results import Result, Source
+from core.scratch import scratch_folder
 from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage, WriteConflict
 
 State = Literal["done", "given-up"]
 
 _logger = logging.getLogger(__name__)
-
-SCRATCH_PREFIX = "recording-"
-"""Of the folders below the temporary one that hold a recording while it is worked on."""
 
 _LONGEST_KEY_BYTES = 1024
 _SUFFIX = ".json"
@@ -221,11 +219,14 @@ class _Attempt:
                 raise RecordingTooLarge(
                     f"The file has {size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted."
                 )
-            with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
+            with scratch_folder() as folder:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
                 self._fetch(path)
-                return self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
+                result = self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
+                if result.status == "failed" and not path.exists():
+                    raise DecoderUnavailable("The recording vanished from the temporary folder while it was read.")
+                return result
         except RecordingError as error:
             return self.pipeline.failed(source, error, request_id=self.request_id)
 

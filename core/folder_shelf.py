@@ -11,7 +11,6 @@ import json
 import logging
 import secrets
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +18,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from core.delivery import SCRATCH_PREFIX
 from core.errors import TicketRefused
 from core.results import Result
+from core.scratch import lasting_folder
 from core.settings import ApiSettings
 from core.shelf import Invitation, NotThere, is_id, new_id
 
@@ -103,7 +102,7 @@ class FolderShelf:
 
     def take(self, recording_id: str, recording: BinaryIO, classify: Callable[[str, Path], Result]) -> None:
         """Copy an upload to a place of ours, and have it classified in the background."""
-        folder = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
+        folder = lasting_folder()
         try:
             path = folder / "recording"
             with path.open("wb") as file:

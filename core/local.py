@@ -5,7 +5,6 @@ honours `batchItemFailures`, the visibility time-out and the redrive policy. The
 its own, as on AWS, so that one that crashes loses nothing but its delivery.
 """
 
-import hashlib
 import importlib
 import json
 import logging
@@ -21,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote_plus
 
 import boto3
 from botocore.config import Config
@@ -44,7 +44,6 @@ RESULTS_PREFIX = "results/"
 
 _logger = logging.getLogger(__name__)
 
-_LONGEST_NAME_BYTES = 255
 _LOOPBACK = "127.0.0.1"
 _REGION = "us-east-1"
 
@@ -72,6 +71,7 @@ class Stack:
     endpoint: str
     queue_url: str
     dead_letter_queue_url: str
+    new_results_queue_url: str
     options: StackOptions
     s3: "S3Client"
     sqs: "SQSClient"
@@ -98,6 +98,24 @@ class Stack:
         """Key and ETag of every result there is."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=RESULTS_BUCKET, Prefix=RESULTS_PREFIX)
         return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", [])}
+
+    def take_new_results(self) -> list[str]:
+        """Keys of results that were written since the last call, in that order, each once.
+
+        From notifications: moto takes a second and a half to list two thousand results, and looks are many.
+        """
+        keys: dict[str, None] = {}
+        url = self.new_results_queue_url
+        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            for message in messages:
+                records = json.loads(message["Body"]).get("Records", [])  # none in the event that tests the connection
+                keys |= {unquote_plus(record["s3"]["object"]["key"]): None for record in records}
+            handles = [
+                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+                for number, message in enumerate(messages)
+            ]
+            self.sqs.delete_message_batch(QueueUrl=url, Entries=handles)  # type: ignore[arg-type]
+        return list(keys)
 
     def result(self, key: str) -> bytes:
         """The document at a key of the results bucket."""
@@ -145,13 +163,19 @@ def _create_resources(endpoint: str, options: StackOptions) -> Stack:
         QueueName="audio-emotion-uploads",
         Attributes={"VisibilityTimeout": str(options.visibility_timeout_s), "RedrivePolicy": json.dumps(redrive)},
     )["QueueUrl"]
+    new_results_queue_url = sqs.create_queue(QueueName="audio-emotion-new-results")["QueueUrl"]
+    _notify(s3, UPLOADS_BUCKET, _arn(sqs, queue_url), {})
+    # Of results, and not of the claims beside them.
+    only_results = {"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": RESULTS_PREFIX}]}}}
+    _notify(s3, RESULTS_BUCKET, _arn(sqs, new_results_queue_url), only_results)
+    return Stack(endpoint, queue_url, dead_letter_queue_url, new_results_queue_url, options, s3, sqs)
+
+
+def _notify(s3: "S3Client", bucket: str, queue_arn: str, only: dict[str, Any]) -> None:
+    configuration: Any = {"QueueArn": queue_arn, "Events": ["s3:ObjectCreated:*"], **only}
     s3.put_bucket_notification_configuration(
-        Bucket=UPLOADS_BUCKET,
-        NotificationConfiguration={
-            "QueueConfigurations": [{"QueueArn": _arn(sqs, queue_url), "Events": ["s3:ObjectCreated:*"]}]
-        },
+        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [configuration]}
     )
-    return Stack(endpoint, queue_url, dead_letter_queue_url, options, s3, sqs)
 
 
 def _arn(sqs: "SQSClient", queue_url: str) -> str:
@@ -339,87 +363,6 @@ def _end(worker: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         worker.kill()
         worker.wait()
-
-
-class ResultFiles:
-    """Keeps a folder of result documents in step with the results bucket."""
-
-    def __init__(self, stack: Stack, folder: Path) -> None:
-        self._stack = stack
-        self._folder = folder
-        self._seen: dict[str, str] = {}
-
-    def fetch_new(self) -> list[Path]:
-        """Write what is new or has changed; returns the files."""
-        written = []
-        for key, etag in self._stack.results().items():
-            if self._seen.get(key) == etag:
-                continue
-            file = path_for(self._folder, key.removeprefix(RESULTS_PREFIX))
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(self._stack.result(key))
-            self._seen[key] = etag
-            written.append(file)
-        return written
-
-    def clear(self) -> None:
-        """Remove the documents of earlier runs."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # Only what we wrote: the folder is the user's choice.
-        for file in self._folder.rglob("*.json"):
-            if b'"schema_version"' in file.read_bytes()[:100]:
-                file.unlink()
-
-
-def path_for(folder: Path, key: str) -> Path:
-    """A path below the folder for any key: keys are the uploader's, and may climb or hold what no file name can."""
-    parts = ["_" if part in ("", ".", "..") else part.replace("\0", "_") for part in key.split("/")]
-    return folder.joinpath(*(_short(part) for part in parts))
-
-
-def _short(name: str) -> str:
-    if len(name.encode()) <= _LONGEST_NAME_BYTES:
-        return name
-    ending = "-" + hashlib.sha256(name.encode()).hexdigest()[:16] + Path(name).suffix[:16]
-    return name.encode()[: _LONGEST_NAME_BYTES - len(ending.encode())].decode("utf-8", "ignore") + ending
-
-
-class Inbox:
-    """A folder whose files are uploaded once they are completely there."""
-
-    def __init__(self, stack: Stack, folder: Path) -> None:
-        self._stack = stack
-        self._folder = folder
-        self._growing: dict[Path, tuple[int, int]] = {}
-        self._uploaded: dict[Path, tuple[int, int]] = {}
-
-    def upload_new(self) -> list[str]:
-        """Upload every file that has not changed since the last call; returns the keys."""
-        keys = []
-        for file in sorted(self._folder.rglob("*")):
-            if file.name.startswith("."):
-                continue
-            try:
-                keys += self._upload_if_complete(file)
-            except (OSError, UnicodeError) as error:
-                # Unreadable, gone again, or with a name that is no text: the next file is none the worse for it.
-                _logger.warning("%a is left out: %s", str(file), error)
-        return keys
-
-    def _upload_if_complete(self, file: Path) -> list[str]:
-        if not file.is_file():
-            return []
-        status = file.stat()
-        state = (status.st_size, status.st_mtime_ns)
-        if self._uploaded.get(file) == state:
-            return []
-        # A file that is still being copied grows between two looks.
-        complete = self._growing.get(file) == state
-        self._growing[file] = state
-        if not complete:
-            return []
-        self._uploaded[file] = state
-        return [self._stack.upload(file, file.relative_to(self._folder).as_posix())]
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """A recording that came over HTTP in, its result out, and kept."""
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from core.deadline import Deadline
-from core.delivery import SCRATCH_PREFIX
 from core.errors import EmptyRecording, GivenUp, TransientError
 from core.pipeline import Pipeline
 from core.results import Model, Result, Source
+from core.scratch import scratch_folder
 from core.shelf import Shelf, new_id
 
 _CHUNK_BYTES = 1024 * 1024
@@ -47,7 +46,7 @@ class Recogniser:
             If the surroundings are at fault, so that trying again may help.
         """
         recording_id = new_id()
-        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
+        with scratch_folder() as folder:
             # A name of ours: what the client calls it may be anything.
             path = Path(folder) / "recording"
             with path.open("wb") as file:

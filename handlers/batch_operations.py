@@ -15,12 +15,11 @@ from core.delivery import Outcome, Upload
 from core.errors import EventNotUnderstood, TransientError
 from handlers import work
 from handlers.events import known_version
+from handlers.log import logger
+from handlers.work import metrics
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-logger = work.logger
-metrics = work.metrics
 
 _SCHEMAS = ("1.0", "2.0")
 _LONGEST_TEXT = 1024

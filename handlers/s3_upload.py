@@ -11,13 +11,11 @@ from core.delivery import Upload
 from core.errors import EventNotUnderstood
 from handlers import work
 from handlers.events import is_queue_batch, uploads_in
+from handlers.log import logger
+from handlers.work import metrics
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-logger = work.logger
-metrics = work.metrics
-_delivery = work.delivery
 
 
 @metrics.log_metrics(capture_cold_start_metric=True)
@@ -37,7 +35,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         If an event that came without a queue is of no known kind.
     """
     metrics.add_metric("Invocations", MetricUnit.Count, 1)
-    invocation = work.Invocation(_delivery(), context)
+    invocation = work.Invocation(work.delivery(), context)
     if not is_queue_batch(event):
         uploads = uploads_in(event)
         invocation.work_on_all(uploads, last=False)

@@ -1,42 +1,27 @@
 """What the entry points for recordings share: the delivery, the log, the metrics, and the time of one invocation."""
 
-import json
-import shutil
-import tempfile
 import time
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from core import settings
 from core.announcement import Announcer
 from core.deadline import Deadline
-from core.delivery import SCRATCH_PREFIX, Delivery, Outcome, Upload
+from core.delivery import Delivery, Outcome, Upload
 from core.errors import OutOfTime, TransientError
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
+from core.scratch import remove_leftovers
 from core.storage import Storage, s3_client
+from handlers.log import SERVICE, logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-_NAME = "audio-emotion"
-
-
-def _one_line(entry: dict[str, Any]) -> str:
-    """JSON whose text is readable, and in which nothing that moves a cursor or turns the text around is left as it is.
-
-    Keys are the uploader's, and logs are read in terminals, which obey the control characters beyond ASCII as well.
-    """
-    text = json.dumps(entry, ensure_ascii=False, default=str, separators=(",", ":"))
-    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
-
-
-logger = Logger(service=_NAME, json_serializer=_one_line)
-metrics = Metrics(namespace="AudioEmotion", service=_NAME)
+metrics = Metrics(namespace="AudioEmotion", service=SERVICE)
 
 _LEAST_SHARE_OF_TIME = 0.5
 """A recording later in a batch is put back rather than begun with less of the invocation's time than this: running
@@ -62,9 +47,7 @@ def prepare() -> None:
     """In Lambda, do beforehand what is slow: the time before the first event has the whole processor to itself."""
     if settings.read(settings.ModelSettings).aws_lambda_function_memory_size is None:
         return
-    # An invocation that was killed leaves its recording behind, and /tmp outlives it.
-    for left_behind in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        shutil.rmtree(left_behind, ignore_errors=True)
+    remove_leftovers()
     delivery()
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,21 +52,23 @@ def emulated(
     command = [str(emulator_program()), "--log-level", "error"]
     command += ["--runtime-interface-emulator-address", address, "--runtime-api-address", runtime_address]
     command += [sys.executable, "-m", "awslambdaric", handler]
-    # Its own session: the emulator starts the function as a process of its own, and both have to end.
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        start_new_session=True,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
-    try:
-        yield lambda event: invoke(address, event)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+    with tempfile.TemporaryDirectory() as scratch:
+        # Its own session: the emulator starts the function as a process of its own, and both have to end. A temporary
+        # folder of its own, as on Lambda, where the function clears away what it finds there.
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment, "TMPDIR": scratch},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield lambda event: invoke(address, event)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
 
 
 def invoke(address: str, event: Event) -> Any:

@@ -27,6 +27,9 @@ from layers.template import read_template
 BUILT_TEMPLATE = ROOT / ".aws-sam" / "build" / "template.yaml"
 WORK = ROOT / "build" / "invoke"
 
+FUNCTION, API_FUNCTION, BACKFILL_FUNCTION = "ClassifyFunction", "ApiFunction", "BackfillFunction"
+"""Their names in template.yaml."""
+
 API_HANDLER = "handlers.api.on_lambda.handler"
 BACKFILL_HANDLER = "handlers.batch_operations.handler"
 
@@ -34,10 +37,10 @@ BACKFILL_HANDLER = "handlers.batch_operations.handler"
 def function_for(event: Event) -> tuple[str, str]:
     """The function that takes such events: its name in template.yaml, and its handler."""
     if "requestContext" in event:  # what API Gateway makes of a request, which is about no upload
-        return "ApiFunction", API_HANDLER
+        return API_FUNCTION, API_HANDLER
     if "invocationSchemaVersion" in event:
-        return "BackfillFunction", BACKFILL_HANDLER
-    return "ClassifyFunction", HANDLER
+        return BACKFILL_FUNCTION, BACKFILL_HANDLER
+    return FUNCTION, HANDLER
 
 
 def stage(event: Event, stack: Stack, samples: Path = SAMPLES) -> Event:

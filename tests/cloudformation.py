@@ -15,7 +15,6 @@ STACK = "audio-emotion"
 TEMPLATE = read_template(Path(__file__).parents[1] / "template.yaml")
 
 _PSEUDO = {
-    "AWS::URLSuffix": "amazonaws.com",
     "AWS::AccountId": ACCOUNT,
     "AWS::Region": REGION,
     "AWS::Partition": "aws",

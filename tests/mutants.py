@@ -196,10 +196,10 @@ class Judge:
         return {"outcome": outcome, "broken": broken, **spent}
 
     def _attempt(self, body: bytes) -> tuple[str, float, list[str]]:
-        from core.delivery import SCRATCH_PREFIX
         from core.results import Source
+        from core.scratch import scratch_folder
 
-        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as folder:
+        with scratch_folder() as folder:
             path = Path(folder) / "recording"
             path.write_bytes(body)
             started = time.monotonic()
@@ -303,25 +303,22 @@ def _share(seed: int, numbers: Sequence[int], ffmpeg: Path | None, add: Callable
 
 def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """What one worker finds, and at last the mutant that it did not survive, if there was one."""
-    with tempfile.TemporaryDirectory() as folder:
+    path = f"{ffmpeg.resolve()}{os.pathsep}{os.environ['PATH']}" if ffmpeg else os.environ["PATH"]
+    # What numpy would merely warn of is a number that should not be.
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.mutants", "--worker"]
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+b") as errors:
         own, scratch = Path(folder) / "own", Path(folder) / "scratch"
         own.mkdir()
         scratch.mkdir()
-        path = f"{ffmpeg.resolve()}{os.pathsep}{os.environ['PATH']}" if ffmpeg else os.environ["PATH"]
         environment = {**os.environ, "PATH": path, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        listed = json.dumps([seed, list(numbers)])
-        # What numpy would merely warn of is a number that should not be.
-        command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.mutants", "--worker"]
-        with (Path(folder) / "errors").open("w+b") as errors:
-            worker = subprocess.Popen(
-                command, cwd=own, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
-            )
+        begun = None
+        with subprocess.Popen(
+            command, cwd=own, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as worker:
             assert worker.stdin is not None  # PIPE was asked for, of both
             assert worker.stdout is not None
-            worker.stdin.write(listed.encode())
+            worker.stdin.write(json.dumps([seed, list(numbers)]).encode())
             worker.stdin.close()
-            begun = None
             for line in worker.stdout:
                 if line.startswith(b"begin"):
                     begun = int(line.split()[1])
@@ -329,13 +326,13 @@ def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[
                 judged = json.loads(line)
                 begun = None
                 yield judged["number"], judged
-            status = worker.wait()
-            errors.seek(0)
-            last_words = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
-        if begun is None and status != 0:
-            raise RuntimeError(f"A worker ended with {status} before it began: {last_words}")
-        if begun is not None:
-            yield begun, {"outcome": "crashed", "s": 0.0, "broken": [f"the process ended with {status}: {last_words}"]}
+        errors.seek(0)
+        last_words = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
+    how = f"the process ended with {worker.returncode}: {last_words}"
+    if begun is not None:
+        yield begun, {"outcome": "crashed", "s": 0.0, "broken": [how]}
+    elif worker.returncode != 0:
+        raise RuntimeError(f"Between two mutants, {how}")
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.cli.tables import printable, result_table, show_demo_notice
-from core.local import Inbox, ResultFiles, Stack, Workers, running_stack, running_workers
+from core.folders import Inbox, ResultFiles
+from core.local import Stack, Workers, running_stack, running_workers
 from core.model.package import read_manifest
 from core.results import Result
 
@@ -20,6 +21,8 @@ EXPECTATIONS = "expected.json"
 _LEAST_SHARE_AS_MEANT = 0.95
 _LONGEST_WAIT_S = 120.0
 _BETWEEN_LOOKS_S = 0.2
+_PAUSE_FOR_EACH_LOOK = 2.0
+"""Times as long as the look itself took."""
 
 
 def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
@@ -55,8 +58,7 @@ def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: 
             progress.update(task, completed=len(results))
             workers.check()
             if not new:
-                workers.check()
-        time.sleep(_BETWEEN_LOOKS_S)
+                time.sleep(_BETWEEN_LOOKS_S)
     return results
 
 
@@ -94,6 +96,7 @@ def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
 def _serve_inbox(stack: Stack, workers: Workers, inbox: Path, out: Path, console: Console) -> None:
     uploads, result_files = Inbox(stack, inbox), ResultFiles(stack, out)
     while True:
+        began_s = time.monotonic()
         for key in uploads.upload_new():
             console.print(f"uploaded {printable(key)}", markup=False, highlight=False)
         new = [
@@ -102,4 +105,5 @@ def _serve_inbox(stack: Stack, workers: Workers, inbox: Path, out: Path, console
         if new:
             console.print(result_table(new))
         workers.check()
-        time.sleep(_BETWEEN_LOOKS_S)
+        # A look at thousands of files takes its time: the workers need the processor more.
+        time.sleep(max(_BETWEEN_LOOKS_S, _PAUSE_FOR_EACH_LOOK * (time.monotonic() - began_s)))

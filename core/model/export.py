@@ -3,7 +3,6 @@
 Needs PyTorch, transformers and onnx, which the Lambda function does not have.
 """
 
-import hashlib
 import importlib.metadata
 import shutil
 import tempfile
@@ -11,13 +10,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from core.errors import ParityMissed
 from core.model.checkpoint import Checkpoint, read_checkpoint
 from core.model.classifier import EmotionClassifier, Logits, softmax
 from core.model.geometry import geometry_of
 from core.model.graph import Precision, build_graph
-from core.model.package import FORMAT_VERSION, MANIFEST_FILE, MODEL_FILE, Manifest, ParityReport
+from core.model.package import (
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    ParityReport,
+    file_sha256,
+)
 from core.model.reference import ReferenceNetwork
 from core.waveform import SAMPLE_RATE_HZ, Waveform
 
@@ -27,6 +35,9 @@ ENOUGH_CLIPS = 50
 """With fewer, one clip on the border between two emotions decides whether the bound is met."""
 
 _TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
+
+_SMALLEST_WEIGHT_BYTES = 1024
+"""Smaller ones stay in the graph, whose optimisation looks at them."""
 
 Reporter = Callable[[Precision, ParityReport, bool], None]
 """Told of each precision that was tried, its report, and whether it meets the bound."""
@@ -118,11 +129,8 @@ def write_package(
     clips, reference
         Utterances at 16 kHz, and the reference's logits for each, of shape ``(labels,)``.
     """
-    file = draft / MODEL_FILE
-    # Not kept: the file is read again below, and a large network would be in memory twice.
-    file.write_bytes(build_graph(checkpoint.network, precision).SerializeToString())
-    with file.open("rb") as model:
-        model_sha256 = hashlib.file_digest(model, "sha256").hexdigest()
+    # Not kept: the files are read again below, and a large network would be in memory twice.
+    _write_graph(build_graph(checkpoint.network, precision), draft)
     unmeasured = ParityReport(
         clips=0, agreement=0.0, mean_score_change=0.0, largest_score_change=0.0, largest_logit_change=0.0
     )
@@ -134,8 +142,8 @@ def write_package(
         labels=checkpoint.labels,
         precision=precision.value,
         sample_rate_hz=SAMPLE_RATE_HZ,
-        geometry=geometry_of(checkpoint.network),
-        sha256={MODEL_FILE: model_sha256},
+        geometry=geometry_of(checkpoint.network, exact=not precision.groups_tokens),
+        sha256={name: file_sha256(draft / name) for name in (MODEL_FILE, WEIGHTS_FILE)},
         tools={name: importlib.metadata.version(name) for name in _TOOLS},
         parity=unmeasured,
     )
@@ -147,6 +155,18 @@ def write_package(
     return parity
 
 
+def _write_graph(model: onnx.ModelProto, folder: Path) -> None:
+    """The graph in one file, its weights in another, which ONNX Runtime maps into memory instead of copying it."""
+    onnx.save_model(
+        model,
+        folder / MODEL_FILE,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=WEIGHTS_FILE,
+        size_threshold=_SMALLEST_WEIGHT_BYTES,
+    )
+
+
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -154,6 +174,6 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 def _publish(draft: Path, package_folder: Path) -> Manifest:
     package_folder.mkdir(parents=True, exist_ok=True)
     # The manifest last: a package that was only half copied is refused for the hash of its old manifest.
-    for name in (MODEL_FILE, MANIFEST_FILE):
+    for name in (WEIGHTS_FILE, MODEL_FILE, MANIFEST_FILE):
         shutil.copyfile(draft / name, package_folder / name)
     return Manifest.model_validate_json((package_folder / MANIFEST_FILE).read_bytes())

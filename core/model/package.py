@@ -1,4 +1,4 @@
-"""The serving package: `model.onnx` and a manifest that says what it is and what it must hash to.
+"""The serving package: `model.onnx`, its weights, and a manifest that says what they are and must hash to.
 
 Read by the function, so it needs neither PyTorch nor onnx.
 """
@@ -13,6 +13,8 @@ from core.model.geometry import Geometry
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.bin"
+"""What `model.onnx` refers to; packages of earlier releases carry their weights inside it and have no such file."""
 FORMAT_VERSION = 1
 
 
@@ -60,7 +62,10 @@ class Manifest(BaseModel):
     @property
     def fingerprint(self) -> str:
         """Changes with anything that can change a score; not with the parity report or the tools' versions."""
-        decisive = self.model_dump_json(include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"})
+        # A geometry's newer fields say nothing where they are as before: older packages keep their fingerprint.
+        decisive = self.model_dump_json(
+            include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"}, exclude_defaults=True
+        )
         return "sha256:" + hashlib.sha256(decisive.encode()).hexdigest()
 
 
@@ -89,22 +94,29 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def model_file(folder: Path, manifest: Manifest) -> Path:
-    """The network's file, unless it is not the one that the manifest describes.
+    """The network's file, unless it or its weights are not those that the manifest describes.
 
-    Hashed piece by piece and loaded by its path: held in memory as a whole, it would add a hundred megabytes to the
-    peak.
+    Hashed piece by piece and loaded by its path, its weights mapped: held in memory as a whole, they would add a
+    hundred megabytes to the peak.
 
     Raises
     ------
     PackageRefused
-        If the file is absent or its hash differs.
+        If a file is absent or its hash differs.
     """
-    file = folder / MODEL_FILE
-    try:
-        with file.open("rb") as model:
-            found = hashlib.file_digest(model, "sha256").hexdigest()
-    except OSError as error:
-        raise PackageRefused(f"{folder} has no readable {MODEL_FILE}.") from error
-    if found != manifest.sha256.get(MODEL_FILE):
-        raise PackageRefused(f"{file} does not match the hash in its manifest: export or fetch it again.")
-    return file
+    for name in (MODEL_FILE, *(name for name in manifest.sha256 if name != MODEL_FILE)):
+        if name not in (MODEL_FILE, WEIGHTS_FILE):
+            raise PackageRefused(f"The manifest of {folder} names {name!r}, which is no file of a package.")
+        try:
+            found = file_sha256(folder / name)
+        except OSError as error:
+            raise PackageRefused(f"{folder} has no readable {name}.") from error
+        if found != manifest.sha256.get(name):
+            raise PackageRefused(f"{folder / name} does not match the hash in its manifest: export or fetch it again.")
+    return folder / MODEL_FILE
+
+
+def file_sha256(file: Path) -> str:
+    """The hash of a file's content, read piece by piece."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -12,8 +12,14 @@ But the padding is one constant after normalisation, so, with ``n`` samples of c
   same vector. One stands for all of them: the logarithm of their number is added to its attention score as a key, and
   its vector counts that many times in the mean over time.
 
-Both are exact up to rounding and hold for any kernels and strides. This module does the counting, in NumPy; the graph
-itself is built in `core.model.graph.window`.
+Both are exact up to rounding and hold for any kernels and strides. With 8-bit products, whose rounding is larger, one
+thing more is done:
+
+- **Tokens at the window's end.** Behind the equal tokens come those that also see where the window ends. They differ
+  only in how much of the positional kernel's sum over the constant padding lies inside, which changes little from one
+  to the next: groups of neighbours are replaced by their mean, which then counts as often as there were.
+
+This module does the counting, in NumPy; the graph itself is built in `core.model.graph.window`.
 """
 
 from dataclasses import dataclass
@@ -39,12 +45,15 @@ class WindowGeometry(Convolutions):
         Of the feature encoder's convolutions, first layer first.
     position_kernel
         Of the positional convolution.
+    end_group_tokens
+        How many neighbouring tokens at the window's end are replaced by their mean; with 1, all is exact.
     """
 
     window_samples: int
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
     position_kernel: int
+    end_group_tokens: int = 1
 
     @cached_property
     def first_layer_frames(self) -> int:
@@ -60,12 +69,17 @@ class WindowGeometry(Convolutions):
         """What to compute for a clip of so many samples."""
         first_padding_frame = -(-clip_samples // self.stride_samples)
         tokens = min(self.window_frames, first_padding_frame + self.position_kernel)
+        shared_token = min(first_padding_frame + self.position_kernel // 2, tokens - 1)
+        counts = np.ones(tokens, np.float32)
+        counts[shared_token] += self.window_frames - tokens
+        shares = _shares(tokens, shared_token + 1, self.end_group_tokens)
         return Plan(
             # Up to the first frame of nothing but padding, even where that begins behind the window: the graph repeats
             # the last row where a kernel reaches further, so the last row must be one of padding.
             first_layer_rows=(first_padding_frame + 1) * self.rows_per_frame,
             token_frames=np.minimum(np.arange(tokens), first_padding_frame),
-            token_weights=_weights(tokens, first_padding_frame + self.position_kernel // 2, self.window_frames),
+            token_shares=shares / shares.sum(axis=1, keepdims=True),
+            token_weights=shares @ counts,
         )
 
     def heard(self, waveform: Waveform) -> Waveform:
@@ -86,7 +100,7 @@ class WindowGeometry(Convolutions):
             Shape ``(rows, kernel)``: the normalised samples under the first convolution's kernel.
         ``row_mean``, ``row_covariance``
             Shapes ``(1, kernel)`` and ``(kernel, kernel)``, over all the rows of the whole window.
-        ``token_frames``, ``token_weights``
+        ``token_frames``, ``token_weights``, and ``token_shares`` where tokens are replaced by their mean
             As in `Plan`.
 
         Raises
@@ -98,12 +112,14 @@ class WindowGeometry(Convolutions):
         plan = self.plan(clip.size)
         rows = _normalised_rows(clip, self, plan.first_layer_rows)
         mean, covariance = _row_statistics(rows, self.first_layer_frames)
+        grouped = {"token_shares": plan.token_shares} if self.end_group_tokens > 1 else {}
         return {
             "rows": rows,
             "row_mean": mean,
             "row_covariance": covariance,
             "token_frames": plan.token_frames,
             "token_weights": plan.token_weights,
+            **grouped,
         }
 
 
@@ -116,20 +132,24 @@ class Plan:
     first_layer_rows
         Rows of the first convolution; the others follow by their strides.
     token_frames
-        Shape ``(tokens,)``, int64: the frame of the feature encoder that each token of the transformer shows.
+        Shape ``(tokens,)``, int64: the frame of the feature encoder that each token shows.
+    token_shares
+        Shape ``(groups, tokens)``, float32: the tokens whose mean each token of the transformer is; rows sum to 1.
     token_weights
-        Shape ``(tokens,)``, float32: how many tokens of the whole window each one stands for.
+        Shape ``(groups,)``, float32: how many tokens of the whole window each one stands for.
     """
 
     first_layer_rows: int
     token_frames: npt.NDArray[np.int64]
+    token_shares: npt.NDArray[np.float32]
     token_weights: npt.NDArray[np.float32]
 
 
-def _weights(tokens: int, shared_token: int, window_frames: int) -> npt.NDArray[np.float32]:
-    weights = np.ones(tokens, np.float32)
-    weights[min(shared_token, tokens - 1)] += window_frames - tokens
-    return weights
+def _shares(tokens: int, first_grouped: int, group: int) -> npt.NDArray[np.float32]:
+    """Which tokens belong together, as ones and zeros: each alone, and from `first_grouped` on so many at a time."""
+    numbers = np.arange(tokens)
+    groups = np.where(numbers < first_grouped, numbers, first_grouped + (numbers - first_grouped) // group)
+    return np.asarray(groups == np.arange(groups[-1] + 1)[:, None], np.float32)
 
 
 def _normalised_rows(clip: Waveform, geometry: WindowGeometry, count: int) -> npt.NDArray[np.float32]:

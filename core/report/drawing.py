@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from itertools import pairwise
 
 from core.emotions import letter_of
 from core.results import Channel
@@ -10,16 +9,13 @@ from core.results import Utterance as Part
 
 _WIDTH = 1000.0
 _LANE_HEIGHT = 44
-_CURVES_HEIGHT = 90
+_ROW_HEIGHT = 20
+_BAR_HEIGHT = 17
 _NARROWEST = 0.2
 _ROOM_FOR_A_LETTER = 1.4
 _ROOM_ON_A_PHONE = 4.0
 _MOST_TICKS = 8
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
-_GAP_S = 1.0
-"""Curves break where nobody speaks for longer."""
-_DASHES = ("", "6 3", "2 2", "8 2 2 2", "1 3", "10 4", "14 3", "8 2 2 2 2 2")
-"""So that curves are told apart without their colours; as many as a known checkpoint has labels."""
 
 
 def clock(seconds: float, *, digits: int = 0) -> str:
@@ -33,15 +29,8 @@ def clock(seconds: float, *, digits: int = 0) -> str:
 
 
 def legend(labels: Sequence[str], numbers: Mapping[str, int]) -> str:
-    """What colours, letters and dashes mean."""
-    items = []
-    for number, label in enumerate(labels):
-        dash = _DASHES[number % len(_DASHES)]
-        items.append(
-            f'<li><i class="swatch e{numbers[label]}">{_letter(label)}</i>{escape(label)}'
-            f'<svg class="sample e{numbers[label]}" viewBox="0 0 30 6" aria-hidden="true">'
-            f'<line x1="0" y1="3" x2="30" y2="3" stroke-dasharray="{dash}"/></svg></li>'
-        )
+    """What colours and letters mean."""
+    items = [f'<li><i class="swatch e{numbers[label]}">{_letter(label)}</i>{escape(label)}</li>' for label in labels]
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
@@ -77,29 +66,36 @@ def describe(part: Part, channel: int) -> str:
 
 
 def curves(channel: Channel, duration_s: float, labels: Sequence[str], numbers: Mapping[str, int]) -> str:
-    """Each emotion's score over time: a step for each utterance, joined where they follow one another."""
-    height = _CURVES_HEIGHT
-    lines = "".join(f'<line class="grid" x1="0" x2="1000" y1="{y}" y2="{y}"/>' for y in (1, height / 2, height - 1))
+    """Each emotion's score over time, in a row of its own: as high as the score is, for as long as the utterance is.
+
+    Rows, since lines of six and more colours in one frame cannot be told apart where most of them are near zero.
+    """
+    height = _ROW_HEIGHT * len(labels)
+    rows, names = [], []
     for number, label in enumerate(labels):
-        path = _path(channel.utterances, label, duration_s)
-        dash = _DASHES[number % len(_DASHES)]
-        lines += f'<path class="curve e{numbers[label]}" stroke-dasharray="{dash}" d="{path}"/>'
+        floor = _ROW_HEIGHT * (number + 1) - 1
+        path = _path(channel.utterances, label, duration_s, floor)
+        rows.append(
+            f'<line class="grid" x1="0" x2="1000" y1="{floor}" y2="{floor}"/>'
+            f'<path class="curve e{numbers[label]}" d="{path}"/>'
+        )
+        names.append(f"<li><b>{_letter(label)}</b><span>{escape(label)}</span></li>")
     return (
-        f'<svg class="curves" viewBox="0 0 1000 {height}" preserveAspectRatio="none" role="img" '
-        f'aria-label="Scores of channel {channel.channel} over time, from 0 at the bottom to 1; the table has the '
-        f'numbers">{lines}</svg>'
+        f'<div class="scores"><ul class="names" aria-hidden="true">{"".join(names)}</ul>'
+        f'<svg class="curves" viewBox="0 0 1000 {height}" height="{height}" preserveAspectRatio="none" role="img" '
+        f'data-channel="{channel.channel}" aria-label="Scores of channel {channel.channel} over time, a row for each '
+        f'emotion; the table has the numbers">{"".join(rows)}</svg></div>'
     )
 
 
-def _path(parts: Sequence[Part], label: str, duration_s: float) -> str:
-    commands: list[str] = []
-    for before, part in pairwise((None, *parts)):
-        assert part is not None  # only the first of all is missing
-        y = _CURVES_HEIGHT - 1 - part.scores.get(label, 0.0) * (_CURVES_HEIGHT - 2)
-        joined = before is not None and part.start_s - before.end_s <= _GAP_S
-        commands.append(f"{'L' if joined else 'M'}{part.start_s / duration_s * _WIDTH:.1f} {y:.1f}")
-        commands.append(f"H{part.end_s / duration_s * _WIDTH:.1f}")
-    return "".join(commands)
+def _path(parts: Sequence[Part], label: str, duration_s: float, floor: int) -> str:
+    boxes = []
+    for part in parts:
+        start, end = (at_s / duration_s * _WIDTH for at_s in (part.start_s, part.end_s))
+        end = max(end, start + _NARROWEST * _WIDTH / 100)
+        top = floor - part.scores.get(label, 0.0) * _BAR_HEIGHT
+        boxes.append(f"M{start:.1f} {floor}V{top:.1f}H{end:.1f}V{floor}Z")
+    return "".join(boxes)
 
 
 def time_axis(duration_s: float) -> str:

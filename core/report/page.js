@@ -56,6 +56,16 @@
     });
   }
 
+  for (const chart of lanes.querySelectorAll(".curves")) {
+    const lane = utterances.filter((bar) => bar.dataset.utterance.startsWith(`${chart.dataset.channel}-`));
+    chart.addEventListener("mousemove", (event) => {
+      const box = chart.getBoundingClientRect();
+      const time = ((event.clientX - box.left) / box.width) * duration;
+      const bar = lane.find((candidate) => start(candidate) <= time && time < end(candidate));
+      if (bar) show(bar);
+    });
+  }
+
   if (!player) return;
   const follow = () => {
     const now = player.currentTime;

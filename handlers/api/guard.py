@@ -10,15 +10,13 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from fastapi import Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.api.problems import INTERNAL, ProblemError
-
-logger = Logger(service="audio-emotion")
+from handlers.log import logger
 
 LOCKED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """For answers that are no pages."""
@@ -91,7 +89,7 @@ class Guard:
                 await self._app(exchange.scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.log("gone", level="info")
-        except Exception:
+        except Exception:  # noqa: BLE001 (its trace goes to the log)
             # The app has answered with a problem document already, and hands the error on for this.
             logger.exception("request crashed", **exchange.facts())
             if not exchange.status:

@@ -1,14 +1,11 @@
 """Lambda entry point for the HTTP API behind API Gateway."""
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mangum import Mangum
 
 from core import settings
-from core.delivery import SCRATCH_PREFIX
+from core.scratch import remove_leftovers
 from core.settings import ModelSettings
 from handlers.api.app import create_app
 from handlers.api.problems import MEDIA_TYPE
@@ -17,9 +14,7 @@ from handlers.api.service import Service
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# An invocation that was killed leaves its recording behind, and /tmp outlives it.
-for left_behind in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-    shutil.rmtree(left_behind, ignore_errors=True)
+remove_leftovers()
 
 # Now, not with the first request: the time before that has the whole processor to itself.
 _adapter = Mangum(

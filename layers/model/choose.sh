@@ -9,8 +9,9 @@ set -euo pipefail
 exported=$1 demo=$2 folder=$3
 if [[ -e $exported/manifest.json ]]; then package=$exported; else package=$demo; fi
 mkdir -p "$folder"
-cp "$package/manifest.json" "$package/model.onnx" "$folder/"
+cp "$package/manifest.json" "$folder/"
 # Half an export must not become an image: the function would refuse it at every start.
-want=$(sed -nE 's/.*"model\.onnx": *"([0-9a-f]{64})".*/\1/p' "$folder/manifest.json")
-echo "$want  $folder/model.onnx" | sha256sum --check --quiet
+hashes=$(sed -nE 's/.*"(model\.onnx|weights\.bin)": *"([0-9a-f]{64})".*/\2  \1/p' "$folder/manifest.json")
+while read -r _ file; do cp "$package/$file" "$folder/"; done <<<"$hashes"
+(cd "$folder" && sha256sum --check --quiet <<<"$hashes")
 chmod -R a+rX "$folder"

@@ -24,9 +24,9 @@ from core.pipeline import Pipeline
 from core.results import Result
 from core.settings import ApiSettings
 from core.shelf import is_id
-from handlers.api import guard
 from handlers.api.problems import Problem
 from handlers.api.service import Service, Workers
+from handlers.log import logger
 from tests.conftest import ROOT, MakeMedia
 from tests.serving import folder_service, serving
 
@@ -397,7 +397,7 @@ def test_a_decoder_that_is_killed_is_started_again(
 def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What the API logs."""
     lines = io.StringIO()
-    for handler in guard.logger.handlers:
+    for handler in logger.handlers:
         monkeypatch.setattr(handler, "stream", lines)
     return lines
 

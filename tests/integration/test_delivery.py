@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from core.deadline import Deadline
 from core.delivery import Delivery, Outcome, Upload
-from core.errors import RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
+from core.errors import DecoderUnavailable, RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.classifier import EmotionClassifier, Logits, Network
 from core.pipeline import Pipeline
@@ -394,6 +394,25 @@ def test_a_truncated_body_is_never_classified(world: World, speech: bytes) -> No
     with pytest.raises(StorageUnavailable, match="of the"):
         world.delivery_with(storage).deliver(upload)
     assert not world.has_result("a.wav")
+
+
+def test_a_recording_that_vanishes_from_the_temporary_folder_is_tried_again(world: World, speech: bytes) -> None:
+    class Clearing(Pipeline):
+        """As if somebody cleared /tmp at that moment."""
+
+        def run(self, path: Path, *rest: Any, **named: Any) -> Any:
+            path.write_bytes(b"what is left of it")
+            result = super().run(path, *rest, **named)
+            path.unlink()
+            return result
+
+    upload = world.put("a.wav", speech)
+    clearing = Delivery(world.storage, Clearing(world.classifier, MediaLimits()), SETTINGS)
+    with pytest.raises(DecoderUnavailable, match="vanished"):
+        clearing.deliver(upload)
+    assert not world.has_result("a.wav")
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert world.result("a.wav")["status"] == "classified"
 
 
 def test_a_stream_that_is_too_slow_is_tried_again(world: World, speech: bytes) -> None:

@@ -17,7 +17,8 @@ from core.cli.classify import classify_files
 from core.cli.evaluate import evaluate_manifest
 from core.cli.tables import timelines
 from core.emotions import COLOURS
-from core.local import ResultFiles, running_stack, running_workers
+from core.folders import ResultFiles
+from core.local import running_stack, running_workers
 from core.model.classifier import EmotionClassifier
 from core.model.layouts import CHECKPOINTS
 from core.model.package import read_manifest
@@ -114,14 +115,14 @@ def test_each_emotion_has_its_letter_in_the_terminal(all_eight: Result) -> None:
     assert all(f" {emotion}" in text for emotion in EIGHT)
 
 
-def test_each_emotion_has_its_colour_and_its_dashes_on_the_page(all_eight: Result) -> None:
+def test_each_emotion_has_its_colour_and_its_row_of_scores_on_the_page(all_eight: Result) -> None:
     page = render(all_eight)
 
     for number, emotion in enumerate(EIGHT):
         assert f".e{number}{{--c:{COLOURS[emotion]}}}" in page
         assert f'<th scope="col">{emotion}</th>' in page
-    legend = page[page.index('<ul class="legend">') : page.index("</ul>")]
-    assert len({part.partition('"')[0] for part in legend.split('stroke-dasharray="')[1:]}) == 8
+    names = page[page.index('<ul class="names"') : page.index('<svg class="curves"')]
+    assert [name.partition("<")[0] for name in names.split("<span>")[1:]] == list(EIGHT)
 
 
 def test_csv_has_a_column_for_each_emotion(small_wav2vec2_package: Path, capsys: pytest.CaptureFixture[str]) -> None:

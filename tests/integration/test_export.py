@@ -14,7 +14,7 @@ from core.model import export as exporting
 from core.model.classifier import EmotionClassifier
 from core.model.export import compare, export
 from core.model.graph import Precision
-from core.model.package import MODEL_FILE, ParityReport, read_manifest
+from core.model.package import MODEL_FILE, WEIGHTS_FILE, ParityReport, read_manifest
 from core.waveform import Waveform
 
 SpeechLike = Callable[[int, int], Waveform]
@@ -138,6 +138,20 @@ def test_a_changed_network_is_refused(small_checkpoint: Path, clips: list[Wavefo
 
     with pytest.raises(PackageRefused, match="does not match"):
         EmotionClassifier.load(tmp_path / "one")
+
+
+def test_changed_or_missing_weights_are_refused(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
+    export(small_checkpoint, tmp_path, clips, precision=Precision.FP32)
+    weights = bytearray((tmp_path / WEIGHTS_FILE).read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (tmp_path / WEIGHTS_FILE).write_bytes(weights)
+
+    with pytest.raises(PackageRefused, match=r"weights\.bin does not match"):
+        EmotionClassifier.load(tmp_path)
+
+    (tmp_path / WEIGHTS_FILE).unlink()
+    with pytest.raises(PackageRefused, match=r"no readable weights\.bin"):
+        EmotionClassifier.load(tmp_path)
 
 
 def test_exporting_twice_gives_the_same_package(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_the_export_passes_the_parity_gate(exported: tuple[Path, Manifest]) -> N
 
     assert manifest.parity.clips == CLIPS
     assert manifest.parity.agreement == 1.0
-    assert manifest.parity.mean_score_change < 0.005
+    # Where all clips get one emotion, as from these weights, this is the half of the bound that tells.
+    assert manifest.parity.mean_score_change < 0.002
     assert manifest.labels == ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
 
@@ -120,19 +121,18 @@ class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transfo
         return cast(torch.Tensor, self.classifier((hidden * heard).sum(dim=1) / heard.sum(dim=1)))
 
 
-def test_the_package_agrees_with_transformers_own_steps_on_a_padded_batch(
-    checkpoint: Path, exported: tuple[Path, Manifest], waveforms: list[Waveform]
+def test_our_reference_agrees_with_transformers_own_steps_on_a_padded_batch(
+    checkpoint: Path, waveforms: list[Waveform]
 ) -> None:
-    package, some = EmotionClassifier.load(exported[0], threads=2), waveforms[:2]
+    reference, some = EmotionClassifier.load(checkpoint, threads=2), waveforms[:2]
+    scores = np.array([list(reference.classify(waveform).values()) for waveform in some])
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
     network = PublishedNetwork.from_pretrained(checkpoint).eval()
     features = extractor(some, sampling_rate=16_000, padding=True, return_tensors="pt")
 
     with torch.inference_mode():
         expected = network(features["input_values"], features["attention_mask"]).softmax(-1).numpy()
-    scores = np.array([list(package.classify(waveform).values()) for waveform in some])
 
-    # Otherwise agreement would say nothing.
-    assert np.std(expected, axis=0).max() > 0.01
-    # What 8 bits make of these weights: 0.005 at the most.
-    assert np.abs(scores - expected).max() < 0.02
+    assert np.abs(scores - expected).max() < 1e-4
+    # What the clips themselves change, so that agreement says something: these weights name one emotion for all.
+    assert np.std(expected, axis=0).max() > 1e-3

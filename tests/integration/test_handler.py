@@ -28,14 +28,14 @@ def event(name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    import handlers.s3_upload
+    from handlers.work import delivery
 
     with running_stack() as running:
         for name, value in running.environment(package).items():
             monkeypatch.setenv(name, value)
-        handlers.s3_upload._delivery.cache_clear()
+        delivery.cache_clear()
         yield running
-        handlers.s3_upload._delivery.cache_clear()
+        delivery.cache_clear()
 
 
 def invoke(told: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class _CurrentStdout:
 @pytest.fixture
 def log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> LogLines:
     """What the function has written to its log so far, a JSON object a line."""
-    from handlers.s3_upload import logger
+    from handlers.log import logger
 
     # The logger keeps the standard output that it found when it was imported; each phase of a test has its own.
     [handler] = logger.handlers

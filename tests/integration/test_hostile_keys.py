@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ from core.cli.rows import csv_rows, csv_writer
 from core.cli.tables import result_table
 from core.delivery import result_key_for
 from core.errors import EventNotUnderstood
+from core.folders import ResultFiles
 from core.local import (
     RESULTS_BUCKET,
     RESULTS_PREFIX,
     UPLOADS_BUCKET,
-    ResultFiles,
     Stack,
     running_stack,
     running_workers,
@@ -102,8 +103,8 @@ def test_no_key_becomes_a_header(stack: Stack) -> None:
     """Metadata of S3's are headers, which hold ASCII only."""
     for key in stack.results():
         head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key=key)
-        assert set(head["Metadata"]) <= {"source-version", "sequencer", "fingerprint", "state"}
-        assert all(value.isascii() and value.isprintable() for value in head["Metadata"].values())
+        # Versions, hashes, states: whatever they are, no character of them is one that only a key brings.
+        assert all(re.fullmatch(r"[A-Za-z0-9.:-]*", value) for value in head["Metadata"].values())
 
 
 def test_each_key_is_in_one_line_of_the_log_and_makes_no_other(stack: Stack, log: Path) -> None:

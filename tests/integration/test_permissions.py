@@ -74,11 +74,22 @@ def task(key: str, version_id: str | None) -> dict[str, Any]:
     }
 
 
+def leave_a_claim(stack: Stack, patched: pytest.MonkeyPatch) -> None:
+    """Have every delivery find the claim of one that crashed long ago, which it has to look at to take over."""
+    original = Storage.claim
+
+    def contested(storage: Storage, bucket: str, key: str, *rest: Any) -> Any:
+        stack.s3.put_object(Bucket=bucket, Key=key, Body=b"x", Metadata={"expires-at": "0", "holder": "x"})
+        return original(storage, bucket, key, *rest)
+
+    patched.setattr(Storage, "claim", contested)
+
+
 def check(calls: list[Right], role: str) -> None:
     rights = granted(DEPLOYED, role)
     assert not [call for call in set(calls) if not any(right.covers(call) for right in rights)]
     unused = {right for right in rights if not any(right.covers(call) for call in calls)}
-    assert {right.action for right in unused} <= set(WITHOUT_A_CALL)
+    assert {right for right in unused if right.action not in WITHOUT_A_CALL} == set()
 
 
 def test_the_function_uses_every_right_of_its_role_and_no_other(
@@ -87,6 +98,7 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
     from handlers.s3_upload import handler
 
     set_environment(monkeypatch, "ClassifyFunction", package)
+    leave_a_claim(stack, monkeypatch)
     with recorded() as calls:
         versions = {key: put(stack, key, speech) for key in ("a.wav", "down.wav", "old.wav")}
         put(stack, "old.wav", speech)
@@ -108,6 +120,7 @@ def test_the_backfill_uses_every_right_of_its_role_and_no_other(
     from handlers.batch_operations import handler
 
     set_environment(monkeypatch, "BackfillFunction", package)
+    leave_a_claim(stack, monkeypatch)
     with recorded() as calls:
         handler(task("a.wav", put(stack, "a.wav", speech)), LocalContext(60.0))
         handler(task("a.wav", None), LocalContext(60.0))

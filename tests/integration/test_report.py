@@ -97,6 +97,20 @@ def test_hovering_shows_times_and_scores(show: Open, result: Result) -> None:
     assert "Channel 0, 0:0" in details(page)
 
 
+def test_hovering_over_the_scores_shows_the_utterance_above(show: Open, result: Result) -> None:
+    page = show(result)
+    assert result.channels
+    assert result.audio
+    last = result.channels[0].utterances[-1]
+    chart = page.find_element(By.CSS_SELECTOR, ".curves")
+    middle = (last.start_s + last.end_s) / 2 / result.audio.duration_s
+
+    # Counted from the chart's middle.
+    ActionChains(page).move_to_element_with_offset(chart, round(chart.rect["width"] * (middle - 0.5)), 0).perform()
+
+    assert f"{last.emotion} {last.score:.1%}" in details(page)
+
+
 def test_the_keyboard_goes_from_one_utterance_to_the_next(show: Open, result: Result) -> None:
     page = show(result)
     body = page.find_element(By.TAG_NAME, "body")

@@ -25,6 +25,7 @@ import core.deadline
 import core.delivery
 import core.storage
 import handlers.s3_upload
+import handlers.work
 from core.delivery import Delivery
 from core.settings import FunctionSettings, read
 from core.storage import Storage
@@ -127,7 +128,7 @@ def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
             return
         os.environ.update(environment)
         delivery = Delivery(Storage(driver), pipeline, read(FunctionSettings))  # type: ignore[arg-type]
-        handlers.s3_upload._delivery = lambda delivery=delivery: delivery  # type: ignore[assignment]
+        handlers.work.delivery = lambda delivery=delivery: delivery  # type: ignore[assignment]
         answer = handlers.s3_upload.handler(event, _Context(driver.clock, ends_at_s))
         driver.line.send(("done", answer))
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.delivery import is_earlier, result_key_for
-from core.local import path_for
+from core.folders import path_for
 from core.storage import WriteConflict, _error_for
 
 

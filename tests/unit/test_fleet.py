@@ -16,7 +16,7 @@ def test_every_recording_is_served_once(count: int, coarse: bool, batch_size: in
     chance = random.Random(count)
     limits = Limits(max_concurrency=40, batch_size=batch_size)
 
-    drain = Fleet(count, limits, lambda: chance.expovariate(2), start_s=1.5, coarse=coarse).run()
+    drain = Fleet(count, limits, lambda taken: chance.gammavariate(taken, 0.5), start_s=1.5, coarse=coarse).run()
 
     assert sum(drain.served) == count
     assert drain.left[0] == (0.0, count)
@@ -29,7 +29,7 @@ def test_every_recording_is_served_once(count: int, coarse: bool, batch_size: in
 def test_with_equal_recordings_and_a_fixed_fleet_the_time_is_the_closed_form(count: int, environments: int) -> None:
     limits = Limits(max_concurrency=environments, **AT_ONCE)  # type: ignore[arg-type]
 
-    drain = Fleet(count, limits, lambda: 0.5, coarse=False).run()
+    drain = Fleet(count, limits, lambda taken: 0.5 * taken, coarse=False).run()
 
     assert drain.drained_s == pytest.approx(steady_s(count, environments, 0.5))
 
@@ -37,7 +37,7 @@ def test_with_equal_recordings_and_a_fixed_fleet_the_time_is_the_closed_form(cou
 def test_while_pollers_multiply_the_time_is_the_fluid_one() -> None:
     for count in (2_000, 100_000):
         limits = Limits(max_concurrency=400)
-        drain = Fleet(count, limits, lambda: 0.4, coarse=False).run()
+        drain = Fleet(count, limits, lambda taken: 0.4 * taken, coarse=False).run()
         # Environments come by the whole one and by the second, so the fluid is ahead by about that.
         assert drain.drained_s == pytest.approx(ramp_s(count, limits, 0.4), rel=0.02, abs=1.5)
 
@@ -46,11 +46,11 @@ def test_large_shares_give_the_time_that_single_recordings_give() -> None:
     chance = random.Random(3)
     limits = Limits(max_concurrency=200)
 
-    def service_s() -> float:
-        return chance.uniform(0.2, 0.8)
+    def service_s(taken: int) -> float:
+        return sum(chance.uniform(0.2, 0.8) for _ in range(taken))
 
-    fine = Fleet(60_000, limits, service_s, start_s=2.0, coarse=False).run()
-    coarse = Fleet(60_000, limits, service_s, start_s=2.0).run()
+    fine = Fleet(20_000, limits, service_s, start_s=2.0, coarse=False).run()
+    coarse = Fleet(20_000, limits, service_s, start_s=2.0).run()
 
     assert coarse.drained_s == pytest.approx(fine.drained_s, rel=0.02)
     assert coarse.busy_s == pytest.approx(fine.busy_s, rel=0.02)
@@ -59,7 +59,7 @@ def test_large_shares_give_the_time_that_single_recordings_give() -> None:
 def test_s3_is_the_limit_where_the_fleet_could_do_more() -> None:
     limits = Limits(max_concurrency=1000, **AT_ONCE)  # type: ignore[arg-type]
 
-    drain = Fleet(1_000_000, limits, lambda: 0.1).run()
+    drain = Fleet(1_000_000, limits, lambda taken: 0.1 * taken).run()
 
     assert drain.drained_s == pytest.approx(1_000_000 / 1750, rel=0.02)
     assert drain.longest_bottleneck == "S3: claims/"
@@ -80,6 +80,6 @@ def test_the_bottleneck_moves_from_the_pollers_to_what_the_operator_has_set() ->
 
 
 def test_a_hundred_million_recordings_need_few_steps_and_outlast_the_queue_at_the_default_concurrency() -> None:
-    drain = Fleet(100_000_000, Limits(), lambda: 0.5).run()
+    drain = Fleet(100_000_000, Limits(), lambda taken: 0.5 * taken).run()
     assert sum(drain.served) == 100_000_000
     assert drain.drained_s > RETENTION_S

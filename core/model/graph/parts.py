@@ -2,14 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from core.model.graph.precision import Linear, Precision, quantised_per_column
-from core.model.graph.writer import CONTRIB, Floats, GraphWriter
+from core.model.graph.writer import CONTRIB, TO_THE_END, Floats, GraphWriter
 from core.model.network import SpeechNetwork
+
+_IN_PAIRS = (3, 2)
+"""The kernel and the stride for which two frames share a product."""
 
 
 class NetworkWriter(GraphWriter, ABC):
@@ -34,6 +38,9 @@ class NetworkWriter(GraphWriter, ABC):
         stride = self._config.conv_stride[layer]
         outputs, channels, kernel = weight.shape
         int8 = self._precision is Precision.INT8
+        frames_are_even = prod(self._config.conv_stride[layer + 1 :]) % 2 == 0
+        if not int8 and (kernel, stride) == _IN_PAIRS and frames_are_even:
+            return self._convolution_in_pairs(rows, weight, bias)
         total = "" if bias is None else self._constant(bias)
         for first_tap in range(0, kernel, stride):
             taps = min(stride, kernel - first_tap)
@@ -45,6 +52,31 @@ class NetworkWriter(GraphWriter, ABC):
             else:
                 total = self._add("Gemm", source, self._constant(part), *([total] if total else []))
         return total
+
+    def _convolution_in_pairs(self, rows: str, weight: Floats, bias: Floats | None) -> str:
+        """Kernel 3, stride 2, for an even number of frames, with five products for two frames instead of six.
+
+        The even rows are convolved with the outer taps a and c at stride 1, for which Winograd's minimal filtering
+        F(2, 2) needs three products instead of four: with e0, e1, e2 three even rows in a row, the two sums are
+        ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. Additions only, so as exact as the plain sums.
+        """
+        outputs, channels, _ = weight.shape
+        first, middle, last = (np.ascontiguousarray(weight[:, :, tap].T) for tap in range(3))
+        fours = self._add("Reshape", rows, self._constant(np.array([-1, 4 * channels])))
+        even, odd, next_even, next_odd = self._split(fours, 4)
+        # The rows that the last frame lacks repeat the last row, as in `_taps`.
+        after = self._add(
+            "Concat", self._slice(even, 1, TO_THE_END, axis=0), self._slice(rows, -1, TO_THE_END, axis=0), axis=0
+        )
+        common = self._add(
+            "Gemm", next_even, self._constant(first + last), *([] if bias is None else [self._constant(bias)])
+        )
+        shared = self._constant(middle)
+        halves = []
+        for outer, tap, inner in ((even, first, odd), (after, last, next_odd)):
+            total = self._add("Gemm", inner, shared, common)
+            halves.append(self._add("Gemm", self._add("Sub", outer, next_even), self._constant(tap), total))
+        return self._add("Reshape", self._add("Concat", *halves, axis=1), self._constant(np.array([-1, outputs])))
 
     def _taps(self, rows: str, channels: int, stride: int, first_tap: int, taps: int) -> str:
         """Beside each other, the rows that some neighbouring taps of each frame see: ``(frames, taps * channels)``."""

@@ -19,6 +19,11 @@ class Precision(StrEnum):
     FP32 = "fp32"
     """Nothing: exact up to rounding."""
 
+    @property
+    def groups_tokens(self) -> bool:
+        """Whether tokens at the window's end are replaced by their mean, which moves scores less than 8 bits do."""
+        return self is Precision.INT8
+
 
 @dataclass(frozen=True)
 class Linear:

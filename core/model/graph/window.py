@@ -42,8 +42,10 @@ class WindowGraph(NetworkWriter):
             helper.make_tensor_value_info("row_mean", floats, [1, kernel]),
             helper.make_tensor_value_info("row_covariance", floats, [kernel, kernel]),
             helper.make_tensor_value_info("token_frames", TensorProto.INT64, ["tokens"]),
-            helper.make_tensor_value_info("token_weights", floats, ["tokens"]),
+            helper.make_tensor_value_info("token_weights", floats, ["groups"]),
         ]
+        if self._precision.groups_tokens:
+            inputs.append(helper.make_tensor_value_info("token_shares", floats, ["groups", "tokens"]))
         return self.assembled(inputs, [logits])
 
     def _feature_encoder(self) -> str:
@@ -87,10 +89,11 @@ class WindowGraph(NetworkWriter):
         bias = self._constant(self._weights[f"{self._prefix}.encoder.pos_conv_embed.conv.bias"])
         convolved = self._add("Add", self._cut_to_tokens(moving), self._running_sums(constant))
         embedding = self._add("BiasGelu", convolved, bias, domain=CONTRIB)
-        hidden, embedding = (
-            self._add("Unsqueeze", part, self._constant(np.array([0]))) for part in (hidden, embedding)
-        )
-        return self._norm(hidden, f"{self._prefix}.encoder.layer_norm", plus=embedding)
+        tokens = self._add("Add", hidden, embedding)
+        if self._precision.groups_tokens:
+            tokens = self._add("MatMul", "token_shares", tokens)
+        tokens = self._add("Unsqueeze", tokens, self._constant(np.array([0])))
+        return self._norm(tokens, f"{self._prefix}.encoder.layer_norm")
 
     def _cut_to_tokens(self, spread: str) -> str:
         """The rows of a spread kernel that belong to tokens, with zeros for those that no row reached."""
@@ -144,4 +147,4 @@ class WindowGraph(NetworkWriter):
         return self._add("Squeeze", self._add("Div", total, count), self._constant(np.array([1])))
 
     def _token_count(self) -> str:
-        return self._add("Shape", "token_frames")
+        return self._add("Shape", "token_weights")

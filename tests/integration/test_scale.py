@@ -1,0 +1,52 @@
+"""What the soak and the simulation lean on, tried with real parts."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import fleet
+from benchmarks.faults import faulty
+from benchmarks.soak import Settings, soak
+from core import settings
+from core.delivery import Delivery, Upload
+from core.local import UPLOADS_BUCKET, running_stack
+from core.model.classifier import EmotionClassifier
+from core.pipeline import Pipeline
+from core.settings import FunctionSettings, MediaLimits
+from core.storage import Storage, s3_client
+
+
+def test_a_recording_asks_of_s3_what_the_simulation_reckons_with(
+    package: Path, tone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_stack() as stack, faulty(stack.endpoint) as proxy:
+        for name, value in replace(stack, endpoint=proxy.endpoint).environment(package).items():
+            monkeypatch.setenv(name, value)
+        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
+        delivery = Delivery(Storage(s3_client()), pipeline, settings.read(FunctionSettings))
+        stack.upload(tone, "a.wav")
+
+        assert delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav")).kind == "stored"
+
+        calls = Counter(
+            ("reads" if call.method in ("GET", "HEAD") else "writes", call.path.split("/")[2]) for call in proxy.calls
+        )
+    assert calls == {
+        ("reads", "a.wav"): fleet.UPLOAD_READS,
+        ("reads", "results"): fleet.RESULT_READS,
+        ("writes", "results"): fleet.RESULT_WRITES,
+        ("writes", "claims"): fleet.CLAIM_WRITES,
+    }
+
+
+def test_a_small_soak_loses_nothing_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = Settings(count=12, workers=2, seed=3, fault_rate=0.02, kills=1, bad_share=0.2, timeout_s=12)
+
+    status = soak(chosen, tmp_path)
+
+    said = capsys.readouterr().out
+    assert status == 0, said
+    assert "Nothing lost, nothing twice" in said
+    assert "| recordings | 12 |" in said
