@@ -376,9 +376,9 @@ def test_a_process_that_is_killed_on_its_last_delivery_leaves_a_failed_result(
 import os, signal
 from core.delivery import Upload
 from core.pipeline import Pipeline
-from handlers.s3_upload import _delivery
+from handlers.work import delivery
 Pipeline.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-_delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True)
+delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True)
 """
     environment = {**os.environ, **world.stack.environment(package), "CLAIMS_PREFIX": ""}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
