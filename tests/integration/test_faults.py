@@ -131,6 +131,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
     from contextlib import ExitStack
 
     import handlers.s3_upload
+    import handlers.work
 
     # The time between two tries, which standard mode draws at random from up to a second, is nothing to wait for here.
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
@@ -153,7 +154,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
             heard: list[bytes] = []
             client = s3_client(StorageSettings(s3_read_timeout_s=silence_s, s3_attempts=attempts))
             delivery = Delivery(Storage(client), QuickPipeline(heard.append), settings)
-            monkeypatch.setattr(handlers.s3_upload, "_delivery", lambda: delivery)
+            monkeypatch.setattr(handlers.work, "delivery", lambda: delivery)
             retries: Any = {"mode": "standard", "total_max_attempts": 1}
             sqs = boto3.client("sqs", config=Config(read_timeout=silence_s, retries=retries))
             mapping = EventSourceMapping(sqs, stack.queue_url, handlers.s3_upload.handler, options)
