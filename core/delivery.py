@@ -13,7 +13,6 @@ Events come at least once, in any order and at the same moment. What keeps them 
 """
 
 import hashlib
-import logging
 import random
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -41,8 +40,6 @@ from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage, WriteConflict
 
 State = Literal["done", "given-up"]
-
-_logger = logging.getLogger(__name__)
 
 _LONGEST_KEY_BYTES = 1024
 _SUFFIX = ".json"
@@ -121,9 +118,11 @@ class Delivery:
             return Outcome("superseded", result_key)
         except TransientError:
             if last:
-                self._bring_page_up_to_date(result_key, last)
+                self._bring_page_up_to_date(result_key)
             raise
-        self._bring_page_up_to_date(result_key, last)
+        # The document is there. If the page fails, the next delivery finds a duplicate, which costs no inference, and
+        # tries the page again; a dead letter tells of one that is behind for good.
+        self._bring_page_up_to_date(result_key)
         return outcome
 
     def _work_on(
@@ -160,16 +159,9 @@ class Delivery:
             raise RecordingSuperseded(f"{told.key} was overwritten.")
         return newest
 
-    def _bring_page_up_to_date(self, result_key: str, last: bool) -> None:
-        """See to the page. The document is what counts: for the page's sake nothing becomes a dead letter."""
-        if self._settings.reports != "html":
-            return
-        try:
+    def _bring_page_up_to_date(self, result_key: str) -> None:
+        if self._settings.reports == "html":
             pages.bring_up_to_date(self._storage, self._settings.results_bucket, result_key)
-        except TransientError as error:
-            if not last:
-                raise  # the next delivery finds a duplicate, which costs no inference, and tries the page again
-            _logger.warning("no page for %s: %s", result_key, error)
 
 
 class _Duplicate(Exception):
