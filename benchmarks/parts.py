@@ -99,4 +99,5 @@ def main(rounds: int = 15, decoders: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]), *sys.argv[2:3])
+    arguments = dict(zip(("rounds", "decoders"), sys.argv[1:], strict=False))
+    main(int(arguments.get("rounds", 15)), arguments.get("decoders", ""))

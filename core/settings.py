@@ -27,7 +27,8 @@ class MediaLimits(BaseSettings):
     """Of the upload. /tmp must hold one recording; a three-hour call as 16-bit stereo at 48 kHz is 2 GB."""
 
     max_duration_s: float = Field(default=4 * 3600.0, gt=0, allow_inf_nan=False)
-    """Of the decoded audio. Nothing that people say in one recording is longer than a working morning."""
+    """Of the decoded audio. Nothing that people say in one recording is longer than a working morning. The stack
+    sets an hour, which is what its function's time-out has room for."""
 
     max_channels: int = Field(default=16, gt=0, le=64)
     """Phone calls have two, conference bridges up to sixteen."""

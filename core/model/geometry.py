@@ -15,8 +15,8 @@ Geometry = WindowGeometry | ClipGeometry
 change the fingerprint of every package that there is."""
 
 _END_GROUPS = 8
-"""Into how many parts the positional kernel's reach is cut at the window's end. With 8, the scores of a trained network
-change by a tenth of what its 8-bit products change them by: see docs/performance.md."""
+"""Into how many parts the positional kernel's reach is cut at the window's end. With 8, the mean change of a score of a
+trained network is a tenth of what its 8-bit products cause, the largest a quarter: see docs/performance.md."""
 
 
 def geometry_of(network: "SpeechNetwork", *, exact: bool = True) -> Geometry:

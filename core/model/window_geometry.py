@@ -149,7 +149,7 @@ def _shares(tokens: int, first_grouped: int, group: int) -> npt.NDArray[np.float
     """Which tokens belong together, as ones and zeros: each alone, and from `first_grouped` on so many at a time."""
     numbers = np.arange(tokens)
     groups = np.where(numbers < first_grouped, numbers, first_grouped + (numbers - first_grouped) // group)
-    return (groups == np.arange(groups[-1] + 1)[:, None]).astype(np.float32)
+    return np.asarray(groups == np.arange(groups[-1] + 1)[:, None], np.float32)
 
 
 def _normalised_rows(clip: Waveform, geometry: WindowGeometry, count: int) -> npt.NDArray[np.float32]:

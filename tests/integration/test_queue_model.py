@@ -47,8 +47,10 @@ LONG_RUN_STEPS = int(os.environ.get("QUEUE_MODEL_STEPS", "0"))
 KEYS = ("a.wav", "b/ü +.wav")
 CONTENTS = (b"first", b"second", b"third")
 FAULTS = ("lost", "timeout", "SlowDown", "ConditionalRequestConflict", "ExpiredToken")
-ENDINGS = ("none", "none", "none", "killed before", "killed after", *FAULTS)
+ENDINGS = (*["none"] * 8, "killed before", "killed after", *FAULTS)
 MOST_WORKERS = 3
+MOST_MESSAGES = 4
+"""Beyond that, work goes on before more is uploaded: a step at which nobody is at work shows nothing."""
 
 anyone = st.integers(0, 5)
 """One of those that there are, whoever that is by then."""
@@ -79,14 +81,14 @@ class Queue(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------- what people do
 
-    @rule(key=st.sampled_from(KEYS), content=st.sampled_from(CONTENTS))
-    def upload(self, key: str, content: bytes) -> None:
-        self.world.upload(key, content)
-
-    @precondition(lambda self: self.world.newest)
-    @rule(key=st.sampled_from(KEYS))
-    def delete(self, key: str) -> None:
-        self.world.delete(key)
+    @precondition(lambda self: len(self.world.queue) < MOST_MESSAGES)
+    @rule(key=st.sampled_from(KEYS), content=st.sampled_from(CONTENTS), chance=st.integers(0, 2**32))
+    def upload(self, key: str, content: bytes, chance: int) -> None:
+        """Most often; what is deleted has nothing to be checked."""
+        if self.world.newest.get(key) and random.Random(chance).random() < 0.2:
+            self.world.delete(key)
+        else:
+            self.world.upload(key, content)
 
     @precondition(lambda self: self.world.dead)
     @rule()
@@ -95,7 +97,7 @@ class Queue(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------- what the queue does
 
-    @precondition(lambda self: self.world.events)
+    @precondition(lambda self: self.world.events and len(self.world.queue) < MOST_MESSAGES)
     @rule(number=anyone)
     def deliver_a_duplicate(self, number: int) -> None:
         self.world.send(self.pick(self.world.events, number))
@@ -112,7 +114,7 @@ class Queue(RuleBasedStateMachine):
         return bool(self.world.visible) and len(self.world.busy) < MOST_WORKERS
 
     @precondition(lambda self: self.world.queue)
-    @rule(seconds=st.sampled_from([1.0, TIMEOUT_S / 2, TIMEOUT_S + 1, VISIBILITY_S]))
+    @rule(seconds=st.sampled_from([1.0, TIMEOUT_S / 3, VISIBILITY_S]))
     def let_time_pass(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
@@ -140,10 +142,27 @@ class Queue(RuleBasedStateMachine):
         else:
             self.world.fail(worker, ending)
 
+    @precondition(lambda self: self.world.busy)
+    @rule(chance=st.integers(0, 2**32))
+    def overtake(self, chance: int) -> None:
+        """Somebody uploads anew, or deletes, what is being worked on; as a rule, the newer one is done first."""
+        draw = random.Random(chance)
+        key = self.world.key_of(draw.choice(self.world.busy))
+        what = draw.choice(["overwrite", "overwrite", "overwrite", "delete", "replace"])
+        if what != "overwrite":
+            self.world.delete(key)
+        if what == "delete":
+            return
+        self.world.upload(key, draw.choice(CONTENTS))
+        if self.can_hand_out and draw.random() < 0.8:
+            worker = self.world.receive(self.world.queue[-1:])
+            while worker and worker.is_busy:
+                self.world.advance(worker)
+
     @precondition(lambda self: not self.world.is_quiet)
-    @rule()
-    def work_off(self) -> None:
-        self.world.work_off()
+    @rule(chance=st.integers(0, 2**32))
+    def work_off(self, chance: int) -> None:
+        self.world.work_off(random.Random(chance), MOST_WORKERS)
 
     # ------------------------------------------------------------------------------------- what must hold
 

@@ -9,6 +9,7 @@ from a process that has everything imported, no threads, and no connection: a ki
 
 import ctypes
 import io
+import logging
 import os
 import signal
 import sys
@@ -116,6 +117,7 @@ def serve(path: str) -> None:
 
 def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    logging.disable()
     for module in (core.deadline, core.storage, core.delivery):
         module.time = driver.clock  # type: ignore[attr-defined]
     driver.line.send(os.getpid())

@@ -6,12 +6,13 @@ a visibility time-out and a dead-letter queue behind it. The workers are process
 
 import json
 import os
+import random
 import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from botocore.exceptions import ClientError
 
@@ -198,7 +199,7 @@ class World:
         """Whether the queue is empty and nobody is at work."""
         return not self.queue and not self.busy
 
-    def receive(self, messages: list[Message]) -> None:
+    def receive(self, messages: list[Message]) -> Worker | None:
         """Hand messages to a worker, or to the dead-letter queue what was handed out too often."""
         taken = []
         for message in messages:
@@ -210,11 +211,14 @@ class World:
             message.receive_count += 1
             message.visible_at_s = self.now_s + VISIBILITY_S
             taken.append(message)
-        if taken:
-            self.tally.deliveries += len(taken)
-            self._begin(taken)
+        self.tally.deliveries += len(taken)
+        return self._begin(taken) if taken else None
 
-    def _begin(self, messages: list[Message]) -> None:
+    def key_of(self, worker: Worker) -> str:
+        """What a worker was handed, or the first of it."""
+        return unquote_plus(worker.messages[0].body["Records"][0]["s3"]["object"]["key"])
+
+    def _begin(self, messages: list[Message]) -> Worker:
         worker = next((worker for worker in self.workers if not worker.is_busy), None) or self._new_worker()
         worker.messages, worker.ends_at_s = messages, self.now_s + TIMEOUT_S
         worker.heard, worker.reading, worker.results_written, worker.hurt = [], None, 0, 0
@@ -230,6 +234,7 @@ class World:
         environment = self.setup.environment(self.max_receive_count)
         worker.line.send(({"Records": records}, environment, self.now_s, worker.ends_at_s))
         self._listen(worker)
+        return worker
 
     def _new_worker(self) -> Worker:
         line = Client(self._workers_at, family="AF_UNIX")
@@ -335,13 +340,15 @@ class World:
 
     # ----------------------------------------------------------------------------------------- what must hold
 
-    def work_off(self) -> None:
-        """Let everybody finish, until the queue is empty."""
+    def work_off(self, draw: random.Random | None = None, most_workers: int = 1) -> None:
+        """Let everybody finish, until the queue is empty; several at a time, a call here and a call there, if drawn."""
+        draw = draw or random.Random(0)
         for _ in range(10_000):
-            if self.busy:
-                self.advance(self.busy[0])
-            elif self.visible:
-                self.receive(self.visible[:1])
+            busy, visible = self.busy, self.visible
+            if visible and len(busy) < most_workers and (not busy or draw.random() < 0.2):
+                self.receive([draw.choice(visible)])
+            elif busy:
+                self.advance(draw.choice(busy))
             elif self.queue:
                 self.pass_time(min(message.visible_at_s for message in self.queue) - self.now_s)
             else:

@@ -21,7 +21,7 @@ class Precision(StrEnum):
 
     @property
     def groups_tokens(self) -> bool:
-        """Whether tokens at the window's end are replaced by their mean: a tenth of what these 8 bits change."""
+        """Whether tokens at the window's end are replaced by their mean, which moves scores less than 8 bits do."""
         return self is Precision.INT8
 
 
