@@ -174,6 +174,7 @@ def test_an_incomplete_checkpoint_is_refused(clips: list[Waveform], tmp_path: Pa
         export(tmp_path, tmp_path / "package", clips)
 
 
+@pytest.mark.timeout(900)  # two minutes, but for a processor or a machine that is slow
 def test_a_network_trained_on_speech_keeps_its_decisions(shared: Path, tmp_path: Path) -> None:
     """Random weights hide what 8 bits do to decisions; this network heard CASIA without these clips."""
     with (shared / "data" / "speech" / "manifest.csv").open(encoding="utf-8") as lines:
