@@ -17,10 +17,9 @@ from pathlib import Path
 
 from benchmarks.drain_picture import picture
 from benchmarks.fleet import RETENTION_S, WRITES_PER_S, Drain, Fleet, Limits
-from benchmarks.service_times import processors
 from benchmarks.soak_account import Log
 from benchmarks.tables import show
-from benchmarks.workload import CALL, CLIP, Processor, Workload
+from benchmarks.workload import CALL, CLIP, Processor, Workload, processors
 from core.local import StackOptions, running_stack, running_workers
 
 _PICTURE = Path("docs/backlog.svg")

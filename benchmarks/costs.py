@@ -6,9 +6,8 @@
 
 from benchmarks import prices
 from benchmarks.fleet import CLAIM_WRITES, RESULT_READS, RESULT_WRITES, UPLOAD_READS
-from benchmarks.service_times import processors
 from benchmarks.tables import show
-from benchmarks.workload import CALL, CLIP, MEMORY_SIZES_MB, Processor, Workload
+from benchmarks.workload import CALL, CLIP, MEMORY_SIZES_MB, Processor, Workload, processors
 
 _TMP_MB = 2560
 """EphemeralStorageMb of template.yaml."""

@@ -8,6 +8,7 @@ rounds, since other load on the machine only ever adds to it (threads that share
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,14 +20,12 @@ import numpy as np
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
 from benchmarks.speed import BUILD
 from benchmarks.tables import machine, show
-from benchmarks.workload import Processor, measured
+from benchmarks.workload import MEASURED
 from core.audio import utterances
 from core.audio.decode import decode, probe
 from core.model.classifier import EmotionClassifier
 from core.model.graph import Precision
 from core.settings import MediaLimits
-
-MEASURED = Path(__file__).with_name("service_times.json")
 
 _SAMPLE = Path("samples/conversation.ogg")
 _DURATIONS_S = (1.0, 2.0, 4.0, 6.0)
@@ -106,16 +105,6 @@ def reference_window_s(checkpoint: Path, rounds: int) -> float:
     return _least(rounds, lambda: reference.classify(waveform))
 
 
-def processors(file: Path = MEASURED) -> list[Processor]:
-    """What was measured on each machine, int8 before fp32."""
-    figures = json.loads(file.read_text(encoding="utf-8"))
-    return [
-        measured(on_machine, precision, f"{precision}, {name}")
-        for name, on_machine in figures.items()
-        for precision in ("int8", "fp32")
-    ]
-
-
 def main(arguments: Sequence[str]) -> None:
     """Print the table, and the same as JSON."""
     rounds = int(arguments[0]) if arguments else 7
@@ -132,6 +121,7 @@ def main(arguments: Sequence[str]) -> None:
     rows.append(["transformers", *[f"{1000 * window_s:.0f}"] * 4, ""])
     per_recording, per_second = around_inference(rounds)
     found |= {"reference_window_s": window_s, "recording_s": per_recording, "audio_second_s": per_second}
+    found["debians_ffmpeg"] = float((shutil.which("ffmpeg") or "").startswith("/usr/bin/"))
     print(machine())
     lengths = [f"ms, {duration_s:.0f} s" for duration_s in _DURATIONS_S]
     show("One thread, processor time of an utterance", ["", *lengths, "INIT, s"], rows)

@@ -1,15 +1,22 @@
 """How long the function takes for a recording, at each memory size, from what `service_times` measured."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.settings import MEMORY_MB_PER_VCPU
+
+MEASURED = Path(__file__).with_name("service_times.json")
 
 MEMORY_SIZES_MB = (1769, 3538, 5307, 7076, 10_240)
 
 SECOND_THREAD = {"int8": 1.57, "fp32": 2.0}
 """How many times faster two threads are. Of a window of six seconds on two idle cores with VNNI: 440 to 280 ms in int8,
 1,050 to 501 ms in fp32; it could not be measured anew, for want of two idle cores."""
+
+DEBIANS_FFMPEG_S, OWN_FFMPEG_S = 0.214, 0.006
+"""What starting ffprobe and ffmpeg takes of each recording: Debian's, and the image's own (docs/performance.md)."""
 
 S3_WAIT_S = 0.15
 """For S3's eight answers, one after another, at some 20 ms each. An assumption: there is no S3 here to be measured."""
@@ -78,15 +85,26 @@ CALL = Workload("a call of 5 min, two thirds of it speech", 300.0, 120, 1.67)
 """As dense as samples/conversation.ogg: seven utterances of 1.7 s in 17.8 s."""
 
 
-def measured(figures: Mapping[str, float], precision: str, name: str) -> Processor:
-    """From the JSON that `service_times` prints."""
+def _measured(figures: Mapping[str, float], precision: str, name: str) -> Processor:
+    """From what `service_times` notes; as it would be with the image's own ffmpeg."""
+    saved_s = DEBIANS_FFMPEG_S - OWN_FFMPEG_S if figures.get("debians_ffmpeg") else 0.0
     return Processor(
         name,
         figures[f"{precision}_utterance_s"],
         figures[f"{precision}_per_second_s"],
         SECOND_THREAD[precision],
-        figures["recording_s"],
+        max(OWN_FFMPEG_S, figures["recording_s"] - saved_s),
         figures["audio_second_s"],
         figures[f"{precision}_start_s"],
         figures["reference_window_s"],
     )
+
+
+def processors(file: Path = MEASURED) -> list[Processor]:
+    """What was measured on each machine, int8 before fp32."""
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    return [
+        _measured(on_machine, precision, f"{precision}, {name}")
+        for name, on_machine in figures.items()
+        for precision in ("int8", "fp32")
+    ]
