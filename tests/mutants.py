@@ -188,7 +188,7 @@ class Judge:
         after = _surroundings()
         if before != after:
             broken.append(f"left behind: {before} became {after}")
-        own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        own_mb = _own_peak_mb()
         if own_mb > MEMORY_LIMIT_MB:
             broken.append(f"our memory grew to {own_mb:.0f} MB")
         children_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -223,6 +223,12 @@ def _processor_s() -> float:
     """Ours, and that of every decoder that has ended."""
     used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _own_peak_mb() -> float:
+    """Since this program began: what `getrusage` tells begins with the memory of whoever started it."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def _surroundings() -> tuple[list[str], list[str], int, int]:

@@ -199,7 +199,9 @@ def test_a_file_that_names_another_is_no_audio(image: str, tmp_path: Path, name:
         folder.chmod(0o755)
     encode(tmp_path, "secret.wav")
     (tmp_path / name).write_text(text)
-    assert heard_in_the_image(image, tmp_path)[name]["kind"] == "not_audio"
+    # By its name, ffmpeg takes the one that is called m4a for an mp4, of which nothing is there.
+    expected = "damaged" if name.endswith(".m4a") else "not_audio"
+    assert heard_in_the_image(image, tmp_path)[name]["kind"] == expected
 
 
 def test_hostile_files_come_to_what_they_come_to_here(image: str, tmp_path: Path) -> None:

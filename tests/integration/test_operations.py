@@ -310,9 +310,10 @@ def test_a_status_knows_the_age_of_the_oldest_message_from_cloudwatch(
     deployed: DeployedStack, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dimensions = [{"Name": "QueueName", "Value": deployed.queue_url.rpartition("/")[2]}]
+    now = datetime.now(UTC)  # not when this module was loaded: that may be long ago
     points = [
         {"MetricName": "ApproximateAgeOfOldestMessage", "Dimensions": dimensions, "Value": value, "Timestamp": moment}
-        for value, moment in ((30.0, NOW - timedelta(minutes=5)), (3725.0, NOW - timedelta(minutes=1)))
+        for value, moment in ((30.0, now - timedelta(minutes=5)), (3725.0, now - timedelta(minutes=1)))
     ]
     boto3.client("cloudwatch").put_metric_data(Namespace="AWS/SQS", MetricData=points)
     assert run_status(deployed, package, sample=10, as_json=True) == 0
