@@ -6,8 +6,8 @@ from math import log10
 
 from benchmarks.fleet import Drain
 
-_WIDTH, _HEIGHT = 760, 400
-_LEFT, _TOP, _RIGHT, _BOTTOM = 70, 40, 230, 50
+_WIDTH, _HEIGHT = 800, 400
+_LEFT, _TOP, _RIGHT, _BOTTOM = 60, 40, 270, 40
 _COLOURS = ("#7a2e2e", "#b5651d", "#2e6b4f", "#2b5c8a", "#5b3f8c")
 _MOST_POINTS = 160
 _FIRST_S, _LAST_S = 1.0, 1e6

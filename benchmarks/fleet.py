@@ -17,7 +17,9 @@ Events = Generator[simpy.Event, None, None]
 
 _SHARES = 3
 """An environment takes one part in so many of what would be its own; fewer events with less, finer with more."""
-_LOOKED_EVERY_S = 1.0
+_STEPS = 30
+"""Nor more than one part in so many of its part of the whole: the course of the drain is to be seen, too."""
+_LOOKED_EVERY_S, _SELDOM_AFTER_S = 1.0, 60.0
 
 RESULT_WRITES, CLAIM_WRITES = 1, 2
 """What a recording asks of S3; tests/integration/test_scale.py counts the calls that are really made."""
@@ -170,8 +172,9 @@ class Fleet:
                 self._drain.served.append(0)
                 self._clock.process(self._environment(len(self._drain.served) - 1))
             self._drain.environments.append((self._clock.now, len(self._drain.served)))
-            # A minute at a time once nothing grows: a hundred million recordings take days.
-            pause_s = _LOOKED_EVERY_S if allowed < self._limits.ceiling or self._clock.now < 60 else 60.0
+            # Seldom, once nothing grows: a hundred million recordings may take years.
+            grows = allowed < self._limits.ceiling or self._clock.now < _SELDOM_AFTER_S
+            pause_s = _LOOKED_EVERY_S if grows else self._clock.now / _SELDOM_AFTER_S
             if self._held_until_s > self._clock.now:
                 why = self._limits.recordings_per_s[1]
             elif not self._waiting:
@@ -197,7 +200,9 @@ class Fleet:
 
     def _take(self) -> int:
         batch = self._limits.batch_size
-        share = self._waiting // (_SHARES * self._limits.ceiling) if self._coarse else 0
+        share = 0
+        if self._coarse:
+            share = min(self._waiting // _SHARES, self._drain.count // _STEPS) // self._limits.ceiling
         taken = min(self._waiting, max(batch, share // batch * batch))
         self._waiting -= taken
         return taken

@@ -35,7 +35,7 @@ def test_with_equal_recordings_and_a_fixed_fleet_the_time_is_the_closed_form(cou
 
 
 def test_while_pollers_multiply_the_time_is_the_fluid_one() -> None:
-    for count in (2_000, 100_000):
+    for count in (2_000, 40_000):
         limits = Limits(max_concurrency=400)
         drain = Fleet(count, limits, lambda taken: 0.4 * taken, coarse=False).run()
         # Environments come by the whole one and by the second, so the fluid is ahead by about that.
@@ -59,9 +59,9 @@ def test_large_shares_give_the_time_that_single_recordings_give() -> None:
 def test_s3_is_the_limit_where_the_fleet_could_do_more() -> None:
     limits = Limits(max_concurrency=1000, **AT_ONCE)  # type: ignore[arg-type]
 
-    drain = Fleet(1_000_000, limits, lambda taken: 0.1 * taken).run()
+    drain = Fleet(200_000, limits, lambda taken: 0.1 * taken).run()
 
-    assert drain.drained_s == pytest.approx(1_000_000 / 1750, rel=0.02)
+    assert drain.drained_s == pytest.approx(200_000 / 1750, rel=0.02)
     assert drain.longest_bottleneck == "S3: claims/"
 
 
