@@ -12,8 +12,8 @@ MEASURED = Path(__file__).with_name("service_times.json")
 MEMORY_SIZES_MB = (1769, 3538, 5307, 7076, 10_240)
 
 SECOND_THREAD = {"int8": 1.57, "fp32": 2.0}
-"""How many times faster two threads are. Of a window of six seconds on two idle cores with VNNI: 440 to 280 ms in int8,
-1,050 to 501 ms in fp32; it could not be measured anew, for want of two idle cores."""
+"""How many times faster two threads are, of a window of six seconds on two idle cores with VNNI: 440 to 280 ms in int8,
+1,050 to 501 ms in fp32. Without VNNI it was 1.56 and 1.91 times."""
 
 DEBIANS_FFMPEG_S, OWN_FFMPEG_S = 0.214, 0.006
 """What starting ffprobe and ffmpeg takes of each recording: Debian's, and the image's own (docs/performance.md)."""
