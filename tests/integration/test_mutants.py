@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.results import Result, Source
-from tests.mutants import Judge, mutant, originals, run
+from tests.mutants import MEMORY_GROWTH_LIMIT_MB, Judge, mutant, originals, run
 
 COUNT = 100
 SEED = 20_000
@@ -57,3 +57,16 @@ def test_a_judge_notices_what_is_left_behind_and_what_is_raised(
     assert "left behind" in judge.judge(b"no recording")["broken"][0]
     monkeypatch.setattr(judge._pipeline, "run", not_at_all)
     assert judge.judge(b"no recording")["broken"] == ["raised ZeroDivisionError: we divided"]
+
+
+def test_a_judge_notices_memory_that_has_come_and_gone(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    well = judge._pipeline.run
+
+    def hungrily(path: Path, source: Source) -> Result:
+        # Bytes other than zero: the kernel gives no memory for zeros until they are read.
+        assert len(b"x" * ((MEMORY_GROWTH_LIMIT_MB + 100) << 20)) > 0
+        return well(path, source)
+
+    monkeypatch.setattr(judge._pipeline, "run", hungrily)
+
+    assert "our memory grew" in judge.judge(b"no recording")["broken"][0]
