@@ -4,24 +4,33 @@ Names in the environment are the upper-case field names. `template.yaml` sets th
 holds the two together.
 """
 
+import os
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import SettingsInvalid
-
-Group = TypeVar("Group", bound=BaseSettings)
 
 MEMORY_MB_PER_VCPU = 1769
 """What AWS documents: at 1,769 MB a function has the equivalent of one vCPU."""
 
 
-class MediaLimits(BaseSettings):
-    """What a recording may cost before it is refused. Uploads are hostile until decoded."""
+class Settings(BaseModel):
+    """A group of settings; see `read`.
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    Not pydantic-settings, whose import would be a fifth of all that the function imports by time.
+    """
+
+    # Built when a group is first read: no program reads all of them.
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+Group = TypeVar("Group", bound=Settings)
+
+
+class MediaLimits(Settings):
+    """What a recording may cost before it is refused. Uploads are hostile until decoded."""
 
     max_size_bytes: int = Field(default=2_000_000_000, gt=0)
     """Of the upload. /tmp must hold one recording; a three-hour call as 16-bit stereo at 48 kHz is 2 GB."""
@@ -40,10 +49,8 @@ class MediaLimits(BaseSettings):
     """How long one ffmpeg process may keep us waiting in all, where no deadline of the function's is nearer."""
 
 
-class ListeningSettings(BaseSettings):
+class ListeningSettings(Settings):
     """How a recording becomes utterances. The defaults are what benchmarks/conversations.py found best."""
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     channels: Literal["auto", "split", "mix"] = "auto"
     """`auto` keeps channels apart that carry different speech, such as the two sides of a call, and mixes those that
@@ -73,10 +80,8 @@ class ListeningSettings(BaseSettings):
         return self
 
 
-class ModelSettings(BaseSettings):
+class ModelSettings(Settings):
     """Which model is loaded, and how."""
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     model_dir: Path = Path("build/model")
     """A serving package, or a checkpoint (which needs PyTorch)."""
@@ -88,10 +93,8 @@ class ModelSettings(BaseSettings):
     """Set by Lambda, in MB."""
 
 
-class StorageSettings(BaseSettings):
+class StorageSettings(Settings):
     """How long S3 is waited for. Read by whoever opens a client."""
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     s3_connect_timeout_s: float = Field(default=3.0, gt=0, allow_inf_nan=False)
     """S3 accepts a connection within milliseconds, or something is wrong."""
@@ -103,10 +106,8 @@ class StorageSettings(BaseSettings):
     """The first one included; the queue is the second line of defence."""
 
 
-class FunctionSettings(BaseSettings):
+class FunctionSettings(Settings):
     """What the function needs beyond the model and the limits."""
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     results_bucket: str = Field(min_length=3)
     results_prefix: str = "results/"
@@ -138,10 +139,8 @@ class FunctionSettings(BaseSettings):
         return self
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(Settings):
     """What the HTTP API needs beyond the model and the limits. Without buckets, it keeps results in a folder."""
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     results_bucket: str | None = Field(default=None, min_length=3)
     """Where results go; with it, UPLOADS_BUCKET has to be set as well."""
@@ -200,8 +199,10 @@ def read(group: type[Group]) -> Group:
     SettingsInvalid
         If a variable is missing or has a value that cannot be used; the message names it.
     """
+    names = {name: name.upper() for name in group.model_fields}
+    given = {field: os.environ[name] for field, name in names.items() if name in os.environ}
     try:
-        return group()
+        return group.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors()

@@ -93,7 +93,7 @@ class Invocation:
             )
             raise
         except Exception:
-            # A fault of ours. The batch processor keeps it to itself, so it must be told here.
+            # A fault of ours. Whoever works on a batch goes on with the next message, so it must be told here.
             metrics.add_metric("Crashed", MetricUnit.Count, 1)
             logger.exception("recording", **about, status="crashed", last_delivery=last)
             raise

@@ -32,24 +32,18 @@ def import_what_the_function_imports() -> None:
     import numpy.fft
     import onnxruntime
     import pydantic
-    import pydantic_settings
     from aws_lambda_powertools import Logger, Metrics
     from aws_lambda_powertools.metrics import MetricUnit
-    from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
     class Document(pydantic.BaseModel):
         name: str = pydantic.Field(min_length=1)
+        path: Path = Path()
 
         @pydantic.model_validator(mode="after")
         def checked(self) -> "Document":
             return self
 
-    class Settings(pydantic_settings.BaseSettings):
-        path: Path = Path()
-
     Document.model_validate_json('{"name": "x"}').model_dump_json()
-    Settings()
     Logger(service="x")
     # Reads the service's description, and imports what signs and sends requests.
     boto3.client("s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106

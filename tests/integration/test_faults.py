@@ -21,7 +21,7 @@ from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, EventSourceMapping, Stack
 from core.pages import page_key_for
 from core.report import render
 from core.results import Result
-from core.settings import FunctionSettings, StorageSettings
+from core.settings import FunctionSettings, StorageSettings, read
 from core.storage import Storage, s3_client
 from tests.quick import QuickPipeline, is_right
 
@@ -150,7 +150,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
             monkeypatch.setenv("CLAIMS_PREFIX", setting.claims_prefix)
             monkeypatch.setenv("REPORTS", setting.reports)
-            settings = FunctionSettings()  # type: ignore[call-arg]
+            settings = read(FunctionSettings)
             heard: list[bytes] = []
             client = s3_client(StorageSettings(s3_read_timeout_s=silence_s, s3_attempts=attempts))
             delivery = Delivery(Storage(client), QuickPipeline(heard.append), settings)

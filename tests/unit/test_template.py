@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic_settings import BaseSettings
 
-from core.settings import FunctionSettings, ListeningSettings, MediaLimits, ModelSettings, read
+from core.settings import FunctionSettings, ListeningSettings, MediaLimits, ModelSettings, Settings, read
 from tests.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
 from tests.permissions import Right, as_list, granted
 
@@ -241,7 +240,7 @@ def test_every_required_setting_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     ("parameter", "group", "field"),
     [("Channels", ListeningSettings, "channels"), ("Reports", FunctionSettings, "reports")],
 )
-def test_a_choice_offers_what_the_setting_takes(parameter: str, group: type[BaseSettings], field: str) -> None:
+def test_a_choice_offers_what_the_setting_takes(parameter: str, group: type[Settings], field: str) -> None:
     described = TEMPLATE["Parameters"][parameter]
     assert tuple(described["AllowedValues"]) == get_args(group.model_fields[field].annotation)
     assert described["Default"] == group.model_fields[field].default
