@@ -173,7 +173,10 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _publish(draft: Path, package_folder: Path) -> Manifest:
     package_folder.mkdir(parents=True, exist_ok=True)
-    # The manifest last: a package that was only half copied is refused for the hash of its old manifest.
+    # The manifest last: a package that was only half copied is refused for the hash of its old manifest. A file takes
+    # the old one's place, and leaves that to whoever has mapped it; written over, it would change under them.
     for name in (WEIGHTS_FILE, MODEL_FILE, MANIFEST_FILE):
-        shutil.copyfile(draft / name, package_folder / name)
+        part = package_folder / f"{name}.part"
+        shutil.copyfile(draft / name, part)
+        part.replace(package_folder / name)
     return Manifest.model_validate_json((package_folder / MANIFEST_FILE).read_bytes())

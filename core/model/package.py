@@ -14,7 +14,7 @@ from core.model.geometry import Geometry
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.bin"
-"""What `model.onnx` refers to; packages of earlier releases carry their weights inside it and have no such file."""
+"""What `model.onnx` refers to."""
 FORMAT_VERSION = 1
 
 
@@ -104,9 +104,7 @@ def model_file(folder: Path, manifest: Manifest) -> Path:
     PackageRefused
         If a file is absent or its hash differs.
     """
-    for name in (MODEL_FILE, *(name for name in manifest.sha256 if name != MODEL_FILE)):
-        if name not in (MODEL_FILE, WEIGHTS_FILE):
-            raise PackageRefused(f"The manifest of {folder} names {name!r}, which is no file of a package.")
+    for name in (MODEL_FILE, WEIGHTS_FILE):
         try:
             found = file_sha256(folder / name)
         except OSError as error:

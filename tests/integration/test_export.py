@@ -14,7 +14,7 @@ from core.model import export as exporting
 from core.model.classifier import EmotionClassifier
 from core.model.export import compare, export
 from core.model.graph import Precision
-from core.model.package import MODEL_FILE, WEIGHTS_FILE, ParityReport, read_manifest
+from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, ParityReport, read_manifest
 from core.waveform import Waveform
 
 SpeechLike = Callable[[int, int], Waveform]
@@ -152,6 +152,20 @@ def test_changed_or_missing_weights_are_refused(small_checkpoint: Path, clips: l
     (tmp_path / WEIGHTS_FILE).unlink()
     with pytest.raises(PackageRefused, match=r"no readable weights\.bin"):
         EmotionClassifier.load(tmp_path)
+
+
+def test_whoever_has_opened_a_package_keeps_it_while_another_is_exported(
+    small_checkpoint: Path, clips: list[Waveform], tmp_path: Path
+) -> None:
+    export(small_checkpoint, tmp_path, clips, precision=Precision.FP32)
+    before = (tmp_path / WEIGHTS_FILE).read_bytes()
+
+    with (tmp_path / WEIGHTS_FILE).open("rb") as opened:
+        export(small_checkpoint, tmp_path, clips, precision=Precision.INT8)
+        assert opened.read() == before
+
+    assert (tmp_path / WEIGHTS_FILE).read_bytes() != before
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted((MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE))
 
 
 def test_exporting_twice_gives_the_same_package(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:

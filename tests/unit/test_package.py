@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import PackageRefused
 from core.model.classifier import EmotionClassifier
-from core.model.package import MANIFEST_FILE, MODEL_FILE, read_manifest
+from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, read_manifest
 
 
 @pytest.fixture
@@ -66,10 +66,13 @@ def test_another_hash_in_the_manifest_is_refused(spoilt: Path) -> None:
         EmotionClassifier.load(spoilt)
 
 
-def test_a_manifest_without_a_hash_is_refused(spoilt: Path) -> None:
-    change_manifest(spoilt, sha256={})
+@pytest.mark.parametrize("without", [MODEL_FILE, WEIGHTS_FILE])
+def test_a_manifest_without_a_hash_is_refused(without: str, spoilt: Path) -> None:
+    hashes = dict(read_manifest(spoilt).sha256)
+    del hashes[without]
+    change_manifest(spoilt, sha256=hashes)
 
-    with pytest.raises(PackageRefused, match="does not match the hash"):
+    with pytest.raises(PackageRefused, match=f"{without} does not match the hash"):
         EmotionClassifier.load(spoilt)
 
 
