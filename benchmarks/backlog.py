@@ -36,9 +36,9 @@ STEPS: dict[str, Limits] = {
     "as deployed": Limits(),
     "MaxConcurrency 100": Limits(max_concurrency=100),
     "MaxConcurrency 1,000": Limits(max_concurrency=1000),
-    "and 4 partitions": Limits(max_concurrency=1000, prefixes=4),
+    "and 4 partitions": Limits(max_concurrency=1000, partitions=4),
     "provisioned pollers, quota 5,000": Limits(
-        max_concurrency=5000, quota=5000, first_pollers=1000, pollers_per_minute=1000, prefixes=4
+        max_concurrency=5000, quota=5000, first_pollers=1000, pollers_per_minute=1000, partitions=4
     ),
 }
 """One after another: each turns what held up the one before."""

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from benchmarks.fleet import RETENTION_S, Fleet, Limits, ramp_s, steady_s
+from benchmarks.fleet import RETENTION_S, Fleet, Limits, most_within, ramp_s, steady_s
 
 AT_ONCE = {"first_pollers": 1000, "pollers_per_minute": 0.0, "quota": 1000}
 
@@ -61,14 +61,22 @@ def test_s3_is_the_limit_where_the_fleet_could_do_more() -> None:
 
     drain = Fleet(200_000, limits, lambda taken: 0.1 * taken).run()
 
-    assert drain.drained_s == pytest.approx(200_000 / 1750, rel=0.02)
-    assert drain.longest_bottleneck == "S3: claims/"
+    assert drain.drained_s == pytest.approx(200_000 / (3500 / 3), rel=0.02)
+    assert drain.longest_bottleneck == "S3: results bucket"
 
 
-def test_without_claims_or_with_more_prefixes_s3_bears_more() -> None:
-    assert Limits().recordings_per_s == (1750.0, "S3: claims/")
-    assert Limits(claims=False).recordings_per_s[1] == "S3: results/"
-    assert Limits(prefixes=4).recordings_per_s == (7000.0, "S3: claims/")
+@pytest.mark.parametrize(
+    ("limits", "recordings_per_s"),
+    [
+        (Limits(), 3500 / 3),  # a result's PUT, and a claim's PUT and DELETE
+        (Limits(partitions=4), 4 * 3500 / 3),
+        (Limits(claims=False), 5500 / 3),  # three looks at the result
+    ],
+)
+def test_results_and_claims_share_what_their_bucket_bears(limits: Limits, recordings_per_s: float) -> None:
+    bears, where = limits.recordings_per_s
+    assert bears == pytest.approx(recordings_per_s)
+    assert where == "S3: results bucket"
 
 
 def test_the_bottleneck_moves_from_the_pollers_to_what_the_operator_has_set() -> None:
@@ -83,3 +91,8 @@ def test_a_hundred_million_recordings_need_few_steps_and_outlast_the_queue_at_th
     drain = Fleet(100_000_000, Limits(), lambda taken: 0.5 * taken).run()
     assert sum(drain.served) == 100_000_000
     assert drain.drained_s > RETENTION_S
+
+
+def test_the_most_that_drains_in_time_is_what_the_fleet_can_do_by_then() -> None:
+    most = most_within(RETENTION_S, lambda count: Fleet(count, Limits(), lambda taken: 0.5 * taken).run())
+    assert most == pytest.approx(10 * RETENTION_S / 0.5, rel=0.001)
