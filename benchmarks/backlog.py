@@ -98,7 +98,7 @@ def simulate_two_weeks(int8: Sequence[Processor]) -> None:
             most_within(RETENTION_S, lambda count, kind=kind: drain(count, limits, kind[1], kind[0]))  # type: ignore[misc] # noqa: B023
             for kind in kinds
         )
-        rows.append([f"{max_concurrency:,}", *(f"{count:.2g}" for count in most)])
+        rows.append([f"{max_concurrency:,}", *(f"{float(f'{count:.2g}'):,.0f}" for count in most)])
     show("Drained in fourteen days", ["MaxConcurrency", *(f"{p.name}: {w.name}" for p, w in kinds)], rows)
 
 

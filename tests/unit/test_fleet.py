@@ -1,10 +1,15 @@
 """The simulated backlog: nothing is lost in it, and where the answer is known it is right."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
 from benchmarks.fleet import RETENTION_S, Fleet, Limits, most_within, ramp_s, steady_s
+from benchmarks.workload import Workload, longest_call_s, processors
+from core.settings import MEMORY_MB_PER_VCPU
+from tests.cloudformation import TEMPLATE
 
 AT_ONCE = {"first_pollers": 1000, "pollers_per_minute": 0.0, "quota": 1000}
 
@@ -96,3 +101,27 @@ def test_a_hundred_million_recordings_need_few_steps_and_outlast_the_queue_at_th
 def test_the_most_that_drains_in_time_is_what_the_fleet_can_do_by_then() -> None:
     most = most_within(RETENTION_S, lambda count: Fleet(count, Limits(), lambda taken: 0.5 * taken).run())
     assert most == pytest.approx(10 * RETENTION_S / 0.5, rel=0.001)
+
+
+def test_the_longest_recording_that_is_accepted_is_finished_in_time_on_every_processor_that_was_measured() -> None:
+    memory_mb, timeout_s, longest_s = (
+        int(TEMPLATE["Parameters"][name]["Default"]) for name in ("MemorySizeMb", "TimeoutS", "MaxDurationS")
+    )
+    measured = [processor for processor in processors() if processor.name.startswith("int8")]
+    assert len(measured) >= 2
+    for processor in measured:
+        assert longest_call_s(processor, memory_mb, timeout_s) > longest_s, processor.name
+
+
+def test_a_line_is_laid_through_what_was_measured(tmp_path: Path) -> None:
+    file = tmp_path / "times.json"
+    times = {"int8_s": [0.3, 0.5, 0.9, 1.3], "int8_start_s": 2.0, "fp32_s": [1.0] * 4, "reference_window_s": 3.0}
+    assumed = {"fp32_start_s": 2.5, "recording_s": 0.01, "audio_second_s": 0.005}
+    file.write_text(json.dumps({"somewhere": {**times, "assumed": assumed}}), encoding="utf-8")
+    int8, fp32 = processors(file)
+    assert int8.utterance_s == pytest.approx(0.1)
+    assert int8.per_second_s == pytest.approx(0.2)
+    assert (fp32.start_s, fp32.recording_s) == (2.5, 0.01)
+    # Two utterances at 1.7 times the speed, four seconds of audio, and S3.
+    calls = Workload("two", 4.0, 2, 2.0)
+    assert calls.service_s(int8, 2 * MEMORY_MB_PER_VCPU) == pytest.approx(2 * 0.5 / 1.7 + 0.01 + 0.02 + 0.15)
