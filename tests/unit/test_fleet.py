@@ -113,6 +113,15 @@ def test_the_longest_recording_that_is_accepted_is_finished_in_time_on_every_pro
         assert longest_call_s(processor, memory_mb, timeout_s) > longest_s, processor.name
 
 
+def test_the_lengths_in_the_documentation_are_those_that_are_reckoned() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
+    with_vnni, without = (
+        longest_call_s(processor, 3538, 900) for processor in processors() if processor.name.startswith("int8")
+    )
+    assert f"**{with_vnni / 3600:.1f} h**" in text
+    assert f"**{without / 60:.0f} min**" in text
+
+
 def test_a_line_is_laid_through_what_was_measured(tmp_path: Path) -> None:
     file = tmp_path / "times.json"
     times = {"int8_s": [0.3, 0.5, 0.9, 1.3], "int8_start_s": 2.0, "fp32_s": [1.0] * 4, "reference_window_s": 3.0}
