@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.drain_picture import picture
-from benchmarks.fleet import RETENTION_S, WRITES_PER_S, Drain, Fleet, Limits
+from benchmarks.fleet import RETENTION_S, WRITES_PER_S, Drain, Fleet, Limits, most_within
 from benchmarks.soak_account import Log
 from benchmarks.tables import show
-from benchmarks.workload import CALL, CLIP, Processor, Workload, processors
+from benchmarks.workload import CALL, CLIP, MEMORY_SIZES_MB, Processor, Workload, longest_call_s, processors
 from core.local import StackOptions, running_stack, running_workers
 
 _PICTURE = Path("docs/backlog.svg")
 _MEMORY_MB = 3538
 _COUNTS = (10_000, 1_000_000, 100_000_000)
+_TIMEOUTS_S = (300, 600, 900)
 _SPREAD = 0.3
 """Recordings differ: their times are drawn evenly from so much below to so much above the mean."""
 _MANY = 12
@@ -36,9 +37,9 @@ STEPS: dict[str, Limits] = {
     "as deployed": Limits(),
     "MaxConcurrency 100": Limits(max_concurrency=100),
     "MaxConcurrency 1,000": Limits(max_concurrency=1000),
-    "and 4 partitions": Limits(max_concurrency=1000, prefixes=4),
+    "and 4 partitions": Limits(max_concurrency=1000, partitions=4),
     "provisioned pollers, quota 5,000": Limits(
-        max_concurrency=5000, quota=5000, first_pollers=1000, pollers_per_minute=1000, prefixes=4
+        max_concurrency=5000, quota=5000, first_pollers=1000, pollers_per_minute=1000, partitions=4
     ),
 }
 """One after another: each turns what held up the one before."""
@@ -78,11 +79,38 @@ def simulate() -> None:
             title = f"{workload.name}, {workload.service_s(processor, _MEMORY_MB):.2f} s at {_MEMORY_MB:,} MB"
             rows = [[name, *_drains(limits, workload, processor)] for name, limits in STEPS.items()]
             show(f"{processor.name}: {title}", ["", *(f"{count:,}" for count in _COUNTS)], rows)
+    simulate_two_weeks(int8)
+    show_longest(int8)
     rows = [[f"{count:,}", _duration(count / WRITES_PER_S)] for count in _COUNTS]
     show("Uploading alone, at S3's 3,500 writes a second", ["recordings", "one partition"], rows)
     drains = {name: drain(1_000_000, limits, CLIP, int8[0]) for name, limits in STEPS.items()}
     _PICTURE.write_text(picture(drains), encoding="utf-8")
     print(f"\n{_PICTURE} is drawn.")
+
+
+def simulate_two_weeks(int8: Sequence[Processor]) -> None:
+    """Print how many recordings the queue may hold before the last of them are too old for it."""
+    kinds = [(processor, workload) for processor in int8 for workload in (CLIP, CALL)]
+    rows = []
+    for max_concurrency in (10, 100, 1000):
+        limits = Limits(max_concurrency=max_concurrency)
+        most = (
+            most_within(RETENTION_S, lambda count, kind=kind: drain(count, limits, kind[1], kind[0]))  # type: ignore[misc] # noqa: B023
+            for kind in kinds
+        )
+        rows.append([f"{max_concurrency:,}", *(f"{float(f'{count:.2g}'):,.0f}" for count in most)])
+    show("Drained in fourteen days", ["MaxConcurrency", *(f"{p.name}: {w.name}" for p, w in kinds)], rows)
+
+
+def show_longest(int8: Sequence[Processor]) -> None:
+    """Print how long a call may be, by memory and time-out."""
+    rows = [
+        [f"{memory_mb:,}", *(_duration(longest_call_s(p, memory_mb, s)) for p in int8 for s in _TIMEOUTS_S)]
+        for memory_mb in MEMORY_SIZES_MB
+    ]
+    show(
+        "The longest call that can be finished", ["MB", *(f"{p.name}: {s} s" for p in int8 for s in _TIMEOUTS_S)], rows
+    )
 
 
 def _drains(limits: Limits, workload: Workload, processor: Processor) -> Iterator[str]:

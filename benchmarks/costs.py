@@ -1,18 +1,16 @@
 """What a thousand hours of audio cost: on Lambda at each memory size, on a server of one's own, at others' prices.
 
-`python -m benchmarks.costs` prints the tables of docs/scale.md from benchmarks/service_times.json, which
-`python -m benchmarks.service_times > benchmarks/service_times.json` measures anew.
+`python -m benchmarks.costs` prints the tables of docs/scale.md from benchmarks/service_times.json, to which
+`python -m benchmarks.service_times` adds the machine that it runs on.
 """
 
 from benchmarks import prices
-from benchmarks.fleet import CLAIM_WRITES, RESULT_READS, RESULT_WRITES, UPLOAD_READS
 from benchmarks.tables import show
 from benchmarks.workload import CALL, CLIP, MEMORY_SIZES_MB, Processor, Workload, processors
+from core.operations.requests import CLAIM_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 
 _TMP_MB = 2560
 """EphemeralStorageMb of template.yaml."""
-_PUTS = RESULT_WRITES + CLAIM_WRITES - 1
-"""A claim's second write is a DELETE, which is free."""
 
 
 def lambda_cost(workload: Workload, processor: Processor, memory_mb: int, architecture: str) -> float:
@@ -24,9 +22,8 @@ def lambda_cost(workload: Workload, processor: Processor, memory_mb: int, archit
 
 
 def _requests() -> float:
-    """Dollars for one recording, whatever it is."""
-    reads = UPLOAD_READS + RESULT_READS
-    s3 = _PUTS * prices.S3_WRITE + reads * prices.S3_READ
+    """Dollars for one recording, whatever it is. A claim's DELETE is free."""
+    s3 = (RESULT_PUTS + CLAIM_PUTS) * prices.S3_WRITE + (UPLOAD_READS + RESULT_READS) * prices.S3_READ
     return prices.LAMBDA_REQUEST + s3 + prices.SQS_REQUESTS * prices.SQS_REQUEST
 
 

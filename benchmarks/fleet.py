@@ -13,6 +13,8 @@ from math import ceil, inf
 
 import simpy
 
+from core.operations.requests import CLAIM_DELETES, CLAIM_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
+
 Events = Generator[simpy.Event, None, None]
 
 _SHARES = 3
@@ -21,12 +23,8 @@ _STEPS = 30
 """Nor more than one part in so many of its part of the whole: the course of the drain is to be seen, too."""
 _LOOKED_EVERY_S, _SELDOM_AFTER_S = 1.0, 60.0
 
-RESULT_WRITES, CLAIM_WRITES = 1, 2
-"""What a recording asks of S3; tests/integration/test_scale.py counts the calls that are really made."""
-UPLOAD_READS, RESULT_READS = 2, 3
-
 WRITES_PER_S, READS_PER_S = 3500.0, 5500.0
-"""S3, for each partitioned prefix."""
+"""S3, for each partition of a bucket; a new bucket is a single one."""
 MOST_IN_FLIGHT = 120_000
 """SQS, for a standard queue."""
 RETENTION_S = 14 * 24 * 3600.0
@@ -47,8 +45,8 @@ class Limits:
         How the event source mapping begins, and grows.
     environments_per_10_s
         How fast Lambda starts environments of one function.
-    prefixes
-        Into how many the results and the claims are partitioned.
+    partitions
+        Into how many S3 has split each of the buckets, which bear the requests evenly.
     claims
         Whether deliveries leave notes that they are at work.
     """
@@ -59,7 +57,7 @@ class Limits:
     pollers_per_minute: float = 300.0
     environments_per_10_s: float = 1000.0
     batch_size: int = 1
-    prefixes: int = 1
+    partitions: int = 1
     claims: bool = True
 
     @property
@@ -70,11 +68,13 @@ class Limits:
     @property
     def recordings_per_s(self) -> tuple[float, str]:
         """How many S3 bears, and where it gives way."""
-        writes, reads = WRITES_PER_S * self.prefixes, READS_PER_S * self.prefixes
-        bears = {"S3: uploads/": reads / UPLOAD_READS}
-        bears["S3: results/"] = min(writes / RESULT_WRITES, reads / RESULT_READS)
-        if self.claims:
-            bears["S3: claims/"] = writes / CLAIM_WRITES
+        writes, reads = WRITES_PER_S * self.partitions, READS_PER_S * self.partitions
+        # Results and claims lie in one bucket, and share what its partitions bear.
+        result_writes = RESULT_PUTS + (CLAIM_PUTS + CLAIM_DELETES if self.claims else 0)
+        bears = {
+            "S3: uploads bucket": reads / UPLOAD_READS,
+            "S3: results bucket": min(writes / result_writes, reads / RESULT_READS),
+        }
         where = min(bears, key=lambda name: bears[name])
         return bears[where], where
 
@@ -103,8 +103,6 @@ class Drain:
         By each environment.
     left
         Pairs of a moment and how many were not done with, at most one for each second.
-    environments
-        Pairs of a moment and how many there were.
     bottlenecks
         Seconds under each.
     busy_s
@@ -114,7 +112,6 @@ class Drain:
     count: int
     served: list[int] = field(default_factory=list)
     left: list[tuple[float, int]] = field(default_factory=list)
-    environments: list[tuple[float, int]] = field(default_factory=list)
     bottlenecks: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     busy_s: float = 0.0
     drained_s: float = 0.0
@@ -171,7 +168,6 @@ class Fleet:
             for _ in range(min(allowed - len(self._drain.served), self._waiting)):
                 self._drain.served.append(0)
                 self._clock.process(self._environment(len(self._drain.served) - 1))
-            self._drain.environments.append((self._clock.now, len(self._drain.served)))
             # Seldom, once nothing grows: a hundred million recordings may take years.
             grows = allowed < self._limits.ceiling or self._clock.now < _SELDOM_AFTER_S
             pause_s = _LOOKED_EVERY_S if grows else self._clock.now / _SELDOM_AFTER_S
@@ -211,6 +207,15 @@ class Fleet:
         """Until S3 has taken everything that was sent to it before, and this."""
         self._s3_free_at_s = max(self._s3_free_at_s, self._clock.now) + taken / self._limits.recordings_per_s[0]
         return self._s3_free_at_s - self._clock.now
+
+
+def most_within(seconds: float, drain: Callable[[int], Drain]) -> int:
+    """How many recordings drain within so many seconds, where that is far more than the fleet takes to grow."""
+    count = 1_000_000
+    for _ in range(3):
+        # All but the beginning is in proportion, so that each try comes much closer.
+        count = int(count * seconds / drain(count).drained_s)
+    return count
 
 
 def steady_s(count: int, environments: int, service_s: float) -> float:

@@ -2,7 +2,8 @@
 
 Processor seconds, not seconds on the wall: those of one thread are what an idle core would take. The least of several
 rounds, since other load on the machine only ever adds to it (threads that share a core slow each other down).
-`python -m benchmarks.service_times [ROUNDS]` prints a table and notes it in service_times.json, by machine.
+`python -m benchmarks.service_times [ROUNDS [FOLDER]]` prints a table and notes it in service_times.json, by machine.
+FOLDER holds the image's own ffmpeg and ffprobe, as for `python -m benchmarks.parts`: what they take belongs to it.
 """
 
 import json
@@ -12,15 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
 from benchmarks.speed import BUILD
 from benchmarks.tables import machine, show
-from benchmarks.workload import MEASURED
+from benchmarks.workload import DURATIONS_S, MEASURED
 from core.audio import utterances
 from core.audio.decode import decode, probe
 from core.model.classifier import EmotionClassifier
@@ -28,7 +27,6 @@ from core.model.graph import Precision
 from core.settings import MediaLimits
 
 _SAMPLE = Path("samples/conversation.ogg")
-_DURATIONS_S = (1.0, 2.0, 4.0, 6.0)
 
 _START = """
 import os, resource, sys, tempfile, time
@@ -72,15 +70,13 @@ def start_s(package: Path, rounds: int) -> float:
     return min(times[1:])
 
 
-def utterance_line(classifier: EmotionClassifier, rounds: int) -> tuple[float, float, list[float]]:
-    """Seconds for an utterance as ``a + b * duration_s``, fitted to four durations; and those."""
-    clips = [clip(duration_s) for duration_s in _DURATIONS_S]
-    seconds = [_least(rounds, lambda waveform=waveform: classifier.classify(waveform)) for waveform in clips]  # type: ignore[misc]
-    slope, constant = np.polyfit(_DURATIONS_S, seconds, 1)
-    return float(constant), float(slope), seconds
+def utterances_s(classifier: EmotionClassifier, rounds: int) -> list[float]:
+    """Processor seconds for one utterance of each duration."""
+    clips = [clip(duration_s) for duration_s in DURATIONS_S]
+    return [_least(rounds, lambda waveform=waveform: classifier.classify(waveform)) for waveform in clips]  # type: ignore[misc]
 
 
-def around_inference(rounds: int) -> tuple[float, float]:
+def around_inference(rounds: int, decoders: str) -> tuple[float, float]:
     """Processor seconds of everything but inference and S3: for a recording, and for each second of it."""
     limits = MediaLimits()
 
@@ -88,14 +84,15 @@ def around_inference(rounds: int) -> tuple[float, float]:
         list(utterances.cut(decode(path, probe(path, limits), limits)))
 
     with tempfile.TemporaryDirectory() as folder:
-        durations_s, seconds = (2.0, 60.0), []
-        for duration_s in durations_s:
-            path = Path(folder) / f"{duration_s:.0f}.mp3"
+        paths = {duration_s: Path(folder) / f"{duration_s:.0f}.mp3" for duration_s in (2.0, 60.0)}
+        for duration_s, path in paths.items():
             looped = ["-stream_loop", "-1", "-i", str(_SAMPLE), "-t", str(duration_s), str(path)]
             subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *looped], check=True)
-            seconds.append(_least(rounds, lambda path=path: run(path)))  # type: ignore[misc]
-    slope = (seconds[1] - seconds[0]) / (durations_s[1] - durations_s[0])
-    return seconds[0] - slope * durations_s[0], slope
+        # The image's own cannot encode, so that it comes to its turn only now.
+        os.environ["PATH"] = os.pathsep.join(filter(None, [decoders, os.environ["PATH"]]))
+        seconds = {duration_s: _least(rounds, lambda path=path: run(path)) for duration_s, path in paths.items()}  # type: ignore[misc]
+    slope = (seconds[60.0] - seconds[2.0]) / 58.0
+    return seconds[2.0] - 2.0 * slope, slope
 
 
 def reference_window_s(checkpoint: Path, rounds: int) -> float:
@@ -105,31 +102,36 @@ def reference_window_s(checkpoint: Path, rounds: int) -> float:
     return _least(rounds, lambda: reference.classify(waveform))
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the table, and the same as JSON."""
-    rounds = int(arguments[0]) if arguments else 7
+def main(rounds: int, decoders: str) -> None:
+    """Print the table, and note it in service_times.json."""
     checkpoint = full_size_checkpoint(BUILD / "checkpoint")
-    found: dict[str, float] = {}
+    found: dict[str, float | list[float]] = {}
     rows = []
     for name, precision in (("int8", Precision.INT8), ("fp32", Precision.FP32)):
         package = full_size_package(checkpoint, BUILD / name, precision)
-        constant, slope, seconds = utterance_line(EmotionClassifier.load(package, threads=1), rounds)
+        seconds = utterances_s(EmotionClassifier.load(package, threads=1), rounds)
         start = start_s(package, rounds)
-        found |= {f"{name}_utterance_s": constant, f"{name}_per_second_s": slope, f"{name}_start_s": start}
+        found |= {f"{name}_s": [round(s, 4) for s in seconds], f"{name}_start_s": round(start, 2)}
         rows.append([name, *(f"{1000 * s:.0f}" for s in seconds), f"{start:.2f}"])
     window_s = reference_window_s(checkpoint, rounds)
     rows.append(["transformers", *[f"{1000 * window_s:.0f}"] * 4, ""])
-    per_recording, per_second = around_inference(rounds)
-    found |= {"reference_window_s": window_s, "recording_s": per_recording, "audio_second_s": per_second}
-    found["debians_ffmpeg"] = float((shutil.which("ffmpeg") or "").startswith("/usr/bin/"))
+    per_recording, per_second = around_inference(rounds, decoders)
+    found["reference_window_s"] = round(window_s, 4)
+    found |= {"recording_s": round(per_recording, 4), "audio_second_s": round(per_second, 5)}
     print(machine())
-    lengths = [f"ms, {duration_s:.0f} s" for duration_s in _DURATIONS_S]
+    lengths = [f"ms, {duration_s:.0f} s" for duration_s in DURATIONS_S]
     show("One thread, processor time of an utterance", ["", *lengths, "INIT, s"], rows)
-    print(f"\nAround it: {1000 * per_recording:.0f} ms for a recording and {1000 * per_second:.2f} ms for each second.")
-    figures = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
-    figures[machine()] = {name: round(value, 5) for name, value in found.items()}
-    MEASURED.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"\nAround it: {1000 * per_recording:.1f} ms for a recording and {1000 * per_second:.2f} ms for each second, "
+        f"with {shutil.which('ffmpeg')}."
+    )
+    figures = json.loads(MEASURED.read_text(encoding="utf-8"))
+    figures[machine()] = found
+    partial = MEASURED.with_suffix(".partial")
+    partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    partial.replace(MEASURED)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    arguments = dict(zip(("rounds", "decoders"), sys.argv[1:], strict=False))
+    main(int(arguments.get("rounds", 7)), arguments.get("decoders", ""))

@@ -4,19 +4,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from core.settings import MEMORY_MB_PER_VCPU
+import numpy as np
+
+from core.settings import MEMORY_MB_PER_VCPU, FunctionSettings
 
 MEASURED = Path(__file__).with_name("service_times.json")
 
 MEMORY_SIZES_MB = (1769, 3538, 5307, 7076, 10_240)
 
-SECOND_THREAD = {"int8": 1.57, "fp32": 2.0}
-"""How many times faster two threads are, of a window of six seconds on two idle cores with VNNI: 440 to 280 ms in int8,
-1,050 to 501 ms in fp32. Without VNNI it was 1.56 and 1.91 times."""
+DURATIONS_S = (1.0, 2.0, 4.0, 6.0)
+"""Of the utterances that were measured."""
 
-DEBIANS_FFMPEG_S, OWN_FFMPEG_S = 0.214, 0.006
-"""What starting ffprobe and ffmpeg takes of each recording: Debian's, and the image's own (docs/performance.md)."""
+SECOND_THREAD = 1.7
+"""How many times faster two threads are: without VNNI, on two idle cores, 1.62, 1.71, 1.75 and 1.73 times for 1, 2, 4
+and 6 s in int8, and 1.71, 1.75, 1.69 and 1.72 in fp32. With VNNI it is an assumption."""
 
 S3_WAIT_S = 0.15
 """For S3's eight answers, one after another, at some 20 ms each. An assumption: there is no S3 here to be measured."""
@@ -30,8 +33,6 @@ class Processor:
     ----------
     utterance_s, per_second_s
         Inference: for each utterance, and for each second of it.
-    second_thread
-        How many times faster two threads are.
     recording_s, audio_second_s
         Everything around inference: for each recording, and for each second of it.
     start_s
@@ -43,17 +44,17 @@ class Processor:
     name: str
     utterance_s: float
     per_second_s: float
-    second_thread: float
     recording_s: float
     audio_second_s: float
     start_s: float
     window_s: float
 
-    def speedup(self, memory_mb: int) -> float:
-        """Of inference, by Amdahl's law from that of the second thread; beyond two an extrapolation."""
-        parallel = 2 * (1 - 1 / self.second_thread)
-        vcpus = memory_mb / MEMORY_MB_PER_VCPU
-        return 1 / ((1 - parallel) + parallel / vcpus)
+
+def speedup(memory_mb: int) -> float:
+    """Of inference, by Amdahl's law from that of the second thread; beyond two an extrapolation."""
+    parallel = 2 * (1 - 1 / SECOND_THREAD)
+    vcpus = memory_mb / MEMORY_MB_PER_VCPU
+    return 1 / ((1 - parallel) + parallel / vcpus)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Workload:
     def service_s(self, processor: Processor, memory_mb: int) -> float:
         """What Lambda bills for one recording in a warm environment."""
         around_s = processor.recording_s + processor.audio_second_s * self.duration_s
-        return self.inference_s(processor) / processor.speedup(memory_mb) + around_s + S3_WAIT_S
+        return self.inference_s(processor) / speedup(memory_mb) + around_s + S3_WAIT_S
 
 
 CLIP = Workload("a single utterance of 2 s", 2.0, 1, 2.0)
@@ -85,15 +86,22 @@ CALL = Workload("a call of 5 min, two thirds of it speech", 300.0, 120, 1.67)
 """As dense as samples/conversation.ogg: seven utterances of 1.7 s in 17.8 s."""
 
 
-def _measured(figures: Mapping[str, float], precision: str, name: str) -> Processor:
-    """From what `service_times` notes; as it would be with the image's own ffmpeg."""
-    saved_s = DEBIANS_FFMPEG_S - OWN_FFMPEG_S if figures.get("debians_ffmpeg") else 0.0
+def longest_call_s(processor: Processor, memory_mb: int, timeout_s: float) -> float:
+    """How long a call may be, with as much speech in it as `CALL`, to be finished before the function's time is up."""
+    margin_s: float = FunctionSettings.model_fields["deadline_margin_s"].default
+    once_s = processor.recording_s + S3_WAIT_S
+    per_second_s = (CALL.service_s(processor, memory_mb) - once_s) / CALL.duration_s
+    return (timeout_s - margin_s - once_s) / per_second_s
+
+
+def _measured(figures: Mapping[str, Any], precision: str, name: str) -> Processor:
+    """From what `service_times` notes; an utterance's time is a line through the four durations."""
+    per_second_s, utterance_s = np.polyfit(DURATIONS_S, figures[f"{precision}_s"], 1)
     return Processor(
         name,
-        figures[f"{precision}_utterance_s"],
-        figures[f"{precision}_per_second_s"],
-        SECOND_THREAD[precision],
-        max(OWN_FFMPEG_S, figures["recording_s"] - saved_s),
+        float(utterance_s),
+        float(per_second_s),
+        figures["recording_s"],
         figures["audio_second_s"],
         figures[f"{precision}_start_s"],
         figures["reference_window_s"],
@@ -101,10 +109,10 @@ def _measured(figures: Mapping[str, float], precision: str, name: str) -> Proces
 
 
 def processors(file: Path = MEASURED) -> list[Processor]:
-    """What was measured on each machine, int8 before fp32."""
+    """What was measured on each machine, or is assumed of it, int8 before fp32."""
     figures = json.loads(file.read_text(encoding="utf-8"))
     return [
-        _measured(on_machine, precision, f"{precision}, {name}")
+        _measured({**on_machine, **on_machine.get("assumed", {})}, precision, f"{precision}, {name}")
         for name, on_machine in figures.items()
         for precision in ("int8", "fp32")
     ]

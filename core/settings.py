@@ -37,7 +37,7 @@ class MediaLimits(Settings):
 
     max_duration_s: float = Field(default=4 * 3600.0, gt=0, allow_inf_nan=False)
     """Of the decoded audio. Nothing that people say in one recording is longer than a working morning. The stack
-    sets an hour, which is what its function's time-out has room for."""
+    sets an hour, which its function is reckoned to finish in time on every processor that was measured."""
 
     max_channels: int = Field(default=16, gt=0, le=64)
     """Phone calls have two, conference bridges up to sixteen."""

@@ -49,8 +49,11 @@ def granted(stack: Deployed, role: str) -> set[Right]:
     return rights
 
 
-def needed(service: str, operation: str, told: Mapping[str, Any]) -> Right:
-    """The right that a call takes, as the Service Authorization Reference has it.
+def needed(service: str, operation: str, told: Mapping[str, Any]) -> set[Right]:
+    """The rights that a call takes, as the Service Authorization Reference has it.
+
+    A write or a deletion under the condition that the object is still the same takes the right to read it, too, by S3's
+    user guide: "How to prevent object overwrites with conditional writes", "Enforce conditional deletes".
 
     Raises
     ------
@@ -65,10 +68,11 @@ def needed(service: str, operation: str, told: Mapping[str, Any]) -> Right:
             "PutObject": "s3:PutObject",
             "DeleteObject": f"s3:DeleteObject{versioned}",
         }[operation]
-        return Right(action, f"arn:aws:s3:::{told['Bucket']}/{told['Key']}")
+        actions = {action, "s3:GetObject"} if told.get("IfMatch") else {action}
+        return {Right(action, f"arn:aws:s3:::{told['Bucket']}/{told['Key']}") for action in actions}
     action = {("events", "PutEvents"): "events:PutEvents"}[service, operation]
     [bus] = {entry["EventBusName"] for entry in told["Entries"]}
-    return Right(action, f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}")
+    return {Right(action, f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}")}
 
 
 @contextmanager
@@ -77,7 +81,7 @@ def recorded() -> Iterator[list[Right]]:
     calls: list[Right] = []
 
     def note(params: dict[str, Any], model: Any, **_: Any) -> None:
-        calls.append(needed(model.service_model.service_name, model.name, params))
+        calls.extend(sorted(needed(model.service_model.service_name, model.name, params)))
 
     # boto3.client() makes its clients from this session, and each takes over what listens there.
     boto3.setup_default_session()

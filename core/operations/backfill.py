@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.delivery import result_key_for
 from core.operations.objects import Listed, Sample, listed
+from core.operations.requests import CLAIM_PUTS, READS_IF_DONE, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 from core.operations.results import Found, read_results
 from core.operations.stack import DeployedStack, asking
 
@@ -30,7 +31,7 @@ ENDED = ("Complete", "Failed", "Cancelled")
 
 @dataclass(frozen=True)
 class Prices:
-    """List prices of us-east-1 in US dollars, on x86; requests as each recording makes them."""
+    """List prices of us-east-1 in US dollars, on x86. A DELETE is free."""
 
     job: float = 0.25
     object: float = 1.0e-6
@@ -38,11 +39,6 @@ class Prices:
     gb_s: float = 16.6667e-6
     s3_put: float = 5e-6
     s3_get: float = 0.4e-6
-    puts: int = 2
-    """The claim and the result."""
-    gets: int = 7
-    """Heads of the upload, of the result and of the claim, and the upload itself."""
-    gets_if_done: int = 2
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Forecast:
     share_done
         Of those, how many are of this very model and final, judged from `sampled` of them.
     seconds_each
-        The function's time for a recording, from the same; None if there is nothing to judge from.
+        The function's time for a recording, from those that did not fail; None if there is nothing to judge from.
     """
 
     recordings: int
@@ -96,16 +92,15 @@ class Forecast:
             return None
         prices = prices or Prices()
         done = self.recordings - self.to_classify
-        requests = (
-            self.to_classify * (prices.puts * prices.s3_put + prices.gets * prices.s3_get)
-            + done * prices.gets_if_done * prices.s3_get
-        )
+        puts = self.to_classify * (RESULT_PUTS + CLAIM_PUTS)
+        reads = self.to_classify * (UPLOAD_READS + RESULT_READS) + done * READS_IF_DONE
         a_recording = prices.object + prices.invocation
         return (
             prices.job
             + self.recordings * a_recording
             + self.work_s * memory_size_mb / 1024 * prices.gb_s
-            + requests
+            + puts * prices.s3_put
+            + reads * prices.s3_get
         )  # fmt: skip
 
 
@@ -134,11 +129,15 @@ def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: st
 
 
 def judged(results: Iterable[Found], fingerprint: str | None) -> tuple[float, float | None]:
-    """The share of results that are done with, and the mean time that each took, in seconds."""
+    """The share of results that are done with, and the mean time that each took, in seconds.
+
+    Failures are left out of the mean: what was given up or refused took no time, and would make the rest look cheap.
+    """
     known = list(results)
     done = [found for found in known if is_done(found, fingerprint)]
-    times_ms = [f.result.processing.decode_ms + f.result.processing.inference_ms for f in known if f.result]
-    return len(done) / len(known) if known else 0.0, sum(times_ms) / len(times_ms) / 1000 if times_ms else None
+    heard = [found.result.processing for found in known if found.result and found.result.status != "failed"]
+    seconds = [(times.decode_ms + times.inference_ms) / 1000 for times in heard]
+    return len(done) / len(known) if known else 0.0, sum(seconds) / len(seconds) if seconds else None
 
 
 def is_done(found: Found, fingerprint: str | None) -> bool:

@@ -97,7 +97,12 @@ def document(key: str, *, status: Any = "classified", model: Model = MODEL, fini
         source=Source(key=key),
         model=model,
         error=Error(code="damaged", message="No.") if status == "failed" else None,
-        processing=Processing(finished_at=finished_at, decode_ms=100, inference_ms=300, version="1"),
+        processing=Processing(
+            finished_at=finished_at,
+            decode_ms=0 if status == "failed" else 100,
+            inference_ms=600 if status == "classified" else 0,
+            version="1",
+        ),
         **(judged if status == "classified" else {}),
     )
 
@@ -158,7 +163,7 @@ def test_a_cost_is_that_of_the_engine_the_function_and_the_requests() -> None:
     a_million = Forecast(1_000_000, 1, 0, 200, 0.0, 1.0)
     engine, invocations = 0.25 + 1.00, 0.20
     function = 1_000_000 * 2 * 16.6667e-6  # at 2,048 MB
-    requests = 1_000_000 * (2 * 5e-6 + 7 * 0.4e-6)
+    requests = 1_000_000 * (2 * 5e-6 + 5 * 0.4e-6)  # as tests/integration/test_scale.py counts them
     assert a_million.cost_usd(2048) == pytest.approx(engine + invocations + function + requests)
     all_done = Forecast(1_000_000, 1, 1_000_000, 200, 1.0, 1.0)
     assert all_done.cost_usd(2048) == pytest.approx(engine + invocations + 2 * 0.4)

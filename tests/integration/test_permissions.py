@@ -13,7 +13,7 @@ from core.errors import StorageUnavailable
 from core.local import LocalContext, Stack, running_stack
 from core.storage import Storage
 from tests.cloudformation import Deployed
-from tests.permissions import Right, granted, recorded
+from tests.permissions import Right, granted, needed, recorded
 
 DEPLOYED = Deployed(EventBus="default", Reports="html")
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
@@ -144,6 +144,14 @@ def test_a_call_that_is_not_allowed_is_noticed() -> None:
     with recorded() as calls, pytest.raises(KeyError):
         boto3.client("s3", region_name="us-east-1").delete_bucket(Bucket=UPLOADS)
     assert calls == []
+
+
+def test_to_change_only_what_is_still_the_same_takes_the_right_to_read_it() -> None:
+    there = {"Bucket": "b", "Key": "k"}
+    for operation, action in (("PutObject", "s3:PutObject"), ("DeleteObject", "s3:DeleteObject")):
+        plain, read = Right(action, "arn:aws:s3:::b/k"), Right("s3:GetObject", "arn:aws:s3:::b/k")
+        assert needed("s3", operation, there) == needed("s3", operation, {**there, "IfNoneMatch": "*"}) == {plain}
+        assert needed("s3", operation, {**there, "IfMatch": '"etag"'}) == {plain, read}
 
 
 def _down(*_: Any) -> None:

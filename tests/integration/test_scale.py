@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import fleet
 from benchmarks.faults import faulty
 from benchmarks.soak import Settings, soak
 from core import settings
 from core.delivery import Delivery, Upload
 from core.local import UPLOADS_BUCKET, running_stack
 from core.model.classifier import EmotionClassifier
+from core.operations import requests
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits
 from core.storage import Storage, s3_client
 
 
-def test_a_recording_asks_of_s3_what_the_simulation_reckons_with(
+def test_a_recording_asks_of_s3_what_simulation_and_backfill_reckon_with(
     package: Path, tone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_stack() as stack, faulty(stack.endpoint) as proxy:
@@ -29,16 +29,20 @@ def test_a_recording_asks_of_s3_what_the_simulation_reckons_with(
         stack.upload(tone, "a.wav")
 
         assert delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav")).kind == "stored"
+        calls = Counter((call.method, call.path.split("/")[2]) for call in proxy.calls)
+        proxy.calls.clear()
+        assert delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav")).kind == "duplicate"
+        calls_if_done = Counter(call.method for call in proxy.calls)
 
-        calls = Counter(
-            ("reads" if call.method in ("GET", "HEAD") else "writes", call.path.split("/")[2]) for call in proxy.calls
-        )
     assert calls == {
-        ("reads", "a.wav"): fleet.UPLOAD_READS,
-        ("reads", "results"): fleet.RESULT_READS,
-        ("writes", "results"): fleet.RESULT_WRITES,
-        ("writes", "claims"): fleet.CLAIM_WRITES,
+        ("HEAD", "a.wav"): 1,
+        ("GET", "a.wav"): requests.UPLOAD_READS - 1,
+        ("HEAD", "results"): requests.RESULT_READS,
+        ("PUT", "results"): requests.RESULT_PUTS,
+        ("PUT", "claims"): requests.CLAIM_PUTS,
+        ("DELETE", "claims"): requests.CLAIM_DELETES,
     }
+    assert calls_if_done == {"HEAD": requests.READS_IF_DONE}
 
 
 def test_a_small_soak_loses_nothing_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,15 +90,32 @@ def test_only_the_queue_may_use_the_dead_letter_queue() -> None:
     assert source["Fn::Sub"].endswith(properties("Queue")["QueueName"]["Fn::Sub"])
 
 
+def names_one_thing(arn: str) -> bool:
+    """Whether all is spelled out but what lies below a bucket's prefix, a log's streams and a function's versions."""
+    return re.fullmatch(r"arn:aws:((s3:::[^*?]+/|logs:[^*?]+:|lambda:[^*?]+:)\*|[^*?]+)", arn) is not None
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "arn:aws:s3:::audio-emotion-*",
+        "arn:aws:s3:::*/*",
+        "arn:aws:sqs:us-east-1:1:audio-emotion*",
+        "arn:aws:s3:::a?c/*",
+        "*",
+    ],
+)
+def test_a_wildcard_in_a_name_is_noticed(arn: str) -> None:
+    assert not names_one_thing(arn)
+
+
 @pytest.mark.parametrize("parameters", EVERY_WAY)
 def test_no_policy_has_a_wildcard_where_a_name_belongs(parameters: dict[str, str]) -> None:
     stack = Deployed(**parameters)
     for role in stack.resources("AWS::IAM::Role"):
         for right in granted(stack, role):
             assert re.fullmatch(r"[a-z0-9-]+:[A-Za-z]+", right.action)
-            # Below a bucket's prefix, a log's streams, a function's versions; everything before that is spelled out.
-            kinds = r"s3:::[^*]+/|logs:[^*]+:|lambda:[^*]+:|s3:::[^*]+[^*]|[a-z]+:[^*]+[^*]"
-            assert re.fullmatch(rf"arn:aws:({kinds})\*?", right.resource), right
+            assert names_one_thing(right.resource), right
             assert STACK in right.resource or right.action == "events:PutEvents"
 
 
@@ -163,6 +180,7 @@ def test_a_backfill_may_invoke_versions_of_one_function_and_write_its_report() -
     assert any(right.covers(pinned) for right in rights)
     [statement] = properties("BatchOperationsRole")["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "batchoperations.s3.amazonaws.com"}
+    assert statement["Condition"] == {"StringEqualsIfExists": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
 # -------------------------------------------------------------------------------------- numbers that fit together
@@ -307,6 +325,7 @@ def test_a_log_is_not_kept_for_ever(name: str) -> None:
         ("DeadLettersAlarm", "ApproximateNumberOfMessagesVisible"),
         ("QueueAgeAlarm", "ApproximateAgeOfOldestMessage"),
         ("ErrorsAlarm", "Errors"),
+        ("BackfillErrorsAlarm", "Errors"),
         ("ThrottlesAlarm", "Throttles"),
     ],
 )
@@ -316,6 +335,22 @@ def test_an_alarm_tells_somebody(alarm: str, metric: str) -> None:
     assert properties(alarm)["TreatMissingData"] == "notBreaching"
     for actions in (properties(alarm)["AlarmActions"], properties(alarm)["OKActions"]):
         assert [action["Fn::If"][0] for action in actions] == ["HasAlarmEmail", "HasAlarmTopicArn"]
+
+
+@pytest.mark.parametrize(
+    ("alarm", "function"),
+    [("ErrorsAlarm", "classify"), ("BackfillErrorsAlarm", "backfill"), ("ThrottlesAlarm", "classify")],
+)
+def test_an_alarm_watches_its_own_function(alarm: str, function: str) -> None:
+    [dimension] = Deployed().resources()[alarm]["Dimensions"]
+    assert dimension == {"Name": "FunctionName", "Value": f"{STACK}-{function}"}
+
+
+def test_one_second_try_alarms_nobody() -> None:
+    parameters = TEMPLATE["Parameters"]
+    timeout_s = parameters["TimeoutS"]["Default"]
+    invisible_s = TEMPLATE["Mappings"]["VisibilityTimeout"][timeout_s]["Seconds"]
+    assert parameters["MaxQueueAgeS"]["Default"] > invisible_s + int(timeout_s)
 
 
 @pytest.mark.parametrize("output", ["Upload", "ReadResult", "ListFailures", "RetryFailures", "Query", "WatchLog"])
