@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.full_size import full_size_checkpoint, full_size_package
@@ -15,25 +16,43 @@ from benchmarks.speed import BUILD
 from benchmarks.tables import show
 from core.model.graph import Precision
 
-_SERVING = """
-import sys
+_FIRST_SCORES = """
+import sys, time
+begun = time.perf_counter()
 from pathlib import Path
 import numpy as np
 from core.model.classifier import EmotionClassifier
+imported = time.perf_counter()
 classifier = EmotionClassifier.load(Path(sys.argv[1]), threads=int(sys.argv[2]))
+loaded = time.perf_counter()
 classifier.classify(np.random.default_rng(0).standard_normal(32_000).astype(np.float32))
+done = time.perf_counter()
 # Not getrusage: what it calls the peak includes that of the process which started this one.
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+peak_kb = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(imported - begun, loaded - imported, done - loaded, peak_kb)
 """
 
 
-def first_scores(folder: Path, threads: int) -> tuple[float, float]:
-    """Milliseconds, and peak memory in MB."""
+@dataclass(frozen=True)
+class Start:
+    """One process: milliseconds from its start to its first scores, and in its parts; memory at its peak."""
+
+    total_ms: float
+    import_ms: float
+    load_ms: float
+    first_ms: float
+    peak_mb: float
+
+
+def first_scores(folder: Path, threads: int) -> Start:
+    """Start a process that scores two seconds of noise."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    command = [sys.executable, "-c", _FIRST_SCORES, str(folder), str(threads)]
     started = time.perf_counter()
-    command = [sys.executable, "-c", _SERVING, str(folder), str(threads)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return (time.perf_counter() - started) * 1000, int(done.stdout) / 1024
+    total_s = time.perf_counter() - started
+    import_s, load_s, first_s, peak_kb = map(float, done.stdout.split())
+    return Start(total_s * 1000, import_s * 1000, load_s * 1000, first_s * 1000, peak_kb / 1024)
 
 
 def main(rounds: int = 3) -> None:
@@ -46,28 +65,25 @@ def main(rounds: int = 3) -> None:
     }
     rows = []
     for threads in (1, 2):
-        measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+        starts: dict[str, list[Start]] = {name: [] for name in contenders}
         for round_number in range(rounds + 1):
             for name, folder in contenders.items():
                 sample = first_scores(folder, threads)
-                if round_number:
-                    measured[name].append(sample)
-        base_ms = statistics.median(ms for ms, _ in measured["transformers"])
-        for name, samples in measured.items():
-            median_ms = statistics.median(ms for ms, _ in samples)
-            peak_mb = max(mb for _, mb in samples)
+                if round_number:  # the first one warms the disk's cache
+                    starts[name].append(sample)
+        base_ms = _median(starts["transformers"], "total_ms")
+        for name, samples in starts.items():
+            parts_ms = [_median(samples, part) for part in ("total_ms", "import_ms", "load_ms", "first_ms")]
             size_mb = sum(file.stat().st_size for file in contenders[name].iterdir()) / 1e6
-            rows.append(
-                [
-                    name,
-                    str(threads),
-                    f"{base_ms / median_ms:.2f}",
-                    f"{median_ms:.0f}",
-                    f"{peak_mb:.0f}",
-                    f"{size_mb:.0f}",
-                ]
-            )
-    show("Process start to first scores", ["", "threads", "times", "ms", "peak MB", "MB on disk"], rows)
+            figures = [*parts_ms, max(sample.peak_mb for sample in samples), size_mb]
+            rows.append([name, str(threads), f"{base_ms / parts_ms[0]:.2f}", *(f"{figure:.0f}" for figure in figures)])
+    columns = ["", "threads", "times", "ms", "import ms", "load ms", "2 s of sound ms", "peak MB", "MB on disk"]
+    show("Process start to first scores", columns, rows)
+
+
+def _median(starts: list[Start], part: str) -> float:
+    median: float = statistics.median(getattr(start, part) for start in starts)
+    return median
 
 
 if __name__ == "__main__":
