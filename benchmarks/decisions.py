@@ -32,6 +32,21 @@ def unweighted_accuracy(labels: Sequence[int], logits: Sequence[Logits]) -> floa
     return sum(right[label] / meant[label] for label in meant) / len(meant)
 
 
+def casia(shared: Path) -> list[tuple[int, Waveform]]:
+    """The utterances of CASIA, each with the place of its emotion among the labels of casia-small."""
+    order = read_checkpoint(shared / "models" / "casia-small").labels
+    folder = shared / "data" / "speech"
+    with (folder / "manifest.csv").open(encoding="utf-8") as manifest:
+        rows = [row for row in csv.DictReader(manifest) if row["dataset"] == "casia"]
+    return [
+        (
+            order.index(_NAMES.get(row["emotion"], row["emotion"])),
+            soundfile.read(folder / row["path"], dtype="float32")[0],
+        )
+        for row in rows
+    ]
+
+
 def main(shared: str = "../shared") -> None:
     """Print accuracy and agreement of the reference and of each precision."""
     folder = Path(shared)
@@ -39,13 +54,8 @@ def main(shared: str = "../shared") -> None:
         print(f"\n{folder}/data/speech is not here: what precision does to decisions was not measured.")
         return
     checkpoint = read_checkpoint(folder / "models" / "casia-small")
-    labels: list[int] = []
-    clips: list[Waveform] = []
-    with (folder / "data" / "speech" / "manifest.csv").open(encoding="utf-8") as manifest:
-        for row in csv.DictReader(manifest):
-            if row["dataset"] == "casia":
-                labels.append(checkpoint.labels.index(_NAMES.get(row["emotion"], row["emotion"])))
-                clips.append(soundfile.read(folder / "data" / "speech" / row["path"], dtype="float32")[0])
+    labelled = casia(folder)
+    labels, clips = [label for label, _ in labelled], [clip for _, clip in labelled]
     reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
     rows = [["PyTorch reference", f"{unweighted_accuracy(labels, reference):.2%}", "", ""]]
     for precision in reversed(Precision):
