@@ -3,11 +3,12 @@
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from core.folder_shelf import FolderShelf
 from core.model.classifier import EmotionClassifier
@@ -28,10 +29,17 @@ def folder_service(package: Path, folder: Path, **settings: object) -> Service:
 
 
 @contextmanager
-def serving(service: Service, *, hosts: Iterable[str] | None = ("127.0.0.1",)) -> Iterator[str]:
-    """Serve; yields the address: `http://127.0.0.1:…`."""
+def serving(
+    service: Service,
+    *,
+    hosts: Iterable[str] | None = ("127.0.0.1",),
+    behind: Callable[[ASGIApp], ASGIApp] | None = None,
+) -> Iterator[str]:
+    """Serve, on AWS behind something that may refuse by itself; yields the address: `http://127.0.0.1:…`."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         app = create_app(service, hosts=hosts)
+        if behind:
+            app = behind(app)
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="warning", access_log=False, http="h11", ws="none", server_header=False)
         )
