@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
 from starlette.types import ASGIApp
 
 from core.folder_shelf import FolderShelf
@@ -16,6 +15,7 @@ from core.pipeline import Pipeline
 from core.recognition import Recogniser
 from core.settings import ApiSettings, MediaLimits
 from handlers.api.app import create_app
+from handlers.api.server import server_for
 from handlers.api.service import Service, Workers
 
 
@@ -40,9 +40,7 @@ def serving(
         app = create_app(service, hosts=hosts)
         if behind:
             app = behind(app)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, http="h11", ws="none", server_header=False)
-        )
+        server = server_for(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -99,16 +99,6 @@ def test_the_published_call_gets_its_answer_and_the_result_is_kept(
     assert result.source.key == f"api/{recording_id}"
 
 
-def test_the_published_test_s_own_recording_gets_its_answer(client: httpx2.Client, shared: Path) -> None:
-    with (shared / "data" / "seed" / "111.wav").open("rb") as recording:
-        answer = client.post("/recognize/", files={"file": recording})
-
-    assert answer.status_code == 200, answer.text
-    body = answer.json()
-    assert body["predict"] in body["result"]["scores"]
-    assert body["score"] == max(body["result"]["scores"].values())
-
-
 @pytest.mark.parametrize(
     ("content", "code"),
     [(b"this is text", "not_audio"), (b"", "empty")],
