@@ -76,7 +76,7 @@ async def take(request: Request, service: Shared) -> Response:
             recording_id = await run_sync(shelf.check, fields)
         except TicketRefused as error:
             raise ProblemError("ticket_refused", str(error)) from error
-        await run_sync(shelf.take, recording_id, recording, service.recogniser.classify_upload)
+        await run_sync(shelf.take, recording_id, recording, service.recogniser)
     return Response(status_code=204)
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -282,6 +283,55 @@ def test_what_is_too_large_for_a_request_goes_by_an_upload(client: httpx2.Client
     assert answer.json()["source"] == {"key": f"api/{place['id']}", "size_bytes": large.stat().st_size}
 
 
+def test_uploads_that_wait_when_the_server_ends_are_given_up_and_say_so(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    service = folder_service(package, tmp_path / "results")
+    shelf, run, begun = service.shelf, Pipeline.run, threading.Event()
+    assert isinstance(shelf, FolderShelf)
+
+    def lasts_until_the_end(*args: Any, **kwargs: Any) -> Result:
+        begun.set()
+        assert shelf._closing.wait(60)
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(Pipeline, "run", lasts_until_the_end)
+    where = []
+    with serving(service) as address:
+        for _ in range(3):
+            place = httpx2.post(f"{address}/uploads").json()
+            httpx2.post(place["url"], data=place["fields"], files={"file": ANGER.read_bytes()})
+            where.append(place["result"])
+        assert begun.wait(60)
+
+    with serving(folder_service(package, tmp_path / "results")) as address:
+        in_hand, *waiting = [httpx2.get(address + each).json() for each in where]
+    assert in_hand["emotion"] == "anger"
+    assert [(each["status"], each["error"]["code"]) for each in waiting] == 2 * [("failed", "given_up")]
+    assert "Upload it again." in waiting[0]["error"]["message"]
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_upload_that_brings_a_fault_of_ours_to_light_gets_a_result_and_its_id_stays_out_of_the_log(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def crash(*_: Any, **__: Any) -> Result:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Pipeline, "run", crash)
+    place = client.post("/uploads").json()
+    client.post(place["url"], data=place["fields"], files={"file": ANGER.read_bytes()})
+
+    answer = wait_for(client, place["result"])
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (200, "given_up")
+    assert "a bug" in caplog.text
+    assert place["id"] not in caplog.text
+
+
 def test_an_upload_that_is_no_audio_gets_its_failed_result(client: httpx2.Client) -> None:
     place = client.post("/uploads").json()
     client.post(place["url"], data=place["fields"], files={"file": b"this is text"})
@@ -437,12 +487,38 @@ def test_pages_of_other_sites_cannot_use_the_server(address: str, service: Servi
     problem(httpx2.get(f"{address}/health", headers={"host": "evil.example"}), 421, "wrong_host")
     assert "access-control-allow-origin" not in httpx2.get(f"{address}/health", headers=evil).headers
 
+    # A browser that does not say where a page is from, but which page it is.
+    for origin in ("https://evil.example", "null", f"{address}9"):
+        problem(httpx2.post(f"{address}/uploads", headers={"origin": origin}), 403, "cross_site")
+    assert httpx2.post(f"{address}/uploads", headers={"origin": address}).status_code == 201
+
     friend = {"origin": "https://friend.example", "sec-fetch-site": "cross-site"}
     with serving(other_settings(service, api_allowed_origins="https://friend.example")) as open_to_it:
         answer = httpx2.post(f"{open_to_it}/recognize/", files=form, headers=friend, timeout=600)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://friend.example"
         problem(httpx2.post(f"{open_to_it}/recognize/", files=form, headers=evil), 403, "cross_site")
+        assert httpx2.post(f"{open_to_it}/uploads", headers={"origin": friend["origin"]}).status_code == 201
+
+
+def test_a_page_of_another_site_reads_why_it_was_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    friend = {"origin": "https://friend.example", "sec-fetch-site": "cross-site"}
+    small = other_settings(service, api_allowed_origins=friend["origin"], api_max_request_bytes=2000)
+    with serving(small) as address:
+        too_large = httpx2.post(f"{address}/recognize/", files={"file": b"x" * 3000}, headers=friend)
+        monkeypatch.setattr(service.shelf, "invite", lambda _: 1 / 0)
+        crashed = httpx2.post(f"{address}/uploads", headers=friend)
+        wanted = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,x-amz-content-sha256,x-amz-date,x-amz-security-token",
+        }
+        may = httpx2.options(f"{address}/recognize/", headers=friend | wanted)
+
+    problem(too_large, 413, "request_too_large")
+    problem(crashed, 500, "internal")
+    assert may.status_code == 200
+    for answer in (too_large, crashed, may):
+        assert answer.headers["access-control-allow-origin"] == "https://friend.example"
 
 
 # ------------------------------------------------------------------------------------------------- the description

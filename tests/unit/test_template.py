@@ -222,9 +222,31 @@ def test_results_never_lie_where_the_lifecycle_deletes() -> None:
         assert not re.match(prefix["AllowedPattern"], refused)
 
 
+def test_only_recordings_that_came_over_the_api_are_deleted_from_the_uploads_bucket() -> None:
+    def expiring(stack: Deployed) -> list[Any]:
+        rules = stack.resources()["UploadsBucket"]["LifecycleConfiguration"]["Rules"]
+        return [rule for rule in rules if "ExpirationInDays" in rule]
+
+    assert expiring(Deployed()) == []
+    stack = Deployed(ApiAuth="jwt", ApiUploadsDays="20")
+    assert expiring(stack) == [
+        {
+            "Id": "api",
+            "Status": "Enabled",
+            "Prefix": stack.resources()["ApiFunction"]["Environment"]["Variables"]["API_PREFIX"],
+            "ExpirationInDays": "20",
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+        }
+    ]
+    # Until the queues forget it, an upload can be tried again.
+    days = properties("DeadLetterQueue")["MessageRetentionPeriod"] / 86_400
+    assert TEMPLATE["Parameters"]["ApiUploadsDays"]["Default"] > days
+
+
 @pytest.mark.parametrize("bucket", BUCKETS)
 def test_leftovers_are_cleared_away(bucket: str) -> None:
-    (rule,) = [r for r in properties(bucket)["LifecycleConfiguration"]["Rules"] if r["Id"] == "leftovers"]
+    rules = Deployed().resources()[bucket]["LifecycleConfiguration"]["Rules"]
+    (rule,) = [rule for rule in rules if rule["Id"] == "leftovers"]
     assert rule["Status"] == "Enabled"
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
     assert "NoncurrentVersionExpiration" in rule

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.settings import ApiSettings, ListeningSettings, MediaLimits, ModelSettings, read
+from handlers.api.app import ALLOWED_HEADERS, EXPOSED_HEADERS
 from layers.invoke import API_FUNCTION, API_HANDLER, FUNCTION
 from layers.template import read_template
 
@@ -107,6 +108,14 @@ def test_every_environment_variable_is_one_that_the_api_reads(monkeypatch: pytes
     for name, value in variables().items():
         monkeypatch.setenv(name, value if isinstance(value, str) else defaults.get(value["Ref"], "a-bucket"))
     assert read(ApiSettings).uploads_bucket == "a-bucket"
+
+
+def test_api_gateway_tells_browsers_what_the_api_itself_does() -> None:
+    condition, cors, _ = properties("Api")["CorsConfiguration"]["Fn::If"]
+    assert condition == "HasOtherSites"
+    assert cors["AllowHeaders"] == list(ALLOWED_HEADERS)
+    assert cors["ExposeHeaders"] == list(EXPOSED_HEADERS)
+    assert cors["AllowMethods"] == ["GET", "POST"]
 
 
 def test_other_sites_are_those_that_the_setting_takes() -> None:
