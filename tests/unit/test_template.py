@@ -349,6 +349,7 @@ def test_a_log_is_not_kept_for_ever(name: str) -> None:
         ("ErrorsAlarm", "Errors"),
         ("BackfillErrorsAlarm", "Errors"),
         ("ThrottlesAlarm", "Throttles"),
+        ("ApiErrorsAlarm", "5xx"),
     ],
 )
 def test_an_alarm_tells_somebody(alarm: str, metric: str) -> None:
@@ -389,6 +390,12 @@ def test_every_parameter_says_what_it_does() -> None:
     assert sorted(listed) == sorted(TEMPLATE["Parameters"])
     for parameter in TEMPLATE["Parameters"].values():
         assert parameter["Description"].endswith(".")
+
+
+def test_the_manual_has_every_parameter_and_every_role() -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    roles = [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::IAM::Role"]
+    assert [name for name in [*TEMPLATE["Parameters"], *roles] if f"`{name}`" not in manual] == []
 
 
 def test_every_suppression_of_a_rule_says_why() -> None:

@@ -1,5 +1,6 @@
 """What `template.yaml` promises of the HTTP API: off unless asked for, never open, no right too many."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ def test_requests_are_throttled_and_logged_without_ids() -> None:
     settings = stage["DefaultRouteSettings"]
     assert settings["ThrottlingRateLimit"] == {"Ref": "ApiRatePerS"}
     assert settings["ThrottlingBurstLimit"] == {"Ref": "ApiBurst"}
-    assert "path" not in stage["AccessLogSettings"]["Format"]
+    line = json.loads(stage["AccessLogSettings"]["Format"])
+    assert "path" not in str(line).lower()
+    # Of those who sign their requests, and of those who bring a token.
+    assert line["caller"] == "$context.identity.userArn"
+    assert line["subject"] == "$context.authorizer.claims.sub"
 
 
 def test_it_is_the_same_image_with_another_command() -> None:
@@ -63,29 +68,9 @@ def test_it_is_the_same_image_with_another_command() -> None:
     assert properties("ApiIntegration")["PayloadFormatVersion"] == "2.0"
 
 
-def test_the_role_holds_exactly_the_rights_that_the_api_uses() -> None:
-    (policy,) = properties("ApiRole")["Policies"]
-    granted = {
-        (action, str(next(iter(resource.values()))))
-        for statement in policy["PolicyDocument"]["Statement"]
-        for action in _as_list(statement["Action"])
-        for resource in _as_list(statement["Resource"])
-    }
-    assert granted == {
-        ("s3:PutObject", "${UploadsBucket.Arn}/api/*"),
-        ("s3:GetObject", "${UploadsBucket.Arn}/api/*"),
-        ("s3:PutObject", "${ResultsBucket.Arn}/${ResultsPrefix}api/*"),
-        ("s3:GetObject", "${ResultsBucket.Arn}/${ResultsPrefix}api/*"),
-        ("s3:ListBucket", "UploadsBucket.Arn"),
-        ("s3:ListBucket", "ResultsBucket.Arn"),
-        ("logs:CreateLogStream", "ApiLogGroup.Arn"),
-        ("logs:PutLogEvents", "ApiLogGroup.Arn"),
-    }
-    assert variables()["API_PREFIX"] == "api/"
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def test_an_alarm_watches_the_api_and_not_the_function_alone() -> None:
+    alarm = properties("ApiErrorsAlarm")
+    assert (alarm["Namespace"], alarm["Dimensions"]) == ("AWS/ApiGateway", [{"Name": "ApiId", "Value": {"Ref": "Api"}}])
 
 
 def test_only_api_gateway_may_call_the_function_and_only_for_this_api() -> None:
