@@ -9,10 +9,10 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from core.folder_shelf import FolderShelf
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
-from core.recognition import Recogniser
+from core.recognition.folder_shelf import FolderShelf
+from core.recognition.recogniser import Recogniser
 from core.settings import ApiSettings, MediaLimits
 from handlers.api.app import create_app
 from handlers.api.server import server_for

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from core import __version__
-from core.folder_shelf import UPLOAD_PATH, FolderShelf
+from core.recognition.folder_shelf import UPLOAD_PATH, FolderShelf
 from handlers.api import description, page, recognize, uploads
 from handlers.api.guard import Guard, Limits
 from handlers.api.problems import Problem, ProblemError, install

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from core.errors import TicketRefused
-from core.folder_shelf import UPLOAD_PATH, FolderShelf
+from core.recognition.folder_shelf import UPLOAD_PATH, FolderShelf
+from core.recognition.shelf import NotThere, is_id
 from core.results import Result
-from core.shelf import NotThere, is_id
 from handlers.api import description
 from handlers.api.forms import posted_file
 from handlers.api.problems import ProblemError

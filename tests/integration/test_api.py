@@ -20,11 +20,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from core.errors import DecoderUnavailable, StorageUnavailable
-from core.folder_shelf import FolderShelf
 from core.pipeline import Pipeline
+from core.recognition.folder_shelf import FolderShelf
+from core.recognition.shelf import is_id
 from core.results import Result
 from core.settings import ApiSettings
-from core.shelf import is_id
 from handlers.api.problems import Problem
 from handlers.api.service import Service, Workers
 from handlers.log import logger
@@ -375,7 +375,7 @@ def test_only_a_form_that_was_signed_here_for_this_key_and_lately_is_taken(
     for fields in forged:
         answer = client.post(place["url"], data=fields, files={"file": ANGER.read_bytes()})
         problem(answer, 403, "ticket_refused")
-    monkeypatch.setattr("core.folder_shelf.datetime", Later)
+    monkeypatch.setattr("core.recognition.folder_shelf.datetime", Later)
     answer = client.post(late.url, data=dict(late.fields), files={"file": ANGER.read_bytes()})
     assert "run out" in problem(answer, 403, "ticket_refused")["detail"]
 

@@ -9,9 +9,9 @@ from typing import BinaryIO
 from core.deadline import Deadline
 from core.errors import EmptyRecording, GivenUp, TransientError
 from core.pipeline import Pipeline
+from core.recognition.shelf import Shelf, new_id
 from core.results import Model, Result, Source
 from core.scratch import scratch_folder
-from core.shelf import Shelf, new_id
 
 _logger = logging.getLogger(__name__)
 

@@ -17,30 +17,19 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from core.errors import TicketRefused
+from core.recognition.recogniser import Recogniser
+from core.recognition.shelf import Invitation, NotThere, is_id, new_id
 from core.results import Result
 from core.scratch import lasting_folder
 from core.settings import ApiSettings
-from core.shelf import Invitation, NotThere, is_id, new_id
 
 UPLOAD_PATH = "/uploads/here"
 """Where forms are posted to."""
 
 _logger = logging.getLogger(__name__)
-
-
-class Recogniser(Protocol):
-    """What makes results of uploads."""
-
-    def classify_upload(self, recording_id: str, path: Path) -> Result:
-        """Classify a recording; trouble becomes a `failed` result."""
-        ...
-
-    def give_up(self, recording_id: str, path: Path, why: str) -> Result:
-        """The `failed` result of a recording that is not classified."""
-        ...
 
 
 class FolderShelf:
