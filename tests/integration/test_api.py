@@ -460,6 +460,8 @@ def test_trouble_of_ours_is_told_without_its_details(
             assert "secret" not in answer.text
             assert answer.headers["x-content-type-options"] == "nosniff"
     logged = log.getvalue()
+    assert '"error":"StorageUnavailable"' in logged
+    assert "secret-bucket" not in logged
     assert "request crashed" in logged
     assert "a secret" in logged
 
