@@ -3,18 +3,19 @@
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
+from starlette.types import ASGIApp
 
-from core.folder_shelf import FolderShelf
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
-from core.recognition import Recogniser
+from core.recognition.folder_shelf import FolderShelf
+from core.recognition.recogniser import Recogniser
 from core.settings import ApiSettings, MediaLimits
 from handlers.api.app import create_app
+from handlers.api.server import server_for
 from handlers.api.service import Service, Workers
 
 
@@ -28,13 +29,18 @@ def folder_service(package: Path, folder: Path, **settings: object) -> Service:
 
 
 @contextmanager
-def serving(service: Service, *, hosts: Iterable[str] | None = ("127.0.0.1",)) -> Iterator[str]:
-    """Serve; yields the address: `http://127.0.0.1:…`."""
+def serving(
+    service: Service,
+    *,
+    hosts: Iterable[str] | None = ("127.0.0.1",),
+    behind: Callable[[ASGIApp], ASGIApp] | None = None,
+) -> Iterator[str]:
+    """Serve, on AWS behind something that may refuse by itself; yields the address: `http://127.0.0.1:…`."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         app = create_app(service, hosts=hosts)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, http="h11", ws="none", server_header=False)
-        )
+        if behind:
+            app = behind(app)
+        server = server_for(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

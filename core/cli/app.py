@@ -319,7 +319,7 @@ def export(
     ] = None,
 ) -> None:
     """Make a serving package, if it says what the checkpoint says."""
-    from core.cli.model import export_package
+    from core.cli.export import export_package
 
     raise typer.Exit(export_package(checkpoint, out, precision, calibration))
 

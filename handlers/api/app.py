@@ -10,11 +10,16 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from core import __version__
-from core.folder_shelf import UPLOAD_PATH, FolderShelf
+from core.recognition.folder_shelf import UPLOAD_PATH, FolderShelf
 from handlers.api import description, page, recognize, uploads
 from handlers.api.guard import Guard, Limits
 from handlers.api.problems import Problem, ProblemError, install
 from handlers.api.service import Service
+
+ALLOWED_HEADERS = ("authorization", "content-type", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
+"""What another site's page may send along: a token, or what a signer of requests to AWS adds. template.yaml has the
+same, since on AWS it is API Gateway that answers browsers' questions."""
+EXPOSED_HEADERS = ("content-location", "location", "retry-after", "x-request-id")
 
 _FORM_BYTES = 64 * 1024
 """What an upload's form may have around its file."""
@@ -36,14 +41,6 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIA
         app.include_router(part.router)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     settings = service.settings
-    if settings.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization"],
-            expose_headers=["Content-Location", "Location", "Retry-After", "X-Request-Id"],
-        )
     limits = Limits(
         max_bytes=lambda path: _max_bytes(service, path),
         silence_s=settings.api_silence_s,
@@ -51,7 +48,17 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIA
         origins=settings.allowed_origins,
         too_large=_too_large,
     )
-    return Guard(app, limits)
+    guarded = Guard(app, limits)
+    if not settings.allowed_origins:
+        return guarded
+    # Around the guard: a page is to read why it was refused, too.
+    return CORSMiddleware(
+        guarded,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
+    )
 
 
 @asynccontextmanager

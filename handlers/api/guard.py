@@ -123,13 +123,21 @@ class _Exchange:
         hosts = self.limits.hosts
         if hosts is not None and _name_of(self.headers.get("host", "")) not in hosts:
             return ProblemError("wrong_host", "This server is not known by that name.")
-        site, origin = self.headers.get("sec-fetch-site"), self.headers.get("origin")
-        if self.scope["method"] == "POST" and site in {"cross-site", "same-site"} and origin not in self.limits.origins:
+        if self.scope["method"] == "POST" and self._comes_from_another_site():
             return ProblemError("cross_site", "Pages of other sites may not send recordings here.")
         announced = self.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit() and int(announced) > self.max_bytes:
             return self.limits.too_large(self.max_bytes)
         return None
+
+    def _comes_from_another_site(self) -> bool:
+        site, origin = self.headers.get("sec-fetch-site"), self.headers.get("origin")
+        if origin in self.limits.origins:
+            return False
+        if site is not None:
+            return site in {"cross-site", "same-site"}
+        # A browser that does not say, but names the page's origin; programs name none.
+        return origin is not None and origin.partition("://")[2].lower() != self.headers.get("host", "").lower()
 
     async def receive(self) -> Message:
         """The next piece of the body, unless there was too much, or it takes too long."""

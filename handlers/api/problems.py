@@ -129,8 +129,9 @@ async def _validation(_: Request, error: Exception) -> Response:
     return ProblemError("invalid", f"{where}: {first['msg']}.").response()
 
 
-async def _transient(_: Request, error: Exception) -> Response:
-    # What S3 or ffmpeg said is the operator's to know; the log has it.
+async def _transient(request: Request, error: Exception) -> Response:
+    # For the operator, and the kind alone: what S3 said may name a key, and so an id.
+    request.state.log = {"error": type(error).__name__}
     detail = (
         "Storage refuses access: an operator has to look at the permissions."
         if isinstance(error, StorageRefused)

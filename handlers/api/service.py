@@ -11,12 +11,12 @@ import anyio.to_thread
 from fastapi import Request
 
 from core import settings
-from core.folder_shelf import FolderShelf
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
-from core.recognition import Recogniser
+from core.recognition.folder_shelf import FolderShelf
+from core.recognition.recogniser import Recogniser
+from core.recognition.shelf import BucketShelf, Shelf, s3_client_for_forms
 from core.settings import ApiSettings, MediaLimits
-from core.shelf import BucketShelf, Shelf, s3_client_for_forms
 from core.storage import Storage, s3_client
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from core.errors import TicketRefused
-from core.folder_shelf import UPLOAD_PATH, FolderShelf
+from core.recognition.folder_shelf import UPLOAD_PATH, FolderShelf
+from core.recognition.shelf import NotThere, is_id
 from core.results import Result
-from core.shelf import NotThere, is_id
 from handlers.api import description
 from handlers.api.forms import posted_file
 from handlers.api.problems import ProblemError
@@ -76,7 +76,7 @@ async def take(request: Request, service: Shared) -> Response:
             recording_id = await run_sync(shelf.check, fields)
         except TicketRefused as error:
             raise ProblemError("ticket_refused", str(error)) from error
-        await run_sync(shelf.take, recording_id, recording, service.recogniser.classify_upload)
+        await run_sync(shelf.take, recording_id, recording, service.recogniser)
     return Response(status_code=204)
 
 

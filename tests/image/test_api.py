@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import httpx2
 import pytest
 
 from core.local import Stack
@@ -72,6 +73,33 @@ def test_the_published_call_gets_its_answer_and_the_bucket_its_result(invoke: In
     assert json.loads(stack.result(f"results/{body['result']['source']['key']}.json")) == body["result"]
     kept = invoke(without_body(event("api-recognize"), "GET", answer["headers"]["content-location"]))
     assert json.loads(kept["body"]) == body["result"]
+
+
+def with_recording(file: Path) -> Event:
+    """The published client's request as API Gateway makes an event of it, with another recording."""
+    sent: Event = event("api-recognize")
+    with file.open("rb") as recording:
+        request = httpx2.Request("POST", "https://api.example/recognize/", files={"file": recording})
+        body = request.read()
+    headers = {name: request.headers[name] for name in ("content-type", "content-length")}
+    return sent | {"headers": sent["headers"] | headers, "body": base64.b64encode(body).decode()}
+
+
+def test_the_published_test_s_own_recording_gets_its_answer(invoke: Invoke, stack: Stack, shared: Path) -> None:
+    sent = with_recording(shared / "data" / "seed" / "111.wav")
+    assert len(json.dumps(sent)) < LAMBDA_BYTES
+
+    answer = invoke(sent)
+
+    assert answer["statusCode"] == 200, answer["body"]
+    body = json.loads(answer["body"])
+    scores = body["result"]["scores"]
+    assert {name: body[name] for name in ("predict", "score")} == {
+        "predict": max(scores, key=scores.__getitem__),
+        "score": max(scores.values()),
+    }
+    assert body["result"]["source"]["size_bytes"] == (shared / "data" / "seed" / "111.wav").stat().st_size
+    assert json.loads(stack.result(f"results/{body['result']['source']['key']}.json")) == body["result"]
 
 
 def test_as_much_as_lambda_takes_is_answered_with_the_way_around(invoke: Invoke) -> None:

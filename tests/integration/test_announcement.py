@@ -1,6 +1,7 @@
 """A result is announced on EventBridge once it is there, once, and never at its cost."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,16 @@ import handlers.work
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
 
 Events = Callable[[], list[dict[str, Any]]]
+
+MANUAL = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+def shown_pattern() -> dict[str, Any]:
+    """The rule that docs/operations.md shows, which hears of angry calls."""
+    text = MANUAL.read_text(encoding="utf-8")
+    (shown,) = re.findall(r"aws events put-rule .*?--event-pattern '(.*?)'\n", text, re.DOTALL)
+    pattern: dict[str, Any] = json.loads(shown)
+    return pattern
 
 
 @pytest.fixture
@@ -27,11 +38,12 @@ def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def arrived(stack: Stack) -> Events:
-    """A bus, the rule that docs/operations.md shows, and what it has brought to a queue since the last look."""
+def arrived(stack: Stack, request: pytest.FixtureRequest) -> Events:
+    """A bus, a rule, and what it has brought to a queue since the last look."""
     events = boto3.client("events")
     events.create_event_bus(Name="results")
-    events.put_rule(Name="ours", EventBusName="results", EventPattern=json.dumps({"source": ["audio-emotion"]}))
+    pattern = getattr(request, "param", {"source": ["audio-emotion"]})
+    events.put_rule(Name="ours", EventBusName="results", EventPattern=json.dumps(pattern))
     queue_url = stack.sqs.create_queue(QueueName="told")["QueueUrl"]
     attributes = stack.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
     events.put_targets(Rule="ours", EventBusName="results", Targets=[{"Id": "queue", "Arn": attributes["QueueArn"]}])
@@ -71,6 +83,20 @@ def test_a_result_is_announced_once_with_its_place_and_its_summary(
     assert detail["duration_s"] == document["audio"]["duration_s"]
     assert detail["finished_at"] == document["processing"]["finished_at"]
     assert detail["model"] == {name: document["model"][name] for name in ("id", "fingerprint")}
+
+
+@pytest.mark.parametrize("arrived", [shown_pattern()], indirect=True, ids=["the manual's"])
+def test_the_rule_that_the_manual_shows_hears_of_angry_calls_and_of_nothing_else(
+    stack: Stack, arrived: Events, speech: bytes, other_speech: bytes
+) -> None:
+    deliver(stack, "calls/angry.wav", speech)
+    deliver(stack, "calls/happy.mp3", other_speech)
+    deliver(stack, "elsewhere/angry.wav", speech)
+
+    [told] = arrived()
+
+    assert told["detail"]["source"]["key"] == "calls/angry.wav"
+    assert told["detail"]["emotion"] == "anger"
 
 
 def test_a_failure_is_announced_under_a_name_of_its_own(stack: Stack, arrived: Events) -> None:

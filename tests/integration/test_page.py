@@ -10,6 +10,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.local import UPLOADS_BUCKET, running_stack, running_workers
 from core.results import Result
@@ -139,6 +141,29 @@ def test_the_microphone_is_recorded_and_classified(page: webdriver.Chrome) -> No
     assert record.text == "Record"
 
 
+def test_a_second_click_while_the_browser_asks_is_no_second_recording(page: webdriver.Chrome) -> None:
+    # The person takes a while to allow it; here the browser allows everything at once.
+    page.execute_script("""
+        const devices = navigator.mediaDevices, own = devices.getUserMedia.bind(devices);
+        window.asked = 0;
+        window.allow = null;
+        const allowed = new Promise((resolve) => { window.allow = resolve; });
+        devices.getUserMedia = async (wanted) => { window.asked++; await allowed; return own(wanted); };
+    """)
+    record = page.find_element(By.ID, "record")
+    record.click()
+    record.click()
+    page.execute_script("window.allow()")
+    until(lambda: record.get_attribute("aria-pressed") == "true")
+    until(lambda: page.find_element(By.ID, "clock").text >= "0:02")
+    record.click()
+
+    finished(page)
+
+    assert page.execute_script("return window.asked") == 1
+    assert record.text == "Record"
+
+
 def test_one_that_cannot_be_classified_says_why_and_the_next_goes_on(page: webdriver.Chrome) -> None:
     drop(page, ROOT / "samples" / "README.md", NASTY)
     drop(page, ANGER)
@@ -204,6 +229,80 @@ def test_the_policy_lets_no_script_in_that_is_not_ours(page: webdriver.Chrome) -
     assert page.title == "Audio Emotion"
     (complaint,) = page.get_log("browser")  # type: ignore[no-untyped-call]
     assert "Content Security Policy" in complaint["message"]
+
+
+class Throttled:
+    """As API Gateway and what is before it refuse: the first of each kind of request, with so little said."""
+
+    KINDS = ("health", "recognize", "results", "uploads")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._left = {kind: [429, 502] for kind in self.KINDS}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope.get("path", "/"))
+        left = [] if path.endswith("/report") else self._left.get(path.split("/")[1], [])
+        if not left:
+            await self._app(scope, receive, send)
+            return
+        status = left.pop(0)
+        text = '{"message":"Too Many Requests"}' if status == 429 else "<h1>Not now</h1>"
+        await Response(text, status)(scope, receive, send)
+
+    @property
+    def done(self) -> bool:
+        return not any(self._left.values())
+
+
+def test_a_recording_outlasts_throttling_and_a_server_that_is_away_for_a_moment(
+    browser: webdriver.Chrome, package: Path, tmp_path: Path
+) -> None:
+    throttled: list[Throttled] = []
+
+    def behind(app: ASGIApp) -> ASGIApp:
+        throttled.append(Throttled(app))
+        return throttled[0]
+
+    happy = ROOT / "samples" / "happy.mp3"
+    # The page sends what is larger than this by an upload: ANGER, but not the other.
+    small = folder_service(package, tmp_path, api_max_request_bytes=happy.stat().st_size + 4000)
+    with serving(small, behind=behind) as address:
+        browser.get(f"{address}/")
+        until(lambda: browser.find_element(By.ID, "about").text)
+        drop(browser, ANGER)
+        finished(browser)
+        drop(browser, happy)
+        by_request, by_upload = finished(browser, 2)
+
+    assert "anger" in by_upload.text
+    # What may have been classified already is not sent again: that is told.
+    assert "The server answered 502." in by_request.text
+    assert throttled[0].done
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
+
+
+def test_whatever_is_answered_there_is_something_to_read(
+    browser: webdriver.Chrome, package: Path, tmp_path: Path
+) -> None:
+    small = folder_service(package, tmp_path, api_max_request_bytes=ANGER.stat().st_size)
+
+    def behind(app: ASGIApp) -> ASGIApp:
+        async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+            refused = scope["type"] == "http" and scope["method"] == "POST"
+            await (Response("", 403) if refused else app)(scope, receive, send)
+
+        return refuse
+
+    with serving(small, behind=behind) as address:
+        browser.get(f"{address}/")
+        until(lambda: browser.find_element(By.ID, "about").text)
+        drop(browser, ANGER)
+        drop(browser, ROOT / "samples" / "happy.mp3")
+        items = finished(browser, 2)
+
+    assert [item.text.splitlines()[-1] for item in items] == 2 * ["The server answered 403."]
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
 
 
 def test_what_is_too_large_for_a_request_is_uploaded_to_the_bucket_and_waited_for(

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx2
 import pytest
 
 import handlers.work
 from core.errors import StorageUnavailable
 from core.local import LocalContext, Stack, running_stack
 from core.storage import Storage
+from handlers.api.service import Service
 from tests.cloudformation import Deployed
 from tests.permissions import Right, granted, needed, recorded
+from tests.serving import serving
 
-DEPLOYED = Deployed(EventBus="default", Reports="html")
+DEPLOYED = Deployed(EventBus="default", Reports="html", ApiAuth="iam")
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
 
 WITHOUT_A_CALL = {
@@ -126,6 +129,26 @@ def test_the_backfill_uses_every_right_of_its_role_and_no_other(
         handler(task("a.wav", None), LocalContext(60.0))
         handler(task("gone.wav", None), LocalContext(60.0))
     check(calls, "BackfillRole")
+
+
+def test_the_api_uses_every_right_of_its_role_and_no_other(
+    stack: Stack, package: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, "ApiFunction", package)
+    # Its clients are made within the block; the page's policy has it sign a form, too.
+    with recorded() as calls, serving(Service.load(package)) as address, httpx2.Client(base_url=address) as client:
+        assert client.get("/").status_code == 200
+        kept = client.post("/recognize/", files={"file": speech}, timeout=200).headers["content-location"]
+        assert client.get(kept).json()["status"] == "classified"
+        assert client.get(f"{kept}/report").status_code == 200
+        place = client.post("/uploads").json()
+        assert client.get(place["result"]).status_code == 404
+        assert httpx2.post(place["url"], data=place["fields"], files={"file": speech}).status_code == 204
+        assert client.get(place["result"]).status_code == 202
+    # Whoever posts a form acts with the rights of who signed it.
+    form = Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/{place['fields']['key']}")
+    assert form not in calls
+    check([*calls, form], "ApiRole")
 
 
 def test_without_a_bus_the_function_may_not_tell_anybody() -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from core.errors import SettingsInvalid, StorageRefused
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.recognition.shelf import BucketShelf, NotThere, is_id, new_id, s3_client_for_forms
 from core.results import Model, Processing, Result, Source, now
 from core.settings import ApiSettings, read
-from core.shelf import BucketShelf, NotThere, is_id, new_id, s3_client_for_forms
 from core.storage import Storage
 from tests.conftest import ROOT
 

@@ -222,9 +222,31 @@ def test_results_never_lie_where_the_lifecycle_deletes() -> None:
         assert not re.match(prefix["AllowedPattern"], refused)
 
 
+def test_only_recordings_that_came_over_the_api_are_deleted_from_the_uploads_bucket() -> None:
+    def expiring(stack: Deployed) -> list[Any]:
+        rules = stack.resources()["UploadsBucket"]["LifecycleConfiguration"]["Rules"]
+        return [rule for rule in rules if "ExpirationInDays" in rule]
+
+    assert expiring(Deployed()) == []
+    stack = Deployed(ApiAuth="jwt", ApiUploadsDays="20")
+    assert expiring(stack) == [
+        {
+            "Id": "api",
+            "Status": "Enabled",
+            "Prefix": stack.resources()["ApiFunction"]["Environment"]["Variables"]["API_PREFIX"],
+            "ExpirationInDays": "20",
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+        }
+    ]
+    # Until the queues forget it, an upload can be tried again.
+    days = properties("DeadLetterQueue")["MessageRetentionPeriod"] / 86_400
+    assert TEMPLATE["Parameters"]["ApiUploadsDays"]["Default"] > days
+
+
 @pytest.mark.parametrize("bucket", BUCKETS)
 def test_leftovers_are_cleared_away(bucket: str) -> None:
-    (rule,) = [r for r in properties(bucket)["LifecycleConfiguration"]["Rules"] if r["Id"] == "leftovers"]
+    rules = Deployed().resources()[bucket]["LifecycleConfiguration"]["Rules"]
+    (rule,) = [rule for rule in rules if rule["Id"] == "leftovers"]
     assert rule["Status"] == "Enabled"
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
     assert "NoncurrentVersionExpiration" in rule
@@ -327,6 +349,7 @@ def test_a_log_is_not_kept_for_ever(name: str) -> None:
         ("ErrorsAlarm", "Errors"),
         ("BackfillErrorsAlarm", "Errors"),
         ("ThrottlesAlarm", "Throttles"),
+        ("ApiErrorsAlarm", "5xx"),
     ],
 )
 def test_an_alarm_tells_somebody(alarm: str, metric: str) -> None:
@@ -367,6 +390,12 @@ def test_every_parameter_says_what_it_does() -> None:
     assert sorted(listed) == sorted(TEMPLATE["Parameters"])
     for parameter in TEMPLATE["Parameters"].values():
         assert parameter["Description"].endswith(".")
+
+
+def test_the_manual_has_every_parameter_and_every_role() -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    roles = [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::IAM::Role"]
+    assert [name for name in [*TEMPLATE["Parameters"], *roles] if f"`{name}`" not in manual] == []
 
 
 def test_every_suppression_of_a_rule_says_why() -> None:

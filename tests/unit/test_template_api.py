@@ -1,5 +1,6 @@
 """What `template.yaml` promises of the HTTP API: off unless asked for, never open, no right too many."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.settings import ApiSettings, ListeningSettings, MediaLimits, ModelSettings, read
+from handlers.api.app import ALLOWED_HEADERS, EXPOSED_HEADERS
 from layers.invoke import API_FUNCTION, API_HANDLER, FUNCTION
 from layers.template import read_template
 
@@ -50,7 +52,11 @@ def test_requests_are_throttled_and_logged_without_ids() -> None:
     settings = stage["DefaultRouteSettings"]
     assert settings["ThrottlingRateLimit"] == {"Ref": "ApiRatePerS"}
     assert settings["ThrottlingBurstLimit"] == {"Ref": "ApiBurst"}
-    assert "path" not in stage["AccessLogSettings"]["Format"]
+    line = json.loads(stage["AccessLogSettings"]["Format"])
+    assert "path" not in str(line).lower()
+    # Of those who sign their requests, and of those who bring a token.
+    assert line["caller"] == "$context.identity.userArn"
+    assert line["subject"] == "$context.authorizer.claims.sub"
 
 
 def test_it_is_the_same_image_with_another_command() -> None:
@@ -62,29 +68,9 @@ def test_it_is_the_same_image_with_another_command() -> None:
     assert properties("ApiIntegration")["PayloadFormatVersion"] == "2.0"
 
 
-def test_the_role_holds_exactly_the_rights_that_the_api_uses() -> None:
-    (policy,) = properties("ApiRole")["Policies"]
-    granted = {
-        (action, str(next(iter(resource.values()))))
-        for statement in policy["PolicyDocument"]["Statement"]
-        for action in _as_list(statement["Action"])
-        for resource in _as_list(statement["Resource"])
-    }
-    assert granted == {
-        ("s3:PutObject", "${UploadsBucket.Arn}/api/*"),
-        ("s3:GetObject", "${UploadsBucket.Arn}/api/*"),
-        ("s3:PutObject", "${ResultsBucket.Arn}/${ResultsPrefix}api/*"),
-        ("s3:GetObject", "${ResultsBucket.Arn}/${ResultsPrefix}api/*"),
-        ("s3:ListBucket", "UploadsBucket.Arn"),
-        ("s3:ListBucket", "ResultsBucket.Arn"),
-        ("logs:CreateLogStream", "ApiLogGroup.Arn"),
-        ("logs:PutLogEvents", "ApiLogGroup.Arn"),
-    }
-    assert variables()["API_PREFIX"] == "api/"
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def test_an_alarm_watches_the_api_and_not_the_function_alone() -> None:
+    alarm = properties("ApiErrorsAlarm")
+    assert (alarm["Namespace"], alarm["Dimensions"]) == ("AWS/ApiGateway", [{"Name": "ApiId", "Value": {"Ref": "Api"}}])
 
 
 def test_only_api_gateway_may_call_the_function_and_only_for_this_api() -> None:
@@ -107,6 +93,14 @@ def test_every_environment_variable_is_one_that_the_api_reads(monkeypatch: pytes
     for name, value in variables().items():
         monkeypatch.setenv(name, value if isinstance(value, str) else defaults.get(value["Ref"], "a-bucket"))
     assert read(ApiSettings).uploads_bucket == "a-bucket"
+
+
+def test_api_gateway_tells_browsers_what_the_api_itself_does() -> None:
+    condition, cors, _ = properties("Api")["CorsConfiguration"]["Fn::If"]
+    assert condition == "HasOtherSites"
+    assert cors["AllowHeaders"] == list(ALLOWED_HEADERS)
+    assert cors["ExposeHeaders"] == list(EXPOSED_HEADERS)
+    assert cors["AllowMethods"] == ["GET", "POST"]
 
 
 def test_other_sites_are_those_that_the_setting_takes() -> None:

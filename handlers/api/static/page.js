@@ -4,8 +4,9 @@
   const drop = $("drop"), picker = $("file"), list = $("items"), frame = $("report");
   const accepted = { request: 4500000, upload: Infinity };
   const FORM_BYTES = 2000; // what a form has around its file
-  const AGAIN_MS = 1000;
-  const POLL_LOST = 5; // answers that may be missing in a row: a network has its moments
+  const AGAIN_S = 1;
+  const LONGEST_PAUSE_S = 10;
+  const PATIENCE = 12; // refusals and lost answers in a row, a minute and a half of growing pauses, before it is given up
 
   // ------------------------------------------------------------------ one recording after another
 
@@ -110,55 +111,78 @@
     if (bytes + FORM_BYTES > accepted.request) return byUpload(item);
     const form = new FormData();
     form.append("file", item.file);
-    const answer = await post("/recognize/", form, (share) => item.uploading(share));
-    const body = parsed(answer);
-    if (body && body.result) return body.result;
-    if (body && body.code === "request_too_large") return byUpload(item);
-    throw new Error((body && body.detail) || `The server answered ${answer.status}.`);
+    // Only what was refused before any work was done: it must not be classified over and over.
+    const answer = await patiently(
+      () => post("/recognize/", form, (share) => item.uploading(share)),
+      ({ status, body }) => status === 429 || body.code === "busy",
+    );
+    if (answer.body.result) return answer.body.result;
+    if (answer.body.code === "request_too_large") return byUpload(item);
+    throw new Error(reason(answer));
   };
 
   // The way for large recordings: ask for a form, post it, wait for the result.
   const byUpload = async (item) => {
-    const asked = await fetch("/uploads", { method: "POST" });
-    const place = await asked.json();
-    if (!asked.ok) throw new Error(place.detail);
+    const asked = await patiently(() => ask("/uploads", { method: "POST" }), passes);
+    if (!asked.ok) throw new Error(reason(asked));
+    const place = asked.body;
     const form = new FormData();
     for (const [name, value] of Object.entries(place.fields)) form.append(name, value);
     form.append("file", item.file);
     const answer = await post(place.url, form, (share) => item.uploading(share));
-    if (answer.status >= 300) throw new Error((parsed(answer) || {}).detail || `The upload was refused (${answer.status}).`);
+    if (!answer.ok) throw new Error(`The upload was refused. ${reason(answer)}`);
     item.listening();
-    for (let lost = 0; ; ) {
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
-      let found;
-      try {
-        found = await fetch(place.result);
-        lost = 0;
-      } catch (error) {
-        if (++lost < POLL_LOST) continue;
-        throw new Error("The server no longer answers.");
-      }
+    for (;;) {
+      await pause(AGAIN_S);
+      const found = await patiently(() => ask(place.result), passes);
       if (found.status === 202) continue;
-      const body = await found.json();
-      if (!found.ok) throw new Error(body.detail);
-      return body;
+      if (!found.ok) throw new Error(reason(found));
+      return found.body;
     }
   };
 
+  // Throttling and a server that is overloaded or restarted pass; so does a network's bad moment.
+  const passes = ({ status }) => [0, 429, 502, 503, 504].includes(status);
+
+  const patiently = async (asked, again) => {
+    for (let refused = 0; ; refused++) {
+      const answer = await asked();
+      if (refused === PATIENCE || !again(answer)) return answer;
+      await pause(answer.retryAfterS || Math.min(LONGEST_PAUSE_S, AGAIN_S * 2 ** refused));
+    }
+  };
+
+  const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+  const ask = async (url, options) => {
+    try {
+      const found = await fetch(url, options);
+      return answered(found.status, await found.text(), found.headers.get("Retry-After"));
+    } catch (error) {
+      return answered(0, "");
+    }
+  };
+
+  // Not every answer is the app's own: API Gateway refuses with a `message`, a proxy with a page.
+  const answered = (status, text, retryAfter = null) => {
+    let body = null;
+    try { body = JSON.parse(text); } catch (error) { /* no JSON */ }
+    const retryAfterS = Math.min(LONGEST_PAUSE_S, Number(retryAfter) || 0);
+    return { status, ok: status >= 200 && status < 300, body: body || {}, retryAfterS };
+  };
+
+  const reason = ({ status, body }) =>
+    body.detail || body.message || (status ? `The server answered ${status}.` : "The server cannot be reached.");
+
   // fetch does not tell how far an upload has come.
-  const post = (url, form, told) => new Promise((resolve, reject) => {
+  const post = (url, form, told) => new Promise((resolve) => {
     const request = new XMLHttpRequest();
     request.open("POST", url);
     request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) told(event.loaded / event.total); });
     request.upload.addEventListener("load", () => told(1));
-    request.addEventListener("load", () => resolve({ status: request.status, text: request.responseText }));
-    request.addEventListener("error", () => reject(new Error("The server cannot be reached.")));
+    request.addEventListener("loadend", () => resolve(answered(request.status, request.responseText)));
     request.send(form);
   });
-
-  const parsed = (answer) => {
-    try { return JSON.parse(answer.text); } catch (error) { return null; }
-  };
 
   // --------------------------------------------------------------------------------- the report
 
@@ -223,21 +247,25 @@
     add(event.dataTransfer.files);
   });
 
-  let recorder = null;
+  let recorder = null, allowing = false; // a second click while the browser asks the person is no second recording
   const KINDS = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
 
   const record = async () => {
     if (recorder) { recorder.stop(); return; }
+    if (allowing) return;
     if (!navigator.mediaDevices || !window.MediaRecorder) {
       return hint("The microphone is only there for pages that come by https or from this machine.");
     }
     let stream;
+    allowing = true;
     try {
       // As it is: what a phone call's filters take away is part of how somebody sounds.
       const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
       stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
     } catch (error) {
       return hint(error.name === "NotFoundError" ? "There is no microphone." : "The browser does not let this page use the microphone.");
+    } finally {
+      allowing = false;
     }
     const type = KINDS.find((kind) => MediaRecorder.isTypeSupported(kind));
     recorder = new MediaRecorder(stream, { mimeType: type, audioBitsPerSecond: 64000 });
@@ -301,10 +329,11 @@
   const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
   $("curl").textContent = `curl -F file=@recording.wav ${location.origin}/recognize/`;
-  fetch("/health").then((answer) => answer.json()).then((health) => {
+  patiently(() => ask("/health"), passes).then(({ ok, body: health }) => {
+    if (!ok) return hint("The server does not answer.");
     accepted.request = health.max_request_bytes;
     accepted.upload = health.max_upload_bytes;
     $("demo").hidden = !health.model.demo;
     $("about").textContent = `Audio Emotion ${health.version}, model ${health.model.id} (${health.model.precision})`;
-  }).catch(() => hint("The server does not answer."));
+  });
 })();

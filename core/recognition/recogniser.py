@@ -1,5 +1,6 @@
 """A recording that came over HTTP in, its result out, and kept."""
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import BinaryIO
 from core.deadline import Deadline
 from core.errors import EmptyRecording, GivenUp, TransientError
 from core.pipeline import Pipeline
+from core.recognition.shelf import Shelf, new_id
 from core.results import Model, Result, Source
 from core.scratch import scratch_folder
-from core.shelf import Shelf, new_id
+
+_logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -60,8 +63,15 @@ class Recogniser:
         try:
             return self._classify(recording_id, path, None, None)
         except TransientError as error:
-            gone = GivenUp(f"The recording was not classified: {error} Upload it again.")
-            return self._pipeline.failed(self._source(recording_id, path), gone)
+            return self.give_up(recording_id, path, str(error))
+        except Exception:
+            _logger.exception("an upload was not classified")
+            return self.give_up(recording_id, path, "This is a fault of the server's; its log says more.")
+
+    def give_up(self, recording_id: str, path: Path, why: str) -> Result:
+        """The `failed` result of an upload that is not classified."""
+        gone = GivenUp(f"The recording was not classified: {why} Upload it again.")
+        return self._pipeline.failed(self._source(recording_id, path), gone)
 
     def _classify(self, recording_id: str, path: Path, deadline: Deadline | None, request_id: str | None) -> Result:
         source = self._source(recording_id, path)

@@ -6,13 +6,11 @@ asks for a result need not know which way its recording took.
 """
 
 import re
-import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
@@ -20,7 +18,6 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from core.deadline import Deadline
 from core.delivery import result_key_for
 from core.errors import StorageRefused
 from core.results import Result
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_READ_TIMEOUT_S = 20.0
 
 
 class NotThere(Enum):
@@ -145,14 +141,11 @@ class BucketShelf:
         StorageUnavailable, StorageRefused
             If S3 cannot or will not say.
         """
-        found = self._storage.newest(self._results_bucket, self._result_key(recording_id))
-        if found is None:
-            upload = self._storage.newest(self._uploads_bucket, self.key_for(recording_id))
-            return NotThere.ON_ITS_WAY if upload else NotThere.UNKNOWN
-        with tempfile.TemporaryDirectory() as folder:
-            document = Path(folder) / "result.json"
-            self._storage.fetch(found, document, Deadline.after(_READ_TIMEOUT_S))
-            return document.read_bytes()
+        if found := self._storage.read(self._results_bucket, self._result_key(recording_id)):
+            _, document = found
+            return document
+        upload = self._storage.newest(self._uploads_bucket, self.key_for(recording_id))
+        return NotThere.ON_ITS_WAY if upload else NotThere.UNKNOWN
 
     def invite(self, base_url: str) -> Invitation:  # noqa: ARG002 (S3 has an address of its own)
         """Sign a form that S3 takes: for one key, up to the largest size that is classified.

@@ -1,7 +1,8 @@
 """The shelf of a machine without AWS: results in a folder, and uploads that are classified in the background.
 
 What S3 and the queue do on AWS is played here, so that the same client works with both: an upload is a form with a
-signed ticket, and its result is on its way until it is there. Results outlive the process; tickets do not.
+signed ticket, and its result is on its way until it is there. Results outlive the process; tickets do not, and an
+upload that still waits when it ends is given up, which is a result as well.
 """
 
 import base64
@@ -12,17 +13,18 @@ import logging
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from core.errors import TicketRefused
+from core.recognition.recogniser import Recogniser
+from core.recognition.shelf import Invitation, NotThere, is_id, new_id
 from core.results import Result
 from core.scratch import lasting_folder
 from core.settings import ApiSettings
-from core.shelf import Invitation, NotThere, is_id, new_id
 
 UPLOAD_PATH = "/uploads/here"
 """Where forms are posted to."""
@@ -42,11 +44,7 @@ class FolderShelf:
         self._lock = threading.Lock()
         self._on_their_way: set[str] = set()
         self._worker: ThreadPoolExecutor | None = None
-
-    @property
-    def max_size_bytes(self) -> int:
-        """Of an upload."""
-        return self._max_size_bytes
+        self._closing = threading.Event()
 
     def key_for(self, recording_id: str) -> str:
         """What it would be in a bucket."""
@@ -100,7 +98,7 @@ class FolderShelf:
             raise TicketRefused("This form was used already: ask POST /uploads for another.")
         return recording_id
 
-    def take(self, recording_id: str, recording: BinaryIO, classify: Callable[[str, Path], Result]) -> None:
+    def take(self, recording_id: str, recording: BinaryIO, recogniser: Recogniser) -> None:
         """Copy an upload to a place of ours, and have it classified in the background."""
         folder = lasting_folder()
         try:
@@ -113,7 +111,7 @@ class FolderShelf:
         with self._lock:
             # One: /recognize/ has to go on beside a recording of hours.
             self._worker = self._worker or ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
-            self._worker.submit(self._work, recording_id, path, classify)
+            self._worker.submit(self._work, recording_id, path, recogniser)
             self._on_their_way.add(recording_id)
 
     def close(self) -> None:
@@ -121,15 +119,20 @@ class FolderShelf:
         with self._lock:
             worker, self._worker = self._worker, None
         if worker:
-            worker.shutdown(wait=True, cancel_futures=True)
-        with self._lock:
-            self._on_their_way.clear()
+            self._closing.set()
+            worker.shutdown(wait=True)
+            self._closing.clear()
 
-    def _work(self, recording_id: str, path: Path, classify: Callable[[str, Path], Result]) -> None:
+    def _work(self, recording_id: str, path: Path, recogniser: Recogniser) -> None:
         try:
-            self.store(recording_id, classify(recording_id, path))
+            if self._closing.is_set():
+                result = recogniser.give_up(recording_id, path, "The server was ended first.")
+            else:
+                result = recogniser.classify_upload(recording_id, path)
+            self.store(recording_id, result)
         except Exception:
-            _logger.exception("upload %s was not classified", recording_id)
+            # Without the id, which is the way to a result.
+            _logger.exception("the result of an upload could not be kept")
         finally:
             with self._lock:
                 self._on_their_way.discard(recording_id)
