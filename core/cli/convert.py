@@ -9,9 +9,9 @@ from rich.markup import escape
 
 from core import settings
 from core.audio.decode import decode, probe
-from core.cli.tables import printable
 from core.errors import AudioEmotionError
 from core.settings import MediaLimits
+from core.text import printable
 from core.waveform import SAMPLE_RATE_HZ
 
 

@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from core.cli.tables import clock
 from core.errors import PackageRefused
 from core.model.package import read_manifest
 from core.operations.backfill import REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
 from core.operations.redrive import redrive, waiting_messages
 from core.operations.stack import DeployedStack, asking, find_stack, stack_of_bucket
 from core.operations.status import Status, status_of
+from core.text import clock
 
 _AT_A_TIME = 10
 """What a backfill is said to do at the same time if nothing limits it; S3 then begins with few and goes on to more."""

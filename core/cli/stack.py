@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from core.cli.tables import printable, result_table, show_demo_notice
+from core.cli.tables import result_table, show_demo_notice
 from core.folders import Inbox, ResultFiles
 from core.local import Stack, Workers, running_stack, running_workers
 from core.model.package import read_manifest
 from core.results import Result
+from core.text import printable
 
 EXPECTATIONS = "expected.json"
 """Beside the samples: which emotion each was made to carry."""

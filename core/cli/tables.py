@@ -9,6 +9,7 @@ from rich.text import Text
 
 from core.emotions import colour_of, letter_of
 from core.results import Channel, Result
+from core.text import clock, printable
 
 _DEMO_NOTICE = (
     "This is the demo model: it tells the prosodies of a speech synthesiser apart, and knows nothing of real people. "
@@ -42,11 +43,6 @@ def _judged(result: Result) -> tuple[str, str]:
     if result.emotion is None or result.score is None:
         return "[dim]no speech[/dim]", ""
     return result.emotion, f"{result.score:.1%}"
-
-
-def printable(text: str) -> str:
-    """A key may hold anything, even what would move the cursor."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
@@ -103,13 +99,3 @@ def _utterance_table(channels: Iterable[Channel]) -> Table:
         times = (clock(part.start_s, digits=1), clock(part.end_s, digits=1))
         table.add_row(str(number), *times, Text(part.emotion, colour_of(part.emotion)), f"{part.score:.1%}")
     return table
-
-
-def clock(seconds: float, *, digits: int = 0) -> str:
-    """Minutes and seconds, with hours where there are any: "1:02:03", "2:03.4"."""
-    scale = 10**digits
-    whole, fraction = divmod(int(seconds * scale), scale)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    tail = f".{fraction:0{digits}}" if digits else ""
-    return f"{hours}:{minutes:02}:{rest:02}{tail}" if hours else f"{minutes}:{rest:02}{tail}"

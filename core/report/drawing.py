@@ -6,6 +6,7 @@ from html import escape
 from core.emotions import letter_of
 from core.results import Channel
 from core.results import Utterance as Part
+from core.text import clock
 
 _WIDTH = 1000.0
 _LANE_HEIGHT = 44
@@ -16,16 +17,6 @@ _ROOM_FOR_A_LETTER = 1.4
 _ROOM_ON_A_PHONE = 4.0
 _MOST_TICKS = 8
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
-
-
-def clock(seconds: float, *, digits: int = 0) -> str:
-    """Minutes and seconds, with hours where there are any: "1:02:03", "2:03.45"."""
-    scale = 10**digits
-    whole, fraction = divmod(round(seconds * scale), scale)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    tail = f".{fraction:0{digits}}" if digits else ""
-    return f"{hours}:{minutes:02}:{rest:02}{tail}" if hours else f"{minutes}:{rest:02}{tail}"
 
 
 def legend(labels: Sequence[str], numbers: Mapping[str, int]) -> str:

@@ -13,9 +13,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from core.emotions import OTHERWISE, colour_of
-from core.report.drawing import clock, curves, lane, legend, share_bar, time_axis
+from core.emotions import colour_of
+from core.report.drawing import curves, lane, legend, share_bar, time_axis
 from core.results import Channel, Result
+from core.text import clock, printable
 
 _HERE = Path(__file__).parent
 
@@ -46,7 +47,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
     """
     style = (_HERE / "page.css").read_text(encoding="utf-8") + _colour_rules(result)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    title = escape(_printable(result.source.key))
+    title = escape(printable(result.source.key))
     return "\n".join(
         (
             "<!doctype html>",
@@ -97,10 +98,7 @@ def _data(result: Result) -> dict[str, Any]:
 def _colour_rules(result: Result) -> str:
     """Colours by class: the page's policy forbids styles on single elements, as it does scripts."""
     labels = dict.fromkeys((*result.model.labels, *_emotions(result)))
-    return "".join(
-        f".e{number}{{--c:{colour_of(label) if label.isalpha() else OTHERWISE}}}\n"
-        for number, label in enumerate(labels)
-    )
+    return "".join(f".e{number}{{--c:{colour_of(label)}}}\n" for number, label in enumerate(labels))
 
 
 def _emotions(result: Result) -> list[str]:
@@ -116,9 +114,9 @@ def _head(result: Result, title: str) -> Iterator[str]:
     if result.speech_s:
         facts.append(f"{result.speech_s:.1f} s of speech")
     facts.append(f"{result.processing.finished_at:%Y-%m-%d %H:%M} UTC")
-    yield f'<p class="facts">{" · ".join(escape(_printable(fact)) for fact in facts)}</p>'
+    yield f'<p class="facts">{" · ".join(escape(printable(fact)) for fact in facts)}</p>'
     model = f"{result.model.id} ({result.model.precision})"
-    yield f'<p class="facts">Model: {escape(_printable(model))}</p></header>'
+    yield f'<p class="facts">Model: {escape(printable(model))}</p></header>'
     if result.model.demo:
         yield (
             '<p class="notice">This is the demo model: it tells the prosodies of a speech synthesiser apart, and knows '
@@ -129,8 +127,8 @@ def _head(result: Result, title: str) -> Iterator[str]:
 def _body(result: Result, sound: Sound | None, *, player: bool) -> Iterator[str]:
     if result.error:
         yield '<section class="verdict"><h2>This recording could not be classified</h2>'
-        yield f"<p>{escape(_printable(result.error.message))}</p>"
-        yield f'<p class="facts">Code: {escape(_printable(result.error.code))}</p></section>'
+        yield f"<p>{escape(printable(result.error.message))}</p>"
+        yield f'<p class="facts">Code: {escape(printable(result.error.code))}</p></section>'
     elif not result.channels or not result.audio or result.scores is None:
         yield '<section class="verdict"><h2>Nobody speaks in this recording</h2>'
         yield "<p>No speech was found in it, so there is no emotion to show.</p></section>"
@@ -148,7 +146,7 @@ def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float
     labels = result.model.labels
     numbers = {label: number for number, label in enumerate(dict.fromkeys((*labels, *_emotions(result))))}
     yield '<section class="verdict">'
-    yield f"<h2>Mostly {escape(result.emotion or '')} <small>{result.score or 0.0:.0%} on average</small></h2>"
+    yield f"<h2>On average: {escape(result.emotion or '')} {result.score or 0.0:.0%}</h2>"
     yield f"<p>{escape(_summary(channels))}</p></section>"
     yield '<section aria-labelledby="when"><h2 id="when">Who sounds how, and when</h2>'
     hint = "Hover, or go from one to the next with the arrow keys, to see times and scores."
@@ -173,7 +171,7 @@ def _summary(channels: tuple[Channel, ...]) -> str:
     for channel in channels:
         count = len(channel.utterances)
         said = f"{count} utterance{'s' if count > 1 else ''}, {channel.speech_s:.1f} s"
-        sentences.append(f"{_channel_name(channel)}: mostly {channel.emotion} ({said}).")
+        sentences.append(f"{_channel_name(channel)}, on average: {channel.emotion} {channel.score:.0%} ({said}).")
     return " ".join(sentences)
 
 
@@ -196,7 +194,3 @@ def _table(channels: tuple[Channel, ...], labels: tuple[str, ...], numbers: dict
             f'<td class="name"><i class="swatch e{numbers[part.emotion]}"></i>{escape(part.emotion)}</td>{scores}</tr>'
         )
     yield "</tbody></table></div></section>"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -395,7 +395,7 @@ def test_a_result_can_be_looked_at(client: httpx2.Client) -> None:
     page = client.get(f"{where}/report")
 
     assert page.headers["content-type"].startswith("text/html")
-    assert "Mostly anger" in page.text
+    assert "On average: anger" in page.text
     assert "<audio" not in page.text
     assert "<audio" in client.get(f"{where}/report?player=1").text
     assert "frame-ancestors 'self'" in page.headers["content-security-policy"]

@@ -103,7 +103,7 @@ def test_a_file_that_is_dropped_is_classified_and_its_report_shown(page: webdriv
     page.switch_to.frame("report")
     try:
         assert len(page.find_elements(By.CSS_SELECTOR, ".utterance")) == 7
-        assert "Mostly anger" in page.find_element(By.TAG_NAME, "main").text
+        assert "On average: anger" in page.find_element(By.TAG_NAME, "main").text
         assert page.execute_script("return document.documentElement.scrollHeight <= innerHeight + 1")
         # The recording that was dropped plays in the report.
         duration_s = "const player = document.getElementById('player'); return player.readyState && player.duration"
