@@ -14,14 +14,13 @@ import numpy as np
 import soundfile
 
 from benchmarks.tables import show
+from core.emotions import SYNONYMS
 from core.model.checkpoint import read_checkpoint
 from core.model.classifier import EmotionClassifier, Logits
 from core.model.export import compare, write_package
 from core.model.graph import Precision
 from core.model.reference import ReferenceNetwork
 from core.waveform import Waveform
-
-_NAMES = {"angry": "anger"}
 
 
 def unweighted_accuracy(labels: Sequence[int], logits: Sequence[Logits]) -> float:
@@ -40,7 +39,7 @@ def casia(shared: Path) -> list[tuple[int, Waveform]]:
         rows = [row for row in csv.DictReader(manifest) if row["dataset"] == "casia"]
     return [
         (
-            order.index(_NAMES.get(row["emotion"], row["emotion"])),
+            order.index(SYNONYMS.get(row["emotion"], row["emotion"])),
             soundfile.read(folder / row["path"], dtype="float32")[0],
         )
         for row in rows
