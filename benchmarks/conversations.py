@@ -1,76 +1,116 @@
-"""Whole calls: how well utterances are found and judged, what listening costs, and what music does."""
+"""Whole calls: how well utterances are found and judged, and what listening costs.
 
+`python -m benchmarks.conversations [calls|costs|silence] [--pauses FROM TO] [--music FILE...]`; all parts unless one is
+named. `calls` needs the recordings beside the project. With `--pauses`, those in the calls last that many seconds; with
+`--music`, `silence` (benchmarks/silence.py) tries these files too.
+"""
+
+import argparse
+import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import silence
 from benchmarks.full_size import clip as clip_of
 from benchmarks.full_size import full_size_checkpoint, full_size_package
 from benchmarks.speed import BUILD
-from benchmarks.tables import show
+from benchmarks.tables import machine, show
 from core.audio.utterances import Utterance, cut
-from core.emotions import SYNONYMS
 from core.model.classifier import EmotionClassifier
 from core.model.graph import Precision
-from core.waveform import SAMPLE_RATE_HZ, Waveform
-from tests.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, overlap_s, read_clips
+from tests.calls import (
+    DEGRADATIONS,
+    Call,
+    Clip,
+    Fit,
+    Span,
+    build_call,
+    fit,
+    is_right,
+    read_clips,
+    rightly_heard,
+)
 
 _SHARED = Path(__file__).parents[2] / "shared"
 _CLIPS_IN_A_CALL = 12
+_PAUSES_S = (0.5, 3.0)
 _UTTERANCE_S = 2.0
 _RUNS = 7
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Print the tables."""
-    if not _SHARED.is_dir():
+    parser = argparse.ArgumentParser(prog="benchmarks.conversations")
+    parser.add_argument("part", nargs="?", choices=("calls", "costs", "silence"))
+    parser.add_argument("--pauses", nargs=2, type=float, default=_PAUSES_S, metavar=("FROM", "TO"))
+    parser.add_argument("--music", nargs="+", type=Path, default=(), metavar="FILE")
+    wanted = parser.parse_args(arguments)
+    if wanted.part != "silence" and not _SHARED.is_dir():
         print(f"\n{_SHARED} is not on this machine: no calls can be built.")
-        return
+    else:
+        if wanted.part in (None, "calls"):
+            _calls((wanted.pauses[0], wanted.pauses[1]))
+        if wanted.part in (None, "costs"):
+            _costs()
+    if wanted.part in (None, "silence"):
+        silence.main(wanted.music)
+
+
+def _clips() -> list[Clip]:
     clips = read_clips(_SHARED / "data" / "speech" / "manifest.csv", "casia")
-    clips = [clips[index] for index in np.random.default_rng(0).permutation(len(clips))]
-    with tempfile.TemporaryDirectory() as folder:
-        # As it is served: PyTorch says the same, and takes ten times as long for these two thousand utterances.
-        classifier = _served(_SHARED / "models" / "casia-small", Path(folder) / "casia-small", Precision.FP32)
-        alone = np.mean([_right(clip, dict(classifier.classify(clip.waveform))) for clip in clips])
-        rows = [
-            [f"{channels}, {kind}", *_row(clips, channels, kind, classifier, Path(folder))]
-            for channels in (1, 2)
-            for kind in DEGRADATIONS
-        ]
-    header = ["channels, sound", "speech covered", "pauses covered", "boundary error", "utterances", "accuracy"]
-    show(f"{len(clips)} clips in calls; accuracy of the clips alone: {alone:.1%}", header, rows)
-    _costs(clips)
-    _music()
+    return [clips[index] for index in np.random.default_rng(0).permutation(len(clips))]
+
+
+def _calls(pauses_s: Span) -> None:
+    clips = _clips()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # As it is served: PyTorch says the same, and takes ten times as long for these four thousand utterances.
+        classifier = _served(_SHARED / "models" / "casia-small", folder / "casia-small", Precision.FP32)
+        alone = {kind: _accuracy_alone(clips, kind, classifier, folder) for kind in DEGRADATIONS}
+        for channels in (1, 2):
+            for kind in DEGRADATIONS:
+                cells = _row(clips, channels, kind, pauses_s, classifier, folder)
+                rows.append([f"{channels}, {kind}", *cells, f"{alone[kind]:.1%}"])
+    header = ["channels, sound", "speech covered", "pauses covered", "boundary error", "utterances"]
+    title = f"{len(clips)} clips in calls, with pauses of {pauses_s[0]:g} to {pauses_s[1]:g} s"
+    show(title, [*header, "right in calls", "right one by one"], rows)
 
 
 def _served(checkpoint: Path, folder: Path, precision: Precision) -> EmotionClassifier:
     return EmotionClassifier.load(full_size_package(checkpoint, folder, precision), threads=1)
 
 
-def _row(clips: list[Clip], channels: int, kind: str, classifier: EmotionClassifier, folder: Path) -> list[str]:
+def _accuracy_alone(clips: list[Clip], kind: str, classifier: EmotionClassifier, folder: Path) -> float:
+    """Of the clips, each degraded by itself: what is lost without any cutting."""
+    degrade = DEGRADATIONS[kind]
+    sounds = (degrade(clip.waveform[None], folder)[0] for clip in clips)
+    return float(np.mean([is_right(clip, classifier.classify(s)) for clip, s in zip(clips, sounds, strict=True)]))
+
+
+def _row(
+    clips: list[Clip], channels: int, kind: str, pauses_s: Span, classifier: EmotionClassifier, folder: Path
+) -> list[str]:
     fits: list[Fit] = []
     right: list[bool] = []
     utterances = 0
     for start in range(0, len(clips), _CLIPS_IN_A_CALL):
-        call = build_call(clips[start : start + _CLIPS_IN_A_CALL], channels=channels, seed=start)
+        chosen = clips[start : start + _CLIPS_IN_A_CALL]
+        call = build_call(chosen, channels=channels, seed=start, pauses_s=pauses_s)
         call = Call(DEGRADATIONS[kind](call.sound, folder), call.turns)
         found = [(part, classifier.classify(part.waveform)) for part in cut(call.blocks())]
         utterances += len(found)
         for channel in range(channels):
             spans = [(part.start_s, part.end_s) for part, _ in found if part.channel == channel]
             fits.append(fit(spans, call.spoken(channel), call.duration_s))
-        for turn in call.turns:
-            scores: dict[str, float] = defaultdict(float)
-            for part, judged in found:
-                common_s = overlap_s((part.start_s, part.end_s), (turn.start_s, turn.end_s))
-                for label, score in judged.items() if part.channel == turn.channel else ():
-                    scores[label] += score * common_s
-            right.append(_right(turn.clip, scores))
+        right += rightly_heard(call, found)
     total = sum(fits[1:], fits[0])
     return [
         f"{total.coverage:.1%}",
@@ -81,13 +121,10 @@ def _row(clips: list[Clip], channels: int, kind: str, classifier: EmotionClassif
     ]
 
 
-def _right(clip: Clip, scores: dict[str, float]) -> bool:
-    return max(scores, key=lambda label: scores[label]) == SYNONYMS.get(clip.emotion, clip.emotion)
-
-
-def _costs(clips: list[Clip]) -> None:
+def _costs() -> None:
     """Beside the published size in int8: the fastest there is, so the hardest to be small beside."""
-    calls = {f"{channels} channels": build_call(clips[:48], channels=channels, seed=1) for channels in (1, 2)}
+    clips = _clips()[:48]
+    calls = {f"{channels} channels": build_call(clips, channels=channels, seed=1) for channels in (1, 2)}
     listening_s: dict[str, list[float]] = defaultdict(list)
     judging_s: list[float] = []
     classifier = _served(full_size_checkpoint(BUILD / "checkpoint"), BUILD / "int8", Precision.INT8)
@@ -104,7 +141,7 @@ def _costs(clips: list[Clip]) -> None:
         minutes = call.duration_s * len(call.sound) / 60
         rows.append([name, f"{taken_s / minutes * 1000:.0f} ms", f"{taken_s / inference_s:.1%}"])
     header = ["finding utterances, one thread", "a minute of a channel", "of the inference time"]
-    show("What listening costs: processor time, voice activity and cutting together", header, rows)
+    show(f"What listening costs: processor time, voice activity and cutting together; {machine()}", header, rows)
 
 
 def _found(call: Call) -> list[Utterance]:
@@ -117,33 +154,5 @@ def _processor_s(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def _music() -> None:
-    rows = [
-        [name, f"{sum(u.duration_s for u in cut(_blocks(tune))) / (tune.size / SAMPLE_RATE_HZ):.0%}"]
-        for name, tune in _tunes()
-    ]
-    show("Music on hold: how much of it is taken for speech", ["", "taken for speech"], rows)
-
-
-def _blocks(tune: Waveform) -> list[Waveform]:
-    return [tune[None, start : start + SAMPLE_RATE_HZ] for start in range(0, tune.size, SAMPLE_RATE_HZ)]
-
-
-def _tunes() -> list[tuple[str, Waveform]]:
-    """A minute each of what telephone exchanges play: plucked notes, an organ's chords, both with a drum."""
-    random = np.random.default_rng(6)
-    scale = 220 * 2 ** (np.array([0, 2, 4, 7, 9, 12, 14, 16]) / 12)
-    t = np.arange(SAMPLE_RATE_HZ // 2) / SAMPLE_RATE_HZ
-    plucked, organ, drum = [], [], []
-    for _ in range(120):
-        note = float(random.choice(scale))
-        partials = [np.sin(2 * np.pi * note * k * t) / k * np.exp(-t * 4 * k) for k in range(1, 7)]
-        plucked.append(np.sum(partials, axis=0))
-        chord = [note, note * 1.26, note * 1.5]
-        pipes = [np.sin(2 * np.pi * pitch * k * t) / k for pitch in chord for k in (1, 2, 3)]
-        organ.append(np.sum(pipes, axis=0) * np.hanning(t.size) ** 0.2)
-        drum.append(random.standard_normal(t.size) * np.exp(-t * 30) + 2 * np.sin(2 * np.pi * 60 * t) * np.exp(-t * 15))
-    parts = {"plucked notes": plucked, "organ chords": organ}
-    tunes = [(name, np.concatenate(notes)) for name, notes in parts.items()]
-    tunes += [(f"{name} and a drum", tune + 0.5 * np.concatenate(drum)) for name, tune in tunes[:2]]
-    return [(name, (0.3 * tune / np.abs(tune).max()).astype(np.float32)) for name, tune in tunes]
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -12,6 +12,9 @@ import numpy.typing as npt
 import soundfile
 
 from core.audio.decode import Block, decode, probe
+from core.audio.utterances import Utterance
+from core.emotions import SYNONYMS
+from core.model.classifier import Scores
 from core.settings import MediaLimits
 from core.waveform import SAMPLE_RATE_HZ, Waveform
 
@@ -237,3 +240,25 @@ def _mask(spans: Sequence[Span], duration_s: float) -> npt.NDArray[np.bool_]:
 def overlap_s(one: Span, other: Span) -> float:
     """How long two spans have in common."""
     return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
+
+
+def is_right(clip: Clip, scores: Scores) -> bool:
+    """Whether a clip is heard as what it is labelled. Without scores nothing was heard, and that is wrong."""
+    if not scores:
+        return False
+    return max(scores, key=lambda label: scores[label]) == SYNONYMS.get(clip.emotion, clip.emotion)
+
+
+def rightly_heard(call: Call, found: Sequence[tuple[Utterance, Scores]]) -> list[bool]:
+    """For each turn, whether it is heard as what it is labelled: by all utterances in it, as long as each is in it."""
+    right = []
+    for turn in call.turns:
+        scores: dict[str, float] = {}
+        for part, judged in found:
+            common_s = overlap_s((part.start_s, part.end_s), (turn.start_s, turn.end_s))
+            if part.channel != turn.channel or common_s == 0.0:
+                continue
+            for label, score in judged.items():
+                scores[label] = scores.get(label, 0.0) + score * common_s
+        right.append(is_right(turn.clip, scores))
+    return right

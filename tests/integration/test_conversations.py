@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.full_size import full_size_package
 from core.audio.decode import Block
 from core.audio.utterances import cut
 from core.deadline import Deadline
 from core.errors import DeadlineExceeded
 from core.model.classifier import EmotionClassifier
+from core.model.graph import Precision
 from core.pace import Pace, believable
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import ListeningSettings, MediaLimits
 from core.waveform import SAMPLE_RATE_HZ
-from tests.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, read_clips
+from tests.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, is_right, read_clips, rightly_heard
 from tests.conftest import ROOT
 
-MEANINGS = {"angry": "anger"}
 CLIPS_IN_A_CALL = 12
 
 
@@ -56,6 +57,31 @@ def test_what_is_spoken_is_heard_and_what_is_not_is_left_out(
     assert total.coverage >= 0.95
     assert total.intrusion <= 0.10
     assert total.boundary_error_s <= 0.3
+
+
+@pytest.fixture(scope="module")
+def trained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> EmotionClassifier:
+    """A small network that learned from real people, as it is served."""
+    folder = tmp_path_factory.mktemp("casia-small")
+    return EmotionClassifier.load(full_size_package(shared / "models" / "casia-small", folder, Precision.FP32))
+
+
+@pytest.fixture(scope="module")
+def accuracy_alone(clips: list[Clip], trained: EmotionClassifier) -> float:
+    return float(np.mean([is_right(clip, trained.classify(clip.waveform)) for clip in clips]))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_in_a_call_an_utterance_is_heard_as_it_is_alone(
+    clips: list[Clip], trained: EmotionClassifier, accuracy_alone: float, channels: int
+) -> None:
+    right: list[bool] = []
+    for call in calls(clips, channels):
+        right += rightly_heard(call, [(part, trained.classify(part.waveform)) for part in cut(call.blocks())])
+
+    assert len(right) == len(clips) == 240
+    assert accuracy_alone > 0.7
+    assert np.mean(right) >= accuracy_alone - 0.03
 
 
 def conversation(repeats: int = 1) -> Block:

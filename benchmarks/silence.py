@@ -1,0 +1,100 @@
+"""Where nobody speaks: how much of tones, hiss and music is taken for speech, and how surely.
+
+`python -m benchmarks.conversations silence [--music FILE...]`.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.tables import show
+from core.audio.decode import decode, probe
+from core.audio.utterances import cut
+from core.audio.voice_activity import VoiceActivity
+from core.settings import MediaLimits
+from core.waveform import SAMPLE_RATE_HZ, Waveform
+from tests.calls import read_clips
+
+_SPEECH = Path(__file__).parents[2] / "shared" / "data" / "speech" / "manifest.csv"
+_SHORT_S, _LONG_S = 2.0, 10.0
+"""Of up to six seconds, one doubtful moment is enough; longer ones are cut."""
+_TONES = 240
+_AMPLITUDES = (0.01, 0.1, 0.9)
+_NOISES = (0.001, 0.01, 0.1, 0.3)
+_NOISES_OF_EACH = 20
+_A_MINUTE = 60 * SAMPLE_RATE_HZ
+
+
+def main(music: Sequence[Path] = ()) -> None:
+    """Print the tables."""
+    _sureness()
+    rows = [[name, f"{_speech_share(tune):.0%}", ""] for name, tune in _tunes()]
+    for file in music:
+        sound = _waveform(file)
+        minute = np.tile(sound, -(-_A_MINUTE // sound.size))
+        by_itself = f"{_speech_share(sound):.0%} of {sound.size / SAMPLE_RATE_HZ:.1f} s"
+        rows.append([file.name, f"{_speech_share(minute):.0%}", by_itself])
+    show("Music on hold: how much is taken for speech", ["", "of a minute, over and over", "once"], rows)
+
+
+def _sureness() -> None:
+    """What the thresholds rest on."""
+    rows = []
+    for name, sounds in _sounds():
+        surest = [float(VoiceActivity.load().probabilities(sound).max()) for sound in sounds]
+        taken = sum(_speech_share(sound) > 0 for sound in sounds)
+        rows.append([name, str(len(sounds)), f"{min(surest):.2f} to {max(surest):.2f}", str(taken)])
+    header = ["", "sounds", "the network's surest moment in each", "taken for speech"]
+    show("Speech, tones and white noise", header, rows)
+
+
+def _sounds() -> Iterator[tuple[str, list[Waveform]]]:
+    if _SPEECH.exists():
+        yield "labelled utterances", [clip.waveform for clip in read_clips(_SPEECH)]
+    for seconds in (_SHORT_S, _LONG_S):
+        t = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+        pitches = np.geomspace(50, 7000, _TONES)
+        tones = [
+            (amplitude * np.sin(2 * np.pi * pitch * t)).astype(np.float32)
+            for pitch in pitches
+            for amplitude in _AMPLITUDES
+        ]
+        yield f"tones of {seconds:g} s, 50 Hz to 7 kHz", tones
+        noises = [
+            (level * np.random.default_rng([number, seed]).standard_normal(t.size)).astype(np.float32)
+            for number, level in enumerate(_NOISES)
+            for seed in range(_NOISES_OF_EACH)
+        ]
+        yield f"white noise of {seconds:g} s", noises
+
+
+def _waveform(file: Path) -> Waveform:
+    limits = MediaLimits()
+    mixed: Waveform = np.concatenate(list(decode(file, probe(file, limits), limits)), axis=1).mean(axis=0)
+    return mixed
+
+
+def _speech_share(sound: Waveform) -> float:
+    blocks = (sound[None, start : start + SAMPLE_RATE_HZ] for start in range(0, sound.size, SAMPLE_RATE_HZ))
+    return sum(part.duration_s for part in cut(blocks)) / (sound.size / SAMPLE_RATE_HZ)
+
+
+def _tunes() -> list[tuple[str, Waveform]]:
+    """A minute each of what telephone exchanges play: plucked notes, an organ's chords, both with a drum."""
+    random = np.random.default_rng(6)
+    scale = 220 * 2 ** (np.array([0, 2, 4, 7, 9, 12, 14, 16]) / 12)
+    t = np.arange(SAMPLE_RATE_HZ // 2) / SAMPLE_RATE_HZ
+    plucked, organ, drum = [], [], []
+    for _ in range(120):
+        note = float(random.choice(scale))
+        partials = [np.sin(2 * np.pi * note * k * t) / k * np.exp(-t * 4 * k) for k in range(1, 7)]
+        plucked.append(np.sum(partials, axis=0))
+        chord = [note, note * 1.26, note * 1.5]
+        pipes = [np.sin(2 * np.pi * pitch * k * t) / k for pitch in chord for k in (1, 2, 3)]
+        organ.append(np.sum(pipes, axis=0) * np.hanning(t.size) ** 0.2)
+        drum.append(random.standard_normal(t.size) * np.exp(-t * 30) + 2 * np.sin(2 * np.pi * 60 * t) * np.exp(-t * 15))
+    parts = {"plucked notes": plucked, "organ chords": organ}
+    tunes = [(name, np.concatenate(notes)) for name, notes in parts.items()]
+    tunes += [(f"{name} and a drum", tune + 0.5 * np.concatenate(drum)) for name, tune in tunes[:2]]
+    return [(name, (0.3 * tune / np.abs(tune).max()).astype(np.float32)) for name, tune in tunes]

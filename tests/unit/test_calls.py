@@ -1,0 +1,30 @@
+"""The measuring of calls itself: what is missed, or said by the other side, counts for nobody."""
+
+from pathlib import Path
+
+import numpy as np
+
+from core.audio.utterances import Utterance
+from core.model.classifier import Scores
+from tests.calls import Call, Clip, Turn, rightly_heard
+
+ANGRY: Scores = {"anger": 0.8, "sad": 0.2}
+SAD: Scores = {"anger": 0.2, "sad": 0.8}
+SILENCE = np.zeros(160_000, np.float32)
+CLIP = Clip(Path("a.wav"), "somebody", "angry", SILENCE, (0.0, 2.0))
+CALL = Call(np.stack([SILENCE, SILENCE]), (Turn(CLIP, 0, 1.0, 3.0),))
+
+
+def heard(start_s: float, end_s: float, channel: int = 0) -> Utterance:
+    return Utterance((channel,), start_s, end_s, SILENCE)
+
+
+def test_a_turn_counts_as_what_is_heard_for_the_longest_time() -> None:
+    assert rightly_heard(CALL, [(heard(0.5, 2.5), ANGRY), (heard(2.5, 9.0), SAD)]) == [True]
+    assert rightly_heard(CALL, [(heard(0.5, 1.5), ANGRY), (heard(1.5, 3.0), SAD)]) == [False]
+
+
+def test_a_turn_that_is_missed_is_wrong_whatever_the_first_label_is() -> None:
+    assert rightly_heard(CALL, []) == [False]
+    assert rightly_heard(CALL, [(heard(5.0, 7.0), ANGRY)]) == [False]
+    assert rightly_heard(CALL, [(heard(1.0, 3.0, channel=1), ANGRY)]) == [False]
