@@ -1,4 +1,7 @@
-"""The drawings of the page, as SVG and HTML. Lengths along the time axis are percentages."""
+"""The drawings of the page, as SVG and HTML. Lengths along the time axis are percentages, or seconds in a view box.
+
+The chart is as wide as the page allows, and wider where the recording is long: it scrolls then.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -8,15 +11,17 @@ from core.results import Channel
 from core.results import Utterance as Part
 from core.text import clock
 
-_WIDTH = 1000.0
 _LANE_HEIGHT = 44
 _ROW_HEIGHT = 20
 _BAR_HEIGHT = 17
-_NARROWEST = 0.2
-_ROOM_FOR_A_LETTER = 1.4
-_ROOM_ON_A_PHONE = 4.0
-_MOST_TICKS = 8
-_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+_LEAST_PX_PER_S = 10.0
+"""The shortest utterance of a long recording, half a second, is five pixels wide and can be hit."""
+_WIDTH_PX, _PHONE_PX = 860.0, 320.0
+"""About what the page and a phone leave to the chart of a short recording."""
+_LETTER_PX = 12.0
+_TICK_PX = 100.0
+_TICK_NAME_PX = 40.0
+_STEPS_S = (1, 2, 5, 10)
 
 
 def legend(labels: Sequence[str], numbers: Mapping[str, int]) -> str:
@@ -25,25 +30,35 @@ def legend(labels: Sequence[str], numbers: Mapping[str, int]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
+def least_width_px(duration_s: float) -> int:
+    """How wide the chart has to be at least for its utterances to be told apart."""
+    return round(duration_s * _LEAST_PX_PER_S)
+
+
+def _px_per_s(duration_s: float, room_px: float = _WIDTH_PX) -> float:
+    return max(_LEAST_PX_PER_S, room_px / duration_s)
+
+
 def lane(channel: Channel, duration_s: float, numbers: Mapping[str, int]) -> str:
     """One bar for each utterance: its colour and letter say the emotion, its strength the score."""
     bars = []
     for index, part in enumerate(channel.utterances):
         x = part.start_s / duration_s * 100
-        width = max(_NARROWEST, part.duration_s / duration_s * 100)
+        width = part.duration_s / duration_s * 100
         said = describe(part, channel.channel)
-        letter = (
-            f'<text class="{"" if width >= _ROOM_ON_A_PHONE else "narrow"}" x="{x + width / 2:.3f}%" '
-            f'y="{_LANE_HEIGHT / 2 + 5}">{_letter(part.emotion)}</text>'
-            if width >= _ROOM_FOR_A_LETTER
-            else ""
-        )
+        letter = ""
+        if part.duration_s * _px_per_s(duration_s) >= _LETTER_PX:
+            narrow = part.duration_s * _px_per_s(duration_s, _PHONE_PX) < _LETTER_PX
+            letter = (
+                f'<text class="{"narrow" if narrow else ""}" x="{x + width / 2:.4f}%" '
+                f'y="{_LANE_HEIGHT / 2 + 5}">{_letter(part.emotion)}</text>'
+            )
         bars.append(
             f'<g class="utterance e{numbers[part.emotion]}" role="button" tabindex="{0 if index == 0 else -1}" '
             f'data-utterance="{channel.channel}-{index}" data-start="{part.start_s}" data-end="{part.end_s}" '
             f'aria-label="{escape(said)}"><title>{escape(said)}</title>'
-            f'<rect class="ground" x="{x:.3f}%" y="2" width="{width:.3f}%" height="{_LANE_HEIGHT - 4}"/>'
-            f'<rect class="bar" x="{x:.3f}%" y="2" width="{width:.3f}%" height="{_LANE_HEIGHT - 4}" '
+            f'<rect class="ground" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}"/>'
+            f'<rect class="bar" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}" '
             f'fill-opacity="{0.25 + 0.75 * part.score:.2f}"/>{letter}</g>'
         )
     return f'<svg class="lane" role="group" aria-label="Utterances of channel {channel.channel}">{"".join(bars)}</svg>'
@@ -62,50 +77,50 @@ def curves(channel: Channel, duration_s: float, labels: Sequence[str], numbers: 
     Rows, since lines of six and more colours in one frame cannot be told apart where most of them are near zero.
     """
     height = _ROW_HEIGHT * len(labels)
-    rows, names = [], []
+    rows = []
     for number, label in enumerate(labels):
         floor = _ROW_HEIGHT * (number + 1) - 1
-        path = _path(channel.utterances, label, duration_s, floor)
         rows.append(
-            f'<line class="grid" x1="0" x2="1000" y1="{floor}" y2="{floor}"/>'
-            f'<path class="curve e{numbers[label]}" d="{path}"/>'
+            f'<line class="grid" x1="0" x2="{duration_s}" y1="{floor}" y2="{floor}"/>'
+            f'<path class="curve e{numbers[label]}" d="{_path(channel.utterances, label, floor)}"/>'
         )
-        names.append(f"<li><b>{_letter(label)}</b><span>{escape(label)}</span></li>")
     return (
-        f'<div class="scores"><ul class="names" aria-hidden="true">{"".join(names)}</ul>'
-        f'<svg class="curves" viewBox="0 0 1000 {height}" height="{height}" preserveAspectRatio="none" role="img" '
-        f'data-channel="{channel.channel}" aria-label="Scores of channel {channel.channel} over time, a row for each '
-        f'emotion; the table has the numbers">{"".join(rows)}</svg></div>'
+        f'<svg class="curves" viewBox="0 0 {duration_s} {height}" height="{height}" preserveAspectRatio="none" '
+        f'role="img" aria-label="Scores of channel {channel.channel} over time, a row for each emotion; the table has '
+        f'the numbers">{"".join(rows)}</svg>'
     )
 
 
-def _path(parts: Sequence[Part], label: str, duration_s: float, floor: int) -> str:
+def names(labels: Sequence[str]) -> str:
+    """What the rows of the curves are, beside them however far the chart is scrolled."""
+    items = [f"<li><b>{_letter(label)}</b><span>{escape(label)}</span></li>" for label in labels]
+    return f'<ul class="names" aria-hidden="true">{"".join(items)}</ul>'
+
+
+def _path(parts: Sequence[Part], label: str, floor: int) -> str:
     boxes = []
     for part in parts:
-        start, end = (at_s / duration_s * _WIDTH for at_s in (part.start_s, part.end_s))
-        end = max(end, start + _NARROWEST * _WIDTH / 100)
         top = floor - part.scores.get(label, 0.0) * _BAR_HEIGHT
-        boxes.append(f"M{start:.1f} {floor}V{top:.1f}H{end:.1f}V{floor}Z")
+        boxes.append(f"M{part.start_s:.2f} {floor}V{top:.1f}H{part.end_s:.2f}V{floor}Z")
     return "".join(boxes)
 
 
 def time_axis(duration_s: float) -> str:
     """Times below the lanes."""
-    step_s = next((step for step in _STEPS_S if duration_s / step <= _MOST_TICKS), _STEPS_S[-1])
+    step_s = next(step for step in _STEPS_S if step * _px_per_s(duration_s) >= _TICK_PX)
     ticks = range(0, int(duration_s) + 1, step_s)
     # Attributes, not styles: the page's policy forbids styles on single elements.
     marks = "".join(
-        f'<line x1="{at / duration_s * 100:.3f}%" x2="{at / duration_s * 100:.3f}%" y1="0" y2="5"/>' for at in ticks
+        f'<line x1="{at / duration_s * 100:.4f}%" x2="{at / duration_s * 100:.4f}%" y1="0" y2="5"/>' for at in ticks
     )
-    names = "".join(_tick_name(at, duration_s) for at in ticks)
-    return f'<svg class="axis" aria-hidden="true">{marks}{names}</svg>'
+    times = "".join(_tick_name(at, duration_s) for at in ticks)
+    return f'<svg class="axis" aria-hidden="true">{marks}{times}</svg>'
 
 
 def _tick_name(at_s: int, duration_s: float) -> str:
-    share = at_s / duration_s
-    near_edge = 0.04
-    anchor = "start" if share < near_edge else "end" if share > 1 - near_edge else "middle"
-    return f'<text x="{share * 100:.3f}%" y="18" text-anchor="{anchor}">{clock(at_s)}</text>'
+    near_edge_s = _TICK_NAME_PX / _px_per_s(duration_s)
+    anchor = "start" if at_s < near_edge_s else "end" if at_s > duration_s - near_edge_s else "middle"
+    return f'<text x="{at_s / duration_s * 100:.4f}%" y="18" text-anchor="{anchor}">{clock(at_s)}</text>'
 
 
 def share_bar(channel: Channel, numbers: Mapping[str, int]) -> str:

@@ -1,88 +1,126 @@
 "use strict";
 (() => {
   const duration = JSON.parse(document.getElementById("data").textContent).duration;
+  const timeline = document.getElementById("timeline");
   const lanes = document.getElementById("lanes");
   const details = document.getElementById("details");
   const cursor = document.getElementById("cursor");
   const player = document.getElementById("player");
   if (!lanes) return;
-  const utterances = [...lanes.querySelectorAll(".utterance")];
-  const start = (bar) => Number(bar.dataset.start);
-  const end = (bar) => Number(bar.dataset.end);
-  const rowOf = (bar) => document.querySelector(`tr[data-utterance="${bar.dataset.utterance}"]`);
 
-  const show = (bar) => { details.textContent = bar.getAttribute("aria-label"); };
-  const listen = (bar) => {
+  // Looked up once: an hour of a call has more than a thousand utterances.
+  const rows = new Map([...document.querySelectorAll("tr[data-utterance]")].map((row) => [row.dataset.utterance, row]));
+  const charts = [...lanes.querySelectorAll(".lane")].map((lane) => [...lane.querySelectorAll(".utterance")].map((bar) => ({
+    bar, row: rows.get(bar.dataset.utterance), start: Number(bar.dataset.start), end: Number(bar.dataset.end),
+  })));
+  const places = new Map(charts.flatMap((parts, lane) => parts.map((part, at) => [part.bar, { part, lane, at }])));
+  const placeOf = (event) => places.get(event.target.closest(".utterance"));
+  const stops = charts.map((parts) => parts[0]);
+
+  const show = (part) => { details.textContent = part.bar.getAttribute("aria-label"); };
+  const listen = (part) => {
     if (!player) return;
-    player.currentTime = start(bar);
+    player.currentTime = part.start;
     player.play().catch(() => {});
   };
-  const focus = (bar) => {
-    if (!bar) return;
+  const focus = (part) => {
+    if (!part) return;
     // One stop for the tab key in each lane; the arrows go on from there.
-    for (const other of bar.parentNode.querySelectorAll(".utterance")) other.setAttribute("tabindex", "-1");
-    bar.setAttribute("tabindex", "0");
-    bar.focus();
+    const { lane } = places.get(part.bar);
+    stops[lane].bar.setAttribute("tabindex", "-1");
+    stops[lane] = part;
+    part.bar.setAttribute("tabindex", "0");
+    part.bar.focus();
   };
-  const nearest = (lane, time) => {
-    const bars = [...lane.querySelectorAll(".utterance")];
-    return bars.reduce((best, bar) => (Math.abs(start(bar) - time) < Math.abs(start(best) - time) ? bar : best), bars[0]);
-  };
-  const go = (bar, key) => {
-    const siblings = [...bar.parentNode.querySelectorAll(".utterance")];
-    const all = [...lanes.querySelectorAll(".lane")];
-    const at = siblings.indexOf(bar);
-    const lane = all.indexOf(bar.parentNode);
+  const nearest = (parts, time) => parts.reduce(
+    (best, part) => (Math.abs(part.start - time) < Math.abs(best.start - time) ? part : best), parts[0]);
+  const go = ({ part, lane, at }, key) => {
+    const siblings = charts[lane];
     if (key === "ArrowRight") return siblings[at + 1];
     if (key === "ArrowLeft") return siblings[at - 1];
     if (key === "Home") return siblings[0];
     if (key === "End") return siblings[siblings.length - 1];
-    const other = all[lane + (key === "ArrowDown" ? 1 : -1)];
-    return other ? nearest(other, start(bar)) : null;
+    const other = charts[lane + (key === "ArrowDown" ? 1 : -1)];
+    return other ? nearest(other, part.start) : null;
   };
 
-  for (const bar of utterances) {
-    bar.addEventListener("mouseenter", () => show(bar));
-    bar.addEventListener("focus", () => show(bar));
-    bar.addEventListener("click", () => { focus(bar); listen(bar); });
-    bar.addEventListener("keydown", (event) => {
-      if (["ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "Home", "End"].includes(event.key)) {
-        event.preventDefault();
-        focus(go(bar, event.key));
-      } else if (event.key === "Enter" || event.key === " ") {
-        event.preventDefault();
-        listen(bar);
-      }
-    });
-  }
+  lanes.addEventListener("focusin", (event) => {
+    const place = placeOf(event);
+    if (place) show(place.part);
+  });
+  lanes.addEventListener("mouseover", (event) => {
+    const place = placeOf(event);
+    if (place) show(place.part);
+  });
+  lanes.addEventListener("keydown", (event) => {
+    const place = placeOf(event);
+    if (!place) return;
+    if (["ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "Home", "End"].includes(event.key)) {
+      event.preventDefault();
+      focus(go(place, event.key));
+    } else if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      listen(place.part);
+    }
+  });
 
-  for (const chart of lanes.querySelectorAll(".curves")) {
-    const lane = utterances.filter((bar) => bar.dataset.utterance.startsWith(`${chart.dataset.channel}-`));
+  const timeAt = (event) => {
+    const box = lanes.getBoundingClientRect();
+    return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)) * duration;
+  };
+  const speaks = (part, time) => part.start <= time && time < part.end;
+  for (const [lane, chart] of [...lanes.querySelectorAll(".curves")].entries()) {
     chart.addEventListener("mousemove", (event) => {
-      const box = chart.getBoundingClientRect();
-      const time = ((event.clientX - box.left) / box.width) * duration;
-      const bar = lane.find((candidate) => start(candidate) <= time && time < end(candidate));
-      if (bar) show(bar);
+      const time = timeAt(event);
+      const part = charts[lane].find((candidate) => speaks(candidate, time));
+      if (part) show(part);
     });
   }
+  lanes.addEventListener("click", (event) => {
+    const place = placeOf(event);
+    if (place) {
+      focus(place.part);
+      listen(place.part);
+    } else if (player && !event.target.closest(".names, h3")) {
+      player.currentTime = timeAt(event);
+      follow();
+    }
+  });
 
   if (!player) return;
+  let lit = [];
+  let shown = 0;
+  const light = (part, on) => {
+    part.bar.classList.toggle("now", on);
+    part.row?.classList.toggle("now", on);
+  };
+  // Where a moment is on the screen, and whether what stays at the left edge or the edges themselves hide it.
+  const isSeen = (time) => {
+    const view = timeline.getBoundingClientRect(), box = lanes.getBoundingClientRect();
+    const x = box.left + (time / duration) * box.width;
+    return x >= view.left + lanes.offsetLeft && x <= view.right;
+  };
+  const reveal = (time) => {
+    if (!isSeen(time)) timeline.scrollLeft = (time / duration) * lanes.offsetWidth - timeline.clientWidth / 4;
+  };
   const follow = () => {
-    const now = player.currentTime;
+    const now = Math.min(player.currentTime, duration);
+    // Whoever scrolled away from where it plays wants to look at something else.
+    const wasSeen = isSeen(shown);
     cursor.hidden = false;
-    cursor.style.left = `${Math.min(100, (now / duration) * 100)}%`;
-    for (const bar of utterances) {
-      const speaks = start(bar) <= now && now < end(bar);
-      bar.classList.toggle("now", speaks);
-      rowOf(bar)?.classList.toggle("now", speaks);
-    }
+    cursor.style.left = `${(now / duration) * 100}%`;
+    if (wasSeen) reveal(now);
+    shown = now;
+    const speaking = charts.flatMap((parts) => parts.filter((part) => speaks(part, now)));
+    for (const part of lit) if (!speaking.includes(part)) light(part, false);
+    for (const part of speaking) if (!lit.includes(part)) light(part, true);
+    lit = speaking;
   };
   player.addEventListener("timeupdate", follow);
-  player.addEventListener("seeked", follow);
-  lanes.addEventListener("click", (event) => {
-    if (event.target.closest(".utterance")) return;
-    const box = lanes.getBoundingClientRect();
-    player.currentTime = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)) * duration;
-    follow();
-  });
+  for (const name of ["play", "seeked"]) {
+    player.addEventListener(name, () => {
+      follow();
+      reveal(shown);
+    });
+  }
 })();

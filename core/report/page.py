@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.emotions import colour_of
-from core.report.drawing import curves, lane, legend, share_bar, time_axis
+from core.report.drawing import curves, lane, least_width_px, legend, names, share_bar, time_axis
 from core.results import Channel, Result
 from core.text import clock, printable
 
@@ -45,7 +45,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
     player
         Leave room for a player even without the sound: whoever frames the page has that, and fills it in.
     """
-    style = (_HERE / "page.css").read_text(encoding="utf-8") + _colour_rules(result)
+    style = (_HERE / "page.css").read_text(encoding="utf-8") + _rules(result)
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     title = escape(printable(result.source.key))
     return "\n".join(
@@ -95,10 +95,12 @@ def _data(result: Result) -> dict[str, Any]:
     return {"duration": result.audio.duration_s if result.audio else 0.0}
 
 
-def _colour_rules(result: Result) -> str:
-    """Colours by class: the page's policy forbids styles on single elements, as it does scripts."""
+def _rules(result: Result) -> str:
+    """What depends on the result: the page's policy forbids styles on single elements, as it does scripts."""
     labels = dict.fromkeys((*result.model.labels, *_emotions(result)))
-    return "".join(f".e{number}{{--c:{colour_of(label)}}}\n" for number, label in enumerate(labels))
+    colours = "".join(f".e{number}{{--c:{colour_of(label)}}}\n" for number, label in enumerate(labels))
+    width_px = least_width_px(result.audio.duration_s) if result.audio else 0
+    return f"{colours}@media screen{{#lanes{{min-width:{width_px}px}}}}\n"
 
 
 def _emotions(result: Result) -> list[str]:
@@ -152,12 +154,13 @@ def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float
     hint = "Hover, or go from one to the next with the arrow keys, to see times and scores."
     yield f'<p class="hint">{hint}{" Click, or press Enter, to listen from there." if has_sound else ""}</p>'
     yield legend(labels, numbers)
-    yield '<div class="lanes" id="lanes"><div class="cursor" id="cursor" hidden></div>'
+    yield '<div class="timeline" id="timeline"><div class="lanes" id="lanes">'
+    yield '<div class="cursor" id="cursor" hidden></div>'
     for channel in channels:
-        yield f"<h3>{_channel_name(channel)}</h3>"
+        yield f'<h3>{_channel_name(channel)}</h3><div class="rows">{names(labels)}'
         yield lane(channel, duration_s, numbers)
-        yield curves(channel, duration_s, labels, numbers)
-    yield time_axis(duration_s) + "</div>"
+        yield curves(channel, duration_s, labels, numbers) + "</div>"
+    yield f"{time_axis(duration_s)}</div></div>"
     yield '<p id="details" class="details" role="status" aria-live="polite"></p></section>'
     yield '<section aria-labelledby="share"><h2 id="share">Share of the speech</h2>'
     for channel in channels:

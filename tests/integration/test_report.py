@@ -3,7 +3,8 @@
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,17 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 from core.cli.report import small_sound
 from core.emotions import COLOURS
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.report import Sound, render
-from core.results import Error, Result, Source
+from core.results import Audio, Channel, Error, Judgement, Result, Source, Utterance
 from core.settings import MediaLimits
 from tests.browser import running_browser
-from tests.conftest import ROOT
+from tests.conftest import ROOT, MakeMedia
 
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
 NASTY = (
@@ -57,8 +59,58 @@ def show(browser: webdriver.Chrome, tmp_path: Path) -> Open:
     return open_page
 
 
+def call(result: Result, duration_s: float, *spans: Sequence[tuple[float, float]]) -> Result:
+    """The result of a call in which each channel speaks from then to then, with emotions in turn."""
+    labels = result.model.labels
+    channels = []
+    for number, times in enumerate(spans):
+        parts = []
+        for index, (start_s, end_s) in enumerate(times):
+            heard = labels[(index + number) % len(labels)]
+            scores = {label: 0.75 if label == heard else 0.05 for label in labels}
+            parts.append(Utterance(start_s=start_s, end_s=end_s, **dict(Judgement.of(scores))))
+        speech_s = sum(part.duration_s for part in parts)
+        scores = parts[0].scores
+        judged = dict(Judgement.of(scores))
+        channels.append(Channel(channel=number, speech_s=speech_s, utterances=tuple(parts), **judged))
+    audio = Audio(container="wav", codec="pcm_mulaw", sample_rate_hz=8000, channels=len(spans), duration_s=duration_s)
+    return result.model_copy(update={"audio": audio, "channels": tuple(channels)})
+
+
+@pytest.fixture
+def quiet(make_media: MakeMedia) -> Callable[[float], Sound]:
+    """Silence of any duration, as a browser plays it."""
+
+    def make(duration_s: float) -> Sound:
+        file = make_media("quiet.m4a", "-c:a", "aac", "-b:a", "8k", source=f"anullsrc=r=16000:cl=mono:d={duration_s}")
+        return Sound("audio/mp4", file.read_bytes())
+
+    return make
+
+
 def utterances(browser: webdriver.Chrome) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, ".utterance")
+
+
+def wait_for(browser: webdriver.Chrome, condition: str) -> None:
+    WebDriverWait(browser, 20, poll_frequency=0.05).until(lambda page: page.execute_script(f"return {condition}"))
+
+
+def wait_for_sound(browser: webdriver.Chrome) -> None:
+    wait_for(browser, "document.getElementById('player').readyState > 0")
+
+
+def position(browser: webdriver.Chrome) -> float:
+    """Where the player is, in seconds."""
+    now: float = browser.execute_script("return document.getElementById('player').currentTime")
+    return now
+
+
+def edges(browser: webdriver.Chrome, selector: str) -> list[tuple[float, float]]:
+    """Left and right of all elements, on the screen."""
+    boxes = "[...document.querySelectorAll(arguments[0])].map((element) => element.getBoundingClientRect())"
+    found = browser.execute_script(f"return {boxes}.map((box) => [box.left, box.right])", selector)
+    return [(left, right) for left, right in found]
 
 
 def details(browser: webdriver.Chrome) -> str:
@@ -129,22 +181,116 @@ def test_a_click_plays_from_there_and_the_player_is_followed(show: Open, result:
     page = show(result, small_sound(CONVERSATION))
     assert result.channels
     second = result.channels[0].utterances[1]
-    page.set_script_timeout(20)
-    page.execute_async_script(
-        "const done = arguments[0], player = document.getElementById('player');"
-        "player.readyState ? done() : player.addEventListener('loadedmetadata', () => done());"
-    )
+    wait_for_sound(page)
 
     ActionChains(page).click(utterances(page)[1].find_element(By.CSS_SELECTOR, ".bar")).perform()
-    page.execute_async_script(
-        "const done = arguments[0]; const wait = () => document.querySelector('.utterance.now') ? done() : "
-        "setTimeout(wait, 50); wait();"
-    )
+    wait_for(page, "document.querySelector('.utterance.now')")
 
-    now: float = page.execute_script("return document.getElementById('player').currentTime")
-    assert second.start_s <= now < second.end_s
+    assert second.start_s <= position(page) < second.end_s
     assert [bar.get_attribute("data-utterance") for bar in page.find_elements(By.CSS_SELECTOR, ".now")] == ["0-1"] * 2
     assert page.find_element(By.ID, "cursor").is_displayed()
+
+
+def test_up_and_down_go_to_what_the_other_side_says_at_that_time(show: Open, result: Result) -> None:
+    page = show(call(result, 20, [(1, 3), (8, 10), (15, 16)], [(4, 6), (11, 13)]))
+
+    def press(key: str) -> str | None:
+        page.switch_to.active_element.send_keys(key)
+        return page.switch_to.active_element.get_attribute("data-utterance")
+
+    page.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert press(Keys.ARROW_RIGHT) == "0-1"
+    assert press(Keys.ARROW_DOWN) == "1-1"
+    assert "Channel 1, 0:11.0 to 0:13.0" in details(page)
+    assert press(Keys.ARROW_DOWN) == "1-1"
+    assert press(Keys.HOME) == "1-0"
+    assert press(Keys.ARROW_UP) == "0-0"
+    assert press(Keys.END) == "0-2"
+    # One stop in each lane, where somebody was last.
+    stops = page.find_elements(By.CSS_SELECTOR, '.utterance[tabindex="0"]')
+    assert [stop.get_attribute("data-utterance") for stop in stops] == ["0-2", "1-0"]
+
+
+def test_enter_plays_from_there_and_a_click_into_a_gap_goes_there(
+    show: Open, result: Result, quiet: Callable[[float], Sound]
+) -> None:
+    page = show(call(result, 20, [(1, 3), (8, 10)], [(4, 6), (11, 13)]), quiet(20))
+    wait_for_sound(page)
+
+    page.execute_script("document.querySelector('[data-utterance=\"1-1\"]').focus()")
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    wait_for(page, "document.querySelector('.utterance.now')")
+    assert 11 <= position(page) < 13
+    assert not page.execute_script("return document.getElementById('player').paused")
+    assert [e.get_attribute("data-utterance") for e in page.find_elements(By.CSS_SELECTOR, ".now")] == ["1-1"] * 2
+
+    page.execute_script("document.getElementById('player').pause()")
+    lane = page.find_element(By.CSS_SELECTOR, ".lane")
+    ActionChains(page).move_to_element_with_offset(lane, round(lane.rect["width"] * 0.4), 0).click().perform()
+    assert position(page) == pytest.approx(18, abs=0.1)
+    wait_for(page, "!document.querySelector('.now')")
+
+
+def test_an_hour_has_room_for_each_of_its_thousand_utterances(show: Open, result: Result) -> None:
+    spans = [[(at + 3 * side, at + 3 * side + 0.5 + at % 5 / 2) for at in range(1, 3590, 7)] for side in (0, 1)]
+    page = show(call(result, 3600, *spans))
+
+    for lane, times in enumerate(spans):
+        bars = edges(page, f'[data-utterance^="{lane}-"] .ground')
+        assert len(bars) == len(times) == 513
+        assert min(right - left for left, right in bars) >= 4.9
+        assert all(before[1] < after[0] for before, after in pairwise(bars))
+    # What is wide scrolls within the page, and the names of the rows stay.
+    names = edges(page, ".names")
+    page.execute_script("document.getElementById('timeline').scrollLeft = 13800")
+    assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert edges(page, ".names") == names
+    hovered = page.execute_script(
+        "const box = document.querySelector('.lane').getBoundingClientRect();"
+        "return document.elementFromPoint(box.left + (1401.2 / 3600) * box.width, box.top + 20)"
+        ".closest('.utterance').dataset.utterance"
+    )
+    assert hovered == "0-200"
+    ticks = [text.text for text in page.find_elements(By.CSS_SELECTOR, ".axis text")]
+    assert len(ticks) == 361
+    assert {"0:00", "33:20", "1:00:00"} <= set(ticks)
+    # Whom the keyboard reaches, one sees.
+    page.execute_script("document.querySelector('.utterance').focus()")
+    page.switch_to.active_element.send_keys(Keys.END)
+    (view,), (last,) = edges(page, "#timeline"), edges(page, '[data-utterance="0-512"] .ground')
+    assert names[0][1] <= last[0] < last[1] <= view[1]
+
+
+def test_what_plays_is_seen_unless_one_looks_at_something_else(
+    show: Open, result: Result, quiet: Callable[[float], Sound]
+) -> None:
+    page = show(call(result, 600, [(at, at + 2) for at in range(0, 590, 4)]), quiet(600))
+    wait_for_sound(page)
+    # A browser plays nothing before it was clicked on.
+    ActionChains(page).click(page.find_element(By.CSS_SELECTOR, '[data-utterance="0-1"] .bar')).perform()
+    page.execute_script(
+        "window.asked = 0; window.timeline = document.getElementById('timeline');"
+        "window.player = document.getElementById('player'); window.lanes = document.getElementById('lanes');"
+        "for (const kind of [Document, Element]) for (const name of ['querySelector', 'querySelectorAll'])"
+        "  kind.prototype[name] = function () { window.asked += 1; return null; };"
+    )
+    side, right = "timeline.getBoundingClientRect().left + lanes.offsetLeft", "timeline.getBoundingClientRect().right"
+    x = "document.getElementById('cursor').getBoundingClientRect().left"
+    page.execute_script("player.pause(); player.currentTime = 401")
+    wait_for(page, "document.getElementsByClassName('now')[0]?.dataset.utterance === '0-100'")
+    assert page.execute_script(f"return {side} <= {x} && {x} <= {right}")
+
+    # It comes to the right edge while it plays.
+    page.execute_script(f"timeline.scrollLeft -= {right} - {x} - 30; player.playbackRate = 4; player.play()")
+    assert page.execute_script(f"return {right} - {x}") == pytest.approx(30, abs=3)
+    wait_for(page, "player.currentTime > 406")
+    wait_for(page, "parseFloat(document.getElementById('cursor').style.left) > 406 / 6")
+    assert page.execute_script(f"return {side} <= {x} && {x} <= {right}")
+
+    page.execute_script("timeline.scrollLeft = 0; window.left_at = player.currentTime")
+    wait_for(page, "player.currentTime > left_at + 4")
+    assert page.execute_script("return timeline.scrollLeft") == 0
+    assert page.execute_script("return window.asked") == 0
 
 
 def test_nothing_from_the_recording_becomes_part_of_the_page(show: Open, result: Result) -> None:
