@@ -153,7 +153,7 @@ class SettingsInvalid(AudioEmotionError):
 
 
 class ResultUnreadable(AudioEmotionError):
-    """A file is no result document."""
+    """A file is no result document, or not that of the recording."""
 
 
 class OperationFailed(AudioEmotionError):

@@ -2,6 +2,7 @@
 
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,6 +19,8 @@ from core.waveform import SAMPLE_RATE_HZ
 _STEREO = 2
 _BITS_PER_S_A_CHANNEL = 32_000
 """AAC's speech is clear at that: a minute of a call becomes half a megabyte of page."""
+_SAME_S = 1.0
+"""A recording and its result differ in duration by less than that, whatever has been done to its container."""
 
 
 def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
@@ -26,12 +29,14 @@ def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
     Raises
     ------
     ResultUnreadable
-        If the file is no result document.
+        If the file is no result document, or that of another recording.
     RecordingError
         If the audio cannot be decoded.
     """
     result = _read(result_file)
-    sound = small_sound(audio) if audio else None
+    # Of a failed one, the duration is how far it got.
+    expected_s = result.audio.duration_s if result.audio and result.status != "failed" else None
+    sound = small_sound(audio, expected_s) if audio else None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(render(result, sound), encoding="utf-8")
@@ -52,8 +57,16 @@ def _read(file: Path) -> Result:
         ) from error
 
 
-def small_sound(audio: Path) -> Sound:
-    """The recording as the classifier hears it, made small: every browser plays AAC."""
+def small_sound(audio: Path, expected_s: float | None = None) -> Sound:
+    """The recording as the classifier hears it, made small: every browser plays AAC.
+
+    Raises
+    ------
+    ResultUnreadable
+        If the file cannot be read, or does not last as long as it is said to.
+    DecoderUnavailable
+        If ffmpeg cannot be started, or cannot write AAC.
+    """
     try:
         path = audio.resolve(strict=True)
     except OSError as error:
@@ -71,12 +84,18 @@ def small_sound(audio: Path) -> Sound:
             )
         except OSError as error:
             raise DecoderUnavailable(f"ffmpeg could not be started: {error.strerror}.") from error
-        with encoder:
+        samples = 0
+        with suppress(BrokenPipeError), encoder:  # one that ends early is told by its status
             assert encoder.stdin is not None  # PIPE was asked for
             for block in decode(path, info, limits):
+                samples += block.shape[1]
                 heard = block if info.channels <= _STEREO else block.mean(axis=0, keepdims=True).repeat(_STEREO, axis=0)
                 encoder.stdin.write(heard.T.tobytes())
-            encoder.stdin.close()
         if encoder.returncode != 0:
             raise DecoderUnavailable("ffmpeg could not make a small copy of the recording: it may lack an AAC encoder.")
+        lasts_s = samples / SAMPLE_RATE_HZ
+        if expected_s is not None and abs(lasts_s - expected_s) > _SAME_S:
+            raise ResultUnreadable(
+                f"{audio} lasts {lasts_s:.1f} s, but the result is that of {expected_s:.1f} s: it is another one."
+            )
         return Sound("audio/mp4", target.read_bytes())
