@@ -1,5 +1,6 @@
 """`audio-emotion evaluate`: labelled recordings in, figures out; a run that was cut short goes on where it was."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -27,8 +28,13 @@ from core.evaluation import (
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
+from core.text import printable
 
 _FINISHED = "finished.jsonl"
+_MOST_NAMED = 20
+
+_Version = tuple[str, int, int]
+"""Path, size in bytes and time of the last change, by which a recording is known that was replaced."""
 
 
 def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *, as_json: bool, fresh: bool) -> int:
@@ -41,9 +47,12 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
     notes = Console(stderr=True)
     for name, count in left_out.items():
         notes.print(f"{count} recordings labelled {name!r} are left out: no emotion of the model stands for that.")
-    pipeline = Pipeline(classifier, settings.read(settings.MediaLimits))
+    _check_all_are_there(labelled, manifest)
+    limits, listening = settings.read(settings.MediaLimits), settings.read(settings.ListeningSettings)
+    pipeline = Pipeline(classifier, limits, listening)
     out.mkdir(parents=True, exist_ok=True)
-    finished = _Finished(out / _FINISHED, classifier.identity.fingerprint, fresh=fresh)
+    made_by = "\n".join((classifier.identity.fingerprint, limits.model_dump_json(), listening.model_dump_json()))
+    finished = _Finished(out / _FINISHED, hashlib.sha256(made_by.encode()).hexdigest(), fresh=fresh)
     rows = list(_classified(labelled, pipeline, finished, notes))
     figures = measure(rows)
     (out / "figures.json").write_text(figures.to_json() + "\n", encoding="utf-8")
@@ -61,46 +70,74 @@ def _classified(labelled: list[Labelled], pipeline: Pipeline, finished: "_Finish
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes) as progress:
         for item in progress.track(labelled, description=""):
-            key = str(item.path)
-            heard = finished.rows.get(key)
+            version = _version_of(item.path)
+            heard = finished.heard_in(version)
             if heard is None:
                 heard = _heard_in(item.path, pipeline)
-                finished.add(key, heard)
-            yield Heard(key, item.emotion, heard)
+                finished.add(version, heard)
+            yield Heard(str(item.path), item.emotion, heard)
+
+
+def _version_of(path: Path) -> _Version:
+    found = path.stat()
+    return str(path), found.st_size, found.st_mtime_ns
 
 
 def _heard_in(path: Path, pipeline: Pipeline) -> str:
-    if not path.is_file():
-        raise ManifestUnreadable(f"{path} is listed, but there is no such file.")
     result = pipeline.run(path.resolve(), Source(key=str(path)))
     return result.emotion or (FAILED if result.error else NO_SPEECH)
 
 
-class _Finished:
-    """What was classified already, by this very model: a file that grows a line for each recording."""
+def _check_all_are_there(labelled: list[Labelled], manifest: Path) -> None:
+    """At once, rather than after an hour."""
+    missing = list(dict.fromkeys(str(item.path) for item in labelled if not item.path.is_file()))
+    if not missing:
+        return
+    listed = ", ".join(map(printable, missing[:_MOST_NAMED]))
+    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    are = "recording is listed that is" if len(missing) == 1 else "recordings are listed that are"
+    raise ManifestUnreadable(f"{manifest}: {len(missing)} {are} not there: {listed}{more}.")
 
-    def __init__(self, file: Path, fingerprint: str, *, fresh: bool) -> None:
+
+class _Finished:
+    """What this very model heard already under these settings: a file that grows a line for each recording.
+
+    Parameters
+    ----------
+    made_by
+        What tells the model and the settings from all others.
+    """
+
+    def __init__(self, file: Path, made_by: str, *, fresh: bool) -> None:
         self._file = file
-        self._fingerprint = fingerprint
+        self._made_by = made_by
         if fresh:
             file.unlink(missing_ok=True)
-        self.rows = dict(self._read())
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if text and not text.endswith("\n"):
+            # The last line of a run that was killed: what is added must not become part of it.
+            with file.open("a", encoding="utf-8") as unfinished:
+                unfinished.write("\n")
+        self._rows = dict(self._parsed(text))
 
-    def _read(self) -> Iterator[tuple[str, str]]:
-        if not self._file.exists():
-            return
-        for line in self._file.read_text(encoding="utf-8").splitlines():
+    def _parsed(self, text: str) -> Iterator[tuple[_Version, str]]:
+        for line in text.splitlines():
             try:
                 row = json.loads(line)
-                if row["model"] == self._fingerprint:
-                    yield row["path"], row["heard"]
+                if row["made_by"] == self._made_by:
+                    yield (row["path"], row["size_bytes"], row["modified_ns"]), row["heard"]
             except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed
+                continue
 
-    def add(self, path: str, heard: str) -> None:
+    def heard_in(self, version: _Version) -> str | None:
+        return self._rows.get(version)
+
+    def add(self, version: _Version, heard: str) -> None:
+        path, size_bytes, modified_ns = version
+        row = {"path": path, "size_bytes": size_bytes, "modified_ns": modified_ns, "heard": heard}
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"path": path, "heard": heard, "model": self._fingerprint}) + "\n")
-        self.rows[path] = heard
+            file.write(json.dumps(row | {"made_by": self._made_by}) + "\n")
+        self._rows[version] = heard
 
 
 def _show(figures: Figures, labels: tuple[str, ...], console: Console) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from core.cli.evaluate import evaluate_manifest
+from core.errors import ManifestUnreadable
 from core.model.classifier import EmotionClassifier, Scores
 from core.waveform import Waveform
-from tests.conftest import ROOT
+from tests.conftest import ROOT, MakeMedia
 
 
 @pytest.fixture
@@ -34,14 +35,9 @@ def test_it_writes_figures_a_picture_and_every_row(
     assert (out / "confusion.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
-def test_a_second_run_goes_on_where_the_first_stopped(
-    manifest: Path, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-    lines = (out / "finished.jsonl").read_text(encoding="utf-8").splitlines()
-    # As if the run had been killed in the middle of its third line.
-    (out / "finished.jsonl").write_text("\n".join(lines[:2]) + "\n" + lines[2][:10], encoding="utf-8")
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each inference."""
     asked: list[int] = []
     classify = EmotionClassifier.classify
 
@@ -50,9 +46,87 @@ def test_a_second_run_goes_on_where_the_first_stopped(
         return classify(classifier, waveform)
 
     monkeypatch.setattr(EmotionClassifier, "classify", counted)
+    return asked
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped(
+    manifest: Path, package: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    out = tmp_path / "out"
+    evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
+    assert len(asked) == 3
+    lines = (out / "finished.jsonl").read_text(encoding="utf-8").splitlines()
+    # In the middle of its third line.
+    (out / "finished.jsonl").write_text("\n".join(lines[:2]) + "\n" + lines[2][:10], encoding="utf-8")
 
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-    assert len(asked) == 1
+    assert len(asked) == 4
+    evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
+    assert len(asked) == 4
 
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=True)
+    assert len(asked) == 7
+
+
+def test_what_was_heard_under_other_settings_or_in_another_file_does_not_count(
+    manifest: Path, package: Path, tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = tmp_path / "a.wav"
+    recording.write_bytes((ROOT / "samples" / "anger.wav").read_bytes())
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write("a.wav,anger\n")
+    out = tmp_path / "out"
+    evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
     assert len(asked) == 4
+
+    recording.write_bytes((ROOT / "samples" / "neutral.flac").read_bytes())
+    evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
+    assert len(asked) == 5
+
+    for name, value in (("CHANNELS", "split"), ("MAX_CHANNELS", "8")):
+        monkeypatch.setenv(name, value)
+        before = len(asked)
+        evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
+        assert len(asked) == before + 4
+
+
+def test_recordings_that_are_not_there_are_listed_before_anything_is_classified(
+    manifest: Path, package: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    with manifest.open("a", encoding="utf-8") as file:
+        file.writelines(f"{number}.wav,anger\n" for number in range(25))
+
+    with pytest.raises(ManifestUnreadable, match=r"25 recordings are listed .*/0\.wav, .*/19\.wav and 5 more\.$"):
+        evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=True, fresh=False)
+
+    assert asked == []
+
+
+def test_a_person_gets_a_table(
+    manifest: Path,
+    package: Path,
+    tmp_path: Path,
+    make_media: MakeMedia,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    make_media("silence.wav", source="anullsrc=d=1")
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write("silence.wav,sad\n")
+
+    assert evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=False, fresh=False) == 0
+
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text(encoding="utf-8"))
+    assert figures["confusion"]["sad"] == {"no_speech": 1}
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    header = next(cells for cells in lines if cells[-1:] == ["recall"])
+    assert header[-2:] == ["no_speech", "recall"]
+    for emotion, heard in figures["confusion"].items():
+        (row,) = (cells[1:] for cells in lines if cells[:1] == [emotion] and cells != header)
+        shown = dict(zip(header, row, strict=True))
+        assert shown.pop("recall") == f"{figures['recall'][emotion]:.1%}"
+        assert {name: int(count) for name, count in shown.items() if count != "·"} == heard
+    said = " ".join(word for cells in lines for word in cells)
+    assert f"4 recordings: {figures['unweighted_accuracy']:.1%} unweighted accuracy" in said
+    assert f"{tmp_path / 'out'}/" in said
