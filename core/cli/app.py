@@ -223,11 +223,17 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
     stack: Annotated[
         str | None, typer.Option("--stack", help="Read those of a deployed stack instead.", show_default=False)
     ] = None,
-    bucket: Annotated[
-        str | None, typer.Option("--bucket", help="Or those in a bucket, under results/.", show_default=False)
-    ] = None,
+    bucket: Annotated[str | None, typer.Option("--bucket", help="Or those in a bucket.", show_default=False)] = None,
+    results_prefix: Annotated[
+        str, typer.Option("--results-prefix", help="With --bucket: what the documents' keys begin with there.")
+    ] = "results/",
     since: Since = None,
-    emotion: Annotated[str | None, typer.Option(help="Only recordings with this emotion.", show_default=False)] = None,
+    emotion: Annotated[
+        str | None, typer.Option(help="Only recordings that sound so on average.", show_default=False)
+    ] = None,
+    utterance: Annotated[
+        str | None, typer.Option(help="Only recordings with an utterance that sounds so.", show_default=False)
+    ] = None,
     status: Annotated[
         Status | None, typer.Option("--status", help="Only results with this status.", show_default=False)
     ] = None,
@@ -253,8 +259,8 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
         found = stack_named(stack, None)
         place = (found.results_bucket, found.results_prefix)
     elif bucket:
-        place = (bucket, "results/")
-    wanted = Wanted(_moment(since), emotion, status, prefix)
+        place = (bucket, results_prefix)
+    wanted = Wanted(since=_moment(since), emotion=emotion, utterance=utterance, status=status, key_prefix=prefix)
     raise typer.Exit(show_results(place, wanted, "json" if json_lines else "csv" if as_csv else "table"))
 
 

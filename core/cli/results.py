@@ -1,6 +1,7 @@
 """`audio-emotion results`: many result documents as a table, JSON lines or CSV."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -33,8 +34,11 @@ def show_results(place: Path | tuple[str, str], wanted: Wanted, form: Form) -> i
     results = (result for result in _read(found, left_out) if wanted.fits(result))
     if form == "table":
         _show_table(results)
+    elif form == "csv":
+        _write_csv(results)
     else:
-        _write(results, form)
+        for result in results:
+            sys.stdout.write(result.to_json() + "\n")
     for document in left_out:
         sys.stderr.write(f"audio-emotion: {document!a} is no result document, and is left out.\n")
     return int(bool(left_out))
@@ -63,15 +67,15 @@ def _show_table(results: Iterator[Result]) -> None:
     console.print(f"{len(done):,} results: {told}", highlight=False)
 
 
-def _write(results: Iterator[Result], form: Form) -> None:
-    rows = csv_writer(sys.stdout)
-    labels: tuple[str, ...] | None = None
-    for result in results:
-        if form == "json":
-            sys.stdout.write(result.to_json() + "\n")
-            continue
-        if labels is None:
-            # Of the first: results by another model have their scores in the columns that both know.
-            labels = result.model.labels
-            rows.writerow(csv_header(labels))
-        rows.writerows(csv_rows(result, labels))
+def _write_csv(results: Iterator[Result]) -> None:
+    """Under one header with the labels of all models; which those are is known once all documents are read."""
+    labels: dict[str, None] = {}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
+        for result in results:
+            labels |= dict.fromkeys(result.model.labels)
+            kept.write(result.to_json() + "\n")
+        kept.seek(0)
+        rows = csv_writer(sys.stdout)
+        rows.writerow(csv_header(labels))
+        for line in kept:
+            rows.writerows(csv_rows(Result.model_validate_json(line), tuple(labels)))

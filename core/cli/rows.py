@@ -1,7 +1,11 @@
-"""Results as rows of CSV, for spreadsheets and scripts: one for each utterance."""
+"""Results as rows of CSV, for spreadsheets and scripts: one for each utterance.
+
+New columns come last, so that what counts columns goes on working.
+"""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING, TextIO
 
 from core.results import Result
@@ -31,19 +35,28 @@ def csv_writer(stream: TextIO) -> "_csv.Writer":
 
 def csv_header(labels: Iterable[str]) -> list[str]:
     """The columns of a table of utterances."""
-    return ["recording", "status", "channel", "start_s", "end_s", "emotion", "score", *labels, "error"]
+    first = ["recording", "status", "channel", "start_s", "end_s", "emotion", "score"]
+    return [*first, *labels, "error", "model", "fingerprint", "demo", "finished_at"]
 
 
 def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
-    """One row for each utterance; one that says why, if there is none."""
+    """One row for each utterance; one that says why, if there is none.
+
+    Parameters
+    ----------
+    labels
+        Those of the header; what the result's model does not know stays empty.
+    """
     start = [_harmless(result.source.key), result.status]
+    made_by = [_harmless(result.model.id), result.model.fingerprint, "true" if result.model.demo else "false"]
+    end = [*made_by, f"{result.processing.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"]
     for channel in result.channels or ():
         for part in channel.utterances:
             scores = [part.scores.get(label, "") for label in labels]
-            yield [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *scores, ""]
+            yield [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *scores, "", *end]
     if not result.channels:
         message = result.error.message if result.error else ""
-        yield [*start, "", "", "", "", "", *("" for _ in labels), _harmless(message)]
+        yield [*start, "", "", "", "", "", *("" for _ in labels), _harmless(message), *end]
 
 
 def _harmless(text: str) -> str:

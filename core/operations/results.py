@@ -31,12 +31,17 @@ class Wanted:
     ----------
     since
         Finished then or later.
+    emotion
+        Of the recording: the one with the highest mean score.
+    utterance
+        Of at least one utterance.
     key_prefix
         Of the recording.
     """
 
     since: datetime | None = None
     emotion: str | None = None
+    utterance: str | None = None
     status: str | None = None
     key_prefix: str = ""
 
@@ -45,9 +50,14 @@ class Wanted:
         return (
             (self.since is None or result.processing.finished_at >= self.since)
             and (self.emotion is None or result.emotion == self.emotion)
+            and (self.utterance is None or self.utterance in _heard(result))
             and (self.status is None or result.status == self.status)
             and result.source.key.startswith(self.key_prefix)
         )
+
+
+def _heard(result: Result) -> set[str]:
+    return {part.emotion for channel in result.channels or () for part in channel.utterances}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def document(key: str, emotion: str | None, *, days_ago: int = 0) -> Result:
     scores = {"anger": 0.8, "sad": 0.2} if emotion == "anger" else {"anger": 0.2, "sad": 0.8}
     judged: dict[str, Any] = {"emotion": emotion, "score": 0.8, "scores": scores} if emotion else {}
     parts = [Utterance(start_s=second, end_s=second + 1, **judged) for second in (0, 2)] if emotion else []
+    if key == "calls/b.wav":
+        parts[0] = Utterance(start_s=0, end_s=1, emotion="anger", score=0.6, scores={"anger": 0.6, "sad": 0.4})
     channels = (Channel(channel=0, speech_s=2, utterances=tuple(parts), **judged),) if emotion else None
     return Result(
         status="classified" if emotion else "failed",
@@ -78,6 +80,9 @@ def keys(lines: str) -> set[str]:
         ([], {"calls/a.wav", "calls/b.wav", "c.txt"}),
         (["--since", "1d"], {"calls/a.wav", "c.txt"}),
         (["--emotion", "sad"], {"calls/b.wav"}),
+        (["--emotion", "anger"], {"calls/a.wav"}),
+        (["--utterance", "anger"], {"calls/a.wav", "calls/b.wav"}),
+        (["--utterance", "anger", "--emotion", "sad"], {"calls/b.wav"}),
         (["--status", "failed"], {"c.txt"}),
         (["--prefix", "calls/"], {"calls/a.wav", "calls/b.wav"}),
         (["--prefix", "calls/", "--since", "12h", "--emotion", "anger", "--status", "classified"], {"calls/a.wav"}),
@@ -95,7 +100,38 @@ def test_csv_has_a_row_for_each_utterance_under_one_header(run: Run) -> None:
     assert status == 0
     assert [row["recording"] for row in rows].count("calls/a.wav") == 2
     assert next(row for row in rows if row["recording"] == "c.txt")["error"] == "Nothing could be decoded."
-    assert {row["anger"] for row in rows if row["recording"] == "calls/b.wav"} == {"0.2"}
+    assert [row["anger"] for row in rows if row["recording"] == "calls/b.wav"] == ["0.6", "0.2"]
+    assert list(rows[0])[-5:] == ["error", "model", "fingerprint", "demo", "finished_at"]
+    for row in rows:
+        assert (row["model"], row["fingerprint"], row["demo"]) == ("m", "sha256:f", "false")
+    assert {row["finished_at"] for row in rows if row["recording"] == "calls/a.wav"} == {f"{NOW:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def test_csv_keeps_the_scores_of_every_model(tmp_path: Path) -> None:
+    other = Model(id="o", revision="r", precision="fp32", fingerprint="sha256:o", labels=("calm", "sad"), demo=True)
+    scores = {"calm": 0.9, "sad": 0.1}
+    part = Utterance(start_s=0, end_s=1, emotion="calm", score=0.9, scores=scores)
+    channel = Channel(channel=0, speech_s=1, utterances=(part,), emotion="calm", score=0.9, scores=scores)
+    calm = DOCUMENTS[0].model_copy(update={"model": other, "channels": (channel,), "source": Source(key="calm.wav")})
+    for number, one in enumerate((DOCUMENTS[2], calm, DOCUMENTS[0])):
+        (tmp_path / f"{number}.json").write_text(one.to_json(), encoding="utf-8")
+
+    done = CliRunner().invoke(app, ["results", "--folder", str(tmp_path), "--csv"])
+
+    failed, by_other, by_first, _ = csv.DictReader(io.StringIO(done.stdout))
+    assert [failed[label] for label in ("anger", "sad", "calm")] == ["", "", ""]
+    assert [by_other[label] for label in ("anger", "sad", "calm")] == ["", "0.1", "0.9"]
+    assert [by_first[label] for label in ("anger", "sad", "calm")] == ["0.8", "0.2", ""]
+    assert (by_other["model"], by_other["demo"], by_first["demo"]) == ("o", "true", "false")
+
+
+def test_results_may_lie_under_any_prefix_of_a_bucket(stack: Stack) -> None:
+    stack.s3.put_object(Bucket=RESULTS_BUCKET, Key="elsewhere/a.json", Body=document("e.wav", "sad").to_json().encode())
+
+    options = ["--bucket", RESULTS_BUCKET, "--results-prefix", "elsewhere/", "--json"]
+    done = CliRunner().invoke(app, ["results", *options])
+
+    assert keys(done.stdout) == {"e.wav"}
 
 
 def test_a_table_ends_in_a_count(run: Run) -> None:
