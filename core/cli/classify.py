@@ -2,11 +2,12 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core import settings
 from core.cli.rows import csv_header, csv_rows, csv_writer
@@ -19,13 +20,13 @@ from core.results import Result, Source
 Form = Literal["table", "json", "csv"]
 
 
-def classify_files(files: Iterable[Path], model_dir: Path, *, form: Form) -> int:
+def classify_files(files: Sequence[Path], model_dir: Path, *, form: Form) -> int:
     """Classify each file and show the results; returns the exit status."""
     classifier = EmotionClassifier.load(model_dir)
     if classifier.identity.demo:
         show_demo_notice()
     pipeline = Pipeline(classifier, settings.read(settings.MediaLimits))
-    results = _results(files, pipeline)
+    results = _results(files, pipeline, form)
     if form == "table":
         return _show(results)
     failed = False
@@ -51,14 +52,24 @@ def _show(results: Iterable[Result]) -> int:
     return int(any(result.status == "failed" for result in done))
 
 
-def _results(files: Iterable[Path], pipeline: Pipeline) -> Iterator[Result]:
-    for file in files:
-        source = Source(
-            key=os.fsencode(file).decode("utf-8", "replace"), size_bytes=file.stat().st_size if file.is_file() else None
-        )
-        if not file.exists():
-            yield pipeline.failed(source, NotAudio("There is no such file."))
-        elif not file.is_file():
-            yield pipeline.failed(source, NotAudio("This is a folder or a device, not a file."))
-        else:
-            yield pipeline.run(file.resolve(), source)
+def _progress(form: Form) -> Progress:
+    """How many files are done, on stderr where that is a terminal; not between lines that appear on the same one."""
+    notes = Console(stderr=True)
+    shown = notes.is_terminal and (form == "table" or not sys.stdout.isatty())
+    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=notes, transient=True, redirect_stdout=False, disable=not shown)
+
+
+def _results(files: Sequence[Path], pipeline: Pipeline, form: Form) -> Iterator[Result]:
+    with _progress(form) as progress:
+        yield from (_result(file, pipeline) for file in progress.track(files))
+
+
+def _result(file: Path, pipeline: Pipeline) -> Result:
+    key = os.fsencode(file).decode("utf-8", "replace")
+    source = Source(key=key, size_bytes=file.stat().st_size if file.is_file() else None)
+    if not file.exists():
+        return pipeline.failed(source, NotAudio("There is no such file."))
+    if not file.is_file():
+        return pipeline.failed(source, NotAudio("This is a folder or a device, not a file."))
+    return pipeline.run(file.resolve(), source)

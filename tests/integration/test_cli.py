@@ -2,17 +2,21 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import soundfile
 
 from core import __version__
 from core.cli.app import main
+from core.emotions import letter_of
+from core.text import clock
 from tests.conftest import ROOT
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -103,6 +107,68 @@ def test_a_missing_file_is_one_sentence_in_the_table(run: Run) -> None:
 
     assert done.returncode == 1
     assert "failed: There is no such file." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "on_the_same_terminal"), [([], False), (["--json"], False), (["--csv"], False), (["--json"], True)]
+)
+def test_progress_is_shown_on_a_terminal_and_never_between_lines(
+    options: list[str], on_the_same_terminal: bool, tone: Path, package: Path, tmp_path: Path
+) -> None:
+    ours, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "classify", *options, "tone.wav", "tone.wav"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "MODEL_DIR": str(package), "TERM": "xterm"},
+        stdout=terminal if on_the_same_terminal else subprocess.PIPE,
+        stderr=terminal,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        os.close(terminal)
+        written = _all_that_was_written(ours)
+        stdout = process.stdout.read() if process.stdout else b""
+
+    assert process.returncode == 0
+    assert ("2/2" in written) == (not on_the_same_terminal)
+    if not on_the_same_terminal:
+        assert b"\x1b" not in stdout
+        assert stdout.count(b"tone.wav") == 2
+
+
+def _all_that_was_written(terminal: int) -> str:
+    written = b""
+    try:
+        while piece := os.read(terminal, 65536):
+            written += piece
+    except OSError:  # as Linux says that nobody has it open any longer
+        pass
+    os.close(terminal)
+    return written.decode()
+
+
+def test_a_call_of_two_channels_has_a_timeline_of_two(run: Run, tmp_path: Path) -> None:
+    one, rate = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
+    other, _ = soundfile.read(ROOT / "samples" / "neutral.flac", dtype="float32")
+    pause = np.zeros(2 * rate, np.float32)
+    sides = [[one, pause, 0 * other, pause], [0 * one, pause, other, pause]]
+    soundfile.write(tmp_path / "call.wav", np.stack([np.concatenate(side) for side in sides], axis=1), rate)
+
+    document = json.loads(run("classify", "--json", "call.wav").stdout)
+    shown = run("classify", "call.wav").stdout.splitlines()
+
+    parts = [channel["utterances"][0] for channel in document["channels"]]
+    assert [len(channel["utterances"]) for channel in document["channels"]] == [1, 1]
+    duration_s = document["audio"]["duration_s"]
+    for number, part in enumerate(parts):
+        (bar,) = (line.split()[2] for line in shown if line.startswith(f"channel {number}"))
+        letter = letter_of(part["emotion"])
+        begins, ends = (part[name] / duration_s * len(bar) for name in ("start_s", "end_s"))
+        spoken = bar.strip("·")
+        assert spoken == letter.upper() + letter * (len(spoken) - 1)
+        assert bar.index(spoken) == pytest.approx(begins, abs=1)
+        assert bar.index(spoken) + len(spoken) == pytest.approx(ends, abs=1)
+        row = [str(number), clock(part["start_s"], digits=1), clock(part["end_s"], digits=1), part["emotion"]]
+        assert [line.split()[:4] for line in shown].count(row) == 1
 
 
 def test_a_name_that_would_move_the_cursor_is_shown_harmless(run: Run, tone: Path, tmp_path: Path) -> None:
