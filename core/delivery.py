@@ -61,6 +61,7 @@ class Upload:
     version_id: str | None = None
     etag: str | None = None
     sequencer: str | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,9 @@ class Delivery:
         """
         deadline = deadline or Deadline()
         result_key = result_key_for(upload.key, self._settings.results_prefix)
+        if _is_folder_marker(upload.key, upload.size_bytes):
+            # The event's word is enough: whatever has become of the key, this upload was never a recording.
+            return Outcome("folder", result_key)
         try:
             outcome = self._work_on(upload, result_key, last, deadline, request_id)
         except _Duplicate:
@@ -120,6 +124,8 @@ class Delivery:
             if last:
                 self._bring_page_up_to_date(result_key)
             raise
+        if outcome.kind == "folder":
+            return outcome
         # The document is there. If the page fails, the next delivery finds a duplicate, which costs no inference, and
         # tries the page again; a dead letter tells of one that is behind for good.
         self._bring_page_up_to_date(result_key)
@@ -140,7 +146,7 @@ class Delivery:
                 version = self._current(told)
             except RecordingEncrypted as error:
                 return attempt(told).fail(error)
-            if upload.key.endswith("/") and version.size_bytes == 0:
+            if _is_folder_marker(upload.key, version.size_bytes):
                 return Outcome("folder", result_key)
             return attempt(version).run(last=last)
         except TransientError:
@@ -319,6 +325,11 @@ class _Attempt:
             etag=self.version.etag or None,
             size_bytes=self.version.size_bytes,
         )
+
+
+def _is_folder_marker(key: str, size_bytes: int | None) -> bool:
+    """Whether an upload is what consoles make for an empty folder; what has bytes is a recording under an odd key."""
+    return key.endswith("/") and size_bytes == 0
 
 
 def result_key_for(key: str, prefix: str) -> str:

@@ -80,9 +80,11 @@ def test_without_a_version_the_newest_counts(stack: Stack, speech: bytes, versio
     assert document(stack, "a.wav")["source"]["version_id"] == newest
 
 
+@pytest.mark.parametrize("reports", ["none", "html"])
 def test_what_is_done_overwritten_deleted_or_no_recording_has_succeeded_without_inference(
-    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, reports: str
 ) -> None:
+    monkeypatch.setenv("REPORTS", reports)
     older = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=b"older")["VersionId"]
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="folder/", Body=b"")
