@@ -26,6 +26,7 @@ from core.errors import (
     DecoderUnavailable,
     EmptyRecording,
     GivenUp,
+    OutOfTime,
     RecordingEncrypted,
     RecordingError,
     RecordingSuperseded,
@@ -93,7 +94,13 @@ class Delivery:
         self._settings = settings
 
     def deliver(
-        self, upload: Upload, *, last: bool = False, deadline: Deadline | None = None, request_id: str | None = None
+        self,
+        upload: Upload,
+        *,
+        last: bool = False,
+        deadline: Deadline | None = None,
+        least_s: float = 0.0,
+        request_id: str | None = None,
     ) -> Outcome:
         """Work on one upload, unless that is done or somebody is at it.
 
@@ -103,19 +110,21 @@ class Delivery:
             Whether the queue will not deliver it again.
         deadline
             When the result must be there.
+        least_s
+            A recording is not begun with less time than this: running out of it would be held against the recording.
 
         Raises
         ------
         TransientError
             If it should be delivered again.
         """
-        deadline = deadline or Deadline()
+        terms = _Terms(last, deadline or Deadline(), least_s, request_id)
         result_key = result_key_for(upload.key, self._settings.results_prefix)
         if _is_folder_marker(upload.key, upload.size_bytes):
             # The event's word is enough: whatever has become of the key, this upload was never a recording.
             return Outcome("folder", result_key)
         try:
-            outcome = self._work_on(upload, result_key, last, deadline, request_id)
+            outcome = self._work_on(upload, result_key, terms)
         except _Duplicate:
             outcome = Outcome("duplicate", result_key)
         except RecordingSuperseded:
@@ -131,13 +140,9 @@ class Delivery:
         self._bring_page_up_to_date(result_key)
         return outcome
 
-    def _work_on(
-        self, upload: Upload, result_key: str, last: bool, deadline: Deadline, request_id: str | None
-    ) -> Outcome:
+    def _work_on(self, upload: Upload, result_key: str, terms: "_Terms") -> Outcome:
         def attempt(version: ObjectVersion) -> _Attempt:
-            return _Attempt(
-                self._storage, self._pipeline, self._settings, upload, version, result_key, deadline, request_id
-            )
+            return _Attempt(self._storage, self._pipeline, self._settings, upload, version, result_key, terms)
 
         told = ObjectVersion(upload.bucket, upload.key, upload.version_id, upload.etag or "", None, {})
         version = None
@@ -148,10 +153,10 @@ class Delivery:
                 return attempt(told).fail(error)
             if _is_folder_marker(upload.key, version.size_bytes):
                 return Outcome("folder", result_key)
-            return attempt(version).run(last=last)
+            return attempt(version).run()
         except TransientError:
             about = version or told
-            if last and about.identity:
+            if terms.last and about.identity:
                 # Beforehand it may have failed, too, or not have come to it.
                 attempt(about).give_up()
             raise
@@ -175,6 +180,16 @@ class _Duplicate(Exception):
 
 
 @dataclass(frozen=True)
+class _Terms:
+    """What `deliver` was told besides the upload."""
+
+    last: bool
+    deadline: Deadline
+    least_s: float
+    request_id: str | None
+
+
+@dataclass(frozen=True)
 class _Attempt:
     """One delivery of one version."""
 
@@ -184,14 +199,15 @@ class _Attempt:
     upload: Upload
     version: ObjectVersion
     result_key: str
-    deadline: Deadline
-    request_id: str | None
+    terms: _Terms
 
-    def run(self, *, last: bool) -> Outcome:
-        if last:
+    def run(self) -> Outcome:
+        if self.terms.last:
             self.give_up()
         else:
             self._look()
+        if self.terms.deadline.remaining_s < self.terms.least_s:
+            raise OutOfTime("Too little of the invocation's time is left to begin on this recording.")
         with self._claim():
             # Again: whoever held the claim before us may have finished in the meantime.
             self._look()
@@ -202,7 +218,7 @@ class _Attempt:
     def fail(self, error: RecordingError) -> Outcome:
         """Leave a `failed` result without any work."""
         self._look()
-        result = self.pipeline.failed(self._source(), error, request_id=self.request_id)
+        result = self.pipeline.failed(self._source(), error, request_id=self.terms.request_id)
         self._store(result, "done")
         return Outcome("stored", self.result_key, result)
 
@@ -221,22 +237,22 @@ class _Attempt:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
                 self._fetch(path)
-                result = self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
+                result = self.pipeline.run(path, source, deadline=self.terms.deadline, request_id=self.terms.request_id)
                 if result.status == "failed" and not path.exists():
                     raise DecoderUnavailable("The recording vanished from the temporary folder while it was read.")
                 return result
         except RecordingError as error:
-            return self.pipeline.failed(source, error, request_id=self.request_id)
+            return self.pipeline.failed(source, error, request_id=self.terms.request_id)
 
     def _fetch(self, path: Path) -> None:
-        time_s = self.deadline.remaining_s
+        time_s = self.terms.deadline.remaining_s
         try:
-            self.storage.fetch(self.version, path, self.deadline)
+            self.storage.fetch(self.version, path, self.terms.deadline)
         except RecordingSuperseded:
             if self._is_still_the_newest():
                 raise StorageUnavailable(f"S3 does not give {self.upload.key}, which it says is there.") from None
             raise
-        if self.deadline.remaining_s < time_s * _LEAST_SHARE_OF_TIME:
+        if self.terms.deadline.remaining_s < time_s * _LEAST_SHARE_OF_TIME:
             raise StorageUnavailable(f"S3 sent {self.upload.key} so slowly that too little time is left for it.")
 
     def _look(self) -> ObjectVersion | None:
@@ -279,7 +295,7 @@ class _Attempt:
             f"{self.settings.max_receive_count} deliveries did not bring a result; the message is in the dead-letter "
             "queue, from where it can be delivered again."
         )
-        self._store(self.pipeline.failed(self._source(), error, request_id=self.request_id), "given-up")
+        self._store(self.pipeline.failed(self._source(), error, request_id=self.terms.request_id), "given-up")
 
     def _store(self, result: Result, state: State) -> None:
         metadata = {
@@ -314,7 +330,7 @@ class _Attempt:
         what = "\0".join((self.result_key, self.version.identity, self.pipeline.model.fingerprint))
         key = self.settings.claims_prefix + hashlib.sha256(what.encode()).hexdigest()
         # The deadline is when the work must be done; what is kept free after it is for the result.
-        longest_s = min(self.deadline.remaining_s + self.settings.deadline_margin_s, _LONGEST_WORK_S)
+        longest_s = min(self.terms.deadline.remaining_s + self.settings.deadline_margin_s, _LONGEST_WORK_S)
         return self.storage.claim(self.settings.results_bucket, key, longest_s)
 
     def _source(self) -> Source:
