@@ -23,15 +23,19 @@ from typing import Literal
 from core import pages
 from core.deadline import Deadline
 from core.errors import (
+    DeadlineExceeded,
     DecoderUnavailable,
     EmptyRecording,
     GivenUp,
     OutOfTime,
+    RecordingArchived,
     RecordingEncrypted,
     RecordingError,
     RecordingSuperseded,
     RecordingTooLarge,
+    RecordingTooLong,
     StorageUnavailable,
+    TooManyChannels,
     TransientError,
 )
 from core.pipeline import Pipeline
@@ -41,6 +45,11 @@ from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage, WriteConflict
 
 State = Literal["done", "given-up"]
+
+MENDABLE = frozenset(
+    error.code for error in (DeadlineExceeded, RecordingArchived, RecordingTooLarge, RecordingTooLong, TooManyChannels)
+)
+"""Failures that are not the recording's for good: another setting may take it, or somebody restores it."""
 
 _LONGEST_KEY_BYTES = 1024
 _SUFFIX = ".json"
@@ -100,6 +109,7 @@ class Delivery:
         last: bool = False,
         deadline: Deadline | None = None,
         least_s: float = 0.0,
+        anew: bool = False,
         request_id: str | None = None,
     ) -> Outcome:
         """Work on one upload, unless that is done or somebody is at it.
@@ -112,13 +122,15 @@ class Delivery:
             When the result must be there.
         least_s
             A recording is not begun with less time than this: running out of it would be held against the recording.
+        anew
+            Whether a result that failed for a `MENDABLE` reason is made again, rather than being done with.
 
         Raises
         ------
         TransientError
             If it should be delivered again.
         """
-        terms = _Terms(last, deadline or Deadline(), least_s, request_id)
+        terms = _Terms(last, deadline or Deadline(), least_s, anew, request_id)
         result_key = result_key_for(upload.key, self._settings.results_prefix)
         if _is_folder_marker(upload.key, upload.size_bytes):
             # The event's word is enough: whatever has become of the key, this upload was never a recording.
@@ -186,6 +198,7 @@ class _Terms:
     last: bool
     deadline: Deadline
     least_s: float
+    anew: bool
     request_id: str | None
 
 
@@ -261,7 +274,7 @@ class _Attempt:
         if existing is None:
             return None
         if self._is_about_this_version(existing):
-            if existing.metadata.get("state") == "done" and self._made_by_this_model(existing):
+            if self._is_done(existing):
                 raise _Duplicate
         elif self._is_older_than(existing.metadata.get("sequencer")):
             raise RecordingSuperseded(f"{self.upload.key} has the result of a newer upload.")
@@ -286,8 +299,11 @@ class _Attempt:
             return self.version.size_bytes is None
         return newest is not None and self.version.is_same_as(newest)
 
-    def _made_by_this_model(self, existing: ObjectVersion) -> bool:
-        return existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
+    def _is_done(self, existing: ObjectVersion) -> bool:
+        if self.terms.anew and existing.metadata.get("error") in MENDABLE:
+            return False
+        made_by_this_model = existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
+        return made_by_this_model and existing.metadata.get("state") == "done"
 
     def give_up(self) -> None:
         """Leave a `failed` result, unless something that says more is there."""
@@ -304,6 +320,7 @@ class _Attempt:
             "sequencer": self.upload.sequencer or "",
             "fingerprint": self.pipeline.model.fingerprint,
             "state": state,
+            "error": result.error.code if result.error else "",
         }
         for race in range(_MOST_RACES):
             existing = self._look()

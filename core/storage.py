@@ -331,7 +331,8 @@ def _error_for(error: ClientError, what: str, writing: bool) -> AudioEmotionErro
     if code in _REFUSED_CODES or code.startswith("KMS.") or (status in _REFUSED and code != "InvalidObjectState"):
         return StorageRefused(f"S3 refuses access to {what} ({code or status}): check the function's permissions.")
     if code == "InvalidObjectState":
-        return RecordingArchived("The recording lies in an archive storage class: restore it, then upload it again.")
+        advice = "restore it, then upload it again or run a backfill"
+        return RecordingArchived(f"The recording lies in an archive storage class: {advice}.")
     if "Server Side Encryption" in message and status == "400":
         return RecordingEncrypted("The recording was uploaded with a key of the uploader's own, so it cannot be read.")
     if {code, status} & (_GONE | _CHANGED):

@@ -77,8 +77,8 @@ class Invocation:
         """How often the queue hands out a message."""
         return self._function.max_receive_count
 
-    def work(self, upload: Upload, *, last: bool) -> Outcome:
-        """Work on one upload, and say in one line what became of it."""
+    def work(self, upload: Upload, *, last: bool, anew: bool = False) -> Outcome:
+        """Work on one upload, and say in one line what became of it; `last` and `anew` are those of the delivery."""
         started = time.monotonic()
         about: dict[str, Any] = {"bucket": upload.bucket, "key": upload.key, "version_id": upload.version_id}
         try:
@@ -87,6 +87,7 @@ class Invocation:
                 last=last,
                 deadline=self._deadline,
                 least_s=self._time_s * _LEAST_SHARE_OF_TIME,
+                anew=anew,
                 request_id=self._request_id,
             )
         except TransientError as error:
