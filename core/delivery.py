@@ -52,6 +52,9 @@ MENDABLE = frozenset(
 """Failures that are not the recording's for good: another setting may take it, or somebody restores it."""
 
 _LONGEST_KEY_BYTES = 1024
+_LONGEST_PLAIN_KEY_BYTES = _LONGEST_KEY_BYTES - 4
+"""A key is cut between two characters, of up to four bytes: what was cut is longer than this, and the rest is not. So
+nobody can name an upload after the result of another."""
 _SUFFIX = ".json"
 _MOST_RACES = 5
 _BETWEEN_RACES_S = 0.05
@@ -368,10 +371,10 @@ def _is_folder_marker(key: str, size_bytes: int | None) -> bool:
 def result_key_for(key: str, prefix: str) -> str:
     """Where the result of an upload lies: the prefix, the key, and `.json`.
 
-    A key that would pass S3's 1,024 bytes is cut and ends in a hash of the whole key.
+    A key that would reach S3's 1,024 bytes is cut and ends in a hash of the whole key.
     """
     plain = f"{prefix}{key}{_SUFFIX}"
-    if len(plain.encode()) <= _LONGEST_KEY_BYTES:
+    if len(plain.encode()) <= _LONGEST_PLAIN_KEY_BYTES:
         return plain
     ending = "-" + hashlib.sha256(key.encode()).hexdigest() + _SUFFIX
     kept = f"{prefix}{key}".encode()[: _LONGEST_KEY_BYTES - len(ending)]
