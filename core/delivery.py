@@ -9,7 +9,7 @@ Events come at least once, in any order and at the same moment. What keeps them 
 - Results are written under a condition. Who loses that race looks again, and gives way to what is newer.
 - On the last delivery that the queue allows, a `failed` result is written first and replaced on success: even a crash
   of the process leaves a result. Such a given-up result never counts as done.
-- Acknowledging is what cannot be undone. What S3 says once, be it that an upload is gone, is asked again before.
+- Acknowledging is what cannot be undone. That an upload is gone or overwritten is asked again before it is believed.
 """
 
 import hashlib
@@ -178,11 +178,9 @@ class Delivery:
 
     def _current(self, told: ObjectVersion) -> ObjectVersion:
         """The newest version, if it is the one that the event is about."""
-        newest = self._storage.newest(told.bucket, told.key) or self._storage.newest(told.bucket, told.key)
+        newest = _confirmed(self._storage, told)
         if newest is None:
-            raise RecordingSuperseded(f"{told.key} was deleted.")
-        if not told.is_same_as(newest):
-            raise RecordingSuperseded(f"{told.key} was overwritten.")
+            raise RecordingSuperseded(f"{told.key} was deleted or overwritten.")
         return newest
 
     def _bring_page_up_to_date(self, result_key: str) -> None:
@@ -296,11 +294,10 @@ class _Attempt:
 
     def _is_still_the_newest(self) -> bool:
         try:
-            newest = self.storage.newest(self.upload.bucket, self.upload.key)
+            return _confirmed(self.storage, self.version) is not None
         except RecordingEncrypted:
             # S3 says no more about such a version than that; it is ours if ours could not be looked at, either.
             return self.version.size_bytes is None
-        return newest is not None and self.version.is_same_as(newest)
 
     def _is_done(self, existing: ObjectVersion) -> bool:
         if self.terms.anew and existing.metadata.get("error") in MENDABLE:
@@ -361,6 +358,15 @@ class _Attempt:
             etag=self.version.etag or None,
             size_bytes=self.version.size_bytes,
         )
+
+
+def _confirmed(storage: Storage, told: ObjectVersion) -> ObjectVersion | None:
+    """What S3 knows of a version, if that is the newest of its key; S3 is asked once more before it is not."""
+    for _ in range(2):
+        newest = storage.newest(told.bucket, told.key)
+        if newest is not None and told.is_same_as(newest):
+            return newest
+    return None
 
 
 def _is_folder_marker(key: str, size_bytes: int | None) -> bool:

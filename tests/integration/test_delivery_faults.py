@@ -188,6 +188,46 @@ def test_an_upload_that_s3_denies_once_is_not_taken_for_deleted(world: World) ->
     assert world.delivery.deliver(upload).kind == "stored"
 
 
+@pytest.mark.parametrize("known_by", ["version", "etag"])
+def test_an_upload_that_s3_takes_for_an_older_one_once_is_not_taken_for_overwritten(
+    world: World, known_by: str
+) -> None:
+    older, upload = world.put(), world.put(OTHER_CONTENT)
+    stale = [world.client.head_object(Bucket=UPLOADS_BUCKET, Key="a.wav", VersionId=str(older.version_id))]
+
+    class StaleClient:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.client, name)
+
+        def head_object(self, **request: Any) -> Any:
+            if request["Bucket"] == UPLOADS_BUCKET and stale:
+                return stale.pop()
+            return world.client.head_object(**request)
+
+    told = replace(upload, version_id=None) if known_by == "etag" else upload
+    assert world.delivery_with(Storage(StaleClient())).deliver(told).kind == "stored"  # type: ignore[arg-type]
+    assert not stale
+    assert is_right(world.result(), OTHER_CONTENT)
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_an_upload_over_a_result_is_not_taken_for_superseded_on_one_word_of_s3(world: World, look: int) -> None:
+    """Without sequencers, S3 is asked whether the result that is there is older or newer."""
+    world.delivery.deliver(world.put())
+    upload = world.put(OTHER_CONTENT)
+    looks: list[str] = []
+
+    class OnceBlindStorage(Storage):
+        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+            if bucket == UPLOADS_BUCKET:
+                looks.append(key)
+            return None if bucket == UPLOADS_BUCKET and len(looks) == look + 1 else super().newest(bucket, key)
+
+    assert world.delivery_with(OnceBlindStorage(world.client)).deliver(upload).kind == "stored"
+    assert len(looks) > look + 1
+    assert is_right(world.result(), OTHER_CONTENT)
+
+
 def test_a_version_that_s3_lists_but_does_not_give_comes_again(world: World) -> None:
     upload = world.put()
     world.proxy.plan = first(Fault.NOT_FOUND, "GET", "/a.wav")
