@@ -138,6 +138,21 @@ def test_a_body_that_trickles_in_does_not_outlast_the_deadline(world: World, tmp
         world.storage.fetch(version, tmp_path / "recording", Deadline.after(0.5))
 
 
+@pytest.mark.timeout(120)
+def test_a_document_that_trickles_in_does_not_keep_its_page_waiting_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.pages._LONGEST_READ_S", 0.5)
+    upload = world.put()
+    delivery = world.delivery_with(world.storage, reports="html")
+    world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" and call.path.endswith(".json") else None
+    with pytest.raises(StorageUnavailable, match="slowly"):
+        delivery.deliver(upload)
+    world.proxy.plan = lambda _: None
+    assert delivery.deliver(upload).kind == "duplicate"
+    assert world.stack.result("results/a.wav.html").startswith(b"<!doctype html>")
+
+
 def test_a_result_by_version_is_not_given_up_by_an_event_that_knows_the_etag_only(world: World) -> None:
     upload = world.put()
     assert world.delivery.deliver(upload).kind == "stored"
