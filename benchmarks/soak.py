@@ -172,7 +172,7 @@ class Soak:
             return
         self._sampled_s = time.monotonic()
         for worker in self._workers.processes:
-            sample = Sample(self._course.done, _rss_mb(worker.pid))
+            sample = Sample(time.time(), _rss_mb(worker.pid))
             self._course.memory.setdefault(worker.pid, []).append(sample)
         self._course.stack_memory_mb.append(_rss_mb(os.getpid()))
 
