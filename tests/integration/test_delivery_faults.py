@@ -19,7 +19,7 @@ from core.errors import RecordingInProgress, StorageUnavailable, TransientError
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage
-from tests.quick import QuickPipeline, is_right
+from tests.quick_pipeline import QuickPipeline, is_right
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 CONTENT, OTHER_CONTENT = b"a recording" * 1000, b"another one" * 1000

@@ -26,7 +26,7 @@ from core.results import Result
 from core.settings import FunctionSettings, StorageSettings, read
 from core.storage import Storage, s3_client
 from tests.conftest import ROOT
-from tests.quick import QuickPipeline, is_right
+from tests.quick_pipeline import QuickPipeline, is_right
 
 CONTENT = b"the recording, " * 2000
 OTHER_CONTENT = b"another recording, " * 2000

@@ -33,10 +33,10 @@ from hypothesis.stateful import (
 )
 from moto import mock_aws
 
-from tests.quick import DAMAGED
+from tests.quick_pipeline import DAMAGED
 from tests.reliability.forking import forking_process
-from tests.reliability.memory import MemoryS3
 from tests.reliability.promise import check
+from tests.reliability.s3_in_memory import MemoryS3
 from tests.reliability.world import SETUPS, TIMEOUT_S, VISIBILITY_S, Tally, Worker, World
 
 if TYPE_CHECKING:

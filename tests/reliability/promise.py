@@ -11,7 +11,7 @@ from core.delivery import result_key_for
 from core.pages import page_key_for
 from core.report import render
 from core.results import Result
-from tests.quick import is_right
+from tests.quick_pipeline import is_right
 from tests.reliability.world import PREFIX, RESULTS, Identity, Message, World
 
 

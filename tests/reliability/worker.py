@@ -30,7 +30,7 @@ import handlers.work
 from core.delivery import Delivery
 from core.settings import FunctionSettings, read
 from core.storage import Storage
-from tests.quick import QuickPipeline
+from tests.quick_pipeline import QuickPipeline
 
 _SET_PARENT_DEATH_SIGNAL = 1
 
