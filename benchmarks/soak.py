@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from benchmarks.faults import FaultyEndpoint, faulty
 from benchmarks.recordings import Recording, bad_recordings, good_recordings
 from benchmarks.soak_account import Log, Sample
 from benchmarks.soak_report import report
@@ -29,6 +28,7 @@ from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import MediaLimits
+from tests.reliability.fault_proxy import FaultyEndpoint, faulty
 
 _MODEL = Path("models/demo/package")
 _MOST_VARIANTS = 48

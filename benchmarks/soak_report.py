@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.faults import FaultyEndpoint
 from benchmarks.soak_account import Pass, differences, done_twice, growth, passes, percentiles
 from benchmarks.tables import machine, show
 from core.delivery import result_key_for
 from core.local import RESULTS_PREFIX, Stack
+from tests.reliability.fault_proxy import FaultyEndpoint
 
 if TYPE_CHECKING:
     from benchmarks.soak import Course

@@ -12,7 +12,6 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.retries.standard import ExponentialBackoff
 
-from benchmarks.faults import Call, Fault, FaultyEndpoint, Plan, faulty
 from core.deadline import Deadline
 from core.delivery import Delivery, Upload
 from core.errors import RecordingInProgress, StorageUnavailable, TransientError
@@ -20,6 +19,7 @@ from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage
 from tests.quick_pipeline import QuickPipeline, is_right
+from tests.reliability.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 CONTENT, OTHER_CONTENT = b"a recording" * 1000, b"another one" * 1000

@@ -17,7 +17,6 @@ import pytest
 from botocore.config import Config
 from botocore.retries.standard import ExponentialBackoff
 
-from benchmarks.faults import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
 from core.delivery import Delivery
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, EventSourceMapping, Stack, StackOptions, running_stack
 from core.pages import page_key_for
@@ -27,6 +26,7 @@ from core.settings import FunctionSettings, StorageSettings, read
 from core.storage import Storage, s3_client
 from tests.conftest import ROOT
 from tests.quick_pipeline import QuickPipeline, is_right
+from tests.reliability.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
 
 CONTENT = b"the recording, " * 2000
 OTHER_CONTENT = b"another recording, " * 2000
