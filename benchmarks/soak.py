@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from benchmarks.faults import FaultyEndpoint, faulty
 from benchmarks.recordings import Recording, bad_recordings, good_recordings
 from benchmarks.soak_account import Log, Sample
 from benchmarks.soak_report import report
@@ -29,6 +28,7 @@ from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import MediaLimits
+from tests.reliability.fault_proxy import FaultyEndpoint, faulty
 
 _MODEL = Path("models/demo/package")
 _MOST_VARIANTS = 48
@@ -172,7 +172,7 @@ class Soak:
             return
         self._sampled_s = time.monotonic()
         for worker in self._workers.processes:
-            sample = Sample(self._course.done, _rss_mb(worker.pid))
+            sample = Sample(time.time(), _rss_mb(worker.pid))
             self._course.memory.setdefault(worker.pid, []).append(sample)
         self._course.stack_memory_mb.append(_rss_mb(os.getpid()))
 

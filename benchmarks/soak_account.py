@@ -5,6 +5,7 @@ Nothing here talks to anybody: lines go in, verdicts come out.
 
 import json
 import statistics
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ from typing import Any
 DONE = frozenset({"classified", "no_speech", "failed", "duplicate"})
 """What the log says of a delivery after which the result is there."""
 
-GROWTH_SHARE = 0.05
-GROWTH_MB = 10.0
-"""A worker's memory is flat if the end is above the beginning by less than the greater of these two."""
+MOST_GROWTH_KB = 30.0
+"""For each recording that a worker hears: thirty megabytes after a thousand, of the gigabytes that it has to spare."""
+_FEWEST_SAMPLES = 20
+_FEWEST_RECORDINGS = 200
+"""An allocator takes memory by the megabyte: over fewer recordings than this, one such step looks like a slope."""
 
 
 @dataclass
@@ -107,16 +110,17 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
 
 @dataclass(frozen=True)
 class Sample:
-    """How much memory a worker had, when so many recordings were done."""
+    """How much memory a worker had at some time."""
 
-    done: int
+    at_s: float
     rss_mb: float
 
 
 @dataclass(frozen=True)
 class Growth:
-    """A worker's memory from after the warming up to the end, as medians of a tenth of the samples each."""
+    """A worker's memory from after the warming up to the end; first and last are medians of a tenth of the samples."""
 
+    recordings: int
     first_mb: float
     last_mb: float
     highest_mb: float
@@ -125,23 +129,29 @@ class Growth:
     @property
     def flat(self) -> bool:
         """Whether the end is as the beginning, within what an allocator does."""
-        return self.last_mb - self.first_mb < max(GROWTH_MB, GROWTH_SHARE * self.first_mb)
+        return self.per_recording_kb < MOST_GROWTH_KB
 
 
-def growth(samples: Sequence[Sample], warm_after: int) -> Growth | None:
-    """How a worker's memory changed after so many recordings; None if it did not live from the start, or not long."""
-    if not samples or samples[0].done > warm_after // 10:
-        return None  # one that took the place of another warms up later, and nobody knows when it is done with that
-    warm = [sample for sample in samples if sample.done >= warm_after]
-    if len(warm) < 20:
+def growth(samples: Sequence[Sample], heard_at_s: Sequence[float], warm_after: int) -> Growth | None:
+    """How a worker's memory changed after it had heard so many recordings; None if it did not hear many more.
+
+    Parameters
+    ----------
+    heard_at_s
+        When it was done with each of its own, in order.
+    """
+    counted = [(bisect(heard_at_s, sample.at_s), sample.rss_mb) for sample in samples]
+    warm = [(heard, rss_mb) for heard, rss_mb in counted if heard >= warm_after]
+    if not warm or warm[-1][0] - warm[0][0] < _FEWEST_RECORDINGS or len(warm) < _FEWEST_SAMPLES:
         return None
+    heard, memory_mb = zip(*warm, strict=True)
     tenth = len(warm) // 10
-    slope = statistics.linear_regression([s.done for s in warm], [s.rss_mb for s in warm]).slope
     return Growth(
-        first_mb=statistics.median(sample.rss_mb for sample in warm[:tenth]),
-        last_mb=statistics.median(sample.rss_mb for sample in warm[-tenth:]),
-        highest_mb=max(sample.rss_mb for sample in warm),
-        per_recording_kb=slope * 1024,
+        recordings=heard[-1] - heard[0],
+        first_mb=statistics.median(memory_mb[:tenth]),
+        last_mb=statistics.median(memory_mb[-tenth:]),
+        highest_mb=max(memory_mb),
+        per_recording_kb=statistics.linear_regression(heard, memory_mb).slope * 1024,
     )
 
 

@@ -4,17 +4,17 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.faults import FaultyEndpoint
 from benchmarks.soak_account import Pass, differences, done_twice, growth, passes, percentiles
 from benchmarks.tables import machine, show
 from core.delivery import result_key_for
 from core.local import RESULTS_PREFIX, Stack
+from tests.reliability.fault_proxy import FaultyEndpoint
 
 if TYPE_CHECKING:
     from benchmarks.soak import Course
 
 WARM_AFTER = 200
-"""Recordings, after which a worker's memory should not grow any more."""
+"""Recordings that a worker has heard, after which its memory should not grow any more."""
 
 
 def report(course: "Course", stack: Stack, proxy: FaultyEndpoint, notes: Sequence[bytes]) -> int:
@@ -23,7 +23,7 @@ def report(course: "Course", stack: Stack, proxy: FaultyEndpoint, notes: Sequenc
     print(f"\n{machine()}")
     _show_course(course, by_key, stack.dead_letters())
     _show_faults(course, proxy)
-    grown = _show_memory(course)
+    grown = _show_memory(course, by_key)
     problems = _lost(course, stack) + _twice(by_key) + grown
     if course.log.superseded:
         problems.append(f"{course.log.superseded} deliveries were taken for superseded, and nothing was overwritten")
@@ -58,8 +58,8 @@ def _twice(by_key: dict[str, list[Pass]]) -> list[str]:
 
 
 def _show_course(course: "Course", by_key: dict[str, list[Pass]], dead_letters: int) -> None:
-    again = [one for of_key in by_key.values() for one in of_key if not one.counts]
-    killed = sum(one.outcome is None for one in again)
+    in_vain = [one for of_key in by_key.values() for one in of_key if not one.counts]
+    killed = sum(one.outcome is None for one in in_vain)
     statuses = [document["status"] for document in course.expected.values()]
     rows = [
         ["recordings", f"{len(course.expected)}"],
@@ -68,8 +68,10 @@ def _show_course(course: "Course", by_key: dict[str, list[Pass]], dead_letters: 
         ["deliveries that found the result there", f"{course.log.duplicates}"],
         ["workers killed", f"{course.kills}"],
         ["passes through the pipeline", f"{sum(map(len, by_key.values()))}"],
-        ["of which again, since the worker was killed", f"{killed}"],
-        ["of which again, since the result could not be stored", f"{len(again) - killed}"],
+        ["of which ended by a killed worker", f"{killed}"],
+        ["of which came to a result that S3 did not confirm", f"{len(in_vain) - killed}"],
+        ["recordings that needed a second pass", f"{sum(len(of_key) > 1 for of_key in by_key.values())}"],
+        ["recordings that needed none: empty", f"{len(course.expected) - len(by_key)}"],
         ["deliveries that were put back", f"{sum(course.log.retries.values())}"],
         ["dead letters moved back / left", f"{course.redriven} / {dead_letters}"],
         ["minutes", f"{course.elapsed_s / 60:.1f}"],
@@ -100,19 +102,22 @@ def _show_faults(course: "Course", proxy: FaultyEndpoint) -> None:
     show("Why deliveries were put back", ["", "times"], [[k, str(v)] for k, v in course.log.retries.most_common()])
 
 
-def _show_memory(course: "Course") -> list[str]:
+def _show_memory(course: "Course", by_key: dict[str, list[Pass]]) -> list[str]:
     rows, problems = [], []
     for pid, samples in course.memory.items():
-        change = growth(samples, WARM_AFTER)
+        ended_s = (one.ended_s for of_key in by_key.values() for one in of_key if one.pid == pid)
+        change = growth(samples, sorted(at_s for at_s in ended_s if at_s is not None), WARM_AFTER)
         if change is None:
             continue
         figures = (change.first_mb, change.last_mb, change.last_mb - change.first_mb, change.highest_mb)
-        rows.append([str(pid), *(f"{mb:.1f}" for mb in figures), f"{change.per_recording_kb:+.2f}"])
+        megabytes = (f"{mb:.1f}" for mb in figures)
+        rows.append([str(pid), str(change.recordings), *megabytes, f"{change.per_recording_kb:+.2f}"])
         if not change.flat:
-            problems.append(f"the memory of worker {pid} grew from {change.first_mb:.0f} to {change.last_mb:.0f} MB")
+            problems.append(f"the memory of worker {pid} grew by {change.per_recording_kb:.0f} kB for each recording")
     if not rows:
-        print(f"\nToo short to say whether memory grows: that is seen from the {WARM_AFTER}th recording on.")
+        print(f"\nToo short to say whether memory grows: that is seen from a worker's {WARM_AFTER}th recording on.")
         return problems
-    header = ["worker", f"MB after {WARM_AFTER}", "MB at the end", "change", "highest", "kB for each recording"]
+    more = f"recordings after {WARM_AFTER}"
+    header = ["worker", more, "MB then", "MB at the end", "change", "highest", "kB for each recording"]
     show("Memory of the workers that lived long enough", header, rows)
     return problems

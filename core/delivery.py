@@ -9,7 +9,7 @@ Events come at least once, in any order and at the same moment. What keeps them 
 - Results are written under a condition. Who loses that race looks again, and gives way to what is newer.
 - On the last delivery that the queue allows, a `failed` result is written first and replaced on success: even a crash
   of the process leaves a result. Such a given-up result never counts as done.
-- Acknowledging is what cannot be undone. What S3 says once, be it that an upload is gone, is asked again before.
+- Acknowledging is what cannot be undone. That an upload is gone or overwritten is asked again before it is believed.
 """
 
 import hashlib
@@ -23,14 +23,19 @@ from typing import Literal
 from core import pages
 from core.deadline import Deadline
 from core.errors import (
+    DeadlineExceeded,
     DecoderUnavailable,
     EmptyRecording,
     GivenUp,
+    OutOfTime,
+    RecordingArchived,
     RecordingEncrypted,
     RecordingError,
     RecordingSuperseded,
     RecordingTooLarge,
+    RecordingTooLong,
     StorageUnavailable,
+    TooManyChannels,
     TransientError,
 )
 from core.pipeline import Pipeline
@@ -41,7 +46,15 @@ from core.storage import ObjectVersion, Storage, WriteConflict
 
 State = Literal["done", "given-up"]
 
+MENDABLE = frozenset(
+    error.code for error in (DeadlineExceeded, RecordingArchived, RecordingTooLarge, RecordingTooLong, TooManyChannels)
+)
+"""Failures that are not the recording's for good: another setting may take it, or somebody restores it."""
+
 _LONGEST_KEY_BYTES = 1024
+_LONGEST_PLAIN_KEY_BYTES = _LONGEST_KEY_BYTES - 4
+"""A key is cut between two characters, of up to four bytes: what was cut is longer than this, and the rest is not. So
+nobody can name an upload after the result of another."""
 _SUFFIX = ".json"
 _MOST_RACES = 5
 _BETWEEN_RACES_S = 0.05
@@ -61,6 +74,7 @@ class Upload:
     version_id: str | None = None
     etag: str | None = None
     sequencer: str | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,14 @@ class Delivery:
         self._settings = settings
 
     def deliver(
-        self, upload: Upload, *, last: bool = False, deadline: Deadline | None = None, request_id: str | None = None
+        self,
+        upload: Upload,
+        *,
+        last: bool = False,
+        deadline: Deadline | None = None,
+        least_s: float = 0.0,
+        anew: bool = False,
+        request_id: str | None = None,
     ) -> Outcome:
         """Work on one upload, unless that is done or somebody is at it.
 
@@ -102,16 +123,23 @@ class Delivery:
             Whether the queue will not deliver it again.
         deadline
             When the result must be there.
+        least_s
+            A recording is not begun with less time than this: running out of it would be held against the recording.
+        anew
+            Whether a result that failed for a `MENDABLE` reason is made again, rather than being done with.
 
         Raises
         ------
         TransientError
             If it should be delivered again.
         """
-        deadline = deadline or Deadline()
+        terms = _Terms(last, deadline or Deadline(), least_s, anew, request_id)
         result_key = result_key_for(upload.key, self._settings.results_prefix)
+        if _is_folder_marker(upload.key, upload.size_bytes):
+            # The event's word is enough: whatever has become of the key, this upload was never a recording.
+            return Outcome("folder", result_key)
         try:
-            outcome = self._work_on(upload, result_key, last, deadline, request_id)
+            outcome = self._work_on(upload, result_key, terms)
         except _Duplicate:
             outcome = Outcome("duplicate", result_key)
         except RecordingSuperseded:
@@ -120,18 +148,16 @@ class Delivery:
             if last:
                 self._bring_page_up_to_date(result_key)
             raise
+        if outcome.kind == "folder":
+            return outcome
         # The document is there. If the page fails, the next delivery finds a duplicate, which costs no inference, and
         # tries the page again; a dead letter tells of one that is behind for good.
         self._bring_page_up_to_date(result_key)
         return outcome
 
-    def _work_on(
-        self, upload: Upload, result_key: str, last: bool, deadline: Deadline, request_id: str | None
-    ) -> Outcome:
+    def _work_on(self, upload: Upload, result_key: str, terms: "_Terms") -> Outcome:
         def attempt(version: ObjectVersion) -> _Attempt:
-            return _Attempt(
-                self._storage, self._pipeline, self._settings, upload, version, result_key, deadline, request_id
-            )
+            return _Attempt(self._storage, self._pipeline, self._settings, upload, version, result_key, terms)
 
         told = ObjectVersion(upload.bucket, upload.key, upload.version_id, upload.etag or "", None, {})
         version = None
@@ -140,23 +166,21 @@ class Delivery:
                 version = self._current(told)
             except RecordingEncrypted as error:
                 return attempt(told).fail(error)
-            if upload.key.endswith("/") and version.size_bytes == 0:
+            if _is_folder_marker(upload.key, version.size_bytes):
                 return Outcome("folder", result_key)
-            return attempt(version).run(last=last)
+            return attempt(version).run()
         except TransientError:
             about = version or told
-            if last and about.identity:
+            if terms.last and about.identity:
                 # Beforehand it may have failed, too, or not have come to it.
                 attempt(about).give_up()
             raise
 
     def _current(self, told: ObjectVersion) -> ObjectVersion:
         """The newest version, if it is the one that the event is about."""
-        newest = self._storage.newest(told.bucket, told.key) or self._storage.newest(told.bucket, told.key)
+        newest = _confirmed(self._storage, told)
         if newest is None:
-            raise RecordingSuperseded(f"{told.key} was deleted.")
-        if not told.is_same_as(newest):
-            raise RecordingSuperseded(f"{told.key} was overwritten.")
+            raise RecordingSuperseded(f"{told.key} was deleted or overwritten.")
         return newest
 
     def _bring_page_up_to_date(self, result_key: str) -> None:
@@ -169,6 +193,17 @@ class _Duplicate(Exception):
 
 
 @dataclass(frozen=True)
+class _Terms:
+    """What `deliver` was told besides the upload."""
+
+    last: bool
+    deadline: Deadline
+    least_s: float
+    anew: bool
+    request_id: str | None
+
+
+@dataclass(frozen=True)
 class _Attempt:
     """One delivery of one version."""
 
@@ -178,14 +213,15 @@ class _Attempt:
     upload: Upload
     version: ObjectVersion
     result_key: str
-    deadline: Deadline
-    request_id: str | None
+    terms: _Terms
 
-    def run(self, *, last: bool) -> Outcome:
-        if last:
+    def run(self) -> Outcome:
+        if self.terms.last:
             self.give_up()
         else:
             self._look()
+        if self.terms.deadline.remaining_s < self.terms.least_s:
+            raise OutOfTime("Too little of the invocation's time is left to begin on this recording.")
         with self._claim():
             # Again: whoever held the claim before us may have finished in the meantime.
             self._look()
@@ -196,7 +232,7 @@ class _Attempt:
     def fail(self, error: RecordingError) -> Outcome:
         """Leave a `failed` result without any work."""
         self._look()
-        result = self.pipeline.failed(self._source(), error, request_id=self.request_id)
+        result = self.pipeline.failed(self._source(), error, request_id=self.terms.request_id)
         self._store(result, "done")
         return Outcome("stored", self.result_key, result)
 
@@ -215,22 +251,22 @@ class _Attempt:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
                 self._fetch(path)
-                result = self.pipeline.run(path, source, deadline=self.deadline, request_id=self.request_id)
+                result = self.pipeline.run(path, source, deadline=self.terms.deadline, request_id=self.terms.request_id)
                 if result.status == "failed" and not path.exists():
                     raise DecoderUnavailable("The recording vanished from the temporary folder while it was read.")
                 return result
         except RecordingError as error:
-            return self.pipeline.failed(source, error, request_id=self.request_id)
+            return self.pipeline.failed(source, error, request_id=self.terms.request_id)
 
     def _fetch(self, path: Path) -> None:
-        time_s = self.deadline.remaining_s
+        time_s = self.terms.deadline.remaining_s
         try:
-            self.storage.fetch(self.version, path, self.deadline)
+            self.storage.fetch(self.version, path, self.terms.deadline)
         except RecordingSuperseded:
             if self._is_still_the_newest():
                 raise StorageUnavailable(f"S3 does not give {self.upload.key}, which it says is there.") from None
             raise
-        if self.deadline.remaining_s < time_s * _LEAST_SHARE_OF_TIME:
+        if self.terms.deadline.remaining_s < time_s * _LEAST_SHARE_OF_TIME:
             raise StorageUnavailable(f"S3 sent {self.upload.key} so slowly that too little time is left for it.")
 
     def _look(self) -> ObjectVersion | None:
@@ -239,7 +275,7 @@ class _Attempt:
         if existing is None:
             return None
         if self._is_about_this_version(existing):
-            if existing.metadata.get("state") == "done" and self._made_by_this_model(existing):
+            if self._is_done(existing):
                 raise _Duplicate
         elif self._is_older_than(existing.metadata.get("sequencer")):
             raise RecordingSuperseded(f"{self.upload.key} has the result of a newer upload.")
@@ -258,14 +294,16 @@ class _Attempt:
 
     def _is_still_the_newest(self) -> bool:
         try:
-            newest = self.storage.newest(self.upload.bucket, self.upload.key)
+            return _confirmed(self.storage, self.version) is not None
         except RecordingEncrypted:
             # S3 says no more about such a version than that; it is ours if ours could not be looked at, either.
             return self.version.size_bytes is None
-        return newest is not None and self.version.is_same_as(newest)
 
-    def _made_by_this_model(self, existing: ObjectVersion) -> bool:
-        return existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
+    def _is_done(self, existing: ObjectVersion) -> bool:
+        if self.terms.anew and existing.metadata.get("error") in MENDABLE:
+            return False
+        made_by_this_model = existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
+        return made_by_this_model and existing.metadata.get("state") == "done"
 
     def give_up(self) -> None:
         """Leave a `failed` result, unless something that says more is there."""
@@ -273,7 +311,7 @@ class _Attempt:
             f"{self.settings.max_receive_count} deliveries did not bring a result; the message is in the dead-letter "
             "queue, from where it can be delivered again."
         )
-        self._store(self.pipeline.failed(self._source(), error, request_id=self.request_id), "given-up")
+        self._store(self.pipeline.failed(self._source(), error, request_id=self.terms.request_id), "given-up")
 
     def _store(self, result: Result, state: State) -> None:
         metadata = {
@@ -282,6 +320,7 @@ class _Attempt:
             "sequencer": self.upload.sequencer or "",
             "fingerprint": self.pipeline.model.fingerprint,
             "state": state,
+            "error": result.error.code if result.error else "",
         }
         for race in range(_MOST_RACES):
             existing = self._look()
@@ -308,7 +347,7 @@ class _Attempt:
         what = "\0".join((self.result_key, self.version.identity, self.pipeline.model.fingerprint))
         key = self.settings.claims_prefix + hashlib.sha256(what.encode()).hexdigest()
         # The deadline is when the work must be done; what is kept free after it is for the result.
-        longest_s = min(self.deadline.remaining_s + self.settings.deadline_margin_s, _LONGEST_WORK_S)
+        longest_s = min(self.terms.deadline.remaining_s + self.settings.deadline_margin_s, _LONGEST_WORK_S)
         return self.storage.claim(self.settings.results_bucket, key, longest_s)
 
     def _source(self) -> Source:
@@ -321,13 +360,27 @@ class _Attempt:
         )
 
 
+def _confirmed(storage: Storage, told: ObjectVersion) -> ObjectVersion | None:
+    """What S3 knows of a version, if that is the newest of its key; S3 is asked once more before it is not."""
+    for _ in range(2):
+        newest = storage.newest(told.bucket, told.key)
+        if newest is not None and told.is_same_as(newest):
+            return newest
+    return None
+
+
+def _is_folder_marker(key: str, size_bytes: int | None) -> bool:
+    """Whether an upload is what consoles make for an empty folder; what has bytes is a recording under an odd key."""
+    return key.endswith("/") and size_bytes == 0
+
+
 def result_key_for(key: str, prefix: str) -> str:
     """Where the result of an upload lies: the prefix, the key, and `.json`.
 
-    A key that would pass S3's 1,024 bytes is cut and ends in a hash of the whole key.
+    A key that would reach S3's 1,024 bytes is cut and ends in a hash of the whole key.
     """
     plain = f"{prefix}{key}{_SUFFIX}"
-    if len(plain.encode()) <= _LONGEST_KEY_BYTES:
+    if len(plain.encode()) <= _LONGEST_PLAIN_KEY_BYTES:
         return plain
     ending = "-" + hashlib.sha256(key.encode()).hexdigest() + _SUFFIX
     kept = f"{prefix}{key}".encode()[: _LONGEST_KEY_BYTES - len(ending)]

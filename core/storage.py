@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -34,6 +34,8 @@ from core.settings import StorageSettings, read
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+
+Done = TypeVar("Done")
 
 _CHUNK_BYTES = 1024 * 1024
 _WRITTEN_BY = "written-by"
@@ -141,14 +143,7 @@ class Storage:
             If S3 failed, was too slow, or sent fewer bytes than it has.
         """
         with _translated(f"{version.bucket}/{version.key}"), destination.open("wb") as file:
-            copied = _begun(lambda: self._copy(version, file, deadline))
-            try:
-                # The read time-out is of silence: a body that trickles in could keep one read waiting for hours.
-                written_bytes = copied.result(None if deadline.at_s == inf else deadline.remaining_s)
-            except TimeoutError:
-                if copied.done():
-                    raise
-                raise StorageUnavailable(f"S3 sent {version.key} too slowly.") from None
+            written_bytes = _in_time(lambda: self._copy(version, file, deadline), deadline, version.key)
         if written_bytes != version.size_bytes:
             raise StorageUnavailable(f"S3 sent {written_bytes:,} of the {version.size_bytes:,} bytes of {version.key}.")
 
@@ -164,21 +159,24 @@ class Storage:
                 raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
         return written_bytes
 
-    def read(self, bucket: str, key: str) -> tuple[ObjectVersion, bytes] | None:
+    def read(self, bucket: str, key: str, deadline: Deadline) -> tuple[ObjectVersion, bytes] | None:
         """The newest version of a small object and its content, or None if there is none.
 
         Raises
         ------
         StorageUnavailable, StorageRefused
-            If S3 cannot or will not say.
+            If S3 cannot or will not say, or is too slow.
         """
+
+        def described_and_read() -> tuple[ObjectVersion, bytes]:
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            return _described(bucket, key, answer), answer["Body"].read()
+
         try:
             with _translated(f"{bucket}/{key}"):
-                answer = self._client.get_object(Bucket=bucket, Key=key)
-                content = answer["Body"].read()
+                return _in_time(described_and_read, deadline, key)
         except RecordingSuperseded:
             return None
-        return _described(bucket, key, answer), content
 
     def put(
         self,
@@ -282,9 +280,23 @@ class Storage:
         raise RecordingInProgress("Another delivery of the same version is at work on it.")
 
 
-def _begun(work: Callable[[], int]) -> "Future[int]":
+def _in_time(work: Callable[[], Done], deadline: Deadline, key: str) -> Done:
+    """Wait for what reads a body, but not for longer than there is time.
+
+    The client's read time-out is of silence: a body that trickles in could keep one read waiting for hours.
+    """
+    begun = _begun(work)
+    try:
+        return begun.result(None if deadline.at_s == inf else deadline.remaining_s)
+    except TimeoutError:
+        if begun.done():
+            raise
+        raise StorageUnavailable(f"S3 sent {key} too slowly.") from None
+
+
+def _begun(work: Callable[[], Done]) -> "Future[Done]":
     """Begin work in a thread of its own, which nobody has to wait for."""
-    future: Future[int] = Future()
+    future: Future[Done] = Future()
 
     def run() -> None:
         try:
@@ -331,7 +343,8 @@ def _error_for(error: ClientError, what: str, writing: bool) -> AudioEmotionErro
     if code in _REFUSED_CODES or code.startswith("KMS.") or (status in _REFUSED and code != "InvalidObjectState"):
         return StorageRefused(f"S3 refuses access to {what} ({code or status}): check the function's permissions.")
     if code == "InvalidObjectState":
-        return RecordingArchived("The recording lies in an archive storage class: restore it, then upload it again.")
+        advice = "restore it, then upload it again or run a backfill"
+        return RecordingArchived(f"The recording lies in an archive storage class: {advice}.")
     if "Server Side Encryption" in message and status == "400":
         return RecordingEncrypted("The recording was uploaded with a key of the uploader's own, so it cannot be read.")
     if {code, status} & (_GONE | _CHANGED):

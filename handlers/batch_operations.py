@@ -3,6 +3,8 @@
 S3 repeats a task that answers TemporaryFailure by itself, and does not say how often: no attempt is known to be the
 last. So none leaves a `failed` result beforehand, as the queue's last delivery does. A recording that could not be
 brought to its end keeps the result that it had, and the job's report names it.
+
+Whoever begins a job may have turned a setting or restored a recording: what failed for want of that is tried again.
 """
 
 from collections.abc import Mapping
@@ -54,7 +56,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
 def _result(task: Mapping[str, Any], invocation: work.Invocation) -> dict[str, Any]:
     try:
-        code, text = "Succeeded", _told(invocation.work(upload_of(task), last=False))
+        code, text = "Succeeded", _told(invocation.work(upload_of(task), last=False, anew=True))
     except EventNotUnderstood as error:
         logger.error("task not understood", task=task, reason=str(error))
         code, text = "PermanentFailure", str(error)

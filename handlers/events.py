@@ -64,6 +64,7 @@ def _from_record(s3: Event) -> Upload:
         version_id=known_version(stored.get("versionId")),
         etag=stored.get("eTag"),
         sequencer=stored.get("sequencer"),
+        size_bytes=stored.get("size"),
     )
 
 
@@ -76,6 +77,7 @@ def _from_eventbridge(detail: Event) -> Upload:
         version_id=known_version(stored.get("version-id")),
         etag=stored.get("etag"),
         sequencer=stored.get("sequencer"),
+        size_bytes=stored.get("size"),
     )
 
 

@@ -11,7 +11,7 @@ from core import settings
 from core.announcement import Announcer
 from core.deadline import Deadline
 from core.delivery import Delivery, Outcome, Upload
-from core.errors import OutOfTime, TransientError
+from core.errors import TransientError
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.scratch import remove_leftovers
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 metrics = Metrics(namespace="AudioEmotion", service=SERVICE)
 
 _LEAST_SHARE_OF_TIME = 0.5
-"""A recording later in a batch is put back rather than begun with less of the invocation's time than this: running
-out of time would be held against the recording."""
+"""A recording later in a batch is put back rather than begun with less of the invocation's time than this."""
 
 
 @cache
@@ -78,14 +77,19 @@ class Invocation:
         """How often the queue hands out a message."""
         return self._function.max_receive_count
 
-    def work(self, upload: Upload, *, last: bool) -> Outcome:
-        """Work on one upload, and say in one line what became of it."""
+    def work(self, upload: Upload, *, last: bool, anew: bool = False) -> Outcome:
+        """Work on one upload, and say in one line what became of it; `last` and `anew` are those of the delivery."""
         started = time.monotonic()
         about: dict[str, Any] = {"bucket": upload.bucket, "key": upload.key, "version_id": upload.version_id}
         try:
-            if not last and self._deadline.remaining_s < self._time_s * _LEAST_SHARE_OF_TIME:
-                raise OutOfTime("Too little of the invocation's time is left to begin on this recording.")
-            outcome = self._delivery.deliver(upload, last=last, deadline=self._deadline, request_id=self._request_id)
+            outcome = self._delivery.deliver(
+                upload,
+                last=last,
+                deadline=self._deadline,
+                least_s=self._time_s * _LEAST_SHARE_OF_TIME,
+                anew=anew,
+                request_id=self._request_id,
+            )
         except TransientError as error:
             metrics.add_metric("Retried", MetricUnit.Count, 1)
             logger.warning(

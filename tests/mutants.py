@@ -5,7 +5,7 @@ beside the report:
 
 - the process lives on, and so does nothing that it started;
 - a result document comes out that fits the schema, with a sentence where it has failed;
-- within ten seconds of waiting for the decoder, and of processor time in all;
+- within ten seconds of waiting for the decoder, and of processor time in all, and a minute in any case;
 - our memory grows by less than its limit, and the decoder's stays under the one that it is started with;
 - nothing is left in the temporary folder, in the current one, or among the open files.
 """
@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,8 @@ from tests.conftest import ROOT, SHARED
 LONGEST_S = 10.0
 MEMORY_GROWTH_LIMIT_MB = 512
 """By how much our own process may grow, at its peak, beyond what it takes with the network loaded."""
+LONGEST_SILENCE_S = 60.0
+"""A worker that says nothing for so long after it has begun hangs: what waits for a decoder says more sooner."""
 
 _LONGEST_ORIGINAL_BYTES = 100_000
 """Longer ones are cut: what is decisive stands at the beginning, and their minutes would be classified as well."""
@@ -175,7 +178,7 @@ class Judge:
         classifier = EmotionClassifier.load(ROOT / "models" / "demo" / "package")
         self._pipeline = Pipeline(classifier, MediaLimits(decoder_timeout_s=LONGEST_S))
         _forget_peak()
-        self._own_mb_before = _own_peak_mb()
+        self._own_mb_before, self._children_mb_before = _own_peak_mb(), _children_peak_mb()
 
     def judge(self, body: bytes) -> dict[str, Any]:
         """What became of it, how long that took, and every promise that was broken."""
@@ -193,7 +196,10 @@ class Judge:
         own_mb = _own_peak_mb()
         if own_mb - self._own_mb_before > MEMORY_GROWTH_LIMIT_MB:
             broken.append(f"our memory grew from {self._own_mb_before:.0f} to {own_mb:.0f} MB")
-        children_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        children_mb = _children_peak_mb()
+        # At the start of a process the kernel counts the memory of the one that started it.
+        if children_mb > max(self._pipeline.limits.decoder_memory_mb, own_mb, self._children_mb_before):
+            broken.append(f"a decoder took {children_mb:.0f} MB")
         spent = {"s": seconds, "processor_s": processor_s, "own_mb": own_mb, "children_mb": children_mb}
         return {"outcome": outcome, "broken": broken, **spent}
 
@@ -236,6 +242,11 @@ def _own_peak_mb() -> float:
     """Since it was last forgotten: what `getrusage` tells begins with the memory of whoever started us."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def _children_peak_mb() -> float:
+    """The most that one of those took that have ended; the kernel never forgets that."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def _surroundings() -> tuple[list[str], list[str], int, int]:
@@ -284,7 +295,6 @@ class Report:
             f"slowest: {self.slowest_s:.1f} s (number {self.slowest_number}); most processor time: "
             f"{self.most_processor_s:.1f} s"
         )
-        # At the start of a process the kernel counts the memory of the one that started it, so this is a bound.
         yield f"peak memory: ours {self.own_mb:.0f} MB, the decoder's at most {self.children_mb:.0f} MB"
         for number, broken in sorted(self.broken.items()):
             yield f"number {number}: {'; '.join(broken)}"
@@ -314,11 +324,14 @@ def _share(seed: int, numbers: Sequence[int], ffmpeg: Path | None, add: Callable
         numbers = [number for number in numbers if number > last]
 
 
+# What numpy would merely warn of is a number that should not be.
+_WORKER = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.mutants", "--worker"]
+
+
 def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """What one worker finds, and at last the mutant that it did not survive, if there was one."""
     path = f"{ffmpeg.resolve()}{os.pathsep}{os.environ['PATH']}" if ffmpeg else os.environ["PATH"]
-    # What numpy would merely warn of is a number that should not be.
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.mutants", "--worker"]
+    silent = threading.Event()
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+b") as errors:
         own, scratch = Path(folder) / "own", Path(folder) / "scratch"
         own.mkdir()
@@ -326,13 +339,12 @@ def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[
         environment = {**os.environ, "PATH": path, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)}
         begun = None
         with subprocess.Popen(
-            command, cwd=own, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            _WORKER, cwd=own, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
         ) as worker:
-            assert worker.stdin is not None  # PIPE was asked for, of both
-            assert worker.stdout is not None
+            assert worker.stdin is not None  # PIPE was asked for
             worker.stdin.write(json.dumps([seed, list(numbers)]).encode())
             worker.stdin.close()
-            for line in worker.stdout:
+            for line in _lines(worker, silent):
                 if line.startswith(b"begin"):
                     begun = int(line.split()[1])
                     continue
@@ -342,10 +354,29 @@ def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[
         errors.seek(0)
         last_words = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
     how = f"the process ended with {worker.returncode}: {last_words}"
-    if begun is not None:
+    if begun is not None and silent.is_set():
+        yield begun, {"outcome": "hung", "s": LONGEST_SILENCE_S, "broken": [f"hung for {LONGEST_SILENCE_S:.0f} s"]}
+    elif begun is not None:
         yield begun, {"outcome": "crashed", "s": 0.0, "broken": [how]}
     elif worker.returncode != 0:
         raise RuntimeError(f"Between two mutants, {how}")
+
+
+def _lines(worker: "subprocess.Popen[bytes]", silent: threading.Event) -> Iterator[bytes]:
+    """What it says; if there is nothing more for too long, it is killed, and `silent` is set."""
+
+    def kill() -> None:
+        silent.set()
+        worker.kill()
+
+    assert worker.stdout is not None  # PIPE was asked for
+    line = worker.stdout.readline()
+    while line:
+        yield line
+        watch = threading.Timer(LONGEST_SILENCE_S, kill)
+        watch.start()
+        line = worker.stdout.readline()
+        watch.cancel()
 
 
 def main() -> int:

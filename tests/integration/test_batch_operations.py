@@ -9,10 +9,11 @@ from urllib.parse import quote_plus
 import pytest
 
 import handlers.work
-from core.errors import EventNotUnderstood, StorageUnavailable
+from core.errors import DeadlineExceeded, EventNotUnderstood, StorageUnavailable
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
 from core.pipeline import Pipeline
 from core.storage import Storage
+from handlers.batch_operations import upload_of
 from tests.conftest import ROOT
 
 
@@ -80,9 +81,11 @@ def test_without_a_version_the_newest_counts(stack: Stack, speech: bytes, versio
     assert document(stack, "a.wav")["source"]["version_id"] == newest
 
 
+@pytest.mark.parametrize("reports", ["none", "html"])
 def test_what_is_done_overwritten_deleted_or_no_recording_has_succeeded_without_inference(
-    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, reports: str
 ) -> None:
+    monkeypatch.setenv("REPORTS", reports)
     older = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=b"older")["VersionId"]
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="folder/", Body=b"")
@@ -112,11 +115,53 @@ def test_a_result_by_another_model_is_renewed(stack: Stack, speech: bytes, monke
     assert document(stack, "a.wav")["status"] == "classified"
 
 
+@pytest.mark.parametrize(
+    ("limit", "code"), [({"MAX_SIZE_BYTES": "1000"}, "too_large"), ({"MAX_DURATION_S": "1"}, "too_long")]
+)
+def test_what_a_limit_refused_is_tried_again_once_the_limit_is_another(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, limit: dict[str, str], code: str
+) -> None:
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
+    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    with monkeypatch.context() as limited:
+        for name, value in limit.items():
+            limited.setenv(name, value)
+        assert invoke(told)["resultString"] == f"failed: {code}"
+    handlers.work.delivery.cache_clear()
+    # A late duplicate of the event is no reason to try again: nobody asked.
+    assert handlers.work.delivery().deliver(upload_of(told["tasks"][0])).kind == "duplicate"
+    assert invoke(told)["resultString"].startswith("classified")
+    assert invoke(told)["resultString"] == "duplicate"
+
+
+def test_what_was_archived_is_tried_again_once_it_is_restored(stack: Stack, speech: bytes) -> None:
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech, StorageClass="GLACIER")
+    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    assert invoke(told)["resultString"] == "failed: archived"
+    stack.s3.restore_object(Bucket=UPLOADS_BUCKET, Key="a.wav", RestoreRequest={"Days": 1})
+    assert invoke(told)["resultString"].startswith("classified")
+
+
+def test_what_there_was_no_time_for_is_tried_again(
+    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_slow(*_: Any) -> None:
+        raise DeadlineExceeded("There was no time.")
+
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
+    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    with monkeypatch.context() as slow:
+        slow.setattr("core.pipeline.probe", too_slow)
+        assert invoke(told)["resultString"] == "failed: deadline_exceeded"
+    assert invoke(told)["resultString"].startswith("classified")
+
+
 def test_a_recording_that_cannot_be_classified_has_succeeded_as_a_task(stack: Stack) -> None:
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.txt", Body=b"text")
     answer = invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.txt", s3VersionId=None))
     assert (answer["resultCode"], answer["resultString"]) == ("Succeeded", "failed: not_audio")
     assert document(stack, "a.txt")["status"] == "failed"
+    assert invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.txt", s3VersionId=None))["resultString"] == "duplicate"
 
 
 @pytest.mark.parametrize("fault", [StorageUnavailable("S3 is down."), ZeroDivisionError("ours")])

@@ -219,9 +219,27 @@ def test_a_deleted_upload_is_acknowledged_without_a_result(world: World, speech:
     assert not world.has_result("a.wav")
 
 
-def test_a_folder_marker_is_acknowledged_without_a_result(world: World) -> None:
-    assert world.delivery.deliver(world.put("calls/", b"")).kind == "folder"
+@pytest.mark.parametrize("reports", ["none", "html"])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_folder_marker_is_acknowledged_without_a_result(world: World, reports: str, last: bool) -> None:
+    delivery = world.delivery_with(settings=SETTINGS.model_copy(update={"reports": reports}))
+    assert delivery.deliver(world.put("calls/", b""), last=last).kind == "folder"
     assert world.stack.results() == {}
+
+
+def test_a_folder_marker_is_known_by_its_event_even_if_s3_is_down(world: World) -> None:
+    class BlindStorage(Storage):
+        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+            raise StorageUnavailable("S3 is down.")
+
+    marker = replace(world.put("calls/", b""), size_bytes=0)
+    assert world.delivery_with(BlindStorage(world.stack.s3)).deliver(marker, last=True).kind == "folder"
+    assert world.stack.results() == {}
+
+
+def test_a_recording_whose_key_ends_as_a_folder_does_is_one(world: World, speech: bytes) -> None:
+    assert world.delivery.deliver(replace(world.put("calls/", speech), size_bytes=len(speech))).kind == "stored"
+    assert world.result("calls/")["status"] == "classified"
 
 
 def test_an_empty_upload_gets_a_result_that_says_so(world: World) -> None:

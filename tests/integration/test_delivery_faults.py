@@ -12,14 +12,14 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.retries.standard import ExponentialBackoff
 
-from benchmarks.faults import Call, Fault, FaultyEndpoint, Plan, faulty
 from core.deadline import Deadline
 from core.delivery import Delivery, Upload
 from core.errors import RecordingInProgress, StorageUnavailable, TransientError
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.settings import FunctionSettings
 from core.storage import ObjectVersion, Storage
-from tests.quick import QuickPipeline, is_right
+from tests.quick_pipeline import QuickPipeline, is_right
+from tests.reliability.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 CONTENT, OTHER_CONTENT = b"a recording" * 1000, b"another one" * 1000
@@ -138,6 +138,21 @@ def test_a_body_that_trickles_in_does_not_outlast_the_deadline(world: World, tmp
         world.storage.fetch(version, tmp_path / "recording", Deadline.after(0.5))
 
 
+@pytest.mark.timeout(120)
+def test_a_document_that_trickles_in_does_not_keep_its_page_waiting_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.pages._LONGEST_READ_S", 0.5)
+    upload = world.put()
+    delivery = world.delivery_with(world.storage, reports="html")
+    world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" and call.path.endswith(".json") else None
+    with pytest.raises(StorageUnavailable, match="slowly"):
+        delivery.deliver(upload)
+    world.proxy.plan = lambda _: None
+    assert delivery.deliver(upload).kind == "duplicate"
+    assert world.stack.result("results/a.wav.html").startswith(b"<!doctype html>")
+
+
 def test_a_result_by_version_is_not_given_up_by_an_event_that_knows_the_etag_only(world: World) -> None:
     upload = world.put()
     assert world.delivery.deliver(upload).kind == "stored"
@@ -186,6 +201,46 @@ def test_an_upload_that_s3_denies_once_is_not_taken_for_deleted(world: World) ->
     upload = world.put()
     world.proxy.plan = first(Fault.NOT_FOUND, "HEAD", "/a.wav")
     assert world.delivery.deliver(upload).kind == "stored"
+
+
+@pytest.mark.parametrize("known_by", ["version", "etag"])
+def test_an_upload_that_s3_takes_for_an_older_one_once_is_not_taken_for_overwritten(
+    world: World, known_by: str
+) -> None:
+    older, upload = world.put(), world.put(OTHER_CONTENT)
+    stale = [world.client.head_object(Bucket=UPLOADS_BUCKET, Key="a.wav", VersionId=str(older.version_id))]
+
+    class StaleClient:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.client, name)
+
+        def head_object(self, **request: Any) -> Any:
+            if request["Bucket"] == UPLOADS_BUCKET and stale:
+                return stale.pop()
+            return world.client.head_object(**request)
+
+    told = replace(upload, version_id=None) if known_by == "etag" else upload
+    assert world.delivery_with(Storage(StaleClient())).deliver(told).kind == "stored"  # type: ignore[arg-type]
+    assert not stale
+    assert is_right(world.result(), OTHER_CONTENT)
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_an_upload_over_a_result_is_not_taken_for_superseded_on_one_word_of_s3(world: World, look: int) -> None:
+    """Without sequencers, S3 is asked whether the result that is there is older or newer."""
+    world.delivery.deliver(world.put())
+    upload = world.put(OTHER_CONTENT)
+    looks: list[str] = []
+
+    class OnceBlindStorage(Storage):
+        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+            if bucket == UPLOADS_BUCKET:
+                looks.append(key)
+            return None if bucket == UPLOADS_BUCKET and len(looks) == look + 1 else super().newest(bucket, key)
+
+    assert world.delivery_with(OnceBlindStorage(world.client)).deliver(upload).kind == "stored"
+    assert len(looks) > look + 1
+    assert is_right(world.result(), OTHER_CONTENT)
 
 
 def test_a_version_that_s3_lists_but_does_not_give_comes_again(world: World) -> None:

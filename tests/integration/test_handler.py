@@ -223,18 +223,50 @@ def test_a_recording_that_s3_sends_too_slowly_comes_again(
     assert status(stack, "a.wav") == "classified"
 
 
-def test_a_later_recording_of_a_batch_is_put_back_rather_than_begun_too_late(
-    stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def late_batch(stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Two uploads in two messages; the first takes more than half of the time, and one after it would take the rest."""
+    shares = iter((0.6, 1.0))
+
     def slow(path: Path, limits: MediaLimits, deadline: Deadline) -> MediaInfo:
-        time.sleep(1.2)
+        time.sleep(deadline.remaining_s * next(shares, 0.0))
         return probe(path, limits, deadline)
 
     monkeypatch.setattr("core.pipeline.probe", slow)
-    batch = [message({"Records": [s3_record(stack, f"{n}.wav", speech)]}, number=n) for n in (1, 2)]
-    answer = invoke({"Records": batch}, timeout_s=17.0)
+    return [message({"Records": [s3_record(stack, f"{n}.wav", speech)]}, number=n) for n in (1, 2)]
+
+
+def test_a_later_recording_of_a_batch_is_put_back_rather_than_begun_too_late(
+    stack: Stack, late_batch: list[dict[str, Any]]
+) -> None:
+    answer = invoke({"Records": late_batch}, timeout_s=19.0)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
     assert list(stack.results()) == ["results/1.wav.json"]
+
+
+def test_a_later_recording_on_its_last_delivery_is_given_up_and_not_blamed(
+    stack: Stack, late_batch: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late_batch[1]["attributes"]["ApproximateReceiveCount"] = "5"
+    answer = invoke({"Records": late_batch}, timeout_s=19.0)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
+    document = json.loads(stack.result("results/2.wav.json"))
+    assert document["error"]["code"] == "given_up"
+    monkeypatch.setattr("core.pipeline.probe", probe)
+    assert invoke({"Records": [message(late_batch[1]["body"])]}) == {"batchItemFailures": []}
+    assert status(stack, "2.wav") == "classified"
+
+
+@pytest.mark.parametrize("receive_count", ["1", "5"])
+def test_a_later_message_about_what_is_done_is_acknowledged(
+    stack: Stack, late_batch: list[dict[str, Any]], receive_count: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as unhurried:
+        unhurried.setattr("core.pipeline.probe", probe)
+        assert invoke({"Records": late_batch[1:]}) == {"batchItemFailures": []}
+    late_batch[1]["attributes"]["ApproximateReceiveCount"] = receive_count
+    assert invoke({"Records": late_batch}, timeout_s=19.0) == {"batchItemFailures": []}
+    assert status(stack, "2.wav") == "classified"
 
 
 def test_each_recording_is_one_line_of_the_log(stack: Stack, speech: bytes, log_lines: LogLines) -> None:

@@ -14,7 +14,6 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from benchmarks.faults import Fault, faulty
 from core.folders import Inbox, ResultFiles
 from core.local import (
     EventSourceMapping,
@@ -24,6 +23,7 @@ from core.local import (
     running_stack,
     running_workers,
 )
+from tests.reliability.fault_proxy import Fault, faulty
 
 OPTIONS = StackOptions(visibility_timeout_s=1, max_receive_count=2, batch_size=2)
 

@@ -1,5 +1,7 @@
 """A few of the mutants of `make fuzz`: enough to notice when a promise is broken in general."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,40 @@ def test_a_judge_notices_memory_that_has_come_and_gone(judge: Judge, monkeypatch
     monkeypatch.setattr(judge._pipeline, "run", hungrily)
 
     assert "our memory grew" in judge.judge(b"no recording")["broken"][0]
+
+
+def test_a_judge_notices_a_decoder_that_takes_more_memory_than_it_may(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = judge._pipeline.run
+    # More than any before it, of which nothing is known, and than our own memory, which is a child's at its start.
+    most_mb = max(judge._pipeline.limits.decoder_memory_mb, judge._own_mb_before, judge._children_mb_before)
+    hungry = f"x = b'x' * ({most_mb + 200:.0f} << 20)"
+
+    def unlimited(path: Path, source: Source) -> Result:
+        subprocess.run([sys.executable, "-c", hungry], check=True, timeout=60)
+        return well(path, source)
+
+    monkeypatch.setattr(judge._pipeline, "run", unlimited)
+
+    assert any("a decoder took" in broken for broken in judge.judge(b"no recording")["broken"])
+
+
+HANGING_WORKER = """
+import json, sys, time
+for number in json.load(sys.stdin)[1]:
+    print("begin", number, flush=True)
+    time.sleep(600 if number == 2 else 0)
+    print(json.dumps({"number": number, "outcome": "classified", "s": 0.1, "broken": []}), flush=True)
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_hangs_is_killed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.mutants._WORKER", [sys.executable, "-c", HANGING_WORKER])
+    monkeypatch.setattr("tests.mutants.LONGEST_SILENCE_S", 2.0)
+
+    report = run(5, SEED)
+
+    assert report.broken == {2: ["hung for 2 s"]}
+    assert report.outcomes == {"classified": 4, "hung": 1}

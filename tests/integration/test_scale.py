@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import faulty
 from benchmarks.soak import Settings, soak
 from core import settings
 from core.delivery import Delivery, Upload
@@ -16,6 +15,7 @@ from core.operations import requests
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits
 from core.storage import Storage, s3_client
+from tests.reliability.fault_proxy import faulty
 
 
 def test_a_recording_asks_of_s3_what_simulation_and_backfill_reckon_with(

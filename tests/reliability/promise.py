@@ -11,7 +11,7 @@ from core.delivery import result_key_for
 from core.pages import page_key_for
 from core.report import render
 from core.results import Result
-from tests.quick import is_right
+from tests.quick_pipeline import is_right
 from tests.reliability.world import PREFIX, RESULTS, Identity, Message, World
 
 
@@ -23,26 +23,32 @@ def check(world: World, *, is_final: bool = False) -> None:
     world.tally.quiet += 1
     for key, newest in world.newest.items():
         document = _result(world, key)
-        if document is not None and document["status"] != "failed":
+        if document is not None and not _is_given_up(document):
             source = document["source"]
             named = (key, source.get("version_id") or source["etag"])
             assert is_right(document, world.contents[named]), f"{key} has the result of another recording"
+            world.tally.right_failures += document["status"] == "failed"
         if newest is None:
             continue
         is_there = document is not None and _is_about(world, document, newest)
-        if not (is_there and document is not None and document["status"] == "classified"):
-            _check_dead_letter(world, newest, document if is_there else None)
+        if key.endswith("/") and not world.contents[newest]:
+            assert not is_there, f"{key} is no recording"
+            world.tally.folder_markers += 1
+        elif document is None or not is_there or _is_given_up(document):
+            _check_dead_letter(world, newest, has_result=is_there)
             assert not is_final, f"{key} has no right result in the end"
         elif is_final and world.setup.reports:
             _check_page(world, key, document)
 
 
-def _check_dead_letter(world: World, newest: Identity, document: dict[str, Any] | None) -> None:
+def _is_given_up(document: dict[str, Any]) -> bool:
+    return document["status"] == "failed" and bool(document["error"]["code"] == "given_up")
+
+
+def _check_dead_letter(world: World, newest: Identity, *, has_result: bool) -> None:
     letters = [message for message in world.dead if _concerns(world, message, newest)]
     assert letters, f"{newest} has neither a right result nor a dead letter"
-    if document is not None:
-        assert document["error"]["code"] == "given_up"
-    else:
+    if not has_result:
         assert all(message.excused for message in letters), f"{newest} has a dead letter without a result"
         world.tally.excused += 1
 

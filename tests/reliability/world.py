@@ -16,6 +16,8 @@ from urllib.parse import quote_plus, unquote_plus
 
 from botocore.exceptions import ClientError
 
+from core.delivery import result_key_for
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -77,6 +79,11 @@ class Message:
     excused: bool = False
     """Whether its last delivery was killed, or hurt more than once, before it could leave a result."""
 
+    @property
+    def key(self) -> str:
+        """Of the recording that it is about."""
+        return unquote_plus(self.body["Records"][0]["s3"]["object"]["key"])
+
 
 @dataclass(eq=False)
 class Worker:
@@ -84,23 +91,37 @@ class Worker:
 
     Attributes
     ----------
+    messages
+        What it was handed by the queue; none if it was called by a backfill.
+    about
+        The keys of what it is at work on; none if it is idle.
     waits_for
         `("call", operation, request)`, or `("heard", content)`: its next step.
+    heard
+        What it has classified, and nothing that went wrong since has come of it.
+    results_written
+        Their keys.
     """
 
     pid: int
     line: Connection
     messages: list[Message] = field(default_factory=list)
+    about: list[str] = field(default_factory=list)
     waits_for: tuple[Any, ...] = ()
     ends_at_s: float = 0.0
     reading: Identity | None = None
     heard: list[Identity] = field(default_factory=list)
-    results_written: int = 0
+    results_written: set[str] = field(default_factory=set)
     hurt: int = 0
 
     @property
     def is_busy(self) -> bool:
-        return bool(self.messages)
+        return bool(self.about)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether its next call is a write, which are all conditional."""
+        return self.waits_for[:2] == ("call", "put_object")
 
 
 @dataclass
@@ -116,7 +137,11 @@ class Tally:
     dead_letters: int = 0
     excused: int = 0
     quiet: int = 0
+    right_failures: int = 0
+    folder_markers: int = 0
+    setups: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    tasks: Counter[str] = field(default_factory=Counter)
 
 
 class World:
@@ -125,16 +150,17 @@ class World:
     def __init__(self, s3: "S3Client", workers_at: str, setup: Setup, max_receive_count: int, tally: Tally) -> None:
         self.s3, self.setup, self.max_receive_count, self.tally = s3, setup, max_receive_count, tally
         self._workers_at = workers_at
+        tally.setups[setup.name] += 1
         self.now_s = 1_000_000.0
         self.queue: list[Message] = []
         self.dead: list[Message] = []
         self.workers: list[Worker] = []
         self.events: list[dict[str, Any]] = []
         self.contents: dict[Identity, bytes] = {}
-        self.uploads: Counter[Identity] = Counter()
         self.inferences: Counter[Identity] = Counter()
         self.excuses: Counter[Identity] = Counter()
         self.newest: dict[str, Identity | None] = {}
+        self.done: dict[str, Identity | None] = {}
         self.is_checked = False
         status: Any = {"Status": "Enabled"}
         s3.create_bucket(Bucket=RESULTS)
@@ -159,7 +185,6 @@ class World:
             about["sequencer"] = f"{len(self.events) + 1:016X}"
         identity = (key, answer.get("VersionId") or etag)
         self.contents[identity] = content
-        self.uploads[identity] += 1
         self.newest[key] = identity
         self.is_checked = False
         s3 = {"bucket": {"name": UPLOADS}, "object": about}
@@ -212,16 +237,15 @@ class World:
             message.visible_at_s = self.now_s + VISIBILITY_S
             taken.append(message)
         self.tally.deliveries += len(taken)
-        return self._begin(taken) if taken else None
+        return self._deliver(taken) if taken else None
 
-    def key_of(self, worker: Worker) -> str:
-        """What a worker was handed, or the first of it."""
-        return unquote_plus(worker.messages[0].body["Records"][0]["s3"]["object"]["key"])
+    def backfill(self, key: str, version_id: str | None) -> Worker:
+        """Call the function as S3 Batch Operations does: once, for one object."""
+        task = {"taskId": "1", "s3Bucket": UPLOADS, "s3Key": quote_plus(key, safe="/"), "s3VersionId": version_id}
+        self.is_checked = False
+        return self._begin({"invocationSchemaVersion": "2.0", "invocationId": "1", "tasks": [task]}, [], [key])
 
-    def _begin(self, messages: list[Message]) -> Worker:
-        worker = next((worker for worker in self.workers if not worker.is_busy), None) or self._new_worker()
-        worker.messages, worker.ends_at_s = messages, self.now_s + TIMEOUT_S
-        worker.heard, worker.reading, worker.results_written, worker.hurt = [], None, 0, 0
+    def _deliver(self, messages: list[Message]) -> Worker:
         records = [
             {
                 "messageId": str(index),
@@ -231,8 +255,14 @@ class World:
             }
             for index, message in enumerate(messages)
         ]
+        return self._begin({"Records": records}, messages, [message.key for message in messages])
+
+    def _begin(self, event: dict[str, Any], messages: list[Message], about: list[str]) -> Worker:
+        worker = next((worker for worker in self.workers if not worker.is_busy), None) or self._new_worker()
+        worker.messages, worker.about, worker.ends_at_s = messages, about, self.now_s + TIMEOUT_S
+        worker.heard, worker.reading, worker.results_written, worker.hurt = [], None, set(), 0
         environment = self.setup.environment(self.max_receive_count)
-        worker.line.send(({"Records": records}, environment, self.now_s, worker.ends_at_s))
+        worker.line.send((event, environment, self.now_s, worker.ends_at_s))
         self._listen(worker)
         return worker
 
@@ -268,9 +298,9 @@ class World:
             return
         _, operation, request = worker.waits_for
         self.tally.faults[fault] += 1
-        self._hurt(worker)
         if fault == "lost":
             self._carried_out(worker, operation, request)
+        self._hurt(worker)
         if fault in ("lost", "timeout"):
             self._answer(worker, "lost", None)
         else:
@@ -289,12 +319,17 @@ class World:
         self.tally.kills += 1
         self._hurt(worker)
         for message in worker.messages:
-            message.excused = not worker.results_written
+            message.excused = not self._has_written(worker, message)
         self.workers.remove(worker)
 
     def _hurt(self, worker: Worker) -> None:
+        """What a worker has heard may be heard once more, unless the result is there."""
         worker.hurt += 1
-        self.excuses.update(set(worker.heard))
+        self.excuses.update(identity for identity in worker.heard if self.done.get(identity[0]) != identity)
+        worker.heard.clear()
+
+    def _has_written(self, worker: Worker, message: Message) -> bool:
+        return result_key_for(message.key, PREFIX) in worker.results_written
 
     def _carried_out(self, worker: Worker, operation: str, request: dict[str, Any]) -> tuple[str, Any]:
         self.tally.calls += 1
@@ -307,8 +342,11 @@ class World:
             if request["Bucket"] == UPLOADS:
                 which = request.get("VersionId") or answer["ETag"].strip('"')
                 worker.reading = (request["Key"], which)
-        if operation == "put_object" and request["Key"].startswith(PREFIX):
-            worker.results_written += 1
+        if operation == "put_object" and request["Key"].startswith(PREFIX) and request["Key"].endswith(".json"):
+            worker.results_written.add(request["Key"])
+            source = json.loads(request["Body"])["source"]
+            is_done = request["Metadata"]["state"] == "done"
+            self.done[source["key"]] = (source["key"], source.get("version_id") or source["etag"]) if is_done else None
         return "ok", answer
 
     def _note_inference(self, worker: Worker) -> None:
@@ -320,8 +358,9 @@ class World:
         worker.heard.append(identity)
         # Without claims a rare second inference is the price.
         if self.setup.claims:
-            allowed = self.uploads[identity] + self.excuses[identity]
-            assert self.inferences[identity] <= allowed, f"{identity} was classified {self.inferences[identity]} times"
+            times, allowed = self.inferences[identity], 1 + self.excuses[identity]
+            assert self.done.get(identity[0]) != identity, f"{identity} was classified although its result is there"
+            assert times <= allowed, f"{identity} was classified {times} times"
 
     def _answer(self, worker: Worker, outcome: str, value: Any) -> None:
         worker.line.send((self.now_s, outcome, value))
@@ -331,12 +370,14 @@ class World:
         worker.waits_for = worker.line.recv()
         if worker.waits_for[0] != "done":
             return
-        failed = {item["itemIdentifier"] for item in worker.waits_for[1]["batchItemFailures"]}
+        answer = worker.waits_for[1]
+        self.tally.tasks.update(result["resultCode"] for result in answer.get("results", []))
+        failed = {item["itemIdentifier"] for item in answer.get("batchItemFailures", [])}
         for index, message in enumerate(worker.messages):
-            message.excused = worker.hurt > 1 and not worker.results_written
+            message.excused = worker.hurt > 1 and not self._has_written(worker, message)
             if str(index) not in failed and message in self.queue:
                 self.queue.remove(message)
-        worker.messages = []
+        worker.messages, worker.about = [], []
 
     # ----------------------------------------------------------------------------------------- what must hold
 

@@ -27,6 +27,20 @@ def test_long_keys_that_differ_only_at_their_end_have_results_of_their_own() -> 
     assert result_key_for("录" * 341 + "a", "results/") != result_key_for("录" * 341 + "b", "results/")
 
 
+@given(st.text(min_size=300, max_size=1100), st.sampled_from(["", "results/"]))
+def test_no_key_can_be_named_after_the_shortened_result_of_another(key: str, prefix: str) -> None:
+    shortened = result_key_for(key, prefix)
+    impostor = shortened.removeprefix(prefix).removesuffix(".json")
+    if impostor != key:
+        assert result_key_for(impostor, prefix) != shortened
+
+
+def test_only_keys_at_the_limit_of_s3_are_shortened() -> None:
+    for characters in range(900, 1024):
+        result_key = result_key_for("x" * characters, "results/")
+        assert (result_key == f"results/{'x' * characters}.json") is (characters <= 1020 - len("results/.json"))
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [("0055AED6DCD90281E5", "0055AED6DCD90281E6"), ("00A1", "00A15"), ("00A", "00B1"), ("0", "1")],

@@ -27,6 +27,7 @@ def test_an_s3_record_tells_everything_about_the_upload() -> None:
         version_id=stored["versionId"],
         etag=stored["eTag"],
         sequencer=stored["sequencer"],
+        size_bytes=stored["size"],
     )
 
 

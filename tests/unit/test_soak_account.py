@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.soak_account import Log, Pass, Sample, differences, done_twice, growth, passes, percentiles
+from benchmarks.soak_account import Growth, Log, Pass, Sample, differences, done_twice, growth, passes, percentiles
 
 
 def note(what: str, at_s: float, request_id: str, key: str = "a", pid: int = 1) -> bytes:
@@ -20,8 +20,10 @@ def done_pass(begun_s: float, ended_s: float | None, outcome: str | None = "clas
     return Pass(1, begun_s, ended_s, outcome)
 
 
-def samples(memory_mb: Iterable[float]) -> list[Sample]:
-    return [Sample(0, 40.0), *(Sample(200 + number, rss_mb) for number, rss_mb in enumerate(memory_mb))]
+def watched(memory_mb: Iterable[float], heard: int = 500, warm_after: int = 200) -> Growth | None:
+    """The growth of a worker that hears a recording a second, and whose memory is this from the 200th on."""
+    samples = [Sample(0, 40.0), *(Sample(200 + number, rss_mb) for number, rss_mb in enumerate(memory_mb))]
+    return growth(samples, range(1, heard + 1), warm_after)
 
 
 def test_the_first_word_that_a_result_is_there_is_the_one_that_counts() -> None:
@@ -72,16 +74,22 @@ def test_a_result_is_compared_by_everything_but_where_it_came_from_and_when_it_w
 
 
 def test_memory_that_grows_is_found_and_memory_that_swings_is_not() -> None:
-    leaking = growth(samples(150 + 0.1 * number for number in range(300)), 200)
-    swinging = growth(samples(150 + 8 * (number % 2) for number in range(300)), 200)
+    leaking = watched(150 + 0.1 * number for number in range(300))
+    slowly = watched(150 + 0.04 * number + 3 * (number % 2) for number in range(250))
+    swinging = watched(150 + 8 * (number % 2) for number in range(300))
     assert leaking is not None
+    assert slowly is not None
     assert swinging is not None
     assert not leaking.flat
-    assert round(leaking.per_recording_kb) == 102
+    assert (leaking.recordings, round(leaking.per_recording_kb)) == (299, 102)
+    assert not slowly.flat, "ten megabytes in all, but no end"
     assert swinging.flat
-    assert growth(samples([150.0] * 10), 200) is None
-    assert growth(samples([150.0] * 300), 5000) is None
-    assert growth(samples([40.0 + number for number in range(110)])[1:], 200) is None, "a worker that came later"
+
+
+def test_memory_is_judged_by_what_the_worker_itself_has_heard() -> None:
+    assert watched([150.0] * 10) is None
+    assert watched([150.0] * 300, warm_after=5000) is None
+    assert watched([40.0 + number for number in range(300)], heard=150) is None, "others heard the rest"
 
 
 def test_percentiles_end_with_the_greatest() -> None:

@@ -11,11 +11,15 @@ from typing import Any
 
 from core.audio.decode import MediaInfo
 from core.deadline import Deadline
+from core.errors import DamagedAudio
 from core.model.classifier import EmotionClassifier, Logits, ModelIdentity
 from core.pipeline import Pipeline, _Progress
 from core.results import Judgement, Utterance
 from core.settings import MediaLimits
 from core.waveform import SAMPLE_RATE_HZ, Waveform
+
+DAMAGED = b"damaged"
+"""How a recording begins that is at fault itself."""
 
 LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -39,6 +43,8 @@ class QuickPipeline(Pipeline):
     def _work(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
         content = path.read_bytes()
         self._heard(content)
+        if content.startswith(DAMAGED):
+            raise DamagedAudio("The recording says so itself.")
         judgement = Judgement.of(scores_for(content))
         progress.info = MediaInfo("wav", "pcm_s16le", SAMPLE_RATE_HZ, 1, 1.0)
         progress.decoded_samples = SAMPLE_RATE_HZ
@@ -53,5 +59,8 @@ def scores_for(content: bytes) -> Mapping[str, float]:
 
 def is_right(document: Mapping[str, Any], content: bytes) -> bool:
     """Whether a result is the one for this recording."""
+    if not content or content.startswith(DAMAGED):
+        code = "damaged" if content else "empty"
+        return bool(document["status"] == "failed" and document["error"]["code"] == code)
     expected = {label: round(score, 6) for label, score in scores_for(content).items()}
     return bool(document["status"] == "classified" and document["scores"] == expected)
