@@ -103,8 +103,8 @@ def test_no_key_becomes_a_header(stack: Stack) -> None:
     """Metadata of S3's are headers, which hold ASCII only."""
     for key in stack.results():
         head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key=key)
-        # Versions, hashes, states: whatever they are, no character of them is one that only a key brings.
-        assert all(re.fullmatch(r"[A-Za-z0-9.:-]*", value) for value in head["Metadata"].values())
+        # Versions, hashes, states, codes: whatever they are, no character of them is one that only a key brings.
+        assert all(re.fullmatch(r"[A-Za-z0-9_.:-]*", value) for value in head["Metadata"].values())
 
 
 def test_each_key_is_in_one_line_of_the_log_and_makes_no_other(stack: Stack, log: Path) -> None:

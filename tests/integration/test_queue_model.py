@@ -5,7 +5,7 @@ late, which worker makes its next call, what goes wrong with that, and who is ki
 it. Whenever the queue is empty, each living key has the result of its newest version, or a dead letter and a result
 that says so; and nothing was classified twice but after a kill or a fault.
 
-S3 is moto's. A longer run, as docs/reliability.md reports one, has a seed of its own and an S3 in memory:
+S3 is one in memory, which a test below holds to moto's. A longer run, as docs/reliability.md reports one, has a seed:
 
     QUEUE_MODEL_STEPS=50000 pytest tests/integration/test_queue_model.py -k whatever --hypothesis-seed=1 -s
 """
@@ -62,7 +62,6 @@ anyone = st.integers(0, 5)
 class Shared:
     """What all runs of the machine share. Hypothesis makes the machines, so it has to stand on their class."""
 
-    make_s3: Callable[[], "S3Client"]
     workers_at: str
     tally: Tally
 
@@ -77,7 +76,7 @@ class Queue(RuleBasedStateMachine):
     def set_up(self, chance: int) -> None:
         draw = random.Random(chance)
         setup, most = draw.choice(SETUPS), draw.randint(1, 3)
-        self.world = World(self.shared.make_s3(), self.shared.workers_at, setup, most, self.shared.tally)
+        self.world = World(cast(Any, MemoryS3()), self.shared.workers_at, setup, most, self.shared.tally)
         self.shared.tally.examples += 1
 
     def pick(self, among: list[Any], number: int) -> Any:
@@ -202,37 +201,17 @@ class Queue(RuleBasedStateMachine):
             self.world.end()
 
 
-@pytest.fixture
-def moto_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], "S3Client"]]:
-    """A function that empties moto's S3 and gives a client for it."""
-    from moto.core.models import DEFAULT_ACCOUNT_ID
-    from moto.s3.models import s3_backends
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "local")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws():
-        client = boto3.client("s3")
-
-        def emptied() -> "S3Client":
-            for backend in s3_backends[DEFAULT_ACCOUNT_ID].values():
-                backend.reset()
-            return client
-
-        yield emptied
-
-
 @pytest.mark.timeout(0 if LONG_RUN_STEPS else 600)
 def test_whatever_happens_each_recording_has_one_right_result(
-    moto_s3: Callable[[], "S3Client"], tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with forking_process(tmp_path_factory.mktemp("w")) as address:
         tally = Tally()
-        Queue.shared = Shared(cast(Any, MemoryS3) if LONG_RUN_STEPS else moto_s3, address, tally)
+        Queue.shared = Shared(address, tally)
         run_state_machine_as_test(
             Queue,
             settings=settings(
-                max_examples=LONG_RUN_STEPS // 20 or 60,
+                max_examples=LONG_RUN_STEPS // 20 or 200,
                 stateful_step_count=STEPS,
                 derandomize=not LONG_RUN_STEPS,
                 database=None,
@@ -268,6 +247,26 @@ OPERATIONS = st.one_of(
     st.fixed_dictionaries({"operation": st.just("get_object"), "VersionId": st.integers(0, 3)}),
     st.just({"operation": "head_object"}),
 )
+
+
+@pytest.fixture
+def moto_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], "S3Client"]]:
+    """A function that empties moto's S3 and gives a client for it."""
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "local")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        client = boto3.client("s3")
+
+        def emptied() -> "S3Client":
+            for backend in s3_backends[DEFAULT_ACCOUNT_ID].values():
+                backend.reset()
+            return client
+
+        yield emptied
 
 
 @pytest.mark.parametrize("versioned", [True, False])

@@ -1,7 +1,8 @@
 """S3, a queue and the workers of a function, driven one step at a time, with a clock of their own.
 
-S3 is moto's. The queue is ours, since its time has to stand still between two steps: at least once, in any order, with
-a visibility time-out and a dead-letter queue behind it. The workers are processes, and killing them is SIGKILL.
+S3 is whatever client is given. The queue is ours, since its time has to stand still between two steps: at least once,
+in any order, with a visibility time-out and a dead-letter queue behind it. The workers are processes, and killing them
+is SIGKILL.
 """
 
 import json
