@@ -18,9 +18,10 @@ from core.cli.operations import run_backfill, run_redrive, run_status
 from core.errors import AwsRefused, StackUnknown
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.package import read_manifest
-from core.operations.backfill import Forecast, Scope, forecast, job_request
+from core.operations.backfill import Forecast, Scope, forecast, is_done, job_request
 from core.operations.objects import Sample, in_threads
 from core.operations.redrive import Moved, redrive
+from core.operations.results import Found
 from core.operations.stack import DeployedStack, find_stack, stack_of_bucket
 from core.operations.status import status_of
 from core.results import Error, Model, Processing, Result, Source
@@ -90,13 +91,20 @@ def fill(world: Stack) -> None:
     world.s3.put_object(Bucket=RESULTS_BUCKET, Key="results/a/new.wav.html", Body=b"<p>")
 
 
-def document(key: str, *, status: Any = "classified", model: Model = MODEL, finished_at: datetime = NOW) -> Result:
+def document(
+    key: str,
+    *,
+    status: Any = "classified",
+    model: Model = MODEL,
+    finished_at: datetime = NOW,
+    error: str = "damaged",
+) -> Result:
     judged: dict[str, Any] = {"emotion": "sad", "score": 0.9, "scores": {"sad": 0.9, "anger": 0.1}}
     return Result(
         status=status,
         source=Source(key=key),
         model=model,
-        error=Error(code="damaged", message="No.") if status == "failed" else None,
+        error=Error(code=error, message="No.") if status == "failed" else None,
         processing=Processing(
             finished_at=finished_at,
             decode_ms=0 if status == "failed" else 100,
@@ -139,6 +147,12 @@ def test_a_stack_that_is_not_there_or_not_ours_is_named() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- backfill
+
+
+@pytest.mark.parametrize(("error", "done"), [("damaged", True), ("too_long", False), ("archived", False)])
+def test_a_failure_that_another_setting_may_mend_is_not_done(error: str, done: bool) -> None:
+    failed = Found("results/a.wav.json", document("a.wav", status="failed", error=error), state="done")
+    assert is_done(failed, "sha256:new") is done
 
 
 def test_a_forecast_counts_recordings_and_judges_them_by_their_results(world: Stack, deployed: DeployedStack) -> None:
