@@ -135,7 +135,7 @@ class Delivery:
         """
         terms = _Terms(last, deadline or Deadline(), least_s, anew, request_id)
         result_key = result_key_for(upload.key, self._settings.results_prefix)
-        if _is_folder_marker(upload.key, upload.size_bytes):
+        if is_folder_marker(upload.key, upload.size_bytes):
             # The event's word is enough: whatever has become of the key, this upload was never a recording.
             return Outcome("folder", result_key)
         try:
@@ -166,7 +166,7 @@ class Delivery:
                 version = self._current(told)
             except RecordingEncrypted as error:
                 return attempt(told).fail(error)
-            if _is_folder_marker(upload.key, version.size_bytes):
+            if is_folder_marker(upload.key, version.size_bytes):
                 return Outcome("folder", result_key)
             return attempt(version).run()
         except TransientError:
@@ -369,7 +369,7 @@ def _confirmed(storage: Storage, told: ObjectVersion) -> ObjectVersion | None:
     return None
 
 
-def _is_folder_marker(key: str, size_bytes: int | None) -> bool:
+def is_folder_marker(key: str, size_bytes: int | None) -> bool:
     """Whether an upload is what consoles make for an empty folder; what has bytes is a recording under an odd key."""
     return key.endswith("/") and size_bytes == 0
 

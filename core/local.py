@@ -55,7 +55,7 @@ class StackOptions:
     Attributes
     ----------
     function_timeout_s, visibility_timeout_s
-        On AWS the second is six times the first; here a retry should not take half an hour.
+        On AWS the second is six times the first; here a retry should not take an hour and a half.
     """
 
     function_timeout_s: float = 60.0

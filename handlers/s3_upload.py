@@ -50,20 +50,22 @@ def _is_done(message: Mapping[str, Any], invocation: work.Invocation) -> bool:
     Not Powertools' batch processor: it imports asyncio, which takes a tenth of the function's start.
     """
     try:
-        last = int(message["attributes"]["ApproximateReceiveCount"]) >= invocation.max_receive_count
-        invocation.work_on_all(_uploads_in_message(message), last=last)
+        uploads, receive_count = _read(message)
+        invocation.work_on_all(uploads, last=receive_count >= invocation.max_receive_count)
     except Exception:  # noqa: BLE001 (whoever raised it has told the log)
         return False
     return True
 
 
-def _uploads_in_message(message: Mapping[str, Any]) -> list[Upload]:
+def _read(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
+    """The uploads that a message is about, and how often it has been handed out."""
     try:
+        receive_count = int(message["attributes"]["ApproximateReceiveCount"])
         body = json.loads(message["body"])
         if not isinstance(body, dict):
             raise EventNotUnderstood("The message's body is no JSON object.")
-        return uploads_in(body)
-    except (ValueError, EventNotUnderstood) as error:
+        return uploads_in(body), receive_count
+    except (KeyError, TypeError, ValueError, EventNotUnderstood) as error:
         metrics.add_metric("EventsNotUnderstood", MetricUnit.Count, 1)
         logger.error("message not understood", message_id=message["messageId"], reason=str(error))
         raise EventNotUnderstood(str(error)) from error

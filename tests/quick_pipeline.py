@@ -36,7 +36,7 @@ class QuickPipeline(Pipeline):
     """Answers with scores that are drawn from the recording's bytes."""
 
     def __init__(self, heard: Listener) -> None:
-        identity = ModelIdentity("tests/quick", "1", "none", "sha256:quick", LABELS, demo=False)
+        identity = ModelIdentity("tests/quick_pipeline", "1", "none", "sha256:quick", LABELS, demo=False)
         super().__init__(EmotionClassifier(_NoNetwork(), identity), MediaLimits())
         self._heard = heard
 

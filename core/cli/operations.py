@@ -91,8 +91,8 @@ def show_forecast(before: Forecast, stack: DeployedStack, scope: Scope, model_di
     if before.sampled:
         done = f"{before.share_done:.0%}"
         console.print(
-            f"Of {before.sampled:,} of those, looked at by chance, {done} are by the model in {model_dir}: "
-            "they cost no inference.",
+            f"Of {before.sampled:,} of those, looked at by chance, {done} are final results of the model in "
+            f"{model_dir}: they cost no inference.",
             markup=False,
         )
     if before.work_s is None or before.seconds_each is None:

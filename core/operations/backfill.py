@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from core.delivery import MENDABLE, result_key_for
+from core.delivery import MENDABLE, is_folder_marker, result_key_for
 from core.operations.objects import Listed, Sample, listed
 from core.operations.requests import CLAIM_PUTS, READS_IF_DONE, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 from core.operations.results import Found, read_results
@@ -51,8 +51,8 @@ class Scope:
 
     def holds(self, found: Listed) -> bool:
         """Whether an object is one of them; a folder marker never is."""
-        marker = found.key.endswith("/") and found.size_bytes == 0
-        return not marker and (self.created_after is None or found.modified_at > self.created_after)
+        is_new = self.created_after is None or found.modified_at > self.created_after
+        return is_new and not is_folder_marker(found.key, found.size_bytes)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from core.delivery import result_key_for
+from core.delivery import is_folder_marker, result_key_for
 from core.operations.objects import listed
 from core.operations.results import Found, read_results
 from core.operations.stack import DeployedStack, asking
@@ -64,7 +64,7 @@ def status_of(
     }
     uploads = uploads_bytes = without_result = 0
     for found in listed(s3, stack.uploads_bucket):
-        if found.key.endswith("/") and found.size_bytes == 0:
+        if is_folder_marker(found.key, found.size_bytes):
             continue
         uploads += 1
         uploads_bytes += found.size_bytes

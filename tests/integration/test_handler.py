@@ -15,6 +15,7 @@ from core.errors import EventNotUnderstood, StorageUnavailable
 from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
 from core.settings import MediaLimits
 from core.storage import ObjectVersion, Storage
+from tests.cloudformation import TEMPLATE
 
 LogLines = Callable[[], list[dict[str, Any]]]
 
@@ -307,8 +308,29 @@ def test_a_fault_of_ours_is_told_and_comes_again(
     monkeypatch.setattr(Pipeline, "run", broken)
     answer = invoke({"Records": [message({"Records": [s3_record(stack, "a.wav", speech)]})]})
     assert answer["batchItemFailures"]
-    [line] = [line for line in log_lines() if line.get("status") == "crashed"]
+    lines = log_lines()
+    [line] = [line for line in lines if line.get("status") == "crashed"]
     assert line["exception_name"] == "ZeroDivisionError"
+    # What CrashesAlarm watches.
+    alarm = TEMPLATE["Resources"]["CrashesAlarm"]["Properties"]
+    [counted] = [line for line in lines if alarm["MetricName"] in line]
+    described = counted["_aws"]["CloudWatchMetrics"][0]
+    assert counted[alarm["MetricName"]] == [1.0]
+    assert described["Namespace"] == alarm["Namespace"]
+    assert described["Dimensions"] == [[dimension["Name"] for dimension in alarm["Dimensions"]]]
+    assert all(counted[dimension["Name"]] == dimension["Value"] for dimension in alarm["Dimensions"])
+
+
+@pytest.mark.parametrize("lacking", ["body", "attributes"])
+def test_a_message_that_lacks_something_is_told_and_keeps_no_other_waiting(
+    lacking: str, stack: Stack, speech: bytes, log_lines: LogLines
+) -> None:
+    good, bad = (message({"Records": [s3_record(stack, name, speech)]}) for name in ("a.wav", "b.wav"))
+    bad["messageId"] = "bad"
+    del bad[lacking]
+    answer = invoke({"Records": [bad, good]})
+    assert answer["batchItemFailures"] == [{"itemIdentifier": "bad"}]
+    assert [line["message_id"] for line in log_lines() if line.get("message") == "message not understood"] == ["bad"]
 
 
 def test_results_lie_in_the_results_bucket_only(stack: Stack, speech: bytes) -> None:

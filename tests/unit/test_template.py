@@ -348,6 +348,7 @@ def test_a_log_is_not_kept_for_ever(name: str) -> None:
         ("QueueAgeAlarm", "ApproximateAgeOfOldestMessage"),
         ("ErrorsAlarm", "Errors"),
         ("BackfillErrorsAlarm", "Errors"),
+        ("CrashesAlarm", "Crashed"),
         ("ThrottlesAlarm", "Throttles"),
         ("ApiErrorsAlarm", "5xx"),
     ],
