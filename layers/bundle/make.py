@@ -30,8 +30,10 @@ def import_what_the_function_imports() -> None:
     import ffmpeg
     import numpy
     import numpy.fft
+    import numpy.typing
     import onnxruntime
     import pydantic
+    import pydantic.dataclasses
     from aws_lambda_powertools import Logger, Metrics
     from aws_lambda_powertools.metrics import MetricUnit
 
