@@ -300,10 +300,9 @@ class _Attempt:
             return self.version.size_bytes is None
 
     def _is_done(self, existing: ObjectVersion) -> bool:
-        if self.terms.anew and existing.metadata.get("error") in MENDABLE:
-            return False
-        made_by_this_model = existing.metadata.get("fingerprint") == self.pipeline.model.fingerprint
-        return made_by_this_model and existing.metadata.get("state") == "done"
+        told = existing.metadata
+        made_by_this_model = told.get("fingerprint") == self.pipeline.model.fingerprint
+        return made_by_this_model and is_final(told.get("state"), told.get("error"), anew=self.terms.anew)
 
     def give_up(self) -> None:
         """Leave a `failed` result, unless something that says more is there."""
@@ -367,6 +366,19 @@ def _confirmed(storage: Storage, told: ObjectVersion) -> ObjectVersion | None:
         if newest is not None and told.is_same_as(newest):
             return newest
     return None
+
+
+def is_final(state: str | None, error: str | None, *, anew: bool) -> bool:
+    """Whether a result is its model's last word.
+
+    Parameters
+    ----------
+    error
+        The code of its error, if there is one.
+    anew
+        Whether what failed for a `MENDABLE` reason is tried again, as a backfill does.
+    """
+    return state == "done" and not (anew and error in MENDABLE)
 
 
 def is_folder_marker(key: str, size_bytes: int | None) -> bool:

@@ -4,15 +4,12 @@ A page is always made from the document that lies there, whoever wrote that, and
 So whoever comes by, be it for a duplicate, can tell whether the page is behind, and bring it up to date.
 """
 
-from core.deadline import Deadline
 from core.errors import StorageUnavailable
 from core.results import Result
 from core.storage import Storage, WriteConflict
 
 _MADE_FROM = "document-etag"
 _MOST_RACES = 5
-_LONGEST_READ_S = 10.0
-"""For a document of kilobytes, or of a few megabytes where people spoke for hours."""
 
 
 def page_key_for(result_key: str) -> str:
@@ -35,7 +32,7 @@ def bring_up_to_date(storage: Storage, bucket: str, result_key: str) -> None:
     for _ in range(_MOST_RACES):
         # In this order: a document that is written after we have read it is followed by a page, which then finds ours.
         page = storage.newest(bucket, key)
-        found = storage.read(bucket, result_key, Deadline.after(_LONGEST_READ_S))
+        found = storage.read(bucket, result_key)
         if found is None:
             raise StorageUnavailable(f"{result_key} is not there, of which there is to be a page.")
         document, content = found

@@ -19,7 +19,8 @@ MEMORY_MB_PER_VCPU = 1769
 class Settings(BaseModel):
     """A group of settings; see `read`.
 
-    Not pydantic-settings, whose import would be a fifth of all that the function imports by time.
+    Not pydantic-settings: it and Powertools' batch processor took a ninth of the function's time for imports
+    (docs/performance.md).
     """
 
     # Built when a group is first read: no program reads all of them.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 _CHUNK_BYTES = 1024 * 1024
+_LONGEST_READ_S = 10.0
+"""For a document of kilobytes, or of a few megabytes where people spoke for hours."""
 _WRITTEN_BY = "written-by"
 
 _GONE = {"404", "NoSuchKey", "NoSuchVersion", "405", "MethodNotAllowed"}
@@ -159,8 +161,8 @@ class Storage:
                 raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
         return written_bytes
 
-    def read(self, bucket: str, key: str, deadline: Deadline) -> tuple[ObjectVersion, bytes] | None:
-        """The newest version of a small object and its content, or None if there is none.
+    def read(self, bucket: str, key: str) -> tuple[ObjectVersion, bytes] | None:
+        """The newest version of a result document and its content, or None if there is none.
 
         Raises
         ------
@@ -174,7 +176,7 @@ class Storage:
 
         try:
             with _translated(f"{bucket}/{key}"):
-                return _in_time(described_and_read, deadline, key)
+                return _in_time(described_and_read, Deadline.after(_LONGEST_READ_S), key)
         except RecordingSuperseded:
             return None
 

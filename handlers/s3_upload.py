@@ -47,7 +47,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 def _is_done(message: Mapping[str, Any], invocation: work.Invocation) -> bool:
     """Whether the queue may forget a message. One that fails does not keep the others waiting.
 
-    Not Powertools' batch processor: it imports asyncio, which takes a tenth of the function's start.
+    Not Powertools' batch processor: it imports asyncio (docs/performance.md).
     """
     try:
         uploads, receive_count = _read(message)

@@ -62,7 +62,7 @@ class Manifest(BaseModel):
     @property
     def fingerprint(self) -> str:
         """Changes with anything that can change a score; not with the parity report or the tools' versions."""
-        # A geometry's newer fields say nothing where they are as before: older packages keep their fingerprint.
+        # A field that is as it always was says nothing: a package keeps its fingerprint when geometries gain fields.
         decisive = self.model_dump_json(
             include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"}, exclude_defaults=True
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from core.delivery import MENDABLE, is_folder_marker, result_key_for
+from core.delivery import is_final, is_folder_marker, result_key_for
 from core.operations.objects import Listed, Sample, listed
 from core.operations.requests import CLAIM_PUTS, READS_IF_DONE, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 from core.operations.results import Found, read_results
@@ -142,10 +142,10 @@ def judged(results: Iterable[Found], fingerprint: str | None) -> tuple[float, fl
 
 def is_done(found: Found, fingerprint: str | None) -> bool:
     """Whether a result is this model's last word, so that the function will not work on its recording again."""
-    if found.result is None or found.state != "done" or found.result.model.fingerprint != fingerprint:
+    if found.result is None or found.result.model.fingerprint != fingerprint:
         return False
-    # A backfill tries these again: another setting may take them by now.
-    return found.result.error is None or found.result.error.code not in MENDABLE
+    error = found.result.error
+    return is_final(found.state, error.code if error else None, anew=True)
 
 
 def job_request(stack: DeployedStack, scope: Scope) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from core.deadline import Deadline
 from core.delivery import result_key_for
 from core.errors import StorageRefused
 from core.results import Result
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_LONGEST_READ_S = 10.0
-"""For a document of kilobytes. Whoever asks for it waits at the other end."""
 
 
 class NotThere(Enum):
@@ -144,8 +141,7 @@ class BucketShelf:
         StorageUnavailable, StorageRefused
             If S3 cannot or will not say.
         """
-        deadline = Deadline.after(_LONGEST_READ_S)
-        if found := self._storage.read(self._results_bucket, self._result_key(recording_id), deadline):
+        if found := self._storage.read(self._results_bucket, self._result_key(recording_id)):
             _, document = found
             return document
         upload = self._storage.newest(self._uploads_bucket, self.key_for(recording_id))

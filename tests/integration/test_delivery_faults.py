@@ -142,7 +142,7 @@ def test_a_body_that_trickles_in_does_not_outlast_the_deadline(world: World, tmp
 def test_a_document_that_trickles_in_does_not_keep_its_page_waiting_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.pages._LONGEST_READ_S", 0.5)
+    monkeypatch.setattr("core.storage._LONGEST_READ_S", 0.5)
     upload = world.put()
     delivery = world.delivery_with(world.storage, reports="html")
     world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" and call.path.endswith(".json") else None
