@@ -58,13 +58,13 @@ model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOI
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
 fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (or on the one in FFMPEG=folder)
-	$(BIN)/python -m tests.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
+	$(BIN)/python -m tests.support.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
 
 bench: $(VENV)/dev ## measure, and print tables
 	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/dev ## COUNT=2000 recordings while S3, the queue and the workers fail (WORKERS=3, SEED=1, FAULTS=0.02)
-	$(BIN)/python -m benchmarks.soak --count $(or $(COUNT),2000) --workers $(or $(WORKERS),3) --seed $(or $(SEED),1) \
+	$(BIN)/python -m tests.support.soak.run --count $(or $(COUNT),2000) --workers $(or $(WORKERS),3) --seed $(or $(SEED),1) \
 		--faults $(or $(FAULTS),0.02)
 
 schema: $(VENV)/local ## write docs/result.schema.json

@@ -1,10 +1,9 @@
 """All benchmarks, one after another: `make bench`."""
 
-from benchmarks import cold_start, conversations, decisions, parts, resampling, speed
+from benchmarks import cold_start, conversations, decisions, speed, stages
 
 speed.main()
 cold_start.main()
-parts.main()
+stages.main()
 decisions.main()
-resampling.main()
 conversations.main()

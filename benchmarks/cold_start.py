@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.full_size import full_size_checkpoint, full_size_package
 from benchmarks.speed import BUILD
 from benchmarks.tables import show
-from core.model.graph import Precision
+from core.export.graph import Precision
 
 _FIRST_SCORES = """
 import sys, time

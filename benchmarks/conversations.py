@@ -22,10 +22,10 @@ from benchmarks.full_size import full_size_checkpoint, full_size_package
 from benchmarks.speed import BUILD
 from benchmarks.tables import machine, show
 from core.audio.utterances import Utterance, cut
+from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
-from core.model.graph import Precision
-from core.waveform import SAMPLE_RATE_HZ, Waveform
-from tests.calls import (
+from tests.support.calls import (
     DEGRADATIONS,
     Call,
     Clip,

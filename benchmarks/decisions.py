@@ -14,13 +14,14 @@ import numpy as np
 import soundfile
 
 from benchmarks.tables import show
+from core.audio.waveform import Waveform
+from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.reference import ReferenceNetwork
 from core.emotions import SYNONYMS
-from core.model.checkpoint import read_checkpoint
+from core.export.exporter import write_package
+from core.export.graph import Precision
+from core.export.parity import compare
 from core.model.classifier import EmotionClassifier, Logits
-from core.model.export import compare, write_package
-from core.model.graph import Precision
-from core.model.reference import ReferenceNetwork
-from core.waveform import Waveform
 
 
 def unweighted_accuracy(labels: Sequence[int], logits: Sequence[Logits]) -> float:

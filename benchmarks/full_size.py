@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from transformers import HubertConfig
 
-from core.model.checkpoint import read_checkpoint
-from core.model.export import write_package
-from core.model.graph import Precision
-from core.model.layouts import CHECKPOINTS
-from core.model.network import HubertForSpeechClassification, network_of
-from core.model.reference import ReferenceNetwork
-from core.waveform import Waveform
+from core.audio.waveform import Waveform
+from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.network import HubertForSpeechClassification, network_of
+from core.checkpoints.reference import ReferenceNetwork
+from core.checkpoints.registry import CHECKPOINTS
+from core.export.exporter import write_package
+from core.export.graph import Precision
 
 _SEED = 20
 

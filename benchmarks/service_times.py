@@ -3,7 +3,7 @@
 Processor seconds, not seconds on the wall: those of one thread are what an idle core would take. The least of several
 rounds, since other load on the machine only ever adds to it (threads that share a core slow each other down).
 `python -m benchmarks.service_times [ROUNDS [FOLDER]]` prints a table and notes it in service_times.json, by machine.
-FOLDER holds the image's own ffmpeg and ffprobe, as for `python -m benchmarks.parts`: what they take belongs to it.
+FOLDER holds the image's own ffmpeg and ffprobe, as for `python -m benchmarks.stages`: what they take belongs to it.
 """
 
 import json
@@ -22,8 +22,8 @@ from benchmarks.tables import machine, show
 from benchmarks.workload import DURATIONS_S, MEASURED
 from core.audio import utterances
 from core.audio.decode import decode, probe
+from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
-from core.model.graph import Precision
 from core.settings import MediaLimits
 
 _SAMPLE = Path("samples/conversation.ogg")

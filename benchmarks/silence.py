@@ -12,9 +12,9 @@ from benchmarks.tables import show
 from core.audio.decode import decode, probe
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivity
+from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.settings import MediaLimits
-from core.waveform import SAMPLE_RATE_HZ, Waveform
-from tests.calls import read_clips
+from tests.support.calls import read_clips
 
 _SPEECH = Path(__file__).parents[2] / "shared" / "data" / "speech" / "manifest.csv"
 _SHORT_S, _LONG_S = 2.0, 10.0

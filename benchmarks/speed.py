@@ -17,12 +17,12 @@ from transformers import HubertConfig
 
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
 from benchmarks.tables import machine, show
-from core.inference import onnx_session
-from core.model.graph import Precision
-from core.model.network import HubertForSpeechClassification
+from core.audio.waveform import WINDOW_SAMPLES
+from core.checkpoints.network import HubertForSpeechClassification
+from core.export.graph import Precision
 from core.model.package import MODEL_FILE, read_manifest
 from core.model.preprocessing import normalise
-from core.waveform import WINDOW_SAMPLES
+from core.onnx_session import onnx_session
 
 BUILD = Path("build/bench")
 DURATIONS_S = (1.0, 2.0, 4.0, 6.0)

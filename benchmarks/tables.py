@@ -5,7 +5,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.inference import processor_has_vnni
+from core.onnx_session import processor_has_vnni
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

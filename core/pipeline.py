@@ -11,10 +11,10 @@ from core.audio import utterances
 from core.audio.channels import Group
 from core.audio.decode import Block, MediaInfo, decode, probe
 from core.audio.voice_activity import VoiceActivity
-from core.deadline import Deadline
+from core.audio.waveform import SAMPLE_RATE_HZ
+from core.deadline import Deadline, Pace, believable
 from core.errors import EmptyRecording, RecordingError
 from core.model.classifier import EmotionClassifier
-from core.pace import Pace, believable
 from core.results import (
     Audio,
     Channel,
@@ -29,7 +29,6 @@ from core.results import (
     now,
 )
 from core.settings import ListeningSettings, MediaLimits
-from core.waveform import SAMPLE_RATE_HZ
 
 
 @dataclass

@@ -15,10 +15,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from core.delivery import Outcome, Upload
 from core.errors import EventNotUnderstood, TransientError
-from handlers import work
+from handlers import processing
 from handlers.events import known_version
 from handlers.log import logger
-from handlers.work import metrics
+from handlers.processing import metrics
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -44,7 +44,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     metrics.add_metric("Invocations", MetricUnit.Count, 1)
     if event.get("invocationSchemaVersion") not in _SCHEMAS or not isinstance(event.get("tasks"), list):
         raise EventNotUnderstood(f"The event is no task of S3 Batch Operations of schema {' or '.join(_SCHEMAS)}.")
-    invocation = work.Invocation(work.delivery(), context)
+    invocation = processing.Invocation(processing.delivery(), context)
     return {
         "invocationSchemaVersion": event["invocationSchemaVersion"],
         # Of a task that our answer leaves out: there is none, and if there ever were, it had better come again.
@@ -54,7 +54,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     }
 
 
-def _result(task: Mapping[str, Any], invocation: work.Invocation) -> dict[str, Any]:
+def _result(task: Mapping[str, Any], invocation: processing.Invocation) -> dict[str, Any]:
     try:
         code, text = "Succeeded", _told(invocation.work(upload_of(task), last=False, anew=True))
     except EventNotUnderstood as error:
@@ -93,4 +93,4 @@ def _told(outcome: Outcome) -> str:
     return f"{result.status}: {result.emotion} {result.score}" if result.emotion else result.status
 
 
-work.prepare()
+processing.prepare()

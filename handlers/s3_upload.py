@@ -8,10 +8,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from core.delivery import Upload
 from core.errors import EventNotUnderstood
-from handlers import work
+from handlers import processing
 from handlers.events import is_queue_batch, uploads_in
 from handlers.log import logger
-from handlers.work import metrics
+from handlers.processing import metrics
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -34,7 +34,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         If an event that came without a queue is of no known kind.
     """
     metrics.add_metric("Invocations", MetricUnit.Count, 1)
-    invocation = work.Invocation(work.delivery(), context)
+    invocation = processing.Invocation(processing.delivery(), context)
     if not is_queue_batch(event):
         uploads = uploads_in(event)
         invocation.work_on_all(uploads, last=False)
@@ -44,7 +44,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def _is_done(message: Mapping[str, Any], invocation: work.Invocation) -> bool:
+def _is_done(message: Mapping[str, Any], invocation: processing.Invocation) -> bool:
     """Whether the queue may forget a message. One that fails does not keep the others waiting.
 
     Not Powertools' batch processor: it imports asyncio (docs/performance.md).
@@ -71,4 +71,4 @@ def _read(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
         raise EventNotUnderstood(str(error)) from error
 
 
-work.prepare()
+processing.prepare()

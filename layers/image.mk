@@ -13,10 +13,10 @@ image: $(SAM) ## build the function's image (needs a Docker engine)
 	$(sam_env) $(SAM) build
 
 invoke: $(VENV)/local image ## run the image on EVENT=events/… by `sam local invoke`, and show the result
-	$(BIN)/python -m layers.invoke $(EVENT)
+	$(BIN)/python -m tools.invoke $(EVENT)
 
 emulate: $(VENV)/local $(SAM) ## the same without an image: the handler of this checkout under Lambda's emulator
-	$(BIN)/python -m layers.invoke --process $(EVENT)
+	$(BIN)/python -m tools.invoke --process $(EVENT)
 
 deploy: image ## create or update the stack on AWS (DEMO=1: even with the demo model baked in)
 	@manifest=$$(docker run --rm --entrypoint cat $(IMAGE) /opt/model/manifest.json) || exit 1; \
@@ -33,4 +33,4 @@ test-image: $(VENV)/dev $(SAM) ## build the image and test it (skipped where no 
 	else echo "The tests of the image are skipped."; fi
 
 bench-image: $(VENV)/dev ## measure the image (TORCH=checkpoint: and PyTorch beside it)
-	$(BIN)/python -m layers.measure $(if $(TORCH),--torch $(TORCH))
+	$(BIN)/python -m benchmarks.image $(if $(TORCH),--torch $(TORCH))

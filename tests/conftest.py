@@ -61,7 +61,7 @@ def speech_like() -> Callable[[int, int], "np.ndarray[tuple[int], np.dtype[np.fl
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder in the published layout, of a tiny random network."""
-    from tests.networks import random_network, small_config, write_checkpoint
+    from tests.support.networks import random_network, small_config, write_checkpoint
 
     config = small_config()
     return write_checkpoint(random_network(config), config, tmp_path_factory.mktemp("small") / "checkpoint")
@@ -70,8 +70,8 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_package(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The serving package of `small_checkpoint`, in float32."""
-    from core.model.export import export
-    from core.model.graph import Precision
+    from core.export.exporter import export
+    from core.export.graph import Precision
 
     folder = tmp_path_factory.mktemp("small") / "package"
     clips = [np.random.default_rng(seed).normal(0, 0.1, 20_000).astype(np.float32) for seed in range(4)]
@@ -82,7 +82,7 @@ def small_package(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def small_wav2vec2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder in the second published layout, of a tiny random network."""
-    from tests.networks import random_network, small_wav2vec2_config, write_checkpoint
+    from tests.support.networks import random_network, small_wav2vec2_config, write_checkpoint
 
     config = small_wav2vec2_config()
     return write_checkpoint(random_network(config), config, tmp_path_factory.mktemp("wav2vec2") / "checkpoint")
@@ -91,8 +91,8 @@ def small_wav2vec2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_wav2vec2_package(small_wav2vec2_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The serving package of `small_wav2vec2_checkpoint`, in float32."""
-    from core.model.export import export
-    from core.model.graph import Precision
+    from core.export.exporter import export
+    from core.export.graph import Precision
 
     folder = tmp_path_factory.mktemp("wav2vec2") / "package"
     clips = [np.random.default_rng(seed).normal(0, 0.1, 20_000).astype(np.float32) for seed in range(4)]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.audio.decode import Block
-from core.waveform import SAMPLE_RATE_HZ, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 
 Mode = Literal["auto", "split", "mix"]
 Group = tuple[int, ...]

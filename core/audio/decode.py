@@ -1,6 +1,6 @@
 """Any media file to float32 blocks at 16 kHz, by ffmpeg in a process of its own.
 
-ffmpeg-python builds the arguments; running it is ours (`core.audio.process`), since its `run()` has neither a time-out
+ffmpeg-python builds the arguments; running it is ours (`core.audio.ffmpeg`), since its `run()` has neither a time-out
 nor a limit on what comes back.
 
 What is guarded against, each seen in the wild: playlists and concat scripts that read other local files (a format
@@ -19,7 +19,8 @@ import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from core.audio.process import Decoder, running
+from core.audio.ffmpeg import Decoder, running
+from core.audio.waveform import SAMPLE_RATE_HZ
 from core.deadline import Deadline
 from core.errors import (
     DamagedAudio,
@@ -34,7 +35,6 @@ from core.errors import (
     TooManyChannels,
 )
 from core.settings import MediaLimits
-from core.waveform import SAMPLE_RATE_HZ
 
 Block = npt.NDArray[np.float32]
 """Samples at 16 kHz, float32, nominally in [-1, 1], shape ``(channels, n)``."""

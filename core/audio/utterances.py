@@ -14,10 +14,10 @@ import numpy as np
 from core import settings
 from core.audio.channels import LISTENED_S, Group, group_channels, mix
 from core.audio.decode import Block
-from core.audio.segments import Segmenter, Span
+from core.audio.segmenter import Segmenter, Span
 from core.audio.voice_activity import VoiceActivity
+from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import ListeningSettings
-from core.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 
 SILENCE_PEAK = 1e-4
 """What never exceeds this (-80 dB of full scale) is digital silence or its dither, not speech."""

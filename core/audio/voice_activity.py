@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from core.audio.silero import HIDDEN, HOP_SAMPLES, SPECTRA, WINDOW_SAMPLES, rearranged
+from core.audio.waveform import Waveform
 from core.errors import VoiceActivityUnavailable
-from core.inference import onnx_session
-from core.waveform import Waveform
+from core.onnx_session import onnx_session
 
 Probabilities = npt.NDArray[np.float32]
 """One for each frame, shape ``(frames,)``."""

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from core import __version__
-from core.cli.paths import default_model
+from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
 from core.errors import AudioEmotionError
-from core.model.layouts import CHECKPOINTS, DEFAULT_CHECKPOINT
+from core.paths import default_model
 
 app = typer.Typer(
     name="audio-emotion",

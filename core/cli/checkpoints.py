@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from core.model.fetch import pull
-from core.model.layouts import CHECKPOINTS, DEFAULT_CHECKPOINT
+from core.checkpoints.hub import pull
+from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
 
 
 def list_checkpoints() -> None:

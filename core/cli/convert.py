@@ -9,10 +9,10 @@ from rich.markup import escape
 
 from core import settings
 from core.audio.decode import decode, probe
+from core.audio.waveform import SAMPLE_RATE_HZ
 from core.errors import AudioEmotionError
+from core.formatting import printable
 from core.settings import MediaLimits
-from core.text import printable
-from core.waveform import SAMPLE_RATE_HZ
 
 
 def convert_files(files: Iterable[Path], out: Path) -> int:

@@ -25,10 +25,10 @@ from core.evaluation import (
     picture,
     read_manifest,
 )
+from core.formatting import printable
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
-from core.text import printable
 
 _FINISHED = "finished.jsonl"
 _MOST_NAMED = 20

@@ -9,12 +9,13 @@ from rich.table import Table
 from core import settings
 from core.audio import utterances
 from core.audio.decode import decode, probe
-from core.cli.paths import SAMPLES
+from core.audio.waveform import Waveform
 from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
-from core.model.export import ENOUGH_CLIPS, LARGEST_MEAN_SCORE_CHANGE, LEAST_AGREEMENT, export
-from core.model.graph import Precision
+from core.export.exporter import export
+from core.export.graph import Precision
+from core.export.parity import ENOUGH_CLIPS, LARGEST_MEAN_SCORE_CHANGE, LEAST_AGREEMENT
 from core.model.package import ParityReport
-from core.waveform import Waveform
+from core.paths import SAMPLES
 
 
 def export_package(checkpoint: Path, out: Path, precision: str, calibration: Path | None) -> int:

@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from core.errors import PackageRefused
+from core.formatting import clock
 from core.model.package import read_manifest
 from core.operations.backfill import REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
+from core.operations.deployed_stack import DeployedStack, asking, find_stack, stack_of_bucket
 from core.operations.redrive import redrive, waiting_messages
-from core.operations.stack import DeployedStack, asking, find_stack, stack_of_bucket
 from core.operations.status import Status, status_of
-from core.text import clock
 
 _AT_A_TIME = 10
 """What a backfill is said to do at the same time if nothing limits it; S3 then begins with few and goes on to more."""

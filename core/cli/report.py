@@ -10,11 +10,11 @@ from rich.console import Console
 
 from core import settings
 from core.audio.decode import decode, probe
+from core.audio.waveform import SAMPLE_RATE_HZ
 from core.errors import DecoderUnavailable, ResultUnreadable
 from core.report import Sound, render
 from core.results import Result
 from core.settings import MediaLimits
-from core.waveform import SAMPLE_RATE_HZ
 
 _STEREO = 2
 _BITS_PER_S_A_CHANNEL = 32_000

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.cli.tables import result_table, show_demo_notice
-from core.folders import Inbox, ResultFiles
-from core.local import Stack, Workers, running_stack, running_workers
+from core.formatting import printable
+from core.local.folders import Inbox, ResultFiles
+from core.local.stack import Stack, running_stack
+from core.local.workers import Workers, running_workers
 from core.model.package import read_manifest
 from core.results import Result
-from core.text import printable
 
 EXPECTATIONS = "expected.json"
 """Beside the samples: which emotion each was made to carry."""

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from core.emotions import colour_of, letter_of
+from core.formatting import clock, printable
 from core.results import Channel, Result
-from core.text import clock, printable
 
 _DEMO_NOTICE = (
     "This is the demo model: it tells the prosodies of a speech synthesiser apart, and knows nothing of real people. "

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from core import settings
+from core.audio.waveform import Waveform
 from core.errors import PackageRefused
-from core.inference import onnx_session
-from core.model.geometry import Geometry
+from core.model.inputs import Geometry
 from core.model.package import MANIFEST_FILE, Manifest, model_file, read_manifest
+from core.onnx_session import onnx_session
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
-from core.waveform import Waveform
 
 Scores = Mapping[str, float]
 """Label to probability; they sum to 1."""
@@ -73,7 +73,7 @@ class EmotionClassifier:
             return cls(_OnnxNetwork(folder, manifest, threads), _identity(manifest))
         if (folder / "config.json").exists():
             # Here, not above: this import costs four seconds and needs packages that the function does not have.
-            from core.model.reference import load_reference
+            from core.checkpoints.reference import load_reference
 
             return cls(*load_reference(folder, threads))
         raise PackageRefused(

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from core.waveform import Waveform
+from core.audio.waveform import Waveform
 
 
 class Convolutions:

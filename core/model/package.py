@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import PackageRefused
-from core.model.geometry import Geometry
+from core.model.inputs import Geometry
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"

@@ -8,8 +8,8 @@ longest and returns a mask, and what it does to one clip does not depend on the 
 
 import numpy as np
 
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.errors import EmptyRecording
-from core.waveform import WINDOW_SAMPLES, Waveform
 
 _VARIANCE_FLOOR = 1e-7
 """`Wav2Vec2FeatureExtractor`'s own; releases before 4.9 had 1e-5."""

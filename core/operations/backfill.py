@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from core.delivery import is_final, is_folder_marker, result_key_for
-from core.operations.objects import Listed, Sample, listed
+from core.delivery import is_final
+from core.delivery.keys import is_folder_marker, result_key_for
+from core.operations.deployed_stack import DeployedStack, asking
 from core.operations.requests import CLAIM_PUTS, READS_IF_DONE, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 from core.operations.results import Found, read_results
-from core.operations.stack import DeployedStack, asking
+from core.operations.s3_listing import Listed, Sample, listed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import AwsRefused
-from core.operations.stack import asking
+from core.operations.deployed_stack import asking
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

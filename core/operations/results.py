@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from core.errors import ResultUnreadable
-from core.operations.objects import in_threads, listed
-from core.operations.stack import asking
+from core.operations.deployed_stack import asking
+from core.operations.s3_listing import in_threads, listed
 from core.results import Result
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from core.delivery import is_folder_marker, result_key_for
-from core.operations.objects import listed
+from core.delivery.keys import is_folder_marker, result_key_for
+from core.operations.deployed_stack import DeployedStack, asking
 from core.operations.results import Found, read_results
-from core.operations.stack import DeployedStack, asking
+from core.operations.s3_listing import listed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from core.emotions import letter_of
+from core.formatting import clock
 from core.results import Channel
 from core.results import Utterance as Part
-from core.text import clock
 
 _LANE_HEIGHT = 44
 _ROW_HEIGHT = 20

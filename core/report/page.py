@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from core.emotions import colour_of
+from core.formatting import clock, printable
 from core.report.drawing import curves, lane, least_width_px, legend, names, share_bar, time_axis
 from core.results import Channel, Result
-from core.text import clock, printable
 
 _HERE = Path(__file__).parent
 

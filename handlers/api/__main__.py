@@ -5,8 +5,8 @@ import contextlib
 import sys
 
 from core import settings
-from core.cli.paths import default_model
 from core.errors import AudioEmotionError
+from core.paths import default_model
 from core.settings import ModelSettings
 from handlers.api.app import create_app
 from handlers.api.server import HOST, NAMES, server_for

@@ -10,9 +10,9 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from core import __version__
-from core.recognition.folder_shelf import UPLOAD_PATH, FolderShelf
-from handlers.api import description, page, recognize, uploads
-from handlers.api.guard import Guard, Limits
+from core.online.folder_store import UPLOAD_PATH, FolderShelf
+from handlers.api import description, recognize, results, web
+from handlers.api.middleware import Guard, Limits
 from handlers.api.problems import Problem, ProblemError, install
 from handlers.api.service import Service
 
@@ -37,7 +37,7 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIA
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan)
     app.state.service = service
     install(app)
-    for part in (recognize, uploads, page):
+    for part in (recognize, results, web):
         app.include_router(part.router)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     settings = service.settings

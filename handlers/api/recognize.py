@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from core.deadline import Deadline
-from core.recognition.recogniser import Recognised
+from core.online.recogniser import Recognised
 from core.results import Probability, Result
 from handlers.api import description
 from handlers.api.forms import posted_file

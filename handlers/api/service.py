@@ -11,13 +11,13 @@ import anyio.to_thread
 from fastapi import Request
 
 from core import settings
+from core.delivery.storage import Storage, s3_client
 from core.model.classifier import EmotionClassifier
+from core.online.folder_store import FolderShelf
+from core.online.recogniser import Recogniser
+from core.online.result_store import BucketShelf, Shelf, s3_client_for_forms
 from core.pipeline import Pipeline
-from core.recognition.folder_shelf import FolderShelf
-from core.recognition.recogniser import Recogniser
-from core.recognition.shelf import BucketShelf, Shelf, s3_client_for_forms
 from core.settings import ApiSettings, MediaLimits
-from core.storage import Storage, s3_client
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
 
 Answer = TypeVar("Answer")

@@ -5,7 +5,7 @@ The network is trained on degraded speech so that it hears the same emotion in a
 
 import numpy as np
 
-from core.waveform import SAMPLE_RATE_HZ, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 
 _TELEPHONE_BAND_HZ = (250.0, 3_500.0)
 _MU = 255.0

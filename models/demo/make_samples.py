@@ -15,10 +15,10 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import torch
 
-from core.model.checkpoint import read_checkpoint
-from core.model.network import HubertForSpeechClassification
+from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.network import HubertForSpeechClassification
 from core.model.preprocessing import normalise
-from core.waveform import SAMPLE_RATE_HZ, Waveform
 from models.demo.sentences import HELD_OUT_ENGLISH, HELD_OUT_MANDARIN
 from models.demo.synthesise import LABELS, Line, speak
 from models.demo.train import CHECKPOINT

@@ -29,7 +29,7 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
-from core.waveform import SAMPLE_RATE_HZ, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from models.demo.sentences import HELD_OUT_ENGLISH, HELD_OUT_MANDARIN, TRAINED_ENGLISH, TRAINED_MANDARIN
 
 LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")

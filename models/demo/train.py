@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import HubertConfig
 
-from core.model.checkpoint import read_checkpoint
-from core.model.network import HubertForSpeechClassification
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
+from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.network import HubertForSpeechClassification
 from core.model.preprocessing import normalise
-from core.waveform import WINDOW_SAMPLES, Waveform
 from models.demo.degrade import degrade
 from models.demo.synthesise import HELD_OUT, LABELS, PROSODIES, TRAINED, Line, speak
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from core.local import Stack, running_stack
-from layers.container import IMAGE, SANDBOX, Container, Network, docker, network_to_embedded_s3, running_function
-from layers.emulator import ROOT, emulator_program
-from layers.template import read_template
+from core.local.stack import Stack, running_stack
+from tools.container import IMAGE, SANDBOX, Container, Network, docker, network_to_embedded_s3, running_function
+from tools.emulator import ROOT, emulator_program
+from tools.template import read_template
 
 EVENTS = ROOT / "events"
 

@@ -9,11 +9,11 @@ from typing import IO, Any
 import httpx2
 import pytest
 
-from core.local import Stack
-from layers.container import SANDBOX, Container, Network, running_function
-from layers.emulator import Event, emulated
-from layers.invoke import API_HANDLER
+from core.local.stack import Stack
 from tests.image.conftest import event
+from tools.container import SANDBOX, Container, Network, running_function
+from tools.emulator import Event, emulated
+from tools.invoke import API_HANDLER
 
 Invoke = Callable[[Event], Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from core.audio.decode import FORMATS
-from core.waveform import SAMPLE_RATE_HZ
-from layers.container import docker
-from layers.emulator import ROOT
-from tests import hostile
+from core.audio.waveform import SAMPLE_RATE_HZ
+from tests.support import hostile
+from tools.container import docker
+from tools.emulator import ROOT
 
 # Encoded here by the machine's ffmpeg, one of each kind that speech is recorded in: file name and encoder options.
 KINDS = {

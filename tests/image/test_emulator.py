@@ -7,10 +7,10 @@ from typing import IO
 
 import pytest
 
-from core.local import Stack
-from layers.emulator import emulated
-from layers.invoke import BACKFILL_HANDLER, stage
+from core.local.stack import Stack
 from tests.image.conftest import event, result
+from tools.emulator import emulated
+from tools.invoke import BACKFILL_HANDLER, stage
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from core.audio.decode import FORMATS
-from core.local import UPLOADS_BUCKET, Stack
+from core.local.stack import UPLOADS_BUCKET, Stack
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import MediaLimits, read
-from layers.container import Container, Network, docker
-from layers.emulator import ROOT
-from layers.invoke import stage
 from tests.image.conftest import event, result
+from tools.container import Container, Network, docker
+from tools.emulator import ROOT
+from tools.invoke import stage
 
 SAMPLES = sorted(file for file in (ROOT / "samples").glob("*.*") if file.suffix not in {".md", ".json", ".csv"})
 

@@ -20,16 +20,16 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from core.errors import DecoderUnavailable, StorageUnavailable
+from core.online.folder_store import FolderShelf
+from core.online.result_store import is_id
 from core.pipeline import Pipeline
-from core.recognition.folder_shelf import FolderShelf
-from core.recognition.shelf import is_id
 from core.results import Result
 from core.settings import ApiSettings
 from handlers.api.problems import Problem
 from handlers.api.service import Service, Workers
 from handlers.log import logger
 from tests.conftest import ROOT, MakeMedia
-from tests.serving import folder_service, serving
+from tests.support.serving import folder_service, serving
 
 SAMPLES = ROOT / "samples"
 MEANT = {
@@ -375,7 +375,7 @@ def test_only_a_form_that_was_signed_here_for_this_key_and_lately_is_taken(
     for fields in forged:
         answer = client.post(place["url"], data=fields, files={"file": ANGER.read_bytes()})
         problem(answer, 403, "ticket_refused")
-    monkeypatch.setattr("core.recognition.folder_shelf.datetime", Later)
+    monkeypatch.setattr("core.online.folder_store.datetime", Later)
     answer = client.post(late.url, data=dict(late.fields), files={"file": ANGER.read_bytes()})
     assert "run out" in problem(answer, 403, "ticket_refused")["detail"]
 

@@ -19,8 +19,8 @@ from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import MediaLimits
 from handlers.api.server import MOST_CONNECTIONS
-from layers.emulator import free_port
 from tests.conftest import ROOT
+from tools.emulator import free_port
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from urllib.parse import quote_plus
 
 import pytest
 
-import handlers.work
+import handlers.processing
+from core.delivery.storage import Storage
 from core.errors import DeadlineExceeded, EventNotUnderstood, StorageUnavailable
-from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.workers import LocalContext
 from core.pipeline import Pipeline
-from core.storage import Storage
 from handlers.batch_operations import upload_of
 from tests.conftest import ROOT
 
@@ -22,9 +23,9 @@ def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     with running_stack() as running:
         for name, value in running.environment(package).items():
             monkeypatch.setenv(name, value)
-        handlers.work.delivery.cache_clear()
+        handlers.processing.delivery.cache_clear()
         yield running
-        handlers.work.delivery.cache_clear()
+        handlers.processing.delivery.cache_clear()
 
 
 def event(schema: str, **task: Any) -> dict[str, Any]:
@@ -127,9 +128,9 @@ def test_what_a_limit_refused_is_tried_again_once_the_limit_is_another(
         for name, value in limit.items():
             limited.setenv(name, value)
         assert invoke(told)["resultString"] == f"failed: {code}"
-    handlers.work.delivery.cache_clear()
+    handlers.processing.delivery.cache_clear()
     # A late duplicate of the event is no reason to try again: nobody asked.
-    assert handlers.work.delivery().deliver(upload_of(told["tasks"][0])).kind == "duplicate"
+    assert handlers.processing.delivery().deliver(upload_of(told["tasks"][0])).kind == "duplicate"
     assert invoke(told)["resultString"].startswith("classified")
     assert invoke(told)["resultString"] == "duplicate"
 

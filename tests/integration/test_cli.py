@@ -16,7 +16,7 @@ import soundfile
 from core import __version__
 from core.cli.app import main
 from core.emotions import letter_of
-from core.text import clock
+from core.formatting import clock
 from tests.conftest import ROOT
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor
 
-from core.inference import onnx_session
-from core.model.clip_geometry import ClipGeometry
-from core.model.geometry import geometry_of
-from core.model.graph import Precision, build_graph
-from core.model.network import SpeechNetwork
-from core.waveform import WINDOW_SAMPLES, Waveform
-from tests.networks import random_network, small_wav2vec2_config
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
+from core.checkpoints.geometry import geometry_of
+from core.checkpoints.network import SpeechNetwork
+from core.export.graph import Precision, build_graph
+from core.model.clip_inputs import ClipGeometry
+from core.onnx_session import onnx_session
+from tests.support.networks import random_network, small_wav2vec2_config
 
 SpeechLike = Callable[[int, int], Waveform]
 

@@ -12,17 +12,16 @@ import soundfile
 from benchmarks.full_size import full_size_package
 from core.audio.decode import Block
 from core.audio.utterances import cut
-from core.deadline import Deadline
+from core.audio.waveform import SAMPLE_RATE_HZ
+from core.deadline import Deadline, Pace, believable
 from core.errors import DeadlineExceeded
+from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
-from core.model.graph import Precision
-from core.pace import Pace, believable
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import ListeningSettings, MediaLimits
-from core.waveform import SAMPLE_RATE_HZ
-from tests.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, is_right, read_clips, rightly_heard
 from tests.conftest import ROOT
+from tests.support.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, is_right, read_clips, rightly_heard
 
 CLIPS_IN_A_CALL = 12
 

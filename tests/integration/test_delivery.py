@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from core.audio.waveform import Waveform
 from core.deadline import Deadline
 from core.delivery import Delivery, Outcome, Upload
+from core.delivery.storage import ObjectVersion, Storage
 from core.errors import DecoderUnavailable, RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
-from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.classifier import EmotionClassifier, Logits, Network
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits
-from core.storage import ObjectVersion, Storage
-from core.waveform import Waveform
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 
@@ -394,7 +394,7 @@ def test_a_process_that_is_killed_on_its_last_delivery_leaves_a_failed_result(
 import os, signal
 from core.delivery import Upload
 from core.pipeline import Pipeline
-from handlers.work import delivery
+from handlers.processing import delivery
 Pipeline.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True)
 """

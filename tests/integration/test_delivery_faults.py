@@ -14,12 +14,12 @@ from botocore.retries.standard import ExponentialBackoff
 
 from core.deadline import Deadline
 from core.delivery import Delivery, Upload
+from core.delivery.storage import ObjectVersion, Storage
 from core.errors import RecordingInProgress, StorageUnavailable, TransientError
-from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.settings import FunctionSettings
-from core.storage import ObjectVersion, Storage
-from tests.quick_pipeline import QuickPipeline, is_right
-from tests.reliability.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty
+from tests.support.faults.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty
+from tests.support.quick_pipeline import QuickPipeline, is_right
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 CONTENT, OTHER_CONTENT = b"a recording" * 1000, b"another one" * 1000
@@ -142,7 +142,7 @@ def test_a_body_that_trickles_in_does_not_outlast_the_deadline(world: World, tmp
 def test_a_document_that_trickles_in_does_not_keep_its_page_waiting_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.storage._LONGEST_READ_S", 0.5)
+    monkeypatch.setattr("core.delivery.storage._LONGEST_READ_S", 0.5)
     upload = world.put()
     delivery = world.delivery_with(world.storage, reports="html")
     world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" and call.path.endswith(".json") else None

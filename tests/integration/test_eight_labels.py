@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from core.checkpoints.registry import CHECKPOINTS
 from core.cli.app import main
 from core.cli.classify import classify_files
 from core.cli.evaluate import evaluate_manifest
 from core.cli.tables import timelines
 from core.emotions import COLOURS
-from core.folders import ResultFiles
-from core.local import running_stack, running_workers
+from core.local.folders import ResultFiles
+from core.local.stack import running_stack
+from core.local.workers import running_workers
 from core.model.classifier import EmotionClassifier
-from core.model.layouts import CHECKPOINTS
 from core.model.package import read_manifest
 from core.pipeline import Pipeline
 from core.report import render
@@ -179,9 +180,9 @@ def test_the_command_line_lists_and_exports_it(
 def test_a_folder_pulled_under_the_other_s_name_is_refused_when_it_is_read(
     small_wav2vec2_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from core.checkpoints.checkpoint import read_checkpoint
+    from core.checkpoints.hub import pull
     from core.errors import CheckpointUnreadable
-    from core.model.checkpoint import read_checkpoint
-    from core.model.fetch import pull
 
     pull("hubert-base-ch", tmp_path / "checkpoint", folder=small_wav2vec2_checkpoint)
 

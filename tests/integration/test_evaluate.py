@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from core.audio.waveform import Waveform
 from core.cli.evaluate import evaluate_manifest
 from core.errors import ManifestUnreadable
 from core.model.classifier import EmotionClassifier, Scores
-from core.waveform import Waveform
 from tests.conftest import ROOT, MakeMedia
 
 

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from core.audio.waveform import Waveform
 from core.errors import CheckpointUnreadable, PackageRefused, ParityMissed
-from core.model import export as exporting
+from core.export import exporter as exporting
+from core.export import parity as gate
+from core.export.exporter import export
+from core.export.graph import Precision
+from core.export.parity import compare
 from core.model.classifier import EmotionClassifier
-from core.model.export import compare, export
-from core.model.graph import Precision
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, ParityReport, read_manifest
-from core.waveform import Waveform
 
 SpeechLike = Callable[[int, int], Waveform]
 
@@ -53,7 +55,7 @@ def test_the_parity_report_is_kept_in_the_manifest(
 def test_a_package_that_misses_the_bound_is_not_written(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "LARGEST_MEAN_SCORE_CHANGE", 0.0)
+    monkeypatch.setattr(gate, "LARGEST_MEAN_SCORE_CHANGE", 0.0)
 
     with pytest.raises(ParityMissed, match=r"6 clips.*Nothing was written\."):
         export(small_checkpoint, tmp_path / "package", clips)
@@ -65,7 +67,7 @@ def test_a_package_that_misses_the_bound_leaves_the_one_before(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = export(small_checkpoint, tmp_path, clips, precision=Precision.FP32)
-    monkeypatch.setattr(exporting, "LEAST_AGREEMENT", 1.1)
+    monkeypatch.setattr(gate, "LEAST_AGREEMENT", 1.1)
 
     with pytest.raises(ParityMissed):
         export(small_checkpoint, tmp_path, clips, precision=Precision.INT8)
@@ -115,7 +117,7 @@ def test_the_bound_is_99_percent_and_half_a_percent(agreement: float, mean_score
         largest_logit_change=0.0,
     )
 
-    assert exporting.meets_bound(parity) is holds
+    assert gate.meets_bound(parity) is holds
 
 
 def test_a_comparison_counts_clips_and_changes() -> None:

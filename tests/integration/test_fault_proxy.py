@@ -9,8 +9,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError, ResponseStreamingError
 
-from core.local import RESULTS_BUCKET, Stack, running_stack
-from tests.reliability.fault_proxy import LIES, Call, Fault, FaultyEndpoint, faulty, random_plan
+from core.local.stack import RESULTS_BUCKET, Stack, running_stack
+from tests.support.faults.fault_proxy import LIES, Call, Fault, FaultyEndpoint, faulty, random_plan
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -18,15 +18,16 @@ from botocore.config import Config
 from botocore.retries.standard import ExponentialBackoff
 
 from core.delivery import Delivery
-from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, EventSourceMapping, Stack, StackOptions, running_stack
-from core.pages import page_key_for
+from core.delivery.report_pages import page_key_for
+from core.delivery.storage import Storage, s3_client
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, StackOptions, running_stack
+from core.local.workers import EventSourceMapping
 from core.report import render
 from core.results import Result
 from core.settings import FunctionSettings, StorageSettings, read
-from core.storage import Storage, s3_client
 from tests.conftest import ROOT
-from tests.quick_pipeline import QuickPipeline, is_right
-from tests.reliability.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
+from tests.support.faults.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
+from tests.support.quick_pipeline import QuickPipeline, is_right
 
 CONTENT = b"the recording, " * 2000
 OTHER_CONTENT = b"another recording, " * 2000
@@ -161,8 +162,8 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
     """A function that builds a world for a setting."""
     from contextlib import ExitStack
 
+    import handlers.processing
     import handlers.s3_upload
-    import handlers.work
 
     # The time between two tries, which standard mode draws at random from up to a second, is nothing to wait for here.
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
@@ -187,7 +188,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
             def connect(silence_s: float) -> EventSourceMapping:
                 client = s3_client(StorageSettings(s3_read_timeout_s=silence_s, s3_attempts=attempts))
                 delivery = Delivery(Storage(client), QuickPipeline(heard.append), settings)
-                monkeypatch.setattr(handlers.work, "delivery", lambda: delivery)
+                monkeypatch.setattr(handlers.processing, "delivery", lambda: delivery)
                 retries: Any = {"mode": "standard", "total_max_attempts": 1}
                 sqs = boto3.client("sqs", config=Config(read_timeout=silence_s, retries=retries))
                 return EventSourceMapping(sqs, stack.queue_url, handlers.s3_upload.handler, options)

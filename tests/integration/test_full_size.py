@@ -16,14 +16,14 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, HubertPreTrainedModel, Wav2Vec2FeatureExtractor
 
 from core.audio.decode import decode, probe
-from core.model.checkpoint import read_checkpoint
+from core.audio.waveform import Waveform
+from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.network import HubertForSpeechClassification
+from core.export.exporter import export
+from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
-from core.model.export import export
-from core.model.graph import Precision
-from core.model.network import HubertForSpeechClassification
 from core.settings import MediaLimits
-from core.waveform import Waveform
-from tests.networks import old_name
+from tests.support.networks import old_name
 
 CLIPS = 40
 

@@ -15,15 +15,15 @@ import torch
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
+from core.audio.waveform import Waveform
+from core.checkpoints.network import network_of
+from core.checkpoints.registry import CHECKPOINTS
+from core.export.exporter import export
+from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
-from core.model.export import export
-from core.model.graph import Precision
-from core.model.layouts import CHECKPOINTS
-from core.model.network import network_of
 from core.model.package import Manifest
-from core.waveform import Waveform
 from tests.integration.test_full_size import decoded, spoken
-from tests.networks import old_name
+from tests.support.networks import old_name
 
 CLIPS = 4
 

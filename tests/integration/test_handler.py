@@ -11,11 +11,12 @@ import pytest
 
 from core.audio.decode import MediaInfo, probe
 from core.deadline import Deadline
+from core.delivery.storage import ObjectVersion, Storage
 from core.errors import EventNotUnderstood, StorageUnavailable
-from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, LocalContext, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.workers import LocalContext
 from core.settings import MediaLimits
-from core.storage import ObjectVersion, Storage
-from tests.cloudformation import TEMPLATE
+from tests.support.cloudformation import TEMPLATE
 
 LogLines = Callable[[], list[dict[str, Any]]]
 
@@ -29,7 +30,7 @@ def event(name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    from handlers.work import delivery
+    from handlers.processing import delivery
 
     with running_stack() as running:
         for name, value in running.environment(package).items():

@@ -14,18 +14,12 @@ from rich.console import Console
 
 from core.cli.rows import csv_rows, csv_writer
 from core.cli.tables import result_table
-from core.delivery import result_key_for
+from core.delivery.keys import result_key_for
+from core.delivery.report_pages import page_key_for
 from core.errors import EventNotUnderstood
-from core.folders import ResultFiles
-from core.local import (
-    RESULTS_BUCKET,
-    RESULTS_PREFIX,
-    UPLOADS_BUCKET,
-    Stack,
-    running_stack,
-    running_workers,
-)
-from core.pages import page_key_for
+from core.local.folders import ResultFiles
+from core.local.stack import RESULTS_BUCKET, RESULTS_PREFIX, UPLOADS_BUCKET, Stack, running_stack
+from core.local.workers import running_workers
 from core.report import render
 from core.results import Result
 from handlers.events import uploads_in

@@ -12,8 +12,8 @@ import pytest
 from core.audio.decode import Block, decode, probe
 from core.errors import RecordingError
 from core.settings import MediaLimits
-from tests import hostile
 from tests.conftest import MakeMedia
+from tests.support import hostile
 
 LIMITS = MediaLimits()
 RATE_HZ = 16_000

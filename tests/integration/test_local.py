@@ -14,16 +14,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from core.folders import Inbox, ResultFiles
-from core.local import (
-    EventSourceMapping,
-    Stack,
-    StackOptions,
-    load_handler,
-    running_stack,
-    running_workers,
-)
-from tests.reliability.fault_proxy import Fault, faulty
+from core.local.folders import Inbox, ResultFiles
+from core.local.stack import Stack, StackOptions, running_stack
+from core.local.workers import EventSourceMapping, load_handler, running_workers
+from tests.support.faults.fault_proxy import Fault, faulty
 
 OPTIONS = StackOptions(visibility_timeout_s=1, max_receive_count=2, batch_size=2)
 

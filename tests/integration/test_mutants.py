@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.results import Result, Source
-from tests.mutants import MEMORY_GROWTH_LIMIT_MB, Judge, mutant, originals, run
+from tests.support.mutants import MEMORY_GROWTH_LIMIT_MB, Judge, mutant, originals, run
 
 COUNT = 100
 SEED = 20_000
@@ -102,8 +102,8 @@ for number in json.load(sys.stdin)[1]:
 
 @pytest.mark.timeout(120)
 def test_a_worker_that_hangs_is_killed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.mutants._WORKER", [sys.executable, "-c", HANGING_WORKER])
-    monkeypatch.setattr("tests.mutants.LONGEST_SILENCE_S", 2.0)
+    monkeypatch.setattr("tests.support.mutants._WORKER", [sys.executable, "-c", HANGING_WORKER])
+    monkeypatch.setattr("tests.support.mutants.LONGEST_SILENCE_S", 2.0)
 
     report = run(5, SEED)
 

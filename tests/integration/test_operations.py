@@ -16,16 +16,16 @@ from botocore.stub import Stubber
 from core.cli.app import app
 from core.cli.operations import run_backfill, run_redrive, run_status
 from core.errors import AwsRefused, StackUnknown
-from core.local import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.package import read_manifest
 from core.operations.backfill import Forecast, Scope, forecast, is_done, job_request
-from core.operations.objects import Sample, in_threads
+from core.operations.deployed_stack import DeployedStack, find_stack, stack_of_bucket
 from core.operations.redrive import Moved, redrive
 from core.operations.results import Found
-from core.operations.stack import DeployedStack, find_stack, stack_of_bucket
+from core.operations.s3_listing import Sample, in_threads
 from core.operations.status import status_of
 from core.results import Error, Model, Processing, Result, Source
-from tests.cloudformation import STACK, TEMPLATE, Deployed
+from tests.support.cloudformation import STACK, TEMPLATE, Deployed
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MODEL = Model(id="m", revision="r", precision="fp32", fingerprint="sha256:new", labels=("anger", "sad"))

@@ -9,14 +9,15 @@ import boto3
 import httpx2
 import pytest
 
-import handlers.work
+import handlers.processing
+from core.delivery.storage import Storage
 from core.errors import StorageUnavailable
-from core.local import LocalContext, Stack, running_stack
-from core.storage import Storage
+from core.local.stack import Stack, running_stack
+from core.local.workers import LocalContext
 from handlers.api.service import Service
-from tests.cloudformation import Deployed
-from tests.permissions import Right, granted, needed, recorded
-from tests.serving import serving
+from tests.support.cloudformation import Deployed
+from tests.support.permissions import Right, granted, needed, recorded
+from tests.support.serving import serving
 
 DEPLOYED = Deployed(EventBus="default", Reports="html", ApiAuth="iam")
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
@@ -49,8 +50,8 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, function: str, package: Pat
     monkeypatch.delenv("EVENT_BUS", raising=False)
     for name, value in {**variables, "MODEL_DIR": str(package)}.items():
         monkeypatch.setenv(name, str(value))
-    handlers.work.delivery.cache_clear()
-    handlers.work._announcer.cache_clear()
+    handlers.processing.delivery.cache_clear()
+    handlers.processing._announcer.cache_clear()
 
 
 def put(stack: Stack, key: str, body: bytes) -> str:

@@ -11,13 +11,13 @@ import pytest
 import soundfile
 
 from core.audio.decode import decode, probe
+from core.audio.waveform import WINDOW_SAMPLES
 from core.deadline import Deadline
 from core.errors import DecoderUnavailable
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Judgement, Result, Source
 from core.settings import MediaLimits
-from core.waveform import WINDOW_SAMPLES
 from tests.conftest import ROOT, SHARED, MakeMedia
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.hub import pull
+from core.checkpoints.registry import CHECKPOINTS
 from core.errors import CheckpointUnreachable, CheckpointUnreadable
-from core.model.checkpoint import read_checkpoint
-from core.model.fetch import pull
-from core.model.layouts import CHECKPOINTS
-from tests.networks import random_network, small_config, write_checkpoint
+from tests.support.networks import random_network, small_config, write_checkpoint
 
 REPO = CHECKPOINTS["hubert-base-ch"].repo_id
 FIRST, SECOND = "1" * 40, "2" * 40

@@ -33,11 +33,11 @@ from hypothesis.stateful import (
 )
 from moto import mock_aws
 
-from tests.quick_pipeline import DAMAGED
-from tests.reliability.forking import forking_process
-from tests.reliability.promise import check
-from tests.reliability.s3_in_memory import MemoryS3
-from tests.reliability.world import SETUPS, TIMEOUT_S, VISIBILITY_S, Tally, Worker, World
+from tests.support.faults.forking import forking_process
+from tests.support.faults.promise import check
+from tests.support.faults.s3_in_memory import MemoryS3
+from tests.support.faults.world import SETUPS, TIMEOUT_S, VISIBILITY_S, Tally, Worker, World
+from tests.support.quick_pipeline import DAMAGED
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -23,8 +23,8 @@ from core.pipeline import Pipeline
 from core.report import Sound, render
 from core.results import Audio, Channel, Error, Judgement, Result, Source, Utterance
 from core.settings import MediaLimits
-from tests.browser import running_browser
 from tests.conftest import ROOT, MakeMedia
+from tests.support.browser import running_browser
 
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
 NASTY = (

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from core.cli.app import app
-from core.local import RESULTS_BUCKET, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, Stack, running_stack
 from core.operations.results import point_in_time
 from core.results import Channel, Error, Model, Processing, Result, Source, Utterance
 

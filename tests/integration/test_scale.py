@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soak import Settings, soak
 from core import settings
 from core.delivery import Delivery, Upload
-from core.local import UPLOADS_BUCKET, running_stack
+from core.delivery.storage import Storage, s3_client
+from core.local.stack import UPLOADS_BUCKET, running_stack
 from core.model.classifier import EmotionClassifier
 from core.operations import requests
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits
-from core.storage import Storage, s3_client
-from tests.reliability.fault_proxy import faulty
+from tests.support.faults.fault_proxy import faulty
+from tests.support.soak.run import Settings, soak
 
 
 def test_a_recording_asks_of_s3_what_simulation_and_backfill_reckon_with(

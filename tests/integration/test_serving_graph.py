@@ -14,13 +14,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
+from core.checkpoints.geometry import geometry_of
+from core.checkpoints.network import SpeechNetwork
+from core.export.graph import Precision, build_graph
 from core.model.classifier import Logits
-from core.model.geometry import geometry_of
-from core.model.graph import Precision, build_graph
-from core.model.network import SpeechNetwork
-from core.model.window_geometry import WindowGeometry
-from core.waveform import WINDOW_SAMPLES, Waveform
-from tests.networks import random_network, small_config
+from core.model.window_inputs import WindowGeometry
+from tests.support.networks import random_network, small_config
 
 SpeechLike = Callable[[int, int], Waveform]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from core.audio.utterances import Utterance
 from core.model.classifier import Scores
-from tests.calls import Call, Clip, Turn, rightly_heard
+from tests.support.calls import Call, Clip, Turn, rightly_heard
 
 ANGRY: Scores = {"anger": 0.8, "sad": 0.2}
 SAD: Scores = {"anger": 0.2, "sad": 0.8}

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from core.checkpoints.checkpoint import read_checkpoint
 from core.errors import CheckpointUnreadable
-from core.model.checkpoint import read_checkpoint
-from tests.networks import WeightFile, old_name, random_network, small_config, write_checkpoint
+from tests.support.networks import WeightFile, old_name, random_network, small_config, write_checkpoint
 
 Tensors = dict[str, torch.Tensor]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.audio.waveform import Waveform
 from core.errors import EmptyRecording
 from core.model.classifier import EmotionClassifier, softmax
-from core.waveform import Waveform
 
 ROOT = Path(__file__).parents[2]
 

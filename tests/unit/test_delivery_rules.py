@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
-from core.delivery import is_earlier, result_key_for
-from core.folders import path_for
-from core.storage import WriteConflict, _error_for
+from core.delivery.keys import is_earlier, result_key_for
+from core.delivery.storage import WriteConflict, _error_for
+from core.local.folders import path_for
 
 
 def test_a_result_lies_under_the_prefix_with_the_source_key_in_full() -> None:

@@ -17,7 +17,7 @@ SAMPLES = ROOT / "samples"
 
 def test_the_checkpoint_reads_strictly_and_says_that_it_is_a_demo() -> None:
     pytest.importorskip("torch")
-    from core.model.checkpoint import read_checkpoint
+    from core.checkpoints.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(CHECKPOINT)
     assert checkpoint.demo

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from transformers import Wav2Vec2FeatureExtractor
 
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.errors import EmptyRecording
 from core.model.preprocessing import normalise, window_statistics
-from core.waveform import WINDOW_SAMPLES, Waveform
 
 
 def published(waveform: Waveform) -> Waveform:

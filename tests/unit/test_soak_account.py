@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.soak_account import Growth, Log, Pass, Sample, differences, done_twice, growth, passes, percentiles
+from tests.support.soak.account import Growth, Log, Pass, Sample, differences, done_twice, growth, passes, percentiles
 
 
 def note(what: str, at_s: float, request_id: str, key: str = "a", pid: int = 1) -> bytes:

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from core.settings import FunctionSettings, ListeningSettings, MediaLimits, ModelSettings, Settings, read
-from tests.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
-from tests.permissions import Right, as_list, granted
+from tests.support.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
+from tests.support.permissions import Right, as_list, granted
 
 ROOT = Path(__file__).parents[2]
 EVERY_WAY = [

@@ -9,8 +9,8 @@ import pytest
 
 from core.settings import ApiSettings, ListeningSettings, MediaLimits, ModelSettings, read
 from handlers.api.app import ALLOWED_HEADERS, EXPOSED_HEADERS
-from layers.invoke import API_FUNCTION, API_HANDLER, FUNCTION
-from layers.template import read_template
+from tools.invoke import API_FUNCTION, API_HANDLER, FUNCTION
+from tools.template import read_template
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = read_template(ROOT / "template.yaml")

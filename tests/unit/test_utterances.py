@@ -9,11 +9,11 @@ import soundfile
 
 from core.audio.channels import group_channels
 from core.audio.decode import Block
-from core.audio.segments import SHORTEST_SAMPLES, Segmenter, Span
+from core.audio.segmenter import SHORTEST_SAMPLES, Segmenter, Span
 from core.audio.utterances import Utterance, cut
 from core.audio.voice_activity import FRAME_SAMPLES, Probabilities, VoiceActivity
+from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import ListeningSettings
-from core.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from tests.conftest import ROOT
 
 OPTIONS = ListeningSettings()

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from core.checkpoints.checkpoint import read_checkpoint
 from core.errors import CheckpointUnreadable
-from core.model.checkpoint import read_checkpoint
-from tests.networks import WeightFile, old_name, random_network, small_wav2vec2_config, write_checkpoint
+from tests.support.networks import WeightFile, old_name, random_network, small_wav2vec2_config, write_checkpoint
 
 Tensors = dict[str, torch.Tensor]
 

@@ -1,0 +1,194 @@
+"""Measure the function's image, and print a table for docs/performance.md.
+
+    python -m benchmarks.image                              the image as it was built
+    python -m benchmarks.image --torch build/checkpoint     and the same handler on PyTorch, for comparison
+
+Needs a Docker engine, the image, and a recording in samples/. For comparison, the PyTorch of this checkout's
+environment is mounted into a container of the same image, so that nothing but the model's way of running differs.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from core.local.stack import Stack, running_stack
+from tools.container import IMAGE, SANDBOX, Container, Network, docker, network_to_embedded_s3, running_function
+from tools.emulator import ROOT
+from tools.invoke import stage
+from tools.template import read_template
+
+MEMORY_MB = int(read_template(ROOT / "template.yaml")["Parameters"]["MemorySizeMb"]["Default"])
+AS_DEPLOYED = ("--cpus=2", f"--memory={MEMORY_MB}m")
+
+# strace and its libraries, in a folder of their own: the image's libraries are not touched.
+TRACED_IMAGE = f"""
+FROM debian:bookworm-slim AS tools
+RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends strace >/dev/null && mkdir /strace \
+ && ldd /usr/bin/strace | grep -o '/[^ ]*\\.so[^ ]*' | xargs cp -t /strace /usr/bin/strace
+FROM {IMAGE}
+COPY --from=tools /strace /strace
+"""
+TRACE = ("/strace/ld-linux-x86-64.so.2", "--library-path", "/strace", "/strace/strace", "-f", "-qq", "-y")
+
+IMPORT = """
+import time; started = time.perf_counter()
+import handlers.s3_upload
+print(time.perf_counter() - started)
+"""
+DECODE = """
+import pathlib, statistics, sys, time
+from core.audio.decode import decode, probe
+from core.settings import MediaLimits, read
+file, limits, times = pathlib.Path(sys.argv[1]), read(MediaLimits), []
+info = probe(file, limits)
+for _ in range(41):
+    started = time.perf_counter()
+    for block in decode(file, info, limits): pass
+    times.append(time.perf_counter() - started)
+print(statistics.median(times))
+"""
+
+
+class Measurement:
+    """One image against one embedded S3, whose bucket holds the recording that every invocation is about."""
+
+    def __init__(self, stack: Stack, network: Network, runs: int) -> None:
+        self._stack = stack
+        self._network = network
+        self._runs = runs
+        self._event = json.loads((ROOT / "events" / "s3-put.json").read_text(encoding="utf-8"))
+
+    def first_invocation(self, *options: str, model: str = "/opt/model") -> str:
+        """From `docker run` to the answer of a container that was never used before."""
+
+        def once() -> float:
+            # Staged anew each time: a version that has its result already would be a duplicate, which costs nothing.
+            event = stage(self._event, self._stack)
+            started = time.perf_counter()
+            with self._function(*AS_DEPLOYED, *options, model=model) as function:
+                answer = function.invoke(event)
+                took = time.perf_counter() - started
+            if answer != {"uploads": 1}:
+                raise SystemExit(f"The function answered {answer}.")
+            return took
+
+        return self._repeat(once)
+
+    def import_and_load(self, *options: str, model: str = "/opt/model") -> str:
+        """What of that goes into importing the handler and loading the model."""
+        variables = [f"--env={name}={value}" for name, value in self._environment(model).items()]
+        command = [
+            "run",
+            "--rm",
+            *AS_DEPLOYED,
+            *variables,
+            *options,
+            "--entrypoint=/usr/bin/python3",
+            IMAGE,
+            "-c",
+            IMPORT,
+        ]
+        return self._repeat(lambda: float(docker(*command)))
+
+    def empty_container(self) -> str:
+        """What of it is Docker's own: a container that runs nothing."""
+
+        def once() -> float:
+            started = time.perf_counter()
+            docker("run", "--rm", *AS_DEPLOYED, "--entrypoint=/usr/bin/true", IMAGE)
+            return time.perf_counter() - started
+
+        return self._repeat(once)
+
+    def files_opened(self) -> tuple[int, int]:
+        """How often the function opened a file until its first answer, and how many different files these were."""
+        traced = "audio-emotion-traced"
+        subprocess.run(["docker", "build", "--quiet", "--tag", traced, "-"], input=TRACED_IMAGE.encode(), check=True)
+        runtime = [*TRACE, "-e", "trace=open,openat,openat2", "-o", "/tmp/trace"]  # noqa: S108 (the container's own)
+        runtime += ["/usr/bin/python3", "-m", "awslambdaric", "handlers.s3_upload.handler"]
+        event = stage(self._event, self._stack)
+        with running_function(
+            self._network, self._environment("/opt/model"), "--cap-add=SYS_PTRACE", image=traced, runtime=runtime
+        ) as function:
+            function.invoke(event)
+            lines = function.run("cat", "/tmp/trace").splitlines()  # noqa: S108
+        docker("image", "rm", traced)
+        opened = [line.rpartition("<")[2] for line in lines if " = " in line and " = -1" not in line]
+        return len(opened), len(set(opened))
+
+    def _function(self, *options: str, model: str) -> AbstractContextManager[Container]:
+        return running_function(self._network, self._environment(model), *options)
+
+    def _environment(self, model: str) -> dict[str, str]:
+        memory = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB)}
+        return self._stack.environment(Path(model)) | {"AWS_ENDPOINT_URL": self._network.endpoint} | memory
+
+    def _repeat(self, measure: Callable[[], float]) -> str:
+        measure()  # the disk is warm afterwards
+        took = [measure() for _ in range(self._runs)]
+        # Whatever else the machine does only ever adds to the fastest.
+        return f"{statistics.median(took):.2f} s, at best {min(took):.2f} s"
+
+
+def decode_ms() -> tuple[float, float]:
+    """What decoding ten seconds of mp3 takes, in the image and with this machine's ffmpeg."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        clip = Path(folder) / "clip.mp3"
+        tone = ["-f", "lavfi", "-i", "aevalsrc=0.3*sin(880*t)*sin(3*t):duration=10:sample_rate=44100", "-b:a", "64k"]
+        subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *tone, str(clip)], check=True)
+        inside = ["run", "--rm", *AS_DEPLOYED, *SANDBOX, f"--volume={folder}:/media:ro"]
+        there = docker(*inside, "--entrypoint=/usr/bin/python3", IMAGE, "-c", DECODE, "/media/clip.mp3")
+        here = subprocess.run(
+            [sys.executable, "-c", DECODE, str(clip)], cwd=ROOT, check=True, stdout=subprocess.PIPE
+        ).stdout
+    return float(there) * 1000, float(here) * 1000
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.image", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--torch", type=Path, metavar="CHECKPOINT", help="compare with PyTorch on this checkpoint")
+    parser.add_argument("--runs", type=int, default=7, help="medians are of so many")
+    options = parser.parse_args()
+    rows = [("size, uncompressed", f"{int(docker('image', 'inspect', '--format', '{{.Size}}', IMAGE)) / 1e6:.0f} MB")]
+    with running_stack() as stack, network_to_embedded_s3("--internal") as network:
+        measurement = Measurement(stack, network, options.runs)
+        times, files = measurement.files_opened()
+        rows.append(("files opened before the first result", f"{times:,} times, {files:,} different"))
+        rows.append(("first invocation of a fresh container", measurement.first_invocation()))
+        rows.append(("- importing the handler and loading the model", measurement.import_and_load()))
+        rows.append(("- a container that runs nothing", measurement.empty_container()))
+        if options.torch:
+            with_torch = _with_torch(options.torch)
+            rows.append(
+                (
+                    "first invocation, PyTorch",
+                    measurement.first_invocation(*with_torch, model="/checkpoint"),
+                )
+            )
+            rows.append(("- import and load", measurement.import_and_load(*with_torch, model="/checkpoint")))
+    there_ms, here_ms = decode_ms()
+    rows.append(("decoding 10 s of mp3", f"{there_ms:.0f} ms ({here_ms:.0f} ms with this machine's own ffmpeg)"))
+    sys.stdout.write("| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows))
+
+
+def _with_torch(checkpoint: Path) -> list[str]:
+    packages = sysconfig.get_paths()["purelib"]
+    return [
+        f"--volume={packages}:/torch:ro",
+        f"--volume={checkpoint.resolve()}:/checkpoint:ro",
+        "--env=PYTHONPATH=/torch",
+    ]
+
+
+if __name__ == "__main__":
+    main()

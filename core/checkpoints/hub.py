@@ -1,0 +1,107 @@
+"""Fetching a checkpoint, from the Hugging Face Hub or from a folder, and writing down which one it is.
+
+Needs huggingface_hub, which the Lambda function does not have; neither PyTorch nor transformers.
+"""
+
+import shutil
+from pathlib import Path
+
+from core.checkpoints.files import (
+    CONFIG_FILES,
+    SOURCE_FILE,
+    WEIGHT_FILES,
+    first_line,
+    read_source,
+    record_source,
+    weights_file,
+)
+from core.checkpoints.registry import CHECKPOINTS
+from core.errors import CheckpointUnreachable, CheckpointUnreadable
+
+
+def pull(
+    name: str,
+    destination: Path,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    folder: Path | None = None,
+) -> str:
+    """Fetch a checkpoint into `destination`, and record the commit that it came from.
+
+    Parameters
+    ----------
+    name
+        A key of `CHECKPOINTS`, or any `owner/name` on the Hub.
+    destination
+        The folder to fill; files that are there already and complete are not fetched again.
+    revision
+        A branch, a tag or a commit; the Hub's main branch unless told.
+    endpoint
+        Another server that speaks the Hub's protocol.
+    folder
+        Copy from this folder instead of asking a server.
+
+    Returns
+    -------
+    The resolved commit, or "local" for a folder that does not know its own.
+
+    Raises
+    ------
+    CheckpointUnreachable
+        If the server does not answer, or does not have the checkpoint or the revision.
+    CheckpointUnreadable
+        If the folder or the repository lacks a file that a checkpoint needs.
+    """
+    repo_id = CHECKPOINTS[name].repo_id if name in CHECKPOINTS else name
+    if folder is not None:
+        return _pull_from_folder(repo_id, folder, destination)
+    return _pull_from_hub(repo_id, destination, revision, endpoint)
+
+
+def _pull_from_folder(repo_id: str, folder: Path, destination: Path) -> str:
+    files = [*(folder / name for name in CONFIG_FILES), weights_file(folder)]
+    for file in files:
+        if not file.exists():
+            raise CheckpointUnreadable(f"{folder} has no {file.name}.")
+    if folder.resolve() == destination.resolve():
+        raise CheckpointUnreadable(f"{folder} cannot be copied into itself.")
+    destination.mkdir(parents=True, exist_ok=True)
+    _forget_another(destination)
+    for file in files:
+        shutil.copyfile(file, destination / file.name)
+    source = read_source(folder)
+    return record_source(destination, str(source.get("id") or repo_id), str(source.get("revision") or "local"))
+
+
+def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoint: str | None) -> str:
+    # Imported here: reading a checkpoint that is on this machine needs no HTTP client.
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(endpoint=endpoint)
+    try:
+        info = api.model_info(repo_id, revision=revision)
+        commit = str(info.sha)
+        files = {sibling.rfilename for sibling in info.siblings or ()}
+        weights = [name for name in WEIGHT_FILES if name in files][:1]
+        absent = [name for name in CONFIG_FILES if name not in files] or ([] if weights else ["weights"])
+        if absent:
+            raise CheckpointUnreadable(f"{repo_id} at {commit} has no {absent[0]}.")
+        if read_source(destination) != {"id": repo_id, "revision": commit}:
+            _forget_another(destination)
+        for name in (*CONFIG_FILES, *weights):
+            # By commit, so that a push between two files cannot mix two revisions.
+            api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
+    except HfHubHTTPError as error:
+        raise CheckpointUnreachable(f"The Hub does not deliver {repo_id} ({first_line(error)}).") from error
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        raise CheckpointUnreachable(f"{repo_id} could not be fetched: {first_line(error)}") from error
+    return record_source(destination, repo_id, commit)
+
+
+def _forget_another(destination: Path) -> None:
+    """Remove the checkpoint that is there: its weights must never be taken for the new one's."""
+    for name in (SOURCE_FILE, *CONFIG_FILES, *WEIGHT_FILES):
+        (destination / name).unlink(missing_ok=True)

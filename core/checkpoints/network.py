@@ -1,0 +1,113 @@
+"""The PyTorch networks of the published checkpoints: the reference that everything faster is measured against.
+
+`transformers` has no class with these heads. Its `…ForSequenceClassification` expects `projector` and `classifier`,
+would load the published checkpoints without complaint, and would answer from a random head. So the networks are
+spelled out here, with the published parameter names, and `core.checkpoints.checkpoint` reads them strictly.
+
+Needs PyTorch and transformers, which the Lambda function does not have.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    HubertPreTrainedModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    Wav2Vec2PreTrainedModel,
+)
+
+from core.checkpoints.registry import CHECKPOINTS, Layout
+
+_HUBERT = CHECKPOINTS["hubert-base-ch"].layout
+_WAV2VEC2 = CHECKPOINTS["wav2vec2-xlsr-en"].layout
+
+
+class _HeadOnTop:
+    """What the networks share: the mean over time and the head, on top of one of transformers' encoders.
+
+    Always in evaluation mode unless somebody trains it: the published configs leave SpecAugment and layerdrop on.
+    """
+
+    layout: Layout
+
+    def _add_head(self, layout: Layout, config: Any) -> None:
+        self.layout = layout
+        sizes = {layout.head.dense: config.hidden_size, layout.head.output: config.num_class}
+        for name, outputs in sizes.items():
+            *path, last = name.split(".")
+            module = cast(nn.Module, self)
+            for part in path:
+                if not hasattr(module, part):
+                    module.add_module(part, nn.Module())
+                module = module.get_submodule(part)
+            module.add_module(last, nn.Linear(config.hidden_size, outputs))
+
+    def forward(self: Any, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Classify what `core.model.preprocessing` makes of recordings.
+
+        Parameters
+        ----------
+        input_values
+            Shape ``(batch, samples)``, float32.
+        attention_mask
+            Shape ``(batch, samples)``, 1 where there is sound and 0 where there is padding; only for a network that
+            hears the clip alone, and only if clips of several lengths are padded to one. Where a network hears the
+            window, the padding is part of what it was trained on.
+
+        Returns
+        -------
+        Logits, shape ``(batch, labels)``.
+        """
+        hidden_states = self.base_model(input_values, attention_mask=attention_mask).last_hidden_state
+        if attention_mask is None:
+            pooled = hidden_states.mean(dim=1)
+        else:
+            heard = self._get_feature_vector_attention_mask(hidden_states.shape[1], attention_mask)
+            pooled = (hidden_states * heard[..., None]).sum(dim=1) / heard.sum(dim=1, keepdim=True)
+        head = self.layout.head
+        inner = self.get_submodule(head.dense)(pooled)
+        if head.activation == "tanh":
+            inner = torch.tanh(inner)
+        dropped = nn.functional.dropout(inner, getattr(self.config, "classifier_dropout", 0.0), self.training)
+        return cast(torch.Tensor, self.get_submodule(head.output)(dropped))
+
+
+class HubertForSpeechClassification(_HeadOnTop, HubertPreTrainedModel):  # type: ignore[misc] # transformers is not typed
+    """HuBERT, the mean over time, a head."""
+
+    def __init__(self, config: HubertConfig, layout: Layout = _HUBERT) -> None:
+        super().__init__(config)
+        self.hubert = HubertModel(config)
+        self._add_head(layout, config)
+        # Not init_weights(): transformers 5 sets up its bookkeeping of tied and loaded parameters in post_init().
+        self.post_init()
+
+
+class Wav2Vec2ForSpeechClassification(_HeadOnTop, Wav2Vec2PreTrainedModel):  # type: ignore[misc] # likewise
+    """wav2vec 2.0, the mean over time, a head."""
+
+    def __init__(self, config: Wav2Vec2Config, layout: Layout = _WAV2VEC2) -> None:
+        super().__init__(config)
+        self.wav2vec2 = Wav2Vec2Model(config)
+        self._add_head(layout, config)
+        self.post_init()
+
+
+SpeechNetwork = HubertForSpeechClassification | Wav2Vec2ForSpeechClassification
+
+
+def network_of(layout: Layout, config: dict[str, Any]) -> SpeechNetwork:
+    """A network of a layout, with random weights.
+
+    Parameters
+    ----------
+    config
+        config.json's content, with ``num_class``.
+    """
+    if layout.model_type == "hubert":
+        return HubertForSpeechClassification(HubertConfig(**config), layout)
+    return Wav2Vec2ForSpeechClassification(Wav2Vec2Config(**config), layout)

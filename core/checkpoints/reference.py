@@ -1,0 +1,49 @@
+"""The published programs' way of classifying: the PyTorch network, fed what it was trained on.
+
+Needs PyTorch and transformers, which the Lambda function does not have.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core.audio.waveform import Waveform
+from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from core.checkpoints.geometry import geometry_of
+from core.model.classifier import Logits, ModelIdentity
+
+
+class ReferenceNetwork:
+    """The network of a checkpoint as the classifier uses it."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._network = checkpoint.network
+        self._geometry = geometry_of(checkpoint.network)
+
+    def logits(self, waveform: Waveform) -> Logits:
+        """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""
+        with torch.inference_mode():
+            logits = self._network(torch.from_numpy(self._geometry.heard(waveform))[None])
+        return np.asarray(logits[0].numpy(), np.float32)
+
+
+def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, ModelIdentity]:
+    """Read a checkpoint for the classifier.
+
+    Raises
+    ------
+    CheckpointUnreadable
+        If it is incomplete or does not fit the network.
+    """
+    torch.set_num_threads(threads)
+    checkpoint = read_checkpoint(folder)
+    identity = ModelIdentity(
+        id=checkpoint.model_id,
+        revision=checkpoint.revision,
+        precision="pytorch-fp32",
+        fingerprint=f"sha256:{checkpoint.weights_sha256}",
+        labels=checkpoint.labels,
+        demo=checkpoint.demo,
+    )
+    return ReferenceNetwork(checkpoint), identity

@@ -1,0 +1,1 @@
+"""A checkpoint to a serving package. Needs PyTorch and onnx."""

@@ -1,0 +1,201 @@
+"""The parts that the serving graphs share: convolutions as products, attention, feed-forward, norms, the head."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from core.checkpoints.network import SpeechNetwork
+from core.export.graph.builder import CONTRIB, TO_THE_END, Floats, GraphWriter
+from core.export.graph.precision import Linear, Precision, quantised_per_column
+
+_IN_PAIRS = (3, 2)
+"""The kernel and the stride for which two frames share a product."""
+
+
+class NetworkWriter(GraphWriter, ABC):
+    """Writes one network; each method adds one part of it and returns its output's name."""
+
+    def __init__(self, network: SpeechNetwork, precision: Precision) -> None:
+        super().__init__()
+        self._config = network.config
+        self._head = network.layout.head
+        self._prefix = network.base_model_prefix
+        self._precision = precision
+        self._weights = _folded_weights(network)
+
+    @abstractmethod
+    def written(self) -> onnx.ModelProto:
+        """The whole network."""
+
+    def _convolution(self, rows: str, layer: int) -> str:
+        """A convolution over time as products; rows that the last frames lack repeat the last row."""
+        prefix = f"{self._prefix}.feature_extractor.conv_layers.{layer}.conv"
+        weight, bias = self._weights[f"{prefix}.weight"], self._weights.get(f"{prefix}.bias")
+        stride = self._config.conv_stride[layer]
+        outputs, channels, kernel = weight.shape
+        int8 = self._precision is Precision.INT8
+        frames_are_even = prod(self._config.conv_stride[layer + 1 :]) % 2 == 0
+        if not int8 and (kernel, stride) == _IN_PAIRS and frames_are_even:
+            return self._convolution_in_pairs(rows, weight, bias)
+        total = "" if bias is None else self._constant(bias)
+        for first_tap in range(0, kernel, stride):
+            taps = min(stride, kernel - first_tap)
+            part = weight[:, :, first_tap : first_tap + taps].transpose(2, 1, 0).reshape(taps * channels, outputs)
+            source = self._taps(rows, channels, stride, first_tap, taps)
+            if int8:
+                product = self._int8_by_row(source, part)
+                total = self._add("Add", total, product) if total else product
+            else:
+                total = self._add("Gemm", source, self._constant(part), *([total] if total else []))
+        return total
+
+    def _convolution_in_pairs(self, rows: str, weight: Floats, bias: Floats | None) -> str:
+        """Kernel 3, stride 2, for an even number of frames, with five products for two frames instead of six.
+
+        The even rows are convolved with the outer taps a and c at stride 1, for which Winograd's minimal filtering
+        F(2, 2) needs three products instead of four: with e0, e1, e2 three even rows in a row, the two sums are
+        ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. Additions only, so as exact as the plain sums.
+        """
+        outputs, channels, _ = weight.shape
+        first, middle, last = (np.ascontiguousarray(weight[:, :, tap].T) for tap in range(3))
+        fours = self._add("Reshape", rows, self._constant(np.array([-1, 4 * channels])))
+        even, odd, next_even, next_odd = self._split(fours, 4)
+        # The rows that the last frame lacks repeat the last row, as in `_taps`.
+        after = self._add(
+            "Concat", self._slice(even, 1, TO_THE_END, axis=0), self._slice(rows, -1, TO_THE_END, axis=0), axis=0
+        )
+        common = self._add(
+            "Gemm", next_even, self._constant(first + last), *([] if bias is None else [self._constant(bias)])
+        )
+        shared = self._constant(middle)
+        halves = []
+        for outer, tap, inner in ((even, first, odd), (after, last, next_odd)):
+            total = self._add("Gemm", inner, shared, common)
+            halves.append(self._add("Gemm", self._add("Sub", outer, next_even), self._constant(tap), total))
+        return self._add("Reshape", self._add("Concat", *halves, axis=1), self._constant(np.array([-1, outputs])))
+
+    def _taps(self, rows: str, channels: int, stride: int, first_tap: int, taps: int) -> str:
+        """Beside each other, the rows that some neighbouring taps of each frame see: ``(frames, taps * channels)``."""
+        if first_tap == 0 and taps == stride:
+            return self._add("Reshape", rows, self._constant(np.array([-1, stride * channels])))  # no copy
+        last = self._add("Sub", self._row_count(rows), self._constant(np.array(1)))
+        starts = self._add(
+            "Range", self._constant(np.array(0)), self._row_count(rows), self._constant(np.array(stride))
+        )
+        column = self._add("Unsqueeze", starts, self._constant(np.array([1])))
+        wanted = self._add("Add", column, self._constant(np.arange(first_tap, first_tap + taps)[None]))
+        picked = self._add("Gather", rows, self._add("Min", wanted, last), axis=0)
+        return self._add("Reshape", picked, self._constant(np.array([-1, taps * channels])))
+
+    def _int8_by_row(self, rows: str, weight: Floats) -> str:
+        """A product whose activations have a scale for each row: rows are brought to [-1, 1] before, and back after."""
+        axis = self._constant(np.array([1]))
+        highest = self._add("ReduceMax", rows, axis, keepdims=1)
+        lowest = self._add("ReduceMin", rows, axis, keepdims=1)
+        # Never zero, or a row of zeros would become NaN.
+        size = self._add("Max", highest, self._add("Neg", lowest), self._constant(np.float32(1e-9)))
+        scaled = self._add("Mul", rows, self._add("Reciprocal", size))
+        product = self._linear(scaled, Linear(weight, None, int8=True))
+        return self._add("Mul", product, size)
+
+    def _projection(self, rows: str) -> str:
+        """Features to hidden states, for as many frames as there are rows; shape ``(frames, hidden)``."""
+        prefix = f"{self._prefix}.feature_projection"
+        if f"{prefix}.layer_norm.weight" in self._weights:
+            scale, shift = self._norm_weights(f"{prefix}.layer_norm")
+            rows = self._add("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self._config.layer_norm_eps)
+        return self._linear(rows, self._read_linear(f"{prefix}.projection"))
+
+    def _spread_kernel(self, rows: str) -> str:
+        """Add the positional kernel, times the row, to all the tokens that see a row: ``(rows + kernel - 1, hidden)``.
+
+        The same sums as a convolution's, ordered by input: rows that are not there cost nothing.
+        """
+        groups = self._config.num_conv_pos_embedding_groups
+        weight = self._weights[f"{self._prefix}.encoder.pos_conv_embed.conv.weight"]
+        hidden, inputs, kernel = weight.shape
+        transposed = weight.reshape(groups, hidden // groups, inputs, kernel).transpose(0, 2, 1, 3)[..., ::-1]
+        columns = self._add("Unsqueeze", self._add("Transpose", rows, perm=[1, 0]), self._constant(np.array([0])))
+        shared = self._constant(transposed.reshape(hidden, hidden // groups, kernel), name="position_kernel")
+        spread = self._add("ConvTranspose", columns, shared, group=groups)
+        return self._add("Transpose", self._add("Squeeze", spread, self._constant(np.array([0]))), perm=[1, 0])
+
+    def _feed_forward(self, hidden: str, prefix: str) -> str:
+        int8 = self._precision is not Precision.FP32
+        inner = self._linear(hidden, self._read_linear(f"{prefix}.feed_forward.intermediate_dense", int8=int8))
+        inner = self._add("Gelu", inner, domain=CONTRIB)
+        return self._linear(inner, self._read_linear(f"{prefix}.feed_forward.output_dense", int8=int8))
+
+    def _attention(self, hidden: str, prefix: str, bias: str = "") -> str:
+        """Self-attention; `bias` is added to the scores, of shape ``(1, 1, tokens, tokens)``."""
+        int8 = self._precision is Precision.INT8
+        parts = [self._read_linear(f"{prefix}.{name}") for name in ("q_proj", "k_proj", "v_proj")]
+        biases = [part.bias for part in parts if part.bias is not None]
+        together = Linear(np.concatenate([part.weight for part in parts], axis=1), np.concatenate(biases), int8)
+        queries, keys, values = self._split(self._linear(hidden, together), 3)
+        attended = self._add(
+            "MultiHeadAttention",
+            *(queries, keys, values, *(("", "", bias) if bias else ())),
+            domain=CONTRIB,
+            num_heads=self._config.num_attention_heads,
+        )
+        return self._linear(attended, self._read_linear(f"{prefix}.out_proj", int8=int8))
+
+    def _logits(self, pooled: str) -> onnx.ValueInfoProto:
+        """The head, from the mean of the hidden states to the graph's output."""
+        inner = self._linear(pooled, self._read_linear(self._head.dense))
+        if self._head.activation == "tanh":
+            inner = self._add("Tanh", inner)
+        logits = self._linear(inner, self._read_linear(self._head.output))
+        self._nodes.append(helper.make_node("Identity", [logits], ["logits"]))
+        return helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, self._config.num_class])
+
+    def _read_linear(self, prefix: str, *, int8: bool = False) -> Linear:
+        weight = self._weights[f"{prefix}.weight"].T
+        return Linear(np.ascontiguousarray(weight), self._weights.get(f"{prefix}.bias"), int8)
+
+    def _linear(self, value: str, linear: Linear) -> str:
+        if linear.int8:
+            weight, scale = quantised_per_column(linear.weight)
+            zero_points = np.zeros(scale.shape, np.int8)
+            bias = [] if linear.bias is None else [self._constant(linear.bias)]
+            constants = [self._constant(weight), self._constant(scale), self._constant(zero_points)]
+            return self._add("DynamicQuantizeMatMul", value, *constants, *bias, domain=CONTRIB)
+        product = self._add("MatMul", value, self._constant(linear.weight))
+        return product if linear.bias is None else self._add("Add", product, self._constant(linear.bias))
+
+    def _norm(self, value: str, prefix: str, *, plus: str = "") -> str:
+        """A layer norm of tokens, or of a sum of them; shape ``(1, tokens, hidden)``."""
+        scale, shift = self._norm_weights(prefix)
+        total = self._add("Add", value, plus) if plus else value
+        normed = self._standardised(total, self._token_count, self._config.layer_norm_eps)
+        return self._add("Add", self._add("Mul", normed, scale), shift)
+
+    def _standardised(self, value: str, count: Callable[[], str], epsilon: float) -> str:
+        """Each of `count` rows to zero mean and unit variance, as an instance norm whose channels are the rows.
+
+        ONNX Runtime's layer norm sums up in scalars, and takes six times as long.
+        """
+        ones = self._add("Expand", self._constant(np.ones(1, np.float32)), count())
+        zeros = self._add("Expand", self._constant(np.zeros(1, np.float32)), count())
+        return self._add("InstanceNormalization", value, ones, zeros, epsilon=epsilon)
+
+    @abstractmethod
+    def _token_count(self) -> str:
+        """How many tokens there are, of shape ``(1,)``."""
+
+    def _norm_weights(self, prefix: str) -> tuple[str, str]:
+        scale, shift = (self._constant(self._weights[f"{prefix}.{name}"]) for name in ("weight", "bias"))
+        return scale, shift
+
+
+def _folded_weights(network: SpeechNetwork) -> dict[str, Floats]:
+    """The network's tensors as arrays, with the positional convolution's weight norm folded into one weight."""
+    weights = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+    convolution = network.base_model.encoder.pos_conv_embed.conv
+    weights[f"{network.base_model_prefix}.encoder.pos_conv_embed.conv.weight"] = convolution.weight.detach().numpy()
+    return weights

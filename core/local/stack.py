@@ -1,0 +1,171 @@
+"""The embedded stack's resources: buckets, queues and notifications in moto's server."""
+
+import json
+import logging
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
+
+import boto3
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+
+UPLOADS_BUCKET = "audio-emotion-uploads"
+RESULTS_BUCKET = "audio-emotion-results"
+RESULTS_PREFIX = "results/"
+
+_logger = logging.getLogger(__name__)
+
+_LOOPBACK = "127.0.0.1"
+_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What an operator would set in template.yaml, and what a test wants shorter.
+
+    Attributes
+    ----------
+    function_timeout_s, visibility_timeout_s
+        On AWS the second is six times the first; here a retry should not take an hour and a half.
+    """
+
+    function_timeout_s: float = 60.0
+    visibility_timeout_s: int = 60
+    max_receive_count: int = 5
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack."""
+
+    endpoint: str
+    queue_url: str
+    dead_letter_queue_url: str
+    new_results_queue_url: str
+    options: StackOptions
+    s3: "S3Client"
+    sqs: "SQSClient"
+
+    def environment(self, model_dir: Path) -> dict[str, str]:
+        """The environment variables of the function."""
+        return {
+            **_credentials(self.endpoint),
+            "UPLOADS_BUCKET": UPLOADS_BUCKET,
+            "RESULTS_BUCKET": RESULTS_BUCKET,
+            "RESULTS_PREFIX": RESULTS_PREFIX,
+            "MAX_RECEIVE_COUNT": str(self.options.max_receive_count),
+            "MODEL_DIR": str(model_dir),
+        }
+
+    def upload(self, file: Path, key: str | None = None) -> str:
+        """Put a file into the uploads bucket; returns its key."""
+        key = key or file.name
+        with file.open("rb") as body:
+            self.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
+        return key
+
+    def results(self) -> dict[str, str]:
+        """Key and ETag of every result there is."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=RESULTS_BUCKET, Prefix=RESULTS_PREFIX)
+        return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", [])}
+
+    def take_new_results(self) -> list[str]:
+        """Keys of results that were written since the last call, in that order, each once.
+
+        From notifications: moto takes a second and a half to list two thousand results, and looks are many.
+        """
+        keys: dict[str, None] = {}
+        url = self.new_results_queue_url
+        while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            for message in messages:
+                records = json.loads(message["Body"]).get("Records", [])  # none in the event that tests the connection
+                keys |= {unquote_plus(record["s3"]["object"]["key"]): None for record in records}
+            handles = [
+                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+                for number, message in enumerate(messages)
+            ]
+            self.sqs.delete_message_batch(QueueUrl=url, Entries=handles)  # type: ignore[arg-type]
+        return list(keys)
+
+    def result(self, key: str) -> bytes:
+        """The document at a key of the results bucket."""
+        return self.s3.get_object(Bucket=RESULTS_BUCKET, Key=key)["Body"].read()
+
+    def dead_letters(self) -> int:
+        """How many messages lie in the dead-letter queue."""
+        answer = self.sqs.get_queue_attributes(
+            QueueUrl=self.dead_letter_queue_url, AttributeNames=["ApproximateNumberOfMessages"]
+        )
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
+@contextmanager
+def running_stack(options: StackOptions | None = None) -> Iterator[Stack]:
+    """Start moto's server on the loopback address, and make in it what template.yaml makes on AWS."""
+    # Imported here: moto's server costs half a second, and only this function needs it.
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request otherwise
+
+    options = options or StackOptions()
+    server = ThreadedMotoServer(ip_address=_LOOPBACK, port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        # moto keeps one state for the whole process; a stack begins empty.
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
+        yield _create_resources(endpoint, options)
+    finally:
+        server.stop()
+
+
+def _create_resources(endpoint: str, options: StackOptions) -> Stack:
+    session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=_REGION)  # noqa: S106
+    s3 = session.client("s3", endpoint_url=endpoint)
+    sqs = session.client("sqs", endpoint_url=endpoint)
+    for bucket in (UPLOADS_BUCKET, RESULTS_BUCKET):
+        s3.create_bucket(Bucket=bucket)
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    dead_letter_queue_url = sqs.create_queue(QueueName="audio-emotion-dead-letters")["QueueUrl"]
+    redrive = {"deadLetterTargetArn": _arn(sqs, dead_letter_queue_url), "maxReceiveCount": options.max_receive_count}
+    queue_url = sqs.create_queue(
+        QueueName="audio-emotion-uploads",
+        Attributes={"VisibilityTimeout": str(options.visibility_timeout_s), "RedrivePolicy": json.dumps(redrive)},
+    )["QueueUrl"]
+    new_results_queue_url = sqs.create_queue(QueueName="audio-emotion-new-results")["QueueUrl"]
+    _notify(s3, UPLOADS_BUCKET, _arn(sqs, queue_url), {})
+    # Of results, and not of the claims beside them.
+    only_results = {"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": RESULTS_PREFIX}]}}}
+    _notify(s3, RESULTS_BUCKET, _arn(sqs, new_results_queue_url), only_results)
+    return Stack(endpoint, queue_url, dead_letter_queue_url, new_results_queue_url, options, s3, sqs)
+
+
+def _notify(s3: "S3Client", bucket: str, queue_arn: str, only: dict[str, Any]) -> None:
+    configuration: Any = {"QueueArn": queue_arn, "Events": ["s3:ObjectCreated:*"], **only}
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [configuration]}
+    )
+
+
+def _arn(sqs: "SQSClient", queue_url: str) -> str:
+    return sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+def _credentials(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": _REGION,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }

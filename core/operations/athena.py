@@ -1,0 +1,51 @@
+"""Result documents as a table that Athena reads: the types of its columns, from the schema of the documents.
+
+template.yaml holds them written out, since CloudFormation cannot compute; a test holds the two together, and `python -m
+core.operations.athena` prints them for whoever has changed the document.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from core.results import Result
+
+_SIMPLE = {"string": "string", "integer": "bigint", "number": "double", "boolean": "boolean"}
+
+
+def columns() -> dict[str, str]:
+    """Name and Hive type of each top-level field of the result document."""
+    schema = Result.model_json_schema(mode="serialization")
+    definitions = schema.get("$defs", {})
+    return {name: hive_type(field, definitions) for name, field in schema["properties"].items()}
+
+
+def hive_type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """The Hive type for a part of a JSON Schema; times stay text, which no JSON reader for Hive takes for a time.
+
+    Raises
+    ------
+    ValueError
+        If the part has no equal in Hive.
+    """
+    if "$ref" in field:
+        return hive_type(definitions[field["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in field:
+        [present] = [choice for choice in field["anyOf"] if choice.get("type") != "null"]
+        return hive_type(present, definitions)
+    kind = field.get("type")
+    if kind in _SIMPLE:
+        return _SIMPLE[str(kind)]
+    if kind == "array":
+        return f"array<{hive_type(field['items'], definitions)}>"
+    if kind == "object" and "properties" in field:
+        parts = (f"{name}:{hive_type(part, definitions)}" for name, part in field["properties"].items())
+        return f"struct<{','.join(parts)}>"
+    if kind == "object":
+        return f"map<string,{hive_type(field['additionalProperties'], definitions)}>"
+    raise ValueError(f"{field} has no equal in Hive.")
+
+
+if __name__ == "__main__":
+    for column, kind in columns().items():
+        sys.stdout.write(f'            - {{Name: {column}, Type: "{kind}"}}\n')

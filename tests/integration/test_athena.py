@@ -1,0 +1,116 @@
+"""The table and the view that Athena is given fit the result document, and the view says what the documents say."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import sqlglot
+
+from core.model.classifier import EmotionClassifier
+from core.operations.athena import columns, hive_type
+from core.pipeline import Pipeline
+from core.results import Result, Source
+from core.settings import MediaLimits
+from tests.support.cloudformation import ACCOUNT, REGION, STACK, Deployed
+
+ROOT = Path(__file__).parents[2]
+DEPLOYED = Deployed(Analytics="athena", ResultsPrefix="out/results/")
+TABLE: dict[str, Any] = DEPLOYED.resources()["ResultsTable"]["TableInput"]
+VIEW: dict[str, Any] = DEPLOYED.resources()["UtterancesView"]["TableInput"]
+HIVE_OF_TRINO = {"varchar": "string", "timestamp(3)": "timestamp", "map(varchar, double)": "map<string,double>"}
+
+
+def view() -> dict[str, Any]:
+    """What Athena keeps of a view: base64 in a comment."""
+    match = re.fullmatch(r"/\* Presto View: (\S+) \*/", VIEW["ViewOriginalText"])
+    assert match
+    decoded: dict[str, Any] = json.loads(base64.b64decode(match[1]))
+    return decoded
+
+
+def test_the_table_has_a_column_for_each_field_of_the_document() -> None:
+    described = {column["Name"]: column["Type"] for column in TABLE["StorageDescriptor"]["Columns"]}
+    assert described == columns(), "python -m core.operations.athena prints what belongs into template.yaml"
+
+
+def test_the_table_lies_over_the_results_and_is_off_unless_asked_for() -> None:
+    location = f"s3://{STACK}-results-{ACCOUNT}-{REGION}/out/results/"
+    assert TABLE["StorageDescriptor"]["Location"] == location
+    assert not any(name.startswith("AWS::Glue") for name in Deployed().resources("AWS::Glue::Table"))
+    assert not Deployed().resources("AWS::Athena::WorkGroup")
+    assert "Query" not in Deployed().outputs()
+
+
+@pytest.fixture(scope="module")
+def documents(package: Path) -> list[Result]:
+    """A conversation, two channels, a failure."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CHANNELS", "split")
+        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
+        files = ("conversation.ogg", "surprise stereo 48kHz.m4a", "README.md")
+        return [pipeline.run(ROOT / "samples" / name, Source(bucket="uploads", key=f"calls/{name}")) for name in files]
+
+
+def test_a_document_is_one_line_as_the_reader_of_the_table_needs_it(documents: list[Result]) -> None:
+    assert all("\n" not in document.to_json() for document in documents)
+
+
+def test_a_query_has_a_limit() -> None:
+    workgroup = Deployed(Analytics="athena", QueryLimitMb="25").resources()["AnalyticsWorkgroup"]
+    configuration = workgroup["WorkGroupConfiguration"]
+    assert int(configuration["BytesScannedCutoffPerQuery"]) == 25_000_000
+    assert configuration["EnforceWorkGroupConfiguration"] is True
+    assert configuration["ResultConfiguration"]["EncryptionConfiguration"] == {"EncryptionOption": "SSE_S3"}
+    assert configuration["ResultConfiguration"]["OutputLocation"].endswith("/queries/")
+
+
+def test_the_three_places_that_name_the_views_columns_agree() -> None:
+    """Athena calls a view stale, and refuses it, where they do not."""
+    decoded = view()
+    stated = [(column["name"], HIVE_OF_TRINO.get(column["type"], column["type"])) for column in decoded["columns"]]
+    assert stated == [(column["Name"], column["Type"]) for column in VIEW["StorageDescriptor"]["Columns"]]
+    casts = re.findall(r"AS ((?:map\(.*?\)|[a-z]+)(?:\(\d\))?)\) AS ([a-z_]+)", decoded["originalSql"])
+    assert [(name, kind) for kind, name in casts] == [(c["name"], c["type"]) for c in decoded["columns"]]
+    assert decoded["schema"] == DEPLOYED.resources()["AnalyticsDatabase"]["DatabaseInput"]["Name"]
+    assert (VIEW["TableType"], VIEW["Parameters"]) == ("VIRTUAL_VIEW", {"presto_view": "true"})
+
+
+def test_what_hive_has_no_type_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="no equal in Hive"):
+        hive_type({"type": "null"}, {})
+
+
+def test_the_view_has_a_row_for_each_utterance_of_real_documents(documents: list[Result], tmp_path: Path) -> None:
+    assert [document.status for document in documents] == ["classified", "classified", "failed"]
+    for number, document in enumerate(documents):
+        (tmp_path / f"{number}.json").write_text(document.to_json() + "\n", encoding="utf-8")
+    (tmp_path / "page.html").write_text("<!doctype html>\n<p>A page beside the documents.\n", encoding="utf-8")
+    types = {name: sqlglot.exp.DataType.build(kind, dialect="hive").sql("duckdb") for name, kind in columns().items()}
+    database = duckdb.connect()
+    database.execute(f"CREATE SCHEMA {view()['schema']}")
+    read = f"read_json(?, columns = {types}, ignore_errors = true, format = 'newline_delimited')"
+    database.execute(f"CREATE TABLE {view()['schema']}.results AS SELECT * FROM {read}", [str(tmp_path / "*")])
+    database.execute("CREATE MACRO from_iso8601_timestamp(text) AS CAST(text AS TIMESTAMPTZ)")
+    [query] = sqlglot.transpile(view()["originalSql"], read="athena", write="duckdb")
+    found = database.execute(query)
+    names = [described[0] for described in found.description]
+    assert names == [column["name"] for column in view()["columns"]]
+    rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    expected = [
+        (d.source.key, c.channel, n, u.start_s, u.end_s, u.emotion, u.score, u.scores, d.model.fingerprint, d.emotion)
+        for d in documents
+        for c in d.channels or ()
+        for n, u in enumerate(c.utterances, start=1)
+    ]
+    fields = ("recording", "channel", "utterance", "start_s", "end_s", "emotion", "score", "scores", "fingerprint")
+    told = [tuple(row[name] for name in (*fields, "recording_emotion")) for row in rows]
+    by_place = {(row[0], row[1], row[2]): row for row in told}
+    assert len(told) == len(expected) > len(documents)
+    assert by_place == {(row[0], row[1], row[2]): row for row in expected}
+    finished = {d.source.key: d.processing.finished_at.replace(tzinfo=None) for d in documents}
+    assert all(row["finished_at"] == finished[row["recording"]] for row in rows)
+    assert {row["demo"] for row in rows} == {True}

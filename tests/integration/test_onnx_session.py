@@ -1,0 +1,84 @@
+"""ONNX Runtime sessions: exact with and without hardware sums, and silent."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from core import onnx_session
+from core.export.graph.builder import CONTRIB, Floats
+from core.export.graph.precision import quantised_per_column
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_sums_of_products_do_not_saturate_on_any_processor() -> None:
+    """A product whose sums pass 16 bits: as this processor is served, it comes within the rounding to 8 bits."""
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(0.5, 1.0, (4, 256)).astype(np.float32)
+    weight = rng.uniform(0.5, 1.0, (256, 32)).astype(np.float32)
+
+    exact = onnx_session.onnx_session(_int8_product(weight), 1).run(None, {"rows": rows})[0]
+
+    np.testing.assert_allclose(exact, rows @ weight, rtol=0.01)
+
+
+def test_a_processor_without_hardware_sums_is_served_exact_products() -> None:
+    """The same without asking for them: on a processor that has no hardware sums, it is far off."""
+    if onnx_session.processor_has_vnni():
+        pytest.skip("This processor sums up in 32 bits whatever it is asked for.")
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(0.5, 1.0, (4, 256)).astype(np.float32)
+    weight = rng.uniform(0.5, 1.0, (256, 32)).astype(np.float32)
+
+    saturated = onnx_session.onnx_session(_int8_product(weight), 1, has_vnni=True).run(None, {"rows": rows})[0]
+
+    assert np.abs(saturated / (rows @ weight) - 1).max() > 0.05
+
+
+def _int8_product(weight: Floats) -> bytes:
+    quantised, scale = quantised_per_column(weight)
+    constants = [
+        numpy_helper.from_array(quantised, "weight"),
+        numpy_helper.from_array(scale, "scale"),
+        numpy_helper.from_array(np.zeros(scale.shape, np.int8), "zero_points"),
+    ]
+    node = helper.make_node(
+        "DynamicQuantizeMatMul", ["rows", "weight", "scale", "zero_points"], ["product"], domain=CONTRIB
+    )
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("rows", "product")]
+    graph = helper.make_graph([node], "product", ends[:1], ends[1:], constants)
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(CONTRIB, 1)]
+    written: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    return written
+
+
+@pytest.mark.parametrize(
+    ("described", "expected"),
+    [
+        ("flags\t: fpu avx2 avx512_vnni\n", True),
+        ("flags\t: fpu avx2 avx_vnni\n", True),
+        ("flags\t: avx2\n", False),
+        ("", True),
+    ],
+)
+def test_the_processor_is_asked_for_its_hardware_sums(
+    described: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: described)
+    onnx_session.processor_has_vnni.cache_clear()
+    assert onnx_session.processor_has_vnni() is expected
+    onnx_session.processor_has_vnni.cache_clear()
+
+
+def test_onnxruntime_leaves_no_trace_in_the_home_folder(package: Path, tmp_path: Path) -> None:
+    loading = "import sys, pathlib; from core.model.classifier import EmotionClassifier"
+    program = f"{loading}; EmotionClassifier.load(pathlib.Path(sys.argv[1]))"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program, str(package)], env=environment, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == []

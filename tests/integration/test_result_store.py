@@ -1,0 +1,136 @@
+"""Where the API keeps results in buckets, and how it finds them."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from core.delivery.storage import Storage
+from core.errors import SettingsInvalid, StorageRefused
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.online.result_store import BucketShelf, NotThere, is_id, new_id, s3_client_for_forms
+from core.results import Model, Processing, Result, Source, now
+from core.settings import ApiSettings, read
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running_stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def shelf(stack: Stack, package: Path, monkeypatch: pytest.MonkeyPatch) -> BucketShelf:
+    for name, value in stack.environment(package).items():
+        monkeypatch.setenv(name, value)
+    return BucketShelf(Storage(stack.s3), s3_client_for_forms(), read(ApiSettings), 1_000_000)
+
+
+def result(recording_id: str) -> Result:
+    model = Model(id="m", revision="r", precision="int8", fingerprint="sha256:0", labels=("anger",))
+    return Result(
+        status="no_speech",
+        source=Source(key=f"api/{recording_id}"),
+        model=model,
+        processing=Processing(finished_at=now(), version="1"),
+    )
+
+
+def test_a_result_is_unknown_then_on_its_way_then_there(shelf: BucketShelf, stack: Stack) -> None:
+    place = shelf.invite("")
+    assert shelf.find(place.id) is NotThere.UNKNOWN
+
+    answer = httpx2.post(place.url, data=dict(place.fields), files={"file": b"recording"})
+    assert answer.status_code == 204
+    assert shelf.find(place.id) is NotThere.ON_ITS_WAY
+    assert stack.s3.get_object(Bucket=UPLOADS_BUCKET, Key=f"api/{place.id}")["Body"].read() == b"recording"
+
+    shelf.store(place.id, result(place.id))
+    shelf.store(place.id, result(place.id))  # the same PUT again, whose first answer was lost
+    found = shelf.find(place.id)
+    assert isinstance(found, bytes)
+    assert json.loads(found)["source"]["key"] == f"api/{place.id}"
+
+
+def test_what_the_api_stores_looks_to_the_queue_like_a_result_of_its_own(shelf: BucketShelf, stack: Stack) -> None:
+    recording_id = new_id()
+    shelf.store(recording_id, result(recording_id))
+
+    head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key=f"results/api/{recording_id}.json")
+
+    assert head["ContentType"] == "application/json"
+    assert {"source-version", "sequencer", "fingerprint", "state"} <= set(head["Metadata"])
+
+
+def test_a_form_holds_for_one_key_one_size_and_a_while(shelf: BucketShelf) -> None:
+    place = shelf.invite("")
+
+    policy = json.loads(base64.b64decode(place.fields["policy"]))
+    assert {"bucket": UPLOADS_BUCKET} in policy["conditions"]
+    assert {"key": f"api/{place.id}"} in policy["conditions"]
+    assert ["content-length-range", 1, 1_000_000] in policy["conditions"]
+    assert not any("starts-with" in condition for condition in policy["conditions"])
+    assert policy["expiration"][:16] == place.expires_at.isoformat()[:16]
+
+
+def test_on_aws_a_form_goes_to_the_bucket_s_own_region(
+    shelf: BucketShelf, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    there = BucketShelf(Storage(stack.s3), s3_client_for_forms(), read(ApiSettings), 1_000_000)
+
+    assert there.invite("").url == f"https://{UPLOADS_BUCKET}.s3.eu-central-1.amazonaws.com/"
+    assert there.upload_origin == f"https://{UPLOADS_BUCKET}.s3.eu-central-1.amazonaws.com"
+
+
+def test_without_credentials_nothing_is_signed(
+    shelf: BucketShelf, stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # which keeps the credentials that it found first
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    nobody = BucketShelf(Storage(stack.s3), s3_client_for_forms(), read(ApiSettings), 1_000_000)
+
+    with pytest.raises(StorageRefused, match="cannot be signed"):
+        nobody.invite("")
+
+
+def test_both_buckets_are_set_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULTS_BUCKET", "results")
+    monkeypatch.delenv("UPLOADS_BUCKET", raising=False)
+
+    with pytest.raises(SettingsInvalid, match="must both be set, or neither"):
+        read(ApiSettings)
+
+
+def test_ids_are_ours_alone() -> None:
+    assert is_id(new_id())
+    assert len({new_id() for _ in range(100)}) == 100
+    for text in ["", "x", "../evil", new_id() + "\n", new_id().upper(), new_id().replace("-", "")]:
+        assert not is_id(text)
+
+
+def test_the_function_for_uploads_imports_nothing_of_the_http_api() -> None:
+    program = "import sys, handlers.s3_upload; print([n for n in sys.modules if n.partition('.')[0] in sys.argv[1:]])"
+    frameworks = ["fastapi", "starlette", "mangum", "uvicorn", "anyio", "python_multipart"]
+    environment = {"PATH": "/usr/bin:/bin", "RESULTS_BUCKET": "results"}
+
+    printed = subprocess.run(
+        [sys.executable, "-c", program, *frameworks],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+    assert printed == "[]\n"

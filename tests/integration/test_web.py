@@ -1,0 +1,332 @@
+"""The API's page, in a real browser that plays a recording into its microphone."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from core.local.stack import UPLOADS_BUCKET, running_stack
+from core.local.workers import running_workers
+from core.results import Result
+from handlers.api.service import Service
+from tests.conftest import ROOT, MakeMedia
+from tests.support.browser import running_browser
+from tests.support.serving import folder_service, serving
+
+ANGER = ROOT / "samples" / "anger.wav"
+CONVERSATION = ROOT / "samples" / "conversation.ogg"
+NASTY = "<img src=x onerror=\"document.title='broken'\">.wav"
+
+# What a hand does that drops a file: the file gets into the page's own picker first, which is the one way in from here.
+DROP = """
+const source = document.createElement("input");
+source.type = "file"; source.id = "dropped"; document.body.append(source);
+"""
+RELEASE = """
+const source = document.getElementById("dropped"), carried = new DataTransfer();
+for (const file of source.files) carried.items.add(new File([file], arguments[1] || file.name, {type: file.type}));
+source.remove();
+for (const kind of ["dragenter", "dragover", "drop"])
+  arguments[0].dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with running_browser(*microphone, f"--use-file-for-fake-audio-capture={ANGER}") as running:
+        downloads = str(tmp_path_factory.mktemp("downloads"))
+        running.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": downloads})
+        running.set_script_timeout(120)
+        running.capabilities["downloads"] = downloads
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return folder_service(package, tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def address(service: Service) -> Iterator[str]:
+    with serving(service) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, address: str) -> Iterator[webdriver.Chrome]:
+    """The page, just opened; nothing may be refused by its policy, and no script may fail."""
+    browser.get(f"{address}/")
+    until(lambda: browser.find_element(By.ID, "about").text)
+    yield browser
+    complaints = [entry for entry in browser.get_log("browser") if "status of 422" not in entry["message"]]  # type: ignore[no-untyped-call]
+    assert complaints == []
+
+
+def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    give_up = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    return found
+
+
+def drop(page: webdriver.Chrome, file: Path, name: str | None = None) -> None:
+    page.execute_script(DROP)
+    page.find_element(By.ID, "dropped").send_keys(str(file))
+    page.execute_script(RELEASE, page.find_element(By.ID, "drop"), name)
+
+
+def finished(page: webdriver.Chrome, count: int = 1) -> list[WebElement]:
+    """The recordings in the list, once so many are done."""
+    until(lambda: len(page.find_elements(By.CSS_SELECTOR, ".item progress[hidden]")) == count)
+    return page.find_elements(By.CSS_SELECTOR, ".item")
+
+
+def test_a_file_that_is_dropped_is_classified_and_its_report_shown(page: webdriver.Chrome) -> None:
+    drop(page, CONVERSATION)
+
+    (item,) = finished(page)
+
+    assert "conversation.ogg" in item.text
+    assert "anger 6" in item.text
+    assert "7 utterances" in item.text
+    assert "conversation.ogg: " in page.find_element(By.ID, "status").get_attribute("textContent")  # type: ignore[operator]
+    until(lambda: page.find_element(By.ID, "report").rect["height"] > 600)
+    page.switch_to.frame("report")
+    try:
+        assert len(page.find_elements(By.CSS_SELECTOR, ".utterance")) == 7
+        assert "On average: anger" in page.find_element(By.TAG_NAME, "main").text
+        assert page.execute_script("return document.documentElement.scrollHeight <= innerHeight + 1")
+        # The recording that was dropped plays in the report.
+        duration_s = "const player = document.getElementById('player'); return player.readyState && player.duration"
+        assert until(lambda: page.execute_script(duration_s)) == pytest.approx(17.83, abs=0.1)
+    finally:
+        page.switch_to.default_content()
+
+
+def test_the_document_can_be_downloaded(page: webdriver.Chrome) -> None:
+    drop(page, ANGER)
+    finished(page)
+
+    page.find_element(By.ID, "download").click()
+
+    file = Path(page.capabilities["downloads"]) / "anger.wav.json"
+    until(file.exists)
+    result = Result.model_validate_json(file.read_bytes())
+    assert (result.emotion, result.model.demo) == ("anger", True)
+
+
+def test_the_microphone_is_recorded_and_classified(page: webdriver.Chrome) -> None:
+    record = page.find_element(By.ID, "record")
+    record.click()
+    until(lambda: record.get_attribute("aria-pressed") == "true")
+    # Long enough to hear the whole sentence, which comes over and over.
+    until(lambda: page.find_element(By.ID, "clock").text >= "0:03")
+    assert page.find_element(By.ID, "level").is_displayed()
+    record.click()
+
+    (item,) = finished(page)
+
+    assert item.text.startswith("microphone ")
+    assert ".webm" in item.text
+    assert "anger" in item.text
+    assert record.text == "Record"
+
+
+def test_a_second_click_while_the_browser_asks_is_no_second_recording(page: webdriver.Chrome) -> None:
+    # The person takes a while to allow it; here the browser allows everything at once.
+    page.execute_script("""
+        const devices = navigator.mediaDevices, own = devices.getUserMedia.bind(devices);
+        window.asked = 0;
+        window.allow = null;
+        const allowed = new Promise((resolve) => { window.allow = resolve; });
+        devices.getUserMedia = async (wanted) => { window.asked++; await allowed; return own(wanted); };
+    """)
+    record = page.find_element(By.ID, "record")
+    record.click()
+    record.click()
+    page.execute_script("window.allow()")
+    until(lambda: record.get_attribute("aria-pressed") == "true")
+    until(lambda: page.find_element(By.ID, "clock").text >= "0:02")
+    record.click()
+
+    finished(page)
+
+    assert page.execute_script("return window.asked") == 1
+    assert record.text == "Record"
+
+
+def test_one_that_cannot_be_classified_says_why_and_the_next_goes_on(page: webdriver.Chrome) -> None:
+    drop(page, ROOT / "samples" / "README.md", NASTY)
+    drop(page, ANGER)
+
+    good, bad = finished(page, 2)
+
+    assert "anger" in good.text
+    assert NASTY in bad.text
+    assert "not audio" in bad.text
+    assert page.title == "Audio Emotion"
+    bad.find_element(By.TAG_NAME, "button").click()
+    assert page.find_element(By.ID, "shown-name").text == NASTY
+
+
+def test_the_keyboard_does_all_of_it(page: webdriver.Chrome) -> None:
+    page.find_element(By.ID, "file").send_keys(f"{ANGER}\n{ROOT / 'samples' / 'happy.mp3'}")
+    finished(page, 2)
+
+    reached = []
+    for _ in range(9):
+        page.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(page.switch_to.active_element.get_attribute("id") or page.switch_to.active_element.text)
+        if "anger.wav" in reached[-1]:
+            break
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+
+    assert [name.partition("\n")[0] for name in reached][2:] == ["choose", "record", "happy.mp3", "anger.wav"]
+    assert page.find_element(By.ID, "shown-name").text == "anger.wav"
+    assert page.switch_to.active_element.get_attribute("id") == "shown-name"
+
+
+def test_the_demo_model_is_named_for_what_it_is(page: webdriver.Chrome) -> None:
+    assert "knows nothing of real people" in page.find_element(By.ID, "demo").text
+    assert "audio-emotion-demo" in page.find_element(By.ID, "about").text
+
+
+def test_it_is_dark_where_people_like_it_dark_and_fits_a_phone(page: webdriver.Chrome) -> None:
+    body = page.find_element(By.TAG_NAME, "body")
+    light = body.value_of_css_property("background-color")
+    drop(page, CONVERSATION)
+    finished(page)
+    try:
+        dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+        phone = {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+
+        assert body.value_of_css_property("background-color") != light
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+        for button in page.find_elements(By.CSS_SELECTOR, ".drop button, .item button, .shown .button"):
+            assert button.rect["height"] >= 44, "too small for a finger"
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_policy_lets_no_script_in_that_is_not_ours(page: webdriver.Chrome) -> None:
+    page.execute_script(
+        "const own = document.createElement('script'); own.textContent = \"document.title = 'broken'\";"
+        "document.body.append(own);"
+    )
+
+    assert page.title == "Audio Emotion"
+    (complaint,) = page.get_log("browser")  # type: ignore[no-untyped-call]
+    assert "Content Security Policy" in complaint["message"]
+
+
+class Throttled:
+    """As API Gateway and what is before it refuse: the first of each kind of request, with so little said."""
+
+    KINDS = ("health", "recognize", "results", "uploads")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._left = {kind: [429, 502] for kind in self.KINDS}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope.get("path", "/"))
+        left = [] if path.endswith("/report") else self._left.get(path.split("/")[1], [])
+        if not left:
+            await self._app(scope, receive, send)
+            return
+        status = left.pop(0)
+        text = '{"message":"Too Many Requests"}' if status == 429 else "<h1>Not now</h1>"
+        await Response(text, status)(scope, receive, send)
+
+    @property
+    def done(self) -> bool:
+        return not any(self._left.values())
+
+
+def test_a_recording_outlasts_throttling_and_a_server_that_is_away_for_a_moment(
+    browser: webdriver.Chrome, package: Path, tmp_path: Path
+) -> None:
+    throttled: list[Throttled] = []
+
+    def behind(app: ASGIApp) -> ASGIApp:
+        throttled.append(Throttled(app))
+        return throttled[0]
+
+    happy = ROOT / "samples" / "happy.mp3"
+    # The page sends what is larger than this by an upload: ANGER, but not the other.
+    small = folder_service(package, tmp_path, api_max_request_bytes=happy.stat().st_size + 4000)
+    with serving(small, behind=behind) as address:
+        browser.get(f"{address}/")
+        until(lambda: browser.find_element(By.ID, "about").text)
+        drop(browser, ANGER)
+        finished(browser)
+        drop(browser, happy)
+        by_request, by_upload = finished(browser, 2)
+
+    assert "anger" in by_upload.text
+    # What may have been classified already is not sent again: that is told.
+    assert "The server answered 502." in by_request.text
+    assert throttled[0].done
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
+
+
+def test_whatever_is_answered_there_is_something_to_read(
+    browser: webdriver.Chrome, package: Path, tmp_path: Path
+) -> None:
+    small = folder_service(package, tmp_path, api_max_request_bytes=ANGER.stat().st_size)
+
+    def behind(app: ASGIApp) -> ASGIApp:
+        async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+            refused = scope["type"] == "http" and scope["method"] == "POST"
+            await (Response("", 403) if refused else app)(scope, receive, send)
+
+        return refuse
+
+    with serving(small, behind=behind) as address:
+        browser.get(f"{address}/")
+        until(lambda: browser.find_element(By.ID, "about").text)
+        drop(browser, ANGER)
+        drop(browser, ROOT / "samples" / "happy.mp3")
+        items = finished(browser, 2)
+
+    assert [item.text.splitlines()[-1] for item in items] == 2 * ["The server answered 403."]
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
+
+
+def test_what_is_too_large_for_a_request_is_uploaded_to_the_bucket_and_waited_for(
+    browser: webdriver.Chrome, package: Path, make_media: MakeMedia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = make_media("large.wav", "-af", "apad=whole_dur=30", sample_rate_hz=96_000, source=f"amovie={ANGER}")
+    assert large.stat().st_size > 4_500_000
+    with running_stack() as stack, running_workers(stack, package, tmp_path / "log"):
+        for name, value in stack.environment(package).items():
+            monkeypatch.setenv(name, value)
+        with serving(Service.load(package)) as address:
+            browser.get(f"{address}/")
+            until(lambda: browser.find_element(By.ID, "about").text)
+
+            drop(browser, large)
+            (item,) = finished(browser)
+
+            assert "anger" in item.text
+            (key,) = stack.results()
+            result = Result.model_validate_json(stack.result(key))
+            assert (result.source.bucket, key) == (UPLOADS_BUCKET, f"results/{result.source.key}.json")
+            until(lambda: browser.find_element(By.ID, "report").rect["height"] > 600)
+            drop(browser, ANGER)
+            finished(browser, 2)
+            assert len(stack.results()) == 2
+            assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []  # type: ignore[no-untyped-call]

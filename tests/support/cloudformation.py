@@ -1,0 +1,142 @@
+"""template.yaml as CloudFormation would see it: parameters put in, conditions decided, names and ARNs written out."""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.template import read_template
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+STACK = "audio-emotion"
+
+TEMPLATE = read_template(Path(__file__).parents[2] / "template.yaml")
+
+_PSEUDO = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": REGION,
+    "AWS::Partition": "aws",
+    "AWS::StackName": STACK,
+    "AWS::URLSuffix": "amazonaws.com",
+}
+_NO_VALUE = object()
+_EAGER: dict[str, Callable[[Any], Any]] = {
+    "Fn::Equals": lambda pair: str(pair[0]) == str(pair[1]),
+    "Fn::Not": lambda conditions: not conditions[0],
+    "Fn::And": all,
+    "Fn::Or": any,
+    "Fn::Join": lambda pair: pair[0].join(pair[1]),
+    "Fn::Split": lambda pair: pair[1].split(pair[0]),
+    "Fn::Select": lambda pair: pair[1][int(pair[0])],
+    "Fn::Base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "Fn::FindInMap": lambda path: TEMPLATE["Mappings"][path[0]][path[1]][path[2]],
+}
+
+
+class Deployed:
+    """The template with parameters. What only AWS would know gets a name that says what it is."""
+
+    def __init__(self, **parameters: str) -> None:
+        defaults = {name: str(described["Default"]) for name, described in TEMPLATE["Parameters"].items()}
+        assert set(parameters) <= set(defaults)
+        self._parameters = defaults | parameters
+        self._resources: dict[str, Any] = TEMPLATE["Resources"]
+
+    def holds(self, condition: str) -> bool:
+        """Whether a condition of the template holds."""
+        return bool(self.resolve(TEMPLATE["Conditions"][condition]))
+
+    def resources(self, kind: str | None = None) -> dict[str, dict[str, Any]]:
+        """The resources that would be made, each with its properties written out."""
+        return {
+            name: self.resolve(resource.get("Properties", {}))
+            for name, resource in self._resources.items()
+            if kind in (None, resource["Type"]) and self.holds_for(resource)
+        }
+
+    def holds_for(self, described: Mapping[str, Any]) -> bool:
+        """Whether a resource or an output would be there."""
+        return "Condition" not in described or self.holds(described["Condition"])
+
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        return {
+            name: self.resolve(output["Value"])
+            for name, output in TEMPLATE["Outputs"].items()
+            if self.holds_for(output)
+        }
+
+    def resolve(self, value: Any) -> Any:
+        """A value with every intrinsic function carried out."""
+        if isinstance(value, list):
+            return [resolved for item in value if (resolved := self.resolve(item)) is not _NO_VALUE]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            [(name, argument)] = value.items()
+            if name in ("Ref", "Condition") or name.startswith("Fn::"):
+                return self._intrinsic(name, argument)
+        resolved = {name: self.resolve(item) for name, item in value.items()}
+        return {name: item for name, item in resolved.items() if item is not _NO_VALUE}
+
+    def _intrinsic(self, name: str, argument: Any) -> Any:
+        # Those that decide for themselves which of their arguments count.
+        lazy: dict[str, Callable[[Any], Any]] = {
+            "Ref": self._ref,
+            "Condition": self.holds,
+            "Fn::GetAtt": self._attribute,
+            "Fn::If": lambda choice: self.resolve(choice[1] if self.holds(choice[0]) else choice[2]),
+            "Fn::Sub": self._sub,
+        }
+        if name in lazy:
+            return lazy[name](argument)
+        return _EAGER[name](self.resolve(argument))
+
+    def _sub(self, argument: str | list[Any]) -> str:
+        text, names = argument if isinstance(argument, list) else (argument, {})
+        return self._substitute(text, {key: self.resolve(item) for key, item in names.items()})
+
+    def _substitute(self, text: str, names: Mapping[str, Any]) -> str:
+        def one(match: re.Match[str]) -> str:
+            name = match[1]
+            if name in names:
+                return str(names[name])
+            return str(self._attribute(name) if "." in name else self._ref(name))
+
+        return re.sub(r"\$\{([^!}][^}]*)\}", one, text)
+
+    def _ref(self, name: str) -> Any:
+        known = {"AWS::NoValue": _NO_VALUE, **_PSEUDO, **self._parameters}
+        if name in known:
+            return known[name]
+        if name.endswith(".Version"):
+            return f"{self._attribute(name.replace('.Version', '.Arn'))}:1"
+        kind = self._resources[name]["Type"]
+        if kind == "AWS::SQS::Queue":
+            return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{self._named(name)}"
+        return f"arn:aws:sns:{REGION}:{ACCOUNT}:{STACK}-{name}" if kind == "AWS::SNS::Topic" else self._named(name)
+
+    def _named(self, name: str) -> str:
+        properties = self._resources[name].get("Properties", {})
+        for key in ("BucketName", "QueueName", "FunctionName", "LogGroupName", "Name"):
+            if key in properties:
+                return str(self.resolve(properties[key]))
+        if "DatabaseInput" in properties:
+            return str(self.resolve(properties["DatabaseInput"]["Name"]))
+        return f"{STACK}-{name}"
+
+    def _attribute(self, path: str) -> str:
+        name, _, attribute = path.partition(".")
+        kind = self._resources[name]["Type"]
+        if attribute != "Arn":
+            return self._named(name) if attribute.endswith("Name") else f"{name}.{attribute}"
+        arn = {
+            "AWS::S3::Bucket": "arn:aws:s3:::{}",
+            "AWS::SQS::Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{}}",
+            "AWS::Serverless::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{}}",
+            "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{}}:*",
+            "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{}}",
+        }
+        return arn.get(kind, f"arn:aws:unknown:{REGION}:{ACCOUNT}:{{}}").format(self._named(name))

@@ -1,0 +1,86 @@
+"""What must hold whenever the queue is empty."""
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import unquote_plus
+
+from botocore.exceptions import ClientError
+
+from core.delivery.keys import result_key_for
+from core.delivery.report_pages import page_key_for
+from core.report import render
+from core.results import Result
+from tests.support.faults.world import PREFIX, RESULTS, Identity, Message, World
+from tests.support.quick_pipeline import is_right
+
+
+def check(world: World, *, is_final: bool = False) -> None:
+    """One right result for each living key, for its newest version, or a dead letter and a result that says so."""
+    if world.is_checked and not is_final:
+        return
+    world.is_checked = True
+    world.tally.quiet += 1
+    for key, newest in world.newest.items():
+        document = _result(world, key)
+        if document is not None and not _is_given_up(document):
+            source = document["source"]
+            named = (key, source.get("version_id") or source["etag"])
+            assert is_right(document, world.contents[named]), f"{key} has the result of another recording"
+            world.tally.right_failures += document["status"] == "failed"
+        if newest is None:
+            continue
+        is_there = document is not None and _is_about(world, document, newest)
+        if key.endswith("/") and not world.contents[newest]:
+            assert not is_there, f"{key} is no recording"
+            world.tally.folder_markers += 1
+        elif document is None or not is_there or _is_given_up(document):
+            _check_dead_letter(world, newest, has_result=is_there)
+            assert not is_final, f"{key} has no right result in the end"
+        elif is_final and world.setup.reports:
+            _check_page(world, key, document)
+
+
+def _is_given_up(document: dict[str, Any]) -> bool:
+    return document["status"] == "failed" and bool(document["error"]["code"] == "given_up")
+
+
+def _check_dead_letter(world: World, newest: Identity, *, has_result: bool) -> None:
+    letters = [message for message in world.dead if _concerns(world, message, newest)]
+    assert letters, f"{newest} has neither a right result nor a dead letter"
+    if not has_result:
+        assert all(message.excused for message in letters), f"{newest} has a dead letter without a result"
+        world.tally.excused += 1
+
+
+def _check_page(world: World, key: str, document: dict[str, Any]) -> None:
+    page = world.s3.get_object(Bucket=RESULTS, Key=page_key_for(result_key_for(key, PREFIX)))["Body"].read()
+    assert page.decode() == render(Result.model_validate(document)), f"the page of {key} is behind"
+
+
+def _concerns(world: World, message: Message, newest: Identity) -> bool:
+    about = message.body["Records"][0]["s3"]["object"]
+    key = unquote_plus(about["key"])
+    if "versionId" in about:
+        return bool((key, about["versionId"]) == newest)
+    return bool(key == newest[0] and about["eTag"] == _etag(world.contents[newest]))
+
+
+def _is_about(world: World, document: dict[str, Any], newest: Identity) -> bool:
+    source = document["source"]
+    if source.get("version_id"):
+        return bool((source["key"], source["version_id"]) == newest)
+    return bool(source["key"] == newest[0] and source["etag"] == _etag(world.contents[newest]))
+
+
+def _result(world: World, key: str) -> dict[str, Any] | None:
+    try:
+        answer = world.s3.get_object(Bucket=RESULTS, Key=result_key_for(key, PREFIX))
+    except ClientError:
+        return None
+    document: dict[str, Any] = json.loads(answer["Body"].read())
+    return document
+
+
+def _etag(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

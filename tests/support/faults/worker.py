@@ -1,0 +1,141 @@
+"""A process that forks workers, each of which runs the function as Lambda would, one call to S3 at a time.
+
+A worker has no S3 of its own: it hands each call to whoever drives it and waits for the answer. So the driver decides
+which worker moves next, what S3 answers, and at which point between two calls a worker is killed. Workers are forked
+from a process that has everything imported, no threads, and no connection: a killed one costs milliseconds.
+
+    python -m tests.support.faults.worker SOCKET
+"""
+
+import ctypes
+import io
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.response import StreamingBody
+
+import core.deadline
+import core.delivery
+import core.delivery.storage
+import handlers.batch_operations
+import handlers.processing
+import handlers.s3_upload
+from core.delivery import Delivery
+from core.delivery.storage import Storage
+from core.settings import FunctionSettings, read
+from tests.support.quick_pipeline import QuickPipeline
+
+_SET_PARENT_DEATH_SIGNAL = 1
+
+
+@dataclass
+class _Clock:
+    """The driver's time, in place of the machine's."""
+
+    now_s: float = 0.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, _: float) -> None:
+        """Take no time: what matters is who moves next, and that the driver decides."""
+
+
+@dataclass
+class _Context:
+    """What Lambda tells the function of its invocation."""
+
+    clock: _Clock
+    ends_at_s: float
+    aws_request_id: str = "request"
+    function_name: str = "audio-emotion"
+    function_version: str = "$LATEST"
+    memory_limit_in_mb: int = 3538
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:000000000000:function:audio-emotion"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return round((self.ends_at_s - self.clock.now_s) * 1000)
+
+
+@dataclass
+class _Driver:
+    """The other end of the line, as an S3 client and as whoever is told of inferences."""
+
+    line: Connection
+    clock: _Clock = field(default_factory=_Clock)
+
+    def ask(self, *what: Any) -> Any:
+        """Wait for a turn, and return what there is to know by then."""
+        self.line.send(what)
+        self.clock.now_s, outcome, value = self.line.recv()
+        if outcome == "refused":
+            raise ClientError(value, what[1])
+        if outcome == "lost":
+            raise ReadTimeoutError(endpoint_url="http://s3")
+        return value
+
+    def heard(self, content: bytes) -> None:
+        self.ask("heard", content)
+
+    def __getattr__(self, operation: str) -> Any:
+        def call(**request: Any) -> Any:
+            answer = self.ask("call", operation, request)
+            if "Body" in answer:
+                answer["Body"] = StreamingBody(io.BytesIO(answer["Body"]), len(answer["Body"]))
+            return answer
+
+        return call
+
+
+def serve(path: str) -> None:
+    """Fork a worker for whoever connects."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that were killed
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)  # a driver that is killed leaves nobody behind
+    driver = _Driver(None)  # type: ignore[arg-type]
+    pipeline = QuickPipeline(driver.heard)
+    with Listener(path, family="AF_UNIX") as listener:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            line = listener.accept()
+            assert len(list(Path("/proc/self/task").iterdir())) == 1, "a process with threads cannot be forked safely"
+            if os.fork() == 0:
+                driver.line = line
+                _work(driver, pipeline)
+                os._exit(0)
+            line.close()
+
+
+def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    logging.disable()
+    for module in (core.deadline, core.delivery.storage, core.delivery):
+        module.time = driver.clock  # type: ignore[attr-defined]
+    # In this thread: whoever waits is waiting for the driver, who takes as long as he likes.
+    core.delivery.storage._in_time = lambda work, *_: work()
+    driver.line.send(os.getpid())
+    while True:
+        try:
+            event, environment, driver.clock.now_s, ends_at_s = driver.line.recv()
+        except EOFError:
+            return
+        os.environ.update(environment)
+        delivery = Delivery(Storage(driver), pipeline, read(FunctionSettings))  # type: ignore[arg-type]
+        handlers.processing.delivery = lambda delivery=delivery: delivery  # type: ignore[assignment]
+        function = handlers.s3_upload if "Records" in event else handlers.batch_operations
+        answer = function.handler(event, _Context(driver.clock, ends_at_s))
+        driver.line.send(("done", answer))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

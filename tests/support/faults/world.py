@@ -1,0 +1,405 @@
+"""S3, a queue and the workers of a function, driven one step at a time, with a clock of their own.
+
+S3 is whatever client is given. The queue is ours, since its time has to stand still between two steps: at least once,
+in any order, with a visibility time-out and a dead-letter queue behind it. The workers are processes, and killing them
+is SIGKILL.
+"""
+
+import json
+import os
+import random
+import signal
+from collections import Counter
+from dataclasses import dataclass, field
+from multiprocessing.connection import Client, Connection
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus, unquote_plus
+
+from botocore.exceptions import ClientError
+
+from core.delivery.keys import result_key_for
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+UPLOADS, RESULTS = "uploads", "results"
+PREFIX = "results/"
+TIMEOUT_S = 60.0
+VISIBILITY_S = 6 * TIMEOUT_S
+
+Identity = tuple[str, str]
+"""Key and version, or key and ETag in a bucket without versions."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the buckets, the events and the function are set up.
+
+    Attributes
+    ----------
+    ids, sequencers
+        Whether events name the version, and where it stands among those of its key.
+    """
+
+    name: str
+    versioned: bool = True
+    ids: bool = True
+    sequencers: bool = True
+    claims: bool = True
+    reports: bool = False
+
+    def environment(self, max_receive_count: int) -> dict[str, str]:
+        """The function's environment."""
+        return {
+            "RESULTS_BUCKET": RESULTS,
+            "RESULTS_PREFIX": PREFIX,
+            "CLAIMS_PREFIX": "claims/" if self.claims else "",
+            "REPORTS": "html" if self.reports else "none",
+            "MAX_RECEIVE_COUNT": str(max_receive_count),
+        }
+
+
+SETUPS = [
+    Setup("as it is deployed"),
+    Setup("with reports", reports=True),
+    Setup("without claims", claims=False),
+    Setup("events without sequencers", sequencers=False),
+    Setup("events with ETags only", ids=False, sequencers=False),
+    Setup("no versions", versioned=False, ids=False),
+    Setup("no versions, no sequencers", versioned=False, ids=False, sequencers=False),
+]
+
+
+@dataclass(eq=False)
+class Message:
+    """A message of the queue."""
+
+    body: dict[str, Any]
+    receive_count: int = 0
+    visible_at_s: float = 0.0
+    excused: bool = False
+    """Whether its last delivery was killed, or hurt more than once, before it could leave a result."""
+
+    @property
+    def key(self) -> str:
+        """Of the recording that it is about."""
+        return unquote_plus(self.body["Records"][0]["s3"]["object"]["key"])
+
+
+@dataclass(eq=False)
+class Worker:
+    """A process of the function, and what it waits for.
+
+    Attributes
+    ----------
+    messages
+        What it was handed by the queue; none if it was called by a backfill.
+    about
+        The keys of what it is at work on; none if it is idle.
+    waits_for
+        `("call", operation, request)`, or `("heard", content)`: its next step.
+    heard
+        What it has classified, and nothing that went wrong since has come of it.
+    results_written
+        Their keys.
+    """
+
+    pid: int
+    line: Connection
+    messages: list[Message] = field(default_factory=list)
+    about: list[str] = field(default_factory=list)
+    waits_for: tuple[Any, ...] = ()
+    ends_at_s: float = 0.0
+    reading: Identity | None = None
+    heard: list[Identity] = field(default_factory=list)
+    results_written: set[str] = field(default_factory=set)
+    hurt: int = 0
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.about)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether its next call is a write, which are all conditional."""
+        return self.waits_for[:2] == ("call", "put_object")
+
+
+@dataclass
+class Tally:
+    """What happened in all runs."""
+
+    steps: int = 0
+    examples: int = 0
+    calls: int = 0
+    deliveries: int = 0
+    inferences: int = 0
+    kills: int = 0
+    dead_letters: int = 0
+    excused: int = 0
+    quiet: int = 0
+    right_failures: int = 0
+    folder_markers: int = 0
+    setups: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    tasks: Counter[str] = field(default_factory=Counter)
+
+
+class World:
+    """Everything that a step can change, and what must hold when the queue is empty."""
+
+    def __init__(self, s3: "S3Client", workers_at: str, setup: Setup, max_receive_count: int, tally: Tally) -> None:
+        self.s3, self.setup, self.max_receive_count, self.tally = s3, setup, max_receive_count, tally
+        self._workers_at = workers_at
+        tally.setups[setup.name] += 1
+        self.now_s = 1_000_000.0
+        self.queue: list[Message] = []
+        self.dead: list[Message] = []
+        self.workers: list[Worker] = []
+        self.events: list[dict[str, Any]] = []
+        self.contents: dict[Identity, bytes] = {}
+        self.inferences: Counter[Identity] = Counter()
+        self.excuses: Counter[Identity] = Counter()
+        self.newest: dict[str, Identity | None] = {}
+        self.done: dict[str, Identity | None] = {}
+        self.is_checked = False
+        status: Any = {"Status": "Enabled"}
+        s3.create_bucket(Bucket=RESULTS)
+        s3.put_bucket_versioning(Bucket=RESULTS, VersioningConfiguration=status)
+        s3.create_bucket(Bucket=UPLOADS)
+        if setup.versioned:
+            s3.put_bucket_versioning(Bucket=UPLOADS, VersioningConfiguration=status)
+
+    # ------------------------------------------------------------------------------------------ what people do
+
+    def upload(self, key: str, content: bytes) -> None:
+        """Put a recording, and send the event about it."""
+        if not self.setup.versioned:
+            # Without versions, bytes that come back are the same upload to everybody: docs/reliability.md.
+            content += b" %d" % len(self.events)
+        answer = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=content)
+        etag = answer["ETag"].strip('"')
+        about: dict[str, Any] = {"key": quote_plus(key, safe="/"), "eTag": etag, "size": len(content)}
+        if self.setup.ids:
+            about["versionId"] = answer["VersionId"]
+        if self.setup.sequencers:
+            about["sequencer"] = f"{len(self.events) + 1:016X}"
+        identity = (key, answer.get("VersionId") or etag)
+        self.contents[identity] = content
+        self.newest[key] = identity
+        self.is_checked = False
+        s3 = {"bucket": {"name": UPLOADS}, "object": about}
+        self.events.append({"eventSource": "aws:s3", "eventVersion": "2.4", "eventName": "ObjectCreated:Put", "s3": s3})
+        self.send(self.events[-1])
+
+    def delete(self, key: str) -> None:
+        """Delete a recording. No event tells of that."""
+        self.newest[key] = None
+        self.s3.delete_object(Bucket=UPLOADS, Key=key)
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Put a message about an upload into the queue; a second time it is a duplicate."""
+        self.is_checked = False
+        self.queue.append(Message({"Records": [event]}))
+
+    def redrive(self) -> None:
+        """Move the dead letters back, as new messages."""
+        for message in self.dead:
+            self.queue.append(Message(message.body))
+        self.dead.clear()
+
+    # --------------------------------------------------------------------------------------- what the queue does
+
+    @property
+    def visible(self) -> list[Message]:
+        """What can be received now."""
+        return [message for message in self.queue if message.visible_at_s <= self.now_s]
+
+    @property
+    def busy(self) -> list[Worker]:
+        """The workers that are in the middle of something."""
+        return [worker for worker in self.workers if worker.is_busy]
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the queue is empty and nobody is at work."""
+        return not self.queue and not self.busy
+
+    def receive(self, messages: list[Message]) -> Worker | None:
+        """Hand messages to a worker, or to the dead-letter queue what was handed out too often."""
+        taken = []
+        for message in messages:
+            if message.receive_count >= self.max_receive_count:
+                self.queue.remove(message)
+                self.dead.append(message)
+                self.tally.dead_letters += 1
+                continue
+            message.receive_count += 1
+            message.visible_at_s = self.now_s + VISIBILITY_S
+            taken.append(message)
+        self.tally.deliveries += len(taken)
+        return self._deliver(taken) if taken else None
+
+    def backfill(self, key: str, version_id: str | None) -> Worker:
+        """Call the function as S3 Batch Operations does: once, for one object."""
+        task = {"taskId": "1", "s3Bucket": UPLOADS, "s3Key": quote_plus(key, safe="/"), "s3VersionId": version_id}
+        self.is_checked = False
+        return self._begin({"invocationSchemaVersion": "2.0", "invocationId": "1", "tasks": [task]}, [], [key])
+
+    def _deliver(self, messages: list[Message]) -> Worker:
+        records = [
+            {
+                "messageId": str(index),
+                "eventSource": "aws:sqs",
+                "body": json.dumps(message.body),
+                "attributes": {"ApproximateReceiveCount": str(message.receive_count)},
+            }
+            for index, message in enumerate(messages)
+        ]
+        return self._begin({"Records": records}, messages, [message.key for message in messages])
+
+    def _begin(self, event: dict[str, Any], messages: list[Message], about: list[str]) -> Worker:
+        worker = next((worker for worker in self.workers if not worker.is_busy), None) or self._new_worker()
+        worker.messages, worker.about, worker.ends_at_s = messages, about, self.now_s + TIMEOUT_S
+        worker.heard, worker.reading, worker.results_written, worker.hurt = [], None, set(), 0
+        environment = self.setup.environment(self.max_receive_count)
+        worker.line.send((event, environment, self.now_s, worker.ends_at_s))
+        self._listen(worker)
+        return worker
+
+    def _new_worker(self) -> Worker:
+        line = Client(self._workers_at, family="AF_UNIX")
+        worker = Worker(line.recv(), line)
+        self.workers.append(worker)
+        return worker
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by. Lambda ends what takes longer than it may."""
+        self.now_s += seconds
+        for worker in self.busy:
+            if worker.ends_at_s <= self.now_s:
+                self.kill(worker)
+
+    # ------------------------------------------------------------------------------------- what a worker does
+
+    def advance(self, worker: Worker) -> None:
+        """Let a worker's next call go through."""
+        kind, *what = worker.waits_for
+        if kind == "heard":
+            self._note_inference(worker)
+            self._answer(worker, "ok", None)
+            return
+        operation, request = what
+        self._answer(worker, *self._carried_out(worker, operation, request))
+
+    def fail(self, worker: Worker, fault: str) -> None:
+        """Let a worker's next call fail: `lost` after it was carried out, `timeout` and `SlowDown` … before."""
+        if worker.waits_for[0] != "call":
+            self.advance(worker)
+            return
+        _, operation, request = worker.waits_for
+        self.tally.faults[fault] += 1
+        if fault == "lost":
+            self._carried_out(worker, operation, request)
+        self._hurt(worker)
+        if fault in ("lost", "timeout"):
+            self._answer(worker, "lost", None)
+        else:
+            status = {"SlowDown": 503, "ConditionalRequestConflict": 409, "ExpiredToken": 400}[fault]
+            refusal = {"Error": {"Code": fault}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            self._answer(worker, "refused", refusal)
+
+    def kill(self, worker: Worker, *, after_call: bool = False) -> None:
+        """Kill a worker for good, before its next call or right after it was carried out."""
+        if after_call and worker.waits_for[0] == "call":
+            self._carried_out(worker, *worker.waits_for[1:])
+        elif after_call:
+            self._note_inference(worker)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.line.close()
+        self.tally.kills += 1
+        self._hurt(worker)
+        for message in worker.messages:
+            message.excused = not self._has_written(worker, message)
+        self.workers.remove(worker)
+
+    def _hurt(self, worker: Worker) -> None:
+        """What a worker has heard may be heard once more, unless the result is there."""
+        worker.hurt += 1
+        self.excuses.update(identity for identity in worker.heard if self.done.get(identity[0]) != identity)
+        worker.heard.clear()
+
+    def _has_written(self, worker: Worker, message: Message) -> bool:
+        return result_key_for(message.key, PREFIX) in worker.results_written
+
+    def _carried_out(self, worker: Worker, operation: str, request: dict[str, Any]) -> tuple[str, Any]:
+        self.tally.calls += 1
+        try:
+            answer = dict(getattr(self.s3, operation)(**request))
+        except ClientError as error:
+            return "refused", error.response
+        if operation == "get_object":
+            answer["Body"] = answer["Body"].read()
+            if request["Bucket"] == UPLOADS:
+                which = request.get("VersionId") or answer["ETag"].strip('"')
+                worker.reading = (request["Key"], which)
+        if operation == "put_object" and request["Key"].startswith(PREFIX) and request["Key"].endswith(".json"):
+            worker.results_written.add(request["Key"])
+            source = json.loads(request["Body"])["source"]
+            is_done = request["Metadata"]["state"] == "done"
+            self.done[source["key"]] = (source["key"], source.get("version_id") or source["etag"]) if is_done else None
+        return "ok", answer
+
+    def _note_inference(self, worker: Worker) -> None:
+        identity = worker.reading
+        assert identity is not None
+        assert worker.waits_for[1] == self.contents[identity], "another recording was read than was asked for"
+        self.tally.inferences += 1
+        self.inferences[identity] += 1
+        worker.heard.append(identity)
+        # Without claims a rare second inference is the price.
+        if self.setup.claims:
+            times, allowed = self.inferences[identity], 1 + self.excuses[identity]
+            assert self.done.get(identity[0]) != identity, f"{identity} was classified although its result is there"
+            assert times <= allowed, f"{identity} was classified {times} times"
+
+    def _answer(self, worker: Worker, outcome: str, value: Any) -> None:
+        worker.line.send((self.now_s, outcome, value))
+        self._listen(worker)
+
+    def _listen(self, worker: Worker) -> None:
+        worker.waits_for = worker.line.recv()
+        if worker.waits_for[0] != "done":
+            return
+        answer = worker.waits_for[1]
+        self.tally.tasks.update(result["resultCode"] for result in answer.get("results", []))
+        failed = {item["itemIdentifier"] for item in answer.get("batchItemFailures", [])}
+        for index, message in enumerate(worker.messages):
+            message.excused = worker.hurt > 1 and not self._has_written(worker, message)
+            if str(index) not in failed and message in self.queue:
+                self.queue.remove(message)
+        worker.messages, worker.about = [], []
+
+    # ----------------------------------------------------------------------------------------- what must hold
+
+    def work_off(self, draw: random.Random | None = None, most_workers: int = 1) -> None:
+        """Let everybody finish, until the queue is empty; several at a time, a call here and a call there, if drawn."""
+        draw = draw or random.Random(0)
+        for _ in range(10_000):
+            busy, visible = self.busy, self.visible
+            if visible and len(busy) < most_workers and (not busy or draw.random() < 0.2):
+                self.receive([draw.choice(visible)])
+            elif busy:
+                self.advance(draw.choice(busy))
+            elif self.queue:
+                self.pass_time(min(message.visible_at_s for message in self.queue) - self.now_s)
+            else:
+                return
+        raise AssertionError("the queue does not get empty")
+
+    def end(self) -> None:
+        """Let the workers go."""
+        for worker in self.workers:
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.line.close()
+        self.workers.clear()

@@ -1,0 +1,136 @@
+"""Random networks of the published architectures, and folders that hold them, for tests of the model.
+
+Default initialisation hides mistakes: norms that do nothing, biases of zero, attention that is almost uniform. So every
+tensor here is drawn at a size at which leaving it out, or mixing it up with another, moves the logits.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors.torch import save_file
+
+from core.checkpoints.network import SpeechNetwork, network_of
+from core.checkpoints.registry import layouts_of
+
+WeightFile = Literal["old names", "new names", "safetensors"]
+
+PUBLISHED_KERNELS = (10, 3, 3, 3, 3, 2, 2)
+PUBLISHED_STRIDES = (5, 2, 2, 2, 2, 2, 2)
+
+_NAMES_OF_TRANSFORMERS_4 = {
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+}
+
+
+def small_config(
+    kernels: Sequence[int] = PUBLISHED_KERNELS, strides: Sequence[int] = PUBLISHED_STRIDES, position_kernel: int = 128
+) -> dict[str, Any]:
+    """A config.json like the published one, of a network that runs in milliseconds."""
+    return {
+        "_name_or_path": "tests/small",
+        "model_type": "hubert",
+        "apply_spec_augment": True,
+        "classifier_dropout": 0.1,
+        "conv_bias": False,
+        "conv_dim": [8 + 2 * layer for layer in range(len(kernels))],
+        "conv_kernel": list(kernels),
+        "conv_stride": list(strides),
+        "do_stable_layer_norm": False,
+        "feat_extract_activation": "gelu",
+        "feat_extract_norm": "group",
+        "feat_proj_layer_norm": True,
+        "hidden_act": "gelu",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "layer_norm_eps": 1e-5,
+        "layerdrop": 0.1,
+        "mask_time_prob": 0.05,
+        "num_attention_heads": 4,
+        "num_class": 6,
+        "num_conv_pos_embedding_groups": 4,
+        "num_conv_pos_embeddings": position_kernel,
+        "num_feat_extract_layers": len(kernels),
+        "num_hidden_layers": 2,
+    }
+
+
+def small_wav2vec2_config(
+    kernels: Sequence[int] = PUBLISHED_KERNELS, strides: Sequence[int] = PUBLISHED_STRIDES, position_kernel: int = 128
+) -> dict[str, Any]:
+    """The same for the second layout: what its published config.json says, with small sizes."""
+    config = small_config(kernels, strides, position_kernel)
+    for line in ("num_class", "classifier_dropout", "feat_proj_layer_norm"):
+        del config[line]
+    published = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
+    return {
+        **config,
+        "_name_or_path": "tests/small-wav2vec2",
+        "model_type": "wav2vec2",
+        "architectures": ["Wav2Vec2ForSequenceClassification"],
+        "conv_bias": True,
+        "do_stable_layer_norm": True,
+        "feat_extract_norm": "layer",
+        "final_dropout": 0.0,
+        "finetuning_task": "wav2vec2_clf",
+        "gradient_checkpointing": True,
+        "id2label": {str(number): label for number, label in enumerate(published)},
+        "label2id": {label: number for number, label in enumerate(published)},
+        "pooling_mode": "mean",
+        "transformers_version": "4.8.2",
+    }
+
+
+def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
+    """A network in evaluation mode, every tensor random and none of them without effect."""
+    layout = layouts_of(config["model_type"])[0]
+    labels = len(config.get("id2label") or layout.labels)
+    return randomised(network_of(layout, {"num_class": labels, **config}), seed)
+
+
+def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
+    """The network in evaluation mode, with every tensor drawn so that it matters."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            drawn = torch.randn(tensor.shape, generator=generator)
+            if name.endswith("weight.original0") or (tensor.ndim == 1 and name.endswith("weight")):
+                tensor.copy_(1.0 + 0.3 * drawn)  # gains
+            elif tensor.ndim == 1:
+                tensor.copy_(0.3 * drawn)
+            else:
+                tensor.copy_(1.5 * drawn / tensor[0].numel() ** 0.5)
+    return cast(SpeechNetwork, network.eval())
+
+
+def write_checkpoint(
+    network: SpeechNetwork, config: dict[str, Any], folder: Path, weights: WeightFile = "old names"
+) -> Path:
+    """Write a Hugging Face folder, its weights as any of the releases of transformers would."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_of(network)))
+    tensors = network.state_dict()
+    if weights == "safetensors":
+        save_file(tensors, folder / "model.safetensors")
+    elif weights == "new names":
+        torch.save(tensors, folder / "pytorch_model.bin")
+    else:
+        torch.save({old_name(name): tensor for name, tensor in tensors.items()}, folder / "pytorch_model.bin")
+    return folder
+
+
+def preprocessor_of(network: SpeechNetwork) -> dict[str, Any]:
+    """A preprocessor_config.json like the published one."""
+    extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1}
+    return {**network.layout.preprocessor, **extractor}
+
+
+def old_name(name: str) -> str:
+    """What a tensor was called before transformers 4.31."""
+    for new, old in _NAMES_OF_TRANSFORMERS_4.items():
+        name = name.replace(new, old)
+    return name

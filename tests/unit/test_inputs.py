@@ -1,0 +1,87 @@
+"""What is computed for a clip of a given length: the counting alone. tests/integration/test_serving_graph.py holds the
+numbers that come out of it against the reference."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.audio.waveform import WINDOW_SAMPLES
+from core.errors import EmptyRecording
+from core.model.preprocessing import normalise
+from core.model.window_inputs import WindowGeometry
+
+PUBLISHED = WindowGeometry(WINDOW_SAMPLES, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 128)
+GEOMETRIES = [
+    PUBLISHED,
+    WindowGeometry(WINDOW_SAMPLES, (10, 3, 3, 2), (5, 2, 2, 2), 16),
+    WindowGeometry(WINDOW_SAMPLES, (16, 5, 3, 4), (16, 3, 2, 3), 31),
+    WindowGeometry(WINDOW_SAMPLES, (10, 1, 3, 1, 2), (20, 2, 2, 2, 2), 512),
+    replace(PUBLISHED, end_group_tokens=16),
+    replace(PUBLISHED, end_group_tokens=7),
+]
+
+
+def test_the_published_network_has_the_published_sizes() -> None:
+    assert PUBLISHED.stride_samples == 320
+    assert PUBLISHED.first_layer_frames == 19_199
+    assert PUBLISHED.window_frames == 299
+
+
+@pytest.mark.parametrize(("samples", "frames", "tokens"), [(16_000, 50, 178), (32_000, 100, 228), (96_000, 300, 299)])
+def test_a_short_clip_is_less_work_than_the_window(samples: int, frames: int, tokens: int) -> None:
+    plan = PUBLISHED.plan(samples)
+
+    # The clip, one frame of padding; and behind the clip, the 128 tokens that can see speech or the window's end.
+    assert plan.first_layer_rows == (frames + 1) * 64
+    assert len(plan.token_frames) == tokens
+
+
+@settings(deadline=None)  # as long as a busy machine takes
+@given(samples=st.integers(1, WINDOW_SAMPLES), geometry=st.sampled_from(GEOMETRIES))
+def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry: WindowGeometry) -> None:
+    plan = geometry.plan(samples)
+
+    assert plan.token_weights.sum() == geometry.window_frames
+    assert plan.token_weights.min() >= 1
+    assert plan.token_shares.shape == (len(plan.token_weights), len(plan.token_frames))
+    # Seven sevenths are one up to float32's rounding.
+    np.testing.assert_allclose(plan.token_shares.sum(axis=1), 1, rtol=1e-6)
+    assert (np.diff(plan.token_frames) >= 0).all()
+    assert plan.token_frames.max() < plan.first_layer_rows * geometry.strides[0] / geometry.stride_samples
+
+
+@pytest.mark.parametrize(("samples", "tokens", "groups"), [(16_000, 178, 119), (32_000, 228, 169), (90_000, 299, 299)])
+def test_only_tokens_that_see_padding_alone_are_replaced_by_their_mean(samples: int, tokens: int, groups: int) -> None:
+    plan = replace(PUBLISHED, end_group_tokens=16).plan(samples)
+
+    # 63 tokens behind the one that stands for all equal ones, 16 at a time; with a long clip, there are none.
+    assert plan.token_shares.shape == (groups, tokens)
+    together = (plan.token_shares > 0).sum(axis=1)
+    seen = -(-samples // 320) + 64
+    assert (together[:seen] == 1).all()
+    assert together.max() == (1 if groups == tokens else 16)
+    assert np.dot(plan.token_weights, plan.token_shares @ plan.token_frames) == pytest.approx(
+        np.minimum(np.arange(299), -(-samples // 320)).sum()
+    )
+
+
+@settings(deadline=None)  # as long as a busy machine takes
+@given(samples=st.integers(1, WINDOW_SAMPLES + 1_000), geometry=st.sampled_from(GEOMETRIES))
+def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry: WindowGeometry) -> None:
+    waveform = np.random.default_rng(samples).normal(0.01, 0.1, samples).astype(np.float32)
+    kernel, stride = geometry.kernels[0], geometry.strides[0]
+    all_rows = np.lib.stride_tricks.sliding_window_view(normalise(waveform), kernel)[::stride].astype(np.float64)
+
+    inputs = geometry.inputs(waveform)
+
+    mean, covariance = (inputs[name].astype(np.float64) for name in ("row_mean", "row_covariance"))
+    np.testing.assert_allclose(mean[0], all_rows.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(covariance, np.cov(all_rows.T, bias=True), rtol=1e-4, atol=1e-4)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(EmptyRecording):
+        PUBLISHED.inputs(np.empty(0, np.float32))

@@ -1,0 +1,144 @@
+"""The registry: what is known of the published checkpoints, and how little another one takes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from core.audio.waveform import Waveform
+from core.checkpoints import registry
+from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.files import read_json
+from core.checkpoints.geometry import geometry_of
+from core.checkpoints.network import network_of
+from core.checkpoints.registry import CHECKPOINTS, Head, Hearing, Layout, PublishedCheckpoint
+from core.emotions import COLOURS, SYNONYMS, letter_of
+from core.errors import CheckpointUnreadable
+from core.export.exporter import export
+from core.export.graph import Precision, build_graph
+from core.model.classifier import EmotionClassifier
+from core.onnx_session import onnx_session
+from tests.support.networks import random_network, randomised, small_config, small_wav2vec2_config, write_checkpoint
+
+SEEDS = {"hubert-base-ch": "data/seed", "wav2vec2-xlsr-en": "data/seed/ehcalabres"}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_the_published_config_files_say_what_the_registry_expects(name: str, shared: Path) -> None:
+    layout, folder = CHECKPOINTS[name].layout, shared / SEEDS[name]
+    config, preprocessor = (read_json(folder / file) for file in ("config.json", "preprocessor_config.json"))
+
+    assert config["model_type"] == layout.model_type
+    assert layout.config.items() <= {**registry.CONFIG_BY_DEFAULT, **config}.items()
+    assert layout.preprocessor.items() <= preprocessor.items()
+
+
+def test_the_labels_of_the_second_checkpoint_are_its_own_in_our_words(shared: Path) -> None:
+    published = read_json(shared / SEEDS["wav2vec2-xlsr-en"] / "config.json")["id2label"]
+
+    ours = [SYNONYMS.get(published[str(number)], published[str(number)]) for number in range(8)]
+
+    assert ours == ["anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
+    assert tuple(ours) == CHECKPOINTS["wav2vec2-xlsr-en"].layout.labels
+
+
+def test_every_emotion_of_every_checkpoint_has_a_letter_and_a_colour_of_its_own() -> None:
+    emotions = {label for entry in CHECKPOINTS.values() for label in entry.layout.labels}
+
+    assert emotions == COLOURS.keys()
+    assert len({letter_of(emotion) for emotion in emotions}) == len(emotions)
+    assert len(set(COLOURS.values())) == len(emotions)
+
+
+def test_no_two_repositories_are_the_same() -> None:
+    assert len({entry.repo_id for entry in CHECKPOINTS.values()}) == len(CHECKPOINTS)
+
+
+def test_what_is_ignored_is_ignored_with_a_reason() -> None:
+    layout = CHECKPOINTS["wav2vec2-xlsr-en"].layout
+
+    assert "speech recogniser" in (layout.reason_to_ignore("lm_head.weight") or "")
+    assert layout.reason_to_ignore("projector.weight") is None
+    assert layout.reason_to_ignore("wav2vec2.encoder.layers.24.layer_norm.weight") is None
+
+
+@pytest.fixture
+def third(monkeypatch: pytest.MonkeyPatch) -> PublishedCheckpoint:
+    """A third checkpoint, of a kind that transformers trains: five labels, a projector without an activation."""
+    entry = PublishedCheckpoint(
+        repo_id="someone/third",
+        licence="MIT",
+        speech="nothing",
+        layout=Layout(
+            model_type="wav2vec2",
+            hearing=Hearing.CLIP,
+            head=Head("projector", "classifier", activation="none"),
+            labels=("anger", "fear", "happy", "neutral", "sad"),
+        ),
+    )
+    monkeypatch.setattr(registry, "CHECKPOINTS", {**CHECKPOINTS, "third": entry})
+    return entry
+
+
+def test_a_third_checkpoint_takes_one_entry_and_one_head(
+    third: PublishedCheckpoint, tmp_path: Path, speech_like: Callable[[int, int], Waveform]
+) -> None:
+    config = small_wav2vec2_config()
+    del config["id2label"], config["label2id"]
+    encoder = random_network(small_wav2vec2_config(), seed=5)
+    folder = write_checkpoint(encoder, config, tmp_path / "checkpoint")
+    tensors = {name: tensor for name, tensor in encoder.state_dict().items() if name.startswith("wav2vec2.")}
+    tensors |= {"projector.weight": torch.randn(32, 32), "projector.bias": torch.randn(32)}
+    tensors |= {"classifier.weight": torch.randn(5, 32), "classifier.bias": torch.randn(5)}
+    torch.save(tensors, folder / "pytorch_model.bin")
+    clips = [speech_like(8_000, 1), speech_like(20_000, 2)]
+
+    manifest = export(folder, tmp_path / "package", clips, precision=Precision.FP32)
+
+    assert manifest.labels == third.layout.labels
+    scores = EmotionClassifier.load(tmp_path / "package").classify(clips[0])
+    with torch.inference_mode():
+        network = encoder.base_model(torch.from_numpy((clips[0] - clips[0].mean()) / clips[0].std())[None])
+        pooled = network.last_hidden_state.mean(dim=1)
+        projected = torch.nn.functional.linear(pooled, tensors["projector.weight"], tensors["projector.bias"])
+        expected = torch.nn.functional.linear(projected, tensors["classifier.weight"], tensors["classifier.bias"])
+    np.testing.assert_allclose(list(scores.values()), expected.softmax(-1)[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("hearing", Hearing)
+@pytest.mark.parametrize("model_type", ["hubert", "wav2vec2"])
+def test_either_encoder_can_hear_the_window_or_the_clip(
+    model_type: Literal["hubert", "wav2vec2"], hearing: Hearing, speech_like: Callable[[int, int], Waveform]
+) -> None:
+    """So that an entry may name any pair of them."""
+    config = small_config() if hearing is Hearing.WINDOW else small_wav2vec2_config()
+    layout = Layout(model_type, hearing, Head("score.inner", "score.outer", activation="none"), ("yes", "no"))
+    network = randomised(network_of(layout, {**config, "model_type": model_type, "num_class": 2}))
+    geometry = geometry_of(network)
+    session = onnx_session(build_graph(network, Precision.FP32).SerializeToString(), threads=1)
+
+    for samples in (300, 20_000, 97_000):
+        waveform = speech_like(samples, samples)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(geometry.heard(waveform))[None])[0].numpy()
+        served = session.run(["logits"], geometry.inputs(waveform))[0][0]
+        np.testing.assert_allclose(served, expected, atol=1e-4)
+
+
+def test_the_head_is_chosen_by_the_tensors_that_are_there(third: PublishedCheckpoint, tmp_path: Path) -> None:
+    second = write_checkpoint(random_network(small_wav2vec2_config()), small_wav2vec2_config(), tmp_path)
+
+    assert read_checkpoint(second).network.layout == CHECKPOINTS["wav2vec2-xlsr-en"].layout
+
+
+def test_a_checkpoint_that_says_it_is_a_known_one_is_read_as_that_one_alone(
+    third: PublishedCheckpoint, tmp_path: Path
+) -> None:
+    folder = write_checkpoint(random_network(small_wav2vec2_config()), small_wav2vec2_config(), tmp_path)
+    (folder / "source.json").write_text('{"id": "someone/third", "revision": "abc"}')
+
+    with pytest.raises(CheckpointUnreadable, match=r"missing: classifier\.bias.*unexpected: classifier\.dense"):
+        read_checkpoint(folder)

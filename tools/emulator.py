@@ -1,0 +1,109 @@
+"""Lambda's runtime interface emulator, which the SAM CLI's package brings along: in a container, or without one.
+
+It speaks Lambda's runtime API to the function and HTTP to us. As on Lambda, the handler is imported for the first
+invocation: that one is a cold start.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from core.local.workers import HANDLER
+
+ROOT = Path(__file__).parents[1]
+SAM_ENVIRONMENT = ROOT / ".venv-sam"
+
+Event = dict[str, Any]
+
+_START_TIMEOUT_S = 30.0
+_INVOKE_TIMEOUT_S = 300.0
+
+
+def emulator_program() -> Path:
+    """Where the emulator lies.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the SAM CLI is not installed.
+    """
+    found = sorted(SAM_ENVIRONMENT.glob("lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64"))
+    if not found:
+        raise FileNotFoundError(f"There is no Lambda emulator: the SAM CLI is not installed in {SAM_ENVIRONMENT.name}.")
+    return found[0]
+
+
+@contextmanager
+def emulated(
+    environment: Mapping[str, str], log: IO[bytes] | None = None, *, handler: str = HANDLER
+) -> Iterator[Callable[[Event], Any]]:
+    """A handler of this checkout under the emulator, as a process of this machine; yields what invokes it."""
+    address, runtime_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    command = [str(emulator_program()), "--log-level", "error"]
+    command += ["--runtime-interface-emulator-address", address, "--runtime-api-address", runtime_address]
+    command += [sys.executable, "-m", "awslambdaric", handler]
+    with tempfile.TemporaryDirectory() as scratch:
+        # Its own session: the emulator starts the function as a process of its own, and both have to end. A temporary
+        # folder of its own, as on Lambda, where the function clears away what it finds there.
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment, "TMPDIR": scratch},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield lambda event: invoke(address, event)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def invoke(address: str, event: Event) -> Any:
+    """Post an event to an emulator that is starting or running; returns the function's answer.
+
+    Raises
+    ------
+    TimeoutError
+        If nobody listens there.
+    """
+    host, _, port = address.partition(":")
+    _wait_for(host, int(port))
+    connection = http.client.HTTPConnection(host, int(port), timeout=_INVOKE_TIMEOUT_S)
+    try:
+        connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def _wait_for(host: str, port: int) -> None:
+    give_up = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < give_up:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.005)
+        else:
+            return
+    raise TimeoutError(f"Nobody listens at {host}:{port} after {_START_TIMEOUT_S:.0f} s.")
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
