@@ -21,7 +21,7 @@ from benchmarks.full_size import clip as clip_of
 from benchmarks.full_size import full_size_checkpoint, full_size_package
 from benchmarks.speed import BUILD
 from benchmarks.tables import machine, show
-from core.audio.utterances import Utterance, cut
+from core.audio.utterances import SpeechSegment, cut
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
@@ -155,7 +155,7 @@ def _costs() -> None:
     show(f"What listening costs: processor time, voice activity and cutting together; {machine()}", header, rows)
 
 
-def _found(call: Call) -> list[Utterance]:
+def _found(call: Call) -> list[SpeechSegment]:
     return list(cut(call.blocks()))
 
 

@@ -7,7 +7,7 @@
 from benchmarks import prices
 from benchmarks.tables import show
 from benchmarks.workload import CALL, CLIP, MEMORY_SIZES_MB, Processor, Workload, processors
-from core.operations.requests import CLAIM_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
+from core.operations.requests import LEASE_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 
 _TMP_MB = 2560
 """EphemeralStorageMb of template.yaml."""
@@ -23,7 +23,7 @@ def lambda_cost(workload: Workload, processor: Processor, memory_mb: int, archit
 
 def _requests() -> float:
     """Dollars for one recording, whatever it is. A claim's DELETE is free."""
-    s3 = (RESULT_PUTS + CLAIM_PUTS) * prices.S3_WRITE + (UPLOAD_READS + RESULT_READS) * prices.S3_READ
+    s3 = (RESULT_PUTS + LEASE_PUTS) * prices.S3_WRITE + (UPLOAD_READS + RESULT_READS) * prices.S3_READ
     return prices.LAMBDA_REQUEST + s3 + prices.SQS_REQUESTS * prices.SQS_REQUEST
 
 

@@ -38,7 +38,7 @@ def full_size_checkpoint(folder: Path) -> Path:
     described.pop("id2label", None)
     (folder / "config.json").write_text(json.dumps(described, default=str), encoding="utf-8")
     (folder / "preprocessor_config.json").write_text(
-        json.dumps(dict(CHECKPOINTS["hubert-base-ch"].layout.preprocessor)), encoding="utf-8"
+        json.dumps(dict(CHECKPOINTS["hubert-base-ch"].architecture.preprocessor)), encoding="utf-8"
     )
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
     return folder
@@ -50,7 +50,7 @@ def full_size_wav2vec2_checkpoint(folder: Path) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(_SEED)
-    layout = CHECKPOINTS["wav2vec2-xlsr-en"].layout
+    architecture = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
     config = {
         "model_type": "wav2vec2",
         "_name_or_path": "random-wav2vec2-large",
@@ -60,12 +60,12 @@ def full_size_wav2vec2_checkpoint(folder: Path) -> Path:
         "hidden_size": 1024,
         "intermediate_size": 4096,
         "num_attention_heads": 16,
-        "num_class": len(layout.labels),
+        "num_class": len(architecture.labels),
         "num_hidden_layers": 24,
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "preprocessor_config.json").write_text(json.dumps(dict(layout.preprocessor)), encoding="utf-8")
-    torch.save(network_of(layout, config).state_dict(), folder / "pytorch_model.bin")
+    (folder / "preprocessor_config.json").write_text(json.dumps(dict(architecture.preprocessor)), encoding="utf-8")
+    torch.save(network_of(architecture, config).state_dict(), folder / "pytorch_model.bin")
     return folder
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.tables import show
 from core.audio.decode import decode, probe
 from core.audio.utterances import cut
-from core.audio.voice_activity import VoiceActivity
+from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.settings import MediaLimits
 from tests.support.calls import read_clips
@@ -42,7 +42,7 @@ def _sureness() -> None:
     """What the thresholds rest on."""
     rows = []
     for name, sounds in _sounds():
-        surest = [float(VoiceActivity.load().probabilities(sound).max()) for sound in sounds]
+        surest = [float(VoiceActivityDetector.load().probabilities(sound).max()) for sound in sounds]
         taken = sum(_speech_share(sound) > 0 for sound in sounds)
         rows.append([name, str(len(sounds)), f"{min(surest):.2f} to {max(surest):.2f}", str(taken)])
     header = ["", "sounds", "the network's surest moment in each", "taken for speech"]

@@ -71,9 +71,9 @@ def main(rounds: int = 15, decoders: str = "") -> None:
         result = Pipeline(classifier, limits).run(mp3, Source(key="warm-up"))
         for number in range(rounds):
             with watch.part("fetch"):
-                version = storage.newest(UPLOADS_BUCKET, mp3.name)
+                version = storage.head(UPLOADS_BUCKET, mp3.name)
                 assert version is not None
-                storage.fetch(version, path, Deadline())
+                storage.download(version, path, Deadline())
             with watch.part("probe"):
                 info = probe(path, limits)
             with watch.part("decode"):

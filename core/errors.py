@@ -27,7 +27,7 @@
     │   ├── StackUnknown
     │   └── AwsRefused
     ├── WorkerEnded
-    ├── TicketRefused
+    ├── UploadFormRejected
     ├── ManifestUnreadable
     └── ModelError
         ├── CheckpointUnreadable
@@ -172,7 +172,7 @@ class WorkerEnded(AudioEmotionError):
     """A worker of the embedded stack is gone, and nothing would be classified any more."""
 
 
-class TicketRefused(AudioEmotionError):
+class UploadFormRejected(AudioEmotionError):
     """An upload to the local API carries no ticket, or one that has run out or was used."""
 
 

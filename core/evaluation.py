@@ -21,7 +21,7 @@ _DARK_FROM = 0.5
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRecording:
     """A recording and what it should be heard as."""
 
     path: Path
@@ -29,7 +29,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Prediction:
     """What was heard in a recording."""
 
     path: str
@@ -38,7 +38,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """What is measured.
 
     Attributes
@@ -66,7 +66,7 @@ class Figures:
 
 def read_manifest(
     manifest: Path, labels: Sequence[str], own_names: Mapping[str, str]
-) -> tuple[list[Labelled], Counter[str]]:
+) -> tuple[list[LabelledRecording], Counter[str]]:
     """The recordings of a CSV file with the columns path and emotion, and the labels that no emotion stands for.
 
     Parameters
@@ -95,7 +95,7 @@ def read_manifest(
         if emotion is None:
             left_out[name] += 1
         else:
-            labelled.append(Labelled(manifest.parent / path, emotion))
+            labelled.append(LabelledRecording(manifest.parent / path, emotion))
     if not labelled:
         raise ManifestUnreadable(
             f"{manifest} lists no recording with one of the emotions {', '.join(labels)}: give their names with --map."
@@ -132,14 +132,14 @@ def parse_names(text: str, labels: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def measure(rows: Iterable[Heard]) -> Figures:
+def compute_metrics(rows: Iterable[Prediction]) -> Metrics:
     """Count."""
     confusion: dict[str, Counter[str]] = {}
     for row in rows:
         confusion.setdefault(row.emotion, Counter())[row.heard] += 1
     recall = {emotion: heard[emotion] / heard.total() for emotion, heard in sorted(confusion.items())}
     total = sum(heard.total() for heard in confusion.values())
-    return Figures(
+    return Metrics(
         recordings=total,
         unweighted_accuracy=sum(recall.values()) / len(recall) if recall else 0.0,
         weighted_accuracy=sum(heard[emotion] for emotion, heard in confusion.items()) / total if total else 0.0,
@@ -148,13 +148,13 @@ def measure(rows: Iterable[Heard]) -> Figures:
     )
 
 
-def columns_of(figures: Figures, labels: Sequence[str]) -> list[str]:
+def columns_of(figures: Metrics, labels: Sequence[str]) -> list[str]:
     """What the columns of the confusion matrix are: the model's labels, and what else was heard."""
     heard = {name for row in figures.confusion.values() for name in row}
     return [*labels, *(name for name in (NO_SPEECH, FAILED) if name in heard)]
 
 
-def picture(figures: Figures, labels: Sequence[str]) -> str:
+def confusion_matrix_svg(figures: Metrics, labels: Sequence[str]) -> str:
     """The confusion matrix as SVG: each row's shares, from white to blue, with the counts."""
     columns, rows = columns_of(figures, labels), list(figures.confusion)
     width, height = _MARGIN + _CELL * len(columns) + 10, _MARGIN + _CELL * len(rows) + 10

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from core import __version__, settings
 from core.audio import utterances
-from core.audio.channels import Group
+from core.audio.channels import ChannelGroup
 from core.audio.decode import Block, MediaInfo, decode, probe
-from core.audio.voice_activity import VoiceActivity
+from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.deadline import Deadline, Pace, believable
 from core.errors import EmptyRecording, RecordingError
@@ -18,8 +18,8 @@ from core.model.classifier import EmotionClassifier
 from core.results import (
     Audio,
     Channel,
+    EmotionScores,
     Error,
-    Judgement,
     Model,
     Processing,
     Result,
@@ -28,7 +28,7 @@ from core.results import (
     mean_scores,
     now,
 )
-from core.settings import ListeningSettings, MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 
 
 @dataclass
@@ -39,7 +39,7 @@ class _Progress:
     decoded_samples: int = 0
     decode_s: float = 0.0
     inference_s: float = 0.0
-    heard: dict[Group, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
+    heard: dict[ChannelGroup, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def audio(self) -> Audio | None:
@@ -58,13 +58,13 @@ class Pipeline:
     """Turns recordings into results, with one classifier and one set of limits."""
 
     def __init__(
-        self, classifier: EmotionClassifier, limits: MediaLimits, listening: ListeningSettings | None = None
+        self, classifier: EmotionClassifier, limits: MediaLimits, segmentation: SegmentationSettings | None = None
     ) -> None:
         self._classifier = classifier
         self._limits = limits
-        self._listening = listening or settings.read(ListeningSettings)
+        self._segmentation = segmentation or settings.read(SegmentationSettings)
         # Now, not with the first recording: in Lambda, the time before that has the whole processor to itself.
-        self._voices = VoiceActivity.load()
+        self._vad = VoiceActivityDetector.load()
         identity = classifier.identity
         self._model = Model(
             id=identity.id,
@@ -140,11 +140,11 @@ class Pipeline:
         progress.decode_s = time.monotonic() - started
         pace = Pace(_claimed_s(path, progress.info), deadline)
         blocks = _counted(decode(path, progress.info, self._limits, deadline), progress, pace)
-        for utterance in utterances.cut(blocks, self._listening, self._voices):
+        for utterance in utterances.cut(blocks, self._segmentation, self._vad):
             if deadline.passed:
                 pace.check(utterance.start_s)
             started = time.monotonic()
-            judgement = Judgement.of(self._classifier.classify(utterance.waveform))
+            judgement = EmotionScores.of(self._classifier.classify(utterance.waveform))
             progress.inference_s += time.monotonic() - started
             # Without the waveform: three hours of speech are 700 MB.
             progress.heard[utterance.channels].append(
@@ -157,7 +157,7 @@ class Pipeline:
         channels = tuple(_channel(group, parts) for group, parts in sorted(progress.heard.items()))
         overall = None
         if channels:
-            overall = Judgement.of(mean_scores((u.scores, u.duration_s) for c in channels for u in c.utterances))
+            overall = EmotionScores.of(mean_scores((u.scores, u.duration_s) for c in channels for u in c.utterances))
         return Result(
             status="classified" if overall else "no_speech",
             source=source,
@@ -188,8 +188,8 @@ def _counted(blocks: Iterable[Block], progress: _Progress, pace: Pace) -> Iterat
         waiting_since = time.monotonic()
 
 
-def _channel(group: Group, parts: list[Utterance]) -> Channel:
-    judgement = Judgement.of(mean_scores((part.scores, part.duration_s) for part in parts))
+def _channel(group: ChannelGroup, parts: list[Utterance]) -> Channel:
+    judgement = EmotionScores.of(mean_scores((part.scores, part.duration_s) for part in parts))
     return Channel(
         **dict(judgement),
         channel=group[0],

@@ -61,7 +61,7 @@ class Model(_Part):
     demo: Literal[True] | None = None
 
 
-class Judgement(_Part):
+class EmotionScores(_Part):
     """The emotion that is heard, how surely, and the probability of each."""
 
     emotion: str
@@ -69,13 +69,13 @@ class Judgement(_Part):
     scores: dict[str, Probability]
 
     @classmethod
-    def of(cls, scores: Mapping[str, float]) -> "Judgement":
+    def of(cls, scores: Mapping[str, float]) -> "EmotionScores":
         """Name the emotion with the highest score."""
         emotion = max(scores, key=lambda label: scores[label])
         return cls(emotion=emotion, score=scores[emotion], scores=dict(scores))
 
 
-class Utterance(Judgement):
+class Utterance(EmotionScores):
     """A stretch of speech."""
 
     start_s: Seconds
@@ -87,7 +87,7 @@ class Utterance(Judgement):
         return self.end_s - self.start_s
 
 
-class Channel(Judgement):
+class Channel(EmotionScores):
     """One channel: the means over its utterances, weighted by their durations.
 
     `mixed` stands only where several channels carried the same and were mixed; `channel` is the first of them.

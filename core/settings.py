@@ -4,16 +4,32 @@ Names in the environment are the upper-case field names. `template.yaml` sets th
 holds the two together.
 """
 
+import logging
 import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from core.errors import SettingsInvalid
 
 MEMORY_MB_PER_VCPU = 1769
 """What AWS documents: at 1,769 MB a function has the equivalent of one vCPU."""
+
+
+CLI_PREFIX = "AUDIO_EMOTION_"
+"""The command line's variables carry this prefix, so that `CHANNELS` of another program is not taken for ours."""
+
+_RENAMED = {
+    "leases_prefix": "CLAIMS_PREFIX",
+    "min_silence_s": "SHORTEST_PAUSE_S",
+    "min_speech_s": "SHORTEST_SPEECH_S",
+    "speech_pad_s": "PADDING_S",
+}
+"""Field -> its variable in 1.0, which is still read."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -27,7 +43,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
-Group = TypeVar("Group", bound=Settings)
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class MediaLimits(Settings):
@@ -50,7 +66,7 @@ class MediaLimits(Settings):
     """How long one ffmpeg process may keep us waiting in all, where no deadline of the function's is nearer."""
 
 
-class ListeningSettings(Settings):
+class SegmentationSettings(Settings):
     """How a recording becomes utterances. Each default has its reason; docs/conversations.md says how well they do."""
 
     channels: Literal["auto", "split", "mix"] = "auto"
@@ -65,20 +81,20 @@ class ListeningSettings(Settings):
     uploaded it: of 446 labelled utterances the least sure reaches 0.24, of 720 tones none 0.11. White
     noise is taken for speech twice in 400 pieces of 2 s (`python -m benchmarks.conversations silence`)."""
 
-    shortest_pause_s: float = Field(default=0.3, ge=0.1, le=3.0)
+    min_silence_s: float = Field(default=0.3, ge=0.1, le=3.0)
     """A shorter silence does not end an utterance. Closures of stops last up to 0.15 s, hesitations within a phrase
     0.25 s; turns are 0.2 s apart on average, but those of two people are most often on two channels."""
 
-    shortest_speech_s: float = Field(default=0.1, ge=0.0, le=0.5)
+    min_speech_s: float = Field(default=0.1, ge=0.0, le=0.5)
     """What is shorter is a click or a cough; the shortest "yes" lasts longer."""
 
-    padding_s: float = Field(default=0.05, ge=0.0, le=1.0)
+    speech_pad_s: float = Field(default=0.05, ge=0.0, le=1.0)
     """Kept before and after what is heard as speech: the first and the last sound of a phrase are its faintest."""
 
     @model_validator(mode="after")
-    def _padding_fits(self) -> "ListeningSettings":
-        if 2 * self.padding_s > self.shortest_pause_s:
-            raise ValueError("PADDING_S must be at most half of SHORTEST_PAUSE_S")
+    def _padding_fits(self) -> "SegmentationSettings":
+        if 2 * self.speech_pad_s > self.min_silence_s:
+            raise ValueError("SPEECH_PAD_S must be at most half of MIN_SILENCE_S")
         return self
 
 
@@ -121,7 +137,7 @@ class FunctionSettings(Settings):
     max_receive_count: int = Field(default=5, ge=1)
     """The queue's own; on the last delivery a `failed` result is written before the attempt."""
 
-    claims_prefix: str = "claims/"
+    leases_prefix: str = "claims/"
     """Where a delivery notes that it is at work, so that a second one at the same moment does not repeat it. Empty: no
     such notes, one PUT less for each recording, and a rare doubled inference, which still leaves one right result."""
 
@@ -135,9 +151,9 @@ class FunctionSettings(Settings):
     @model_validator(mode="after")
     def _prefixes_are_apart(self) -> "FunctionSettings":
         # Claims expire after a day: a result that lay under their prefix would be lost with them.
-        prefixes = (self.results_prefix, self.claims_prefix)
-        if self.claims_prefix and (prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])):
-            raise ValueError("RESULTS_PREFIX and CLAIMS_PREFIX must not contain each other")
+        prefixes = (self.results_prefix, self.leases_prefix)
+        if self.leases_prefix and (prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])):
+            raise ValueError("RESULTS_PREFIX and LEASES_PREFIX must not contain each other")
         return self
 
 
@@ -193,20 +209,60 @@ class ApiSettings(Settings):
         return self
 
 
-def read(group: type[Group]) -> Group:
+def read(group: type[SettingsT], *, prefix: str = "") -> SettingsT:
     """Read one group of settings from the environment.
+
+    An empty variable counts as unset, except for text: an empty prefix or bus is a value.
+
+    Parameters
+    ----------
+    prefix
+        Put before each variable's name. The command line uses `CLI_PREFIX`.
 
     Raises
     ------
     SettingsInvalid
-        If a variable is missing or has a value that cannot be used; the message names it.
+        If a variable is missing or has an unusable value; the message names the variable.
     """
-    names = {name: name.upper() for name in group.model_fields}
-    given = {field: os.environ[name] for field, name in names.items() if name in os.environ}
+    given = {}
+    names = {}
+    for field, info in group.model_fields.items():
+        name = names[field] = prefix + field.upper()
+        if _is_set(name, info):
+            given[field] = os.environ[name]
+        elif old := _deprecated_name(field, info, prefix):
+            given[field] = os.environ[old]
+            names[field] = old
+            _logger.warning("%s is deprecated and will be ignored in the next release: set %s instead.", old, name)
     try:
         return group.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])).upper() or 'settings'}: {e['msg']}" for e in error.errors()
+            f"{names.get(str(e['loc'][0]), 'settings') if e['loc'] else 'settings'}: {e['msg']}" for e in error.errors()
         )
         raise SettingsInvalid(f"The environment cannot be used: {problems}.") from error
+
+
+def _deprecated_name(field: str, info: FieldInfo, prefix: str) -> str | None:
+    """Return the name of an earlier release under which a field is set.
+
+    The command line once read names without a prefix. Another program may have set such a name, so an unprefixed value
+    that the field does not accept is ignored.
+    """
+    old = [_RENAMED[field]] if field in _RENAMED else []
+    if not prefix:
+        return next((name for name in old if _is_set(name, info)), None)
+    adapter: TypeAdapter[object] = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
+    return next((name for name in [field.upper(), *old] if _is_set(name, info) and _accepts(adapter, name)), None)
+
+
+def _is_set(name: str, info: FieldInfo) -> bool:
+    return bool(os.environ.get(name)) or (name in os.environ and info.annotation is str)
+
+
+def _accepts(adapter: TypeAdapter[object], name: str) -> bool:
+    try:
+        adapter.validate_python(os.environ[name])
+    except ValidationError:
+        return False
+    return True

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 _SCHEMAS = ("1.0", "2.0")
-_LONGEST_TEXT = 1024
+_MAX_RESULT_STRING_CHARS = 1024
 """More of a task's text would not fit into a row of the job's report."""
 
 
@@ -56,7 +56,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
 def _result(task: Mapping[str, Any], invocation: processing.Invocation) -> dict[str, Any]:
     try:
-        code, text = "Succeeded", _told(invocation.work(upload_of(task), last=False, anew=True))
+        code, text = "Succeeded", _told(invocation.process(upload_of(task), last=False, anew=True))
     except EventNotUnderstood as error:
         logger.error("task not understood", task=task, reason=str(error))
         code, text = "PermanentFailure", str(error)
@@ -64,7 +64,7 @@ def _result(task: Mapping[str, Any], invocation: processing.Invocation) -> dict[
         code, text = "TemporaryFailure", str(error)
     except Exception as error:  # noqa: BLE001 (in the log already; whatever it is, another try may fare better)
         code, text = "TemporaryFailure", f"{type(error).__name__}: {error}"
-    return {"taskId": task.get("taskId"), "resultCode": code, "resultString": text[:_LONGEST_TEXT]}
+    return {"taskId": task.get("taskId"), "resultCode": code, "resultString": text[:_MAX_RESULT_STRING_CHARS]}
 
 
 def upload_of(task: Mapping[str, Any]) -> Upload:
@@ -93,4 +93,4 @@ def _told(outcome: Outcome) -> str:
     return f"{result.status}: {result.emotion} {result.score}" if result.emotion else result.status
 
 
-processing.prepare()
+processing.warm_up()

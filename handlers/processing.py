@@ -10,7 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core import settings
 from core.deadline import Deadline
 from core.delivery import Delivery, Outcome, Upload
-from core.delivery.eventbridge import Announcer
+from core.delivery.eventbridge import ResultPublisher
 from core.delivery.storage import Storage, s3_client
 from core.errors import TransientError
 from core.model.classifier import EmotionClassifier
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 metrics = Metrics(namespace="AudioEmotion", service=SERVICE)
 
-_LEAST_SHARE_OF_TIME = 0.5
+_MIN_SHARE_OF_TIME = 0.5
 """A recording later in a batch is put back rather than begun with less of the invocation's time than this."""
 
 
@@ -38,11 +38,11 @@ def delivery() -> Delivery:
 
 
 @cache
-def _announcer(event_bus: str) -> Announcer:
-    return Announcer(event_bus)
+def _publisher(event_bus: str) -> ResultPublisher:
+    return ResultPublisher(event_bus)
 
 
-def prepare() -> None:
+def warm_up() -> None:
     """In Lambda, do beforehand what is slow: the time before the first event has the whole processor to itself."""
     if settings.read(settings.ModelSettings).aws_lambda_function_memory_size is None:
         return
@@ -61,12 +61,12 @@ class Invocation:
         self._time_s = max(0.0, context.get_remaining_time_in_millis() / 1000 - function.deadline_margin_s)
         self._deadline = Deadline.after(self._time_s)
 
-    def work_on_all(self, uploads: list[Upload], *, last: bool) -> None:
+    def process_all(self, uploads: list[Upload], *, last: bool) -> None:
         """Work on several uploads; one that fails does not keep the others waiting, and is raised at the end."""
         failure: Exception | None = None
         for upload in uploads:
             try:
-                self.work(upload, last=last)
+                self.process(upload, last=last)
             except Exception as error:  # noqa: BLE001 (told already, and raised below)
                 failure = failure or error
         if failure:
@@ -77,7 +77,7 @@ class Invocation:
         """How often the queue hands out a message."""
         return self._function.max_receive_count
 
-    def work(self, upload: Upload, *, last: bool, anew: bool = False) -> Outcome:
+    def process(self, upload: Upload, *, last: bool, anew: bool = False) -> Outcome:
         """Work on one upload, and say in one line what became of it; `last` and `anew` are those of the delivery."""
         started = time.monotonic()
         about: dict[str, Any] = {"bucket": upload.bucket, "key": upload.key, "version_id": upload.version_id}
@@ -86,7 +86,7 @@ class Invocation:
                 upload,
                 last=last,
                 deadline=self._deadline,
-                least_s=self._time_s * _LEAST_SHARE_OF_TIME,
+                least_s=self._time_s * _MIN_SHARE_OF_TIME,
                 anew=anew,
                 request_id=self._request_id,
             )
@@ -102,15 +102,15 @@ class Invocation:
             logger.exception("recording", **about, status="crashed", last_delivery=last)
             raise
         _report(outcome, about, (time.monotonic() - started) * 1000)
-        self._announce(outcome)
+        self._publish(outcome)
         return outcome
 
-    def _announce(self, outcome: Outcome) -> None:
+    def _publish(self, outcome: Outcome) -> None:
         """Tell others, if the operator has named a bus; only what this delivery stored is news."""
         if outcome.result is None or not self._function.event_bus:
             return
-        announcer = _announcer(self._function.event_bus)
-        announced = announcer.announce(outcome.result, self._function.results_bucket, outcome.result_key)
+        publisher = _publisher(self._function.event_bus)
+        announced = publisher.publish(outcome.result, self._function.results_bucket, outcome.result_key)
         metrics.add_metric("Announced" if announced else "AnnouncementsFailed", MetricUnit.Count, 1)
 
 

@@ -37,7 +37,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     invocation = processing.Invocation(processing.delivery(), context)
     if not is_queue_batch(event):
         uploads = uploads_in(event)
-        invocation.work_on_all(uploads, last=False)
+        invocation.process_all(uploads, last=False)
         return {"uploads": len(uploads)}
 
     failed = [message["messageId"] for message in event["Records"] if not _is_done(message, invocation)]
@@ -51,7 +51,7 @@ def _is_done(message: Mapping[str, Any], invocation: processing.Invocation) -> b
     """
     try:
         uploads, receive_count = _read(message)
-        invocation.work_on_all(uploads, last=receive_count >= invocation.max_receive_count)
+        invocation.process_all(uploads, last=receive_count >= invocation.max_receive_count)
     except Exception:  # noqa: BLE001 (whoever raised it has told the log)
         return False
     return True
@@ -71,4 +71,4 @@ def _read(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
         raise EventNotUnderstood(str(error)) from error
 
 
-processing.prepare()
+processing.warm_up()

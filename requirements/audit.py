@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _SERVICES = ("pypi", "osv")
-_LONGEST_WAIT_S = 180
+_MAX_WAIT_S = 180
 CLEAN, VULNERABLE, NOT_ASKED = 0, 1, 2
 
 
@@ -24,7 +24,7 @@ def asked(file: Path, service: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner", "off"]
     command += ["--vulnerability-service", service, "--timeout", "10", "--format", "json", "--requirement", str(file)]
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_LONGEST_WAIT_S)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_MAX_WAIT_S)
         return list(json.loads(done.stdout)["dependencies"])
     except (subprocess.TimeoutExpired, ValueError, KeyError):
         return []

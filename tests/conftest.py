@@ -60,7 +60,7 @@ def speech_like() -> Callable[[int, int], "np.ndarray[tuple[int], np.dtype[np.fl
 
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder in the published layout, of a tiny random network."""
+    """A checkpoint folder in the published architecture, of a tiny random network."""
     from tests.support.networks import random_network, small_config, write_checkpoint
 
     config = small_config()
@@ -81,7 +81,7 @@ def small_package(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def small_wav2vec2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder in the second published layout, of a tiny random network."""
+    """A checkpoint folder in the second published architecture, of a tiny random network."""
     from tests.support.networks import random_network, small_wav2vec2_config, write_checkpoint
 
     config = small_wav2vec2_config()

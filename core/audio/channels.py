@@ -20,7 +20,7 @@ from core.audio.decode import Block
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 
 Mode = Literal["auto", "split", "mix"]
-Group = tuple[int, ...]
+ChannelGroup = tuple[int, ...]
 """Channels that are mixed, in ascending order; most often one alone."""
 
 LISTENED_S = 60.0
@@ -33,18 +33,18 @@ _SILENT_DB = -75.0
 """Below this a channel holds nothing but its own noise."""
 _ACTIVE_DB = 25.0
 """Frames that are so much below the loud ones are pauses, whose noise says nothing of who speaks."""
-_WIDEST_SWING_DB = 10.0
+_MAX_SWING_DB = 10.0
 """Between the 10th and the 90th percentile of the level difference. One microphone: 0. Two of a stereo recorder, which
 a conversation moves between: a few. A call: 30 and more."""
-_LEAST_CORRELATION = 0.3
+_MIN_CORRELATION = 0.3
 """Of the samples, at the best of the delays. Lines that have nothing but the mains' hum in common stay below 0.1."""
-_LONGEST_DELAY_SAMPLES = SAMPLE_RATE_HZ // 1000
+_MAX_DELAY_SAMPLES = SAMPLE_RATE_HZ // 1000
 """The way of the sound between two microphones 34 cm apart."""
-_WIDEST_DIFFERENCE_DB = 15.0
+_MAX_DIFFERENCE_DB = 15.0
 """A channel that is steadily so much fainter than another holds its echo, or nothing."""
 
 
-def group_channels(head: Block, mode: Mode) -> tuple[Group, ...]:
+def group_channels(head: Block, mode: Mode) -> tuple[ChannelGroup, ...]:
     """Decide which channels are mixed.
 
     Parameters
@@ -72,7 +72,7 @@ def group_channels(head: Block, mode: Mode) -> tuple[Group, ...]:
     return tuple(map(tuple, groups))
 
 
-def mix(block: Block, group: Group) -> Waveform:
+def mix(block: Block, group: ChannelGroup) -> Waveform:
     """The mean of a group's channels: shape ``(channels, n)`` in, ``(n,)`` out."""
     if len(group) == 1:
         return np.ascontiguousarray(block[group[0]])
@@ -99,13 +99,13 @@ def _go_up_and_down_together(one: npt.NDArray[np.float64], other: npt.NDArray[np
     active = louder >= loud - _ACTIVE_DB
     difference = (one - other)[active]
     low, middle, high = np.percentile(difference, (10, 50, 90))
-    return bool(high - low <= _WIDEST_SWING_DB and abs(middle) <= _WIDEST_DIFFERENCE_DB)
+    return bool(high - low <= _MAX_SWING_DB and abs(middle) <= _MAX_DIFFERENCE_DB)
 
 
 def _correlate(one: Waveform, other: Waveform) -> bool:
     energy = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     if energy == 0.0:
         return False
-    delays = range(min(_LONGEST_DELAY_SAMPLES + 1, one.size))
+    delays = range(min(_MAX_DELAY_SAMPLES + 1, one.size))
     sums = [float(np.dot(a[delay:], b[: b.size - delay])) for a, b in ((one, other), (other, one)) for delay in delays]
-    return max(sums) / energy >= _LEAST_CORRELATION
+    return max(sums) / energy >= _MIN_CORRELATION

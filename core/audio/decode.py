@@ -19,7 +19,7 @@ import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from core.audio.ffmpeg import Decoder, running
+from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.deadline import Deadline
 from core.errors import (
@@ -51,9 +51,9 @@ _BLOCK_S = 1.0
 _LOUDEST = 2.0**31
 """Float files should stay within 1, but some hold the integers that they were made from. What is beyond those is no
 sound, and its energy would be beyond float32."""
-_MOST_PACKETS_PROBED = 32
+_MAX_PACKETS_PROBED = 32
 """Enough to see the first audio packet of a film, which tells whether it is encrypted."""
-_LONGEST_DESCRIPTION = 4_000_000
+_MAX_DESCRIPTION = 4_000_000
 """Bytes of JSON. ffprobe describes up to 1,000 streams; a film has ten."""
 _CODEC_CHANGES = b"failed to create or replace stream"
 """What ffmpeg says of a chained Ogg file whose next link is in another codec, before it takes that for the end."""
@@ -65,9 +65,9 @@ _NO_DECODER = b"Decoder (codec"
 _NO_CONTENTS = b"moov atom not found"
 _CUT_OFF = "The file's table of contents is missing or cut off: upload the whole file again."
 _PROBE_TIMEOUT_S = 30.0
-_SLOWEST_SAMPLE_RATE_HZ = 1_000
+_MIN_SAMPLE_RATE_HZ = 1_000
 """Speech does not fit into less. A file that claims 1 Hz makes four hours of samples out of 14 kB."""
-_FASTEST_SAMPLE_RATE_HZ = 1_000_000
+_MAX_SAMPLE_RATE_HZ = 1_000_000
 """Above any recorder's; a filter for such a rate would take more memory than it is worth finding out."""
 
 
@@ -114,8 +114,8 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         raise RecordingTooLarge(f"The file has {size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted.")
     path = path.absolute()
     limit = deadline.sooner(_PROBE_TIMEOUT_S)
-    with running(_probe_command(path), limits, limit) as decoder:
-        document = decoder.read(_LONGEST_DESCRIPTION)
+    with run_sandboxed(_probe_command(path), limits, limit) as decoder:
+        document = decoder.read(_MAX_DESCRIPTION)
     if decoder.timed_out:
         raise DeadlineExceeded("Finding out what the file contains took too long.")
     _check_surroundings(decoder, path)
@@ -127,7 +127,7 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         raise DamagedAudio("The file is so odd that finding out what it contains broke off.")
     if decoder.status != 0:
         raise NotAudio(f"The file is not audio in a format that is accepted{decoder.reason(path)}.")
-    if len(document) == _LONGEST_DESCRIPTION:
+    if len(document) == _MAX_DESCRIPTION:
         raise DamagedAudio("The file claims to consist of more streams than any recording does.")
     return _media_info(json.loads(document), limits)
 
@@ -145,7 +145,7 @@ def _probe_command(path: Path) -> list[str]:
         "format=format_name,duration:stream=index,codec_type,codec_name,sample_rate,channels,duration"
         ":stream_tags=enc_key_id:packet=stream_index:packet_side_data=side_data_type"
     )
-    few = ["-read_intervals", f"%+#{_MOST_PACKETS_PROBED}"]
+    few = ["-read_intervals", f"%+#{_MAX_PACKETS_PROBED}"]
     options = ["-v", "error", *_input_options(), *few, "-show_entries", shown, "-print_format", "json"]
     return ["ffprobe", *options, "-i", f"file:{path}"]
 
@@ -163,7 +163,7 @@ def _media_info(described: dict[str, Any], limits: MediaLimits) -> MediaInfo:
     sample_rate_hz = int(stream.get("sample_rate", 0))
     if channels > limits.max_channels:
         raise TooManyChannels(f"The recording has {channels} channels; at most {limits.max_channels} are accepted.")
-    if channels < 1 or not _SLOWEST_SAMPLE_RATE_HZ <= sample_rate_hz <= _FASTEST_SAMPLE_RATE_HZ:
+    if channels < 1 or not _MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= _MAX_SAMPLE_RATE_HZ:
         raise DamagedAudio(f"The file claims {channels} channels at {sample_rate_hz} Hz, which no recording has.")
     claimed = described.get("format", {}).get("duration") or stream.get("duration")
     return MediaInfo(
@@ -208,7 +208,7 @@ def decode(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline 
     path = path.absolute()
     decoded_samples = 0
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * info.channels * 4
-    with running(_decode_command(path, info), limits, deadline) as decoder:
+    with run_sandboxed(_decode_command(path, info), limits, deadline) as decoder:
         while chunk := decoder.read(block_bytes):
             block = _block(chunk, info.channels)
             decoded_samples += block.shape[1]

@@ -22,8 +22,8 @@ from core.deadline import Deadline
 from core.errors import DecoderUnavailable
 from core.settings import MediaLimits
 
-_LONGEST_MESSAGE = 4096
-_MOST_OPEN_FILES = 64
+_MAX_MESSAGE = 4096
+_MAX_OPEN_FILES = 64
 """One recording and three pipes; the rest is for the libraries of a full ffmpeg, which it opens one after another."""
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH")
 """Of our environment: where the decoder and its libraries are. FFREPORT, for one, would have it write files."""
@@ -36,12 +36,12 @@ class Decoder:
     """A running decoder: its output, and afterwards its exit status and what it said."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", stdout: IO[bytes], patience_s: float, deadline: Deadline
+        self, process: "subprocess.Popen[bytes]", stdout: IO[bytes], timeout_s: float, deadline: Deadline
     ) -> None:
         self.messages = b""
         self._process = process
         self._stdout = stdout
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._deadline = deadline
         self._stopped = False
 
@@ -59,7 +59,7 @@ class Decoder:
     def _watched(self) -> Iterator[None]:
         """Only the time that we wait for the decoder counts: it waits for us while we classify, maybe for hours."""
         started = time.monotonic()
-        limit_s = min(max(0.0, self._patience_s), self._deadline.remaining_s, threading.TIMEOUT_MAX)
+        limit_s = min(max(0.0, self._timeout_s), self._deadline.remaining_s, threading.TIMEOUT_MAX)
         watchdog = threading.Timer(limit_s, self._stop)
         watchdog.daemon = True
         watchdog.start()
@@ -67,7 +67,7 @@ class Decoder:
             yield
         finally:
             watchdog.cancel()
-            self._patience_s -= time.monotonic() - started
+            self._timeout_s -= time.monotonic() - started
 
     def _stop(self) -> None:
         self._stopped = True
@@ -98,7 +98,7 @@ class Decoder:
 
 
 @contextmanager
-def running(command: list[str], limits: MediaLimits, deadline: Deadline) -> Iterator[Decoder]:
+def run_sandboxed(command: list[str], limits: MediaLimits, deadline: Deadline) -> Iterator[Decoder]:
     """Start a decoder with its limits; whatever happens, it has ended when this is left.
 
     Raises
@@ -124,18 +124,18 @@ def running(command: list[str], limits: MediaLimits, deadline: Deadline) -> Iter
         raise DecoderUnavailable(f"{command[0]} could not be started: {error.strerror}.") from error
     assert process.stdout is not None  # PIPE was asked for, of both
     assert process.stderr is not None
-    _shut_in(process.pid, limits)
+    _apply_rlimits(process.pid, limits)
     with open(process.stdout.fileno(), "rb", closefd=False) as stdout:
         decoder = Decoder(process, stdout, limits.decoder_timeout_s, deadline)
-        listener = threading.Thread(target=_listen, args=(process.stderr, decoder), daemon=True)
-        listener.start()
+        stream = threading.Thread(target=_listen, args=(process.stderr, decoder), daemon=True)
+        stream.start()
         try:
             yield decoder
             decoder.end()
         finally:
             kill(process)
             process.wait()
-            listener.join()
+            stream.join()
             process.stdout.close()
             process.stderr.close()
 
@@ -146,7 +146,7 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _shut_in(pid: int, limits: MediaLimits) -> None:
+def _apply_rlimits(pid: int, limits: MediaLimits) -> None:
     """From outside, right after the start: a hook before exec costs vfork's speed, and is unsafe with threads.
 
     How many processes there may be is no limit of one process but of its user, so it is not among these.
@@ -158,12 +158,12 @@ def _shut_in(pid: int, limits: MediaLimits) -> None:
         resource.prlimit(pid, resource.RLIMIT_AS, (most_bytes, most_bytes))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (_MOST_OPEN_FILES, _MOST_OPEN_FILES))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
         resource.prlimit(pid, resource.RLIMIT_CPU, (most_cpu_s, most_cpu_s + 1))
     except (ProcessLookupError, AttributeError):
         return  # it has ended already; or this is not Linux, where the function does not run either
 
 
 def _listen(stderr: IO[bytes], decoder: Decoder) -> None:
-    while line := stderr.read(_LONGEST_MESSAGE):
-        decoder.messages = (decoder.messages + line)[-_LONGEST_MESSAGE:]
+    while line := stderr.read(_MAX_MESSAGE):
+        decoder.messages = (decoder.messages + line)[-_MAX_MESSAGE:]

@@ -9,24 +9,24 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.audio.voice_activity import FRAME_SAMPLES, Listener
+from core.audio.voice_activity import FRAME_SAMPLES, VadStream
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
-from core.settings import ListeningSettings
+from core.settings import SegmentationSettings
 
 Span = tuple[int, int]
 """The first sample and the one after the last."""
 
-SHORTEST_SAMPLES = SAMPLE_RATE_HZ // 2
+MIN_SAMPLES = SAMPLE_RATE_HZ // 2
 """Half a second: a shorter utterance is given some of what surrounds it."""
 
 _HYSTERESIS = 0.15
 """Speech that has begun goes on down to this much below the threshold: the network's authors' own choice."""
 _FAINT = 0.1
 """A frame of this probability right before sure speech is its beginning: a breathed or faint consonant."""
-_LONGEST_ONSET_FRAMES = 6
+_MAX_ONSET_FRAMES = 6
 _SPLIT_FROM_SAMPLES = 2 * SAMPLE_RATE_HZ
 """The earliest split, from the start. What follows is at least half a second too, for a split comes before 5.5 s."""
-_SPLIT_UNTIL_SAMPLES = WINDOW_SAMPLES - SHORTEST_SAMPLES
+_SPLIT_UNTIL_SAMPLES = WINDOW_SAMPLES - MIN_SAMPLES
 _SMOOTHING_FRAMES = 5
 """0.16 s: shorter than a pause, longer than the closure of a stop, so that no word is split at its "t"."""
 
@@ -40,13 +40,13 @@ class Segmenter:
         How far nobody speaks behind the span that was yielded last, as far as that is known.
     """
 
-    def __init__(self, listener: Listener, options: ListeningSettings) -> None:
-        self._listener = listener
+    def __init__(self, stream: VadStream, options: SegmentationSettings) -> None:
+        self._stream = stream
         self._begin = options.speech_threshold
         self._go_on = max(options.speech_threshold - _HYSTERESIS, 0.01)
-        self._pause = round(options.shortest_pause_s * SAMPLE_RATE_HZ)
-        self._padding = round(options.padding_s * SAMPLE_RATE_HZ)
-        self._shortest_speech = options.shortest_speech_s * SAMPLE_RATE_HZ
+        self._pause = round(options.min_silence_s * SAMPLE_RATE_HZ)
+        self._padding = round(options.speech_pad_s * SAMPLE_RATE_HZ)
+        self._shortest_speech = options.min_speech_s * SAMPLE_RATE_HZ
         self._unjudged = np.empty(0, np.float32)
         self._frame = 0
         self._samples = 0
@@ -60,8 +60,8 @@ class Segmenter:
     def needed_from(self) -> int:
         """No span will begin before this sample."""
         if self._held:
-            return max(self._closed_at, self._held[0] - SHORTEST_SAMPLES)
-        lookback = SHORTEST_SAMPLES + self._padding + _LONGEST_ONSET_FRAMES * FRAME_SAMPLES
+            return max(self._closed_at, self._held[0] - MIN_SAMPLES)
+        lookback = MIN_SAMPLES + self._padding + _MAX_ONSET_FRAMES * FRAME_SAMPLES
         position = self._speech.start if self._speech else self._frame * FRAME_SAMPLES
         return max(self._closed_at, position - lookback)
 
@@ -69,11 +69,11 @@ class Segmenter:
         """Take the next samples, shape ``(n,)``; yields the spans that are settled by them."""
         self._samples += samples.size
         self._unjudged = np.concatenate([self._unjudged, samples])
-        yield from self._judge(self._listener.hear(samples))
+        yield from self._judge(self._stream.process(samples))
 
     def finish(self) -> Iterator[Span]:
         """The spans that the end of the recording settles."""
-        yield from self._judge(self._listener.finish())
+        yield from self._judge(self._stream.finish())
         if self._speech:
             yield from self._close(self._speech, self._samples)
         if self._held:
@@ -90,12 +90,12 @@ class Segmenter:
         start = self._frame * FRAME_SAMPLES
         speech = self._speech
         if speech is None:
-            if self._held and start - self._held[1] >= SHORTEST_SAMPLES:
+            if self._held and start - self._held[1] >= MIN_SAMPLES:
                 yield from self._release(self._held, start)
             self._faint_frames = self._faint_frames + 1 if probability >= _FAINT else 0
             if probability < self._begin:
                 return
-            onset = start - min(self._faint_frames - 1, _LONGEST_ONSET_FRAMES) * FRAME_SAMPLES
+            onset = start - min(self._faint_frames - 1, _MAX_ONSET_FRAMES) * FRAME_SAMPLES
             speech = self._speech = _Speech(max(onset - self._padding, self._last_end, 0), start)
             self._faint_frames = 0
         speech.levels.append(level)
@@ -105,7 +105,7 @@ class Segmenter:
             speech.end = start + FRAME_SAMPLES
             if speech.end - speech.start > WINDOW_SAMPLES:
                 yield from self._split(speech)
-        elif start + FRAME_SAMPLES >= max(speech.end + self._pause, speech.start + SHORTEST_SAMPLES):
+        elif start + FRAME_SAMPLES >= max(speech.end + self._pause, speech.start + MIN_SAMPLES):
             yield from self._close(speech, start + FRAME_SAMPLES)
 
     @property
@@ -123,21 +123,21 @@ class Segmenter:
             return
         end = min(speech.end + self._padding, heard, speech.start + WINDOW_SAMPLES)
         start = speech.start
-        missing = SHORTEST_SAMPLES - (end - start)
+        missing = MIN_SAMPLES - (end - start)
         if missing > 0:
             start = max(start - missing // 2, self._last_end, 0)
-            end = min(start + SHORTEST_SAMPLES, heard)
-            start = max(min(start, end - SHORTEST_SAMPLES), self._last_end, 0)
+            end = min(start + MIN_SAMPLES, heard)
+            start = max(min(start, end - MIN_SAMPLES), self._last_end, 0)
         yield from self._hold((start, end))
 
     def _hold(self, span: Span) -> Iterator[Span]:
         """Keep a span back until the next is known: one at the very end may have no room but by taking from this."""
         held, (start, end) = self._held, span
-        if held and end - start < SHORTEST_SAMPLES:
+        if held and end - start < MIN_SAMPLES:
             if end - held[0] <= WINDOW_SAMPLES:
                 self._held = (held[0], end)
                 return
-            start = end - SHORTEST_SAMPLES
+            start = end - MIN_SAMPLES
             held = (held[0], min(held[1], start))
         if held:
             yield from self._release(held, start)

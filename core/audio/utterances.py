@@ -12,12 +12,12 @@ from itertools import chain
 import numpy as np
 
 from core import settings
-from core.audio.channels import LISTENED_S, Group, group_channels, mix
+from core.audio.channels import LISTENED_S, ChannelGroup, group_channels, mix
 from core.audio.decode import Block
 from core.audio.segmenter import Segmenter, Span
-from core.audio.voice_activity import VoiceActivity
+from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
-from core.settings import ListeningSettings
+from core.settings import SegmentationSettings
 
 SILENCE_PEAK = 1e-4
 """What never exceeds this (-80 dB of full scale) is digital silence or its dither, not speech."""
@@ -29,7 +29,7 @@ speech: the network learned from recordings that begin and end quietly. Clips tr
 
 
 @dataclass(frozen=True)
-class Utterance:
+class SpeechSegment:
     """A stretch of speech on one channel.
 
     Attributes
@@ -42,7 +42,7 @@ class Utterance:
         Mono samples at 16 kHz, at most `WINDOW_SAMPLES` of them; a little of the pauses around it included.
     """
 
-    channels: Group
+    channels: ChannelGroup
     start_s: float
     end_s: float
     waveform: Waveform
@@ -59,8 +59,8 @@ class Utterance:
 
 
 def cut(
-    blocks: Iterable[Block], options: ListeningSettings | None = None, voices: VoiceActivity | None = None
-) -> Iterator[Utterance]:
+    blocks: Iterable[Block], options: SegmentationSettings | None = None, vad: VoiceActivityDetector | None = None
+) -> Iterator[SpeechSegment]:
     """Cut a recording, given as blocks of shape ``(channels, n)``, into utterances.
 
     Yields
@@ -72,8 +72,8 @@ def cut(
     VoiceActivityUnavailable
         If the network is not installed, and none is given.
     """
-    options = options or settings.read(ListeningSettings)
-    voices = voices or VoiceActivity.load()
+    options = options or settings.read(SegmentationSettings)
+    vad = vad or VoiceActivityDetector.load()
     coming = iter(blocks)
     head = _head(coming, options)
     if not head:
@@ -81,10 +81,10 @@ def cut(
     beginning = np.concatenate(head, axis=1)
     groups = group_channels(beginning, options.channels)
     if beginning.shape[1] <= WINDOW_SAMPLES:
-        yield from _whole(beginning, groups, options, voices)
+        yield from _whole(beginning, groups, options, vad)
         return
     del beginning
-    cutters = [_Cutter(group, Segmenter(voices.listener(), options)) for group in groups]
+    cutters = [_Cutter(group, Segmenter(vad.stream(), options)) for group in groups]
     for block in chain(_released(head), coming):
         for cutter in cutters:
             yield from cutter.feed(block)
@@ -92,7 +92,7 @@ def cut(
         yield from cutter.finish()
 
 
-def _head(blocks: Iterator[Block], options: ListeningSettings) -> list[Block]:
+def _head(blocks: Iterator[Block], options: SegmentationSettings) -> list[Block]:
     """Enough blocks to know whether the recording is short, and which of its channels are the same."""
     head: list[Block] = []
     samples = 0
@@ -112,27 +112,27 @@ def _released(head: list[Block]) -> Iterator[Block]:
 
 
 def _whole(
-    recording: Block, groups: Sequence[Group], options: ListeningSettings, voices: VoiceActivity
-) -> Iterator[Utterance]:
+    recording: Block, groups: Sequence[ChannelGroup], options: SegmentationSettings, vad: VoiceActivityDetector
+) -> Iterator[SpeechSegment]:
     for group in groups:
         waveform = mix(recording, group)
         if waveform.size == 0 or np.abs(waveform).max() <= SILENCE_PEAK:
             continue
-        if voices.probabilities(waveform).max() >= options.short_speech_threshold:
-            yield Utterance(group, 0.0, waveform.size / SAMPLE_RATE_HZ, waveform)
+        if vad.probabilities(waveform).max() >= options.short_speech_threshold:
+            yield SpeechSegment(group, 0.0, waveform.size / SAMPLE_RATE_HZ, waveform)
 
 
 class _Cutter:
     """Cuts one channel, or several mixed, and keeps just the samples that may still be needed."""
 
-    def __init__(self, group: Group, segmenter: Segmenter) -> None:
+    def __init__(self, group: ChannelGroup, segmenter: Segmenter) -> None:
         self._group = group
         self._segmenter = segmenter
         self._kept = np.empty(0, np.float32)
         self._kept_from = 0
         self._last_end = 0
 
-    def feed(self, block: Block) -> Iterator[Utterance]:
+    def feed(self, block: Block) -> Iterator[SpeechSegment]:
         samples = mix(block, self._group)
         self._kept = np.concatenate([self._kept, samples])
         for span in self._segmenter.feed(samples):
@@ -143,11 +143,11 @@ class _Cutter:
             self._kept = self._kept[outdated:].copy()
             self._kept_from += outdated
 
-    def finish(self) -> Iterator[Utterance]:
+    def finish(self) -> Iterator[SpeechSegment]:
         for span in self._segmenter.finish():
             yield self._utterance(span)
 
-    def _utterance(self, span: Span) -> Utterance:
+    def _utterance(self, span: Span) -> SpeechSegment:
         start, end = span
         before = min(_MARGIN_SAMPLES, start - self._last_end)
         after = max(0, min(_MARGIN_SAMPLES, self._segmenter.quiet_until - end))
@@ -158,7 +158,7 @@ class _Cutter:
         first = max(start - before, self._kept_from) - self._kept_from
         first = _begins_with_sound(self._kept, first, start - self._kept_from)
         waveform = self._kept[first : end + after - self._kept_from].copy()
-        return Utterance(self._group, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, waveform)
+        return SpeechSegment(self._group, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, waveform)
 
 
 def _begins_with_sound(samples: Waveform, first: int, start: int) -> int:

@@ -43,7 +43,7 @@ _QUIET = 0.2
 """A block in which no frame reaches this leaves nothing behind that the next one should expect."""
 
 _TARGET_PEAK = 0.5
-_MOST_GAIN = 30.0
+_MAX_GAIN = 30.0
 """The network misses a fifth of the speech at a thirtieth of full scale. Amplified noise is still no voice to it."""
 _PEAK_DECAY = 0.95
 """A block's share of the loudest peak before it: a loud word stops counting after half a minute."""
@@ -60,7 +60,7 @@ _WORTH_A_LOOK = 0.1
 _HANN = np.hanning(FRAME_SAMPLES).astype(np.float32)
 
 
-class VoiceActivity:
+class VoiceActivityDetector:
     """The network; one serves any number of channels."""
 
     def __init__(self, network: bytes) -> None:
@@ -74,7 +74,7 @@ class VoiceActivity:
 
     @classmethod
     @cache
-    def load(cls) -> "VoiceActivity":
+    def load(cls) -> "VoiceActivityDetector":
         """Load the network, once in a process.
 
         Raises
@@ -84,7 +84,7 @@ class VoiceActivity:
         """
         return cls(_network_file().read_bytes())
 
-    def listener(self, *, peak: float = 0.0) -> "Listener":
+    def stream(self, *, peak: float = 0.0) -> "VadStream":
         """Start listening to one channel.
 
         Parameters
@@ -92,15 +92,15 @@ class VoiceActivity:
         peak
             The loudest sample that will come, where that is known beforehand.
         """
-        return Listener(self._session, peak)
+        return VadStream(self._session, peak)
 
     def probabilities(self, waveform: Waveform) -> Probabilities:
         """Judge a whole recording of shape ``(n,)``; the last frame is filled up with silence."""
-        listener = self.listener(peak=float(np.abs(waveform).max(initial=0.0)))
-        return np.concatenate([listener.hear(waveform), listener.finish()])
+        stream = self.stream(peak=float(np.abs(waveform).max(initial=0.0)))
+        return np.concatenate([stream.process(waveform), stream.finish()])
 
 
-class Listener:
+class VadStream:
     """What the network remembers of one channel."""
 
     def __init__(self, session: Any, peak: float) -> None:
@@ -110,7 +110,7 @@ class Listener:
         self._peak = peak
         self._forget()
 
-    def hear(self, samples: Waveform) -> Probabilities:
+    def process(self, samples: Waveform) -> Probabilities:
         """Take the next samples, shape ``(n,)``; judge what fills whole blocks of 1.024 s.
 
         How the samples are cut up makes no difference.
@@ -143,7 +143,7 @@ class Listener:
         frames = samples.reshape(-1, FRAME_SAMPLES)
         peak = float(np.abs(samples).max())
         self._peak = max(self._peak * _PEAK_DECAY, peak)
-        gain = min(_MOST_GAIN, max(1.0, _TARGET_PEAK / max(self._peak, 1e-9)))
+        gain = min(_MAX_GAIN, max(1.0, _TARGET_PEAK / max(self._peak, 1e-9)))
         context, self._context = self._context, frames[-1, -_CONTEXT_SAMPLES:]
         if peak <= max(_DIGITAL_SILENCE, self._peak * _INAUDIBLE):
             # As in the pauses of many phone calls: nothing to ask the network.

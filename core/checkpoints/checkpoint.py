@@ -13,7 +13,7 @@ import torch
 
 from core.checkpoints.files import CONFIG_FILE, PREPROCESSOR_FILE, read_json, read_source, weights_file
 from core.checkpoints.network import SpeechNetwork, network_of
-from core.checkpoints.registry import CHECKPOINTS, CONFIG_BY_DEFAULT, Layout, layouts_of
+from core.checkpoints.registry import CHECKPOINTS, CONFIG_BY_DEFAULT, Architecture, architectures_for
 from core.checkpoints.weights import fitted, read_weights
 from core.emotions import SYNONYMS
 from core.errors import CheckpointUnreadable
@@ -26,7 +26,7 @@ class Checkpoint:
     Attributes
     ----------
     ignored
-        Tensors of the file that the network does not have, and why they say nothing: see `Layout.ignored`.
+        Tensors of the file that the network does not have, and why they say nothing: see `Architecture.ignored`.
     """
 
     network: SpeechNetwork
@@ -47,15 +47,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         If a file is missing or malformed, or a tensor is missing, unexpected, mis-shaped or not finite.
     """
     config, source = read_json(folder / CONFIG_FILE), read_source(folder)
-    layouts = _layouts(folder, config, source.get("id"))
+    architectures = _architectures(folder, config, source.get("id"))
     file = weights_file(folder)
     weights = read_weights(file)
-    layout = _with_that_head(layouts, weights)
-    labels = _labels(config, layout)
-    network = _network(folder, layout, {**config, "num_class": len(labels)})
+    architecture = _with_that_head(architectures, weights)
+    labels = _labels(config, architecture)
+    network = _network(folder, architecture, {**config, "num_class": len(labels)})
     surplus = sorted(weights.keys() - network.state_dict().keys())
-    ignored = {name: why for name in surplus if (why := layout.reason_to_ignore(name))}
-    network.load_state_dict(fitted(weights, network.state_dict(), layout, file.name), assign=True)
+    ignored = {name: why for name in surplus if (why := architecture.reason_to_ignore(name))}
+    network.load_state_dict(fitted(weights, network.state_dict(), architecture, file.name), assign=True)
     with file.open("rb") as opened:
         weights_sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     return Checkpoint(
@@ -69,30 +69,30 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def _layouts(folder: Path, config: dict[str, Any], repo_id: Any) -> list[Layout]:
+def _architectures(folder: Path, config: dict[str, Any], repo_id: Any) -> list[Architecture]:
     """Those that the two config files agree with, at least one."""
     preprocessor = read_json(folder / PREPROCESSOR_FILE)
-    candidates = layouts_of(config.get("model_type"), repo_id)
+    candidates = architectures_for(config.get("model_type"), repo_id)
     if not candidates:
-        known = sorted({repr(entry.layout.model_type) for entry in CHECKPOINTS.values()})
+        known = sorted({repr(entry.architecture.model_type) for entry in CHECKPOINTS.values()})
         raise CheckpointUnreadable(
             f"{folder}/{CONFIG_FILE} is of model type {config.get('model_type')!r}, not {' or '.join(known)}."
         )
     problems = [
         [
-            *_differences(folder / CONFIG_FILE, {**CONFIG_BY_DEFAULT, **config}, _stated(layout)),
-            *_differences(folder / PREPROCESSOR_FILE, preprocessor, layout.preprocessor),
+            *_differences(folder / CONFIG_FILE, {**CONFIG_BY_DEFAULT, **config}, _stated(architecture)),
+            *_differences(folder / PREPROCESSOR_FILE, preprocessor, architecture.preprocessor),
         ]
-        for layout in candidates
+        for architecture in candidates
     ]
-    fitting = [layout for layout, found in zip(candidates, problems, strict=True) if not found]
+    fitting = [architecture for architecture, found in zip(candidates, problems, strict=True) if not found]
     if not fitting:
         raise CheckpointUnreadable(min(problems, key=len)[0])
     return fitting
 
 
-def _stated(layout: Layout) -> Mapping[str, object]:
-    return {"model_type": layout.model_type, **layout.config}
+def _stated(architecture: Architecture) -> Mapping[str, object]:
+    return {"model_type": architecture.model_type, **architecture.config}
 
 
 def _differences(file: Path, found: Mapping[str, object], needed: Mapping[str, object]) -> Iterator[str]:
@@ -103,12 +103,15 @@ def _differences(file: Path, found: Mapping[str, object], needed: Mapping[str, o
             yield f"{file} has {name} {found.get(name)!r}; only {value!r} is supported{of}."
 
 
-def _with_that_head(layouts: list[Layout], weights: Mapping[str, object]) -> Layout:
+def _with_that_head(architectures: list[Architecture], weights: Mapping[str, object]) -> Architecture:
     """The layout whose head is in the file; without any, the one to say what is missing of it."""
-    return next((layout for layout in layouts if weights.keys() >= set(layout.head.tensors)), layouts[0])
+    return next(
+        (architecture for architecture in architectures if weights.keys() >= set(architecture.head.tensors)),
+        architectures[0],
+    )
 
 
-def _labels(config: dict[str, Any], layout: Layout) -> tuple[str, ...]:
+def _labels(config: dict[str, Any], architecture: Architecture) -> tuple[str, ...]:
     """In the order of the logits, in this project's words where it has one for each."""
     id2label = config.get("id2label")
     if id2label:
@@ -120,18 +123,18 @@ def _labels(config: dict[str, Any], layout: Layout) -> tuple[str, ...]:
             raise CheckpointUnreadable("config.json has an id2label with a gap in it, or with a label twice.")
         published = tuple(by_number[number] for number in range(len(by_number)))
     else:
-        published = layout.labels
+        published = architecture.labels
     if config.get("num_class", len(published)) != len(published):
         raise CheckpointUnreadable(f"config.json has num_class {config.get('num_class')} but other labels.")
     ours = tuple(SYNONYMS.get(label.lower(), label) for label in published)
     return ours if len(set(ours)) == len(ours) else published
 
 
-def _network(folder: Path, layout: Layout, config: dict[str, Any]) -> SpeechNetwork:
+def _network(folder: Path, architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
     """Without weights: they are only assigned later, and drawing a third of a billion at random takes seconds."""
     try:
         with torch.device("meta"):
-            return network_of(layout, config)
+            return network_of(architecture, config)
     except Exception as error:  # sizes that fit no network show as any kind of error, in transformers and in PyTorch
         problem = f"{type(error).__name__}: {str(error).splitlines()[-1].strip()}"
         raise CheckpointUnreadable(f"{folder}/{CONFIG_FILE} describes no network ({problem}).") from error

@@ -2,7 +2,7 @@
 
 from core.audio.waveform import WINDOW_SAMPLES
 from core.checkpoints.network import SpeechNetwork
-from core.checkpoints.registry import Hearing
+from core.checkpoints.registry import InputMode
 from core.model.clip_inputs import ClipGeometry
 from core.model.inputs import Geometry
 from core.model.window_inputs import WindowGeometry
@@ -21,7 +21,7 @@ def geometry_of(network: "SpeechNetwork", *, exact: bool = True) -> Geometry:
         Whether what is computed may differ from the reference by rounding only; with 8-bit products it need not.
     """
     kernels, strides = tuple(network.config.conv_kernel), tuple(network.config.conv_stride)
-    if network.layout.hearing is Hearing.CLIP:
+    if network.architecture.input_mode is InputMode.CLIP:
         return ClipGeometry(hearing="clip", most_samples=WINDOW_SAMPLES, kernels=kernels, strides=strides)
     return WindowGeometry(
         window_samples=WINDOW_SAMPLES,

@@ -40,7 +40,7 @@ def pull(
     endpoint
         Another server that speaks the Hub's protocol.
     folder
-        Copy from this folder instead of asking a server.
+        Copy from this folder instead of aws_errors a server.
 
     Returns
     -------

@@ -20,10 +20,10 @@ from transformers import (
     Wav2Vec2PreTrainedModel,
 )
 
-from core.checkpoints.registry import CHECKPOINTS, Layout
+from core.checkpoints.registry import CHECKPOINTS, Architecture
 
-_HUBERT = CHECKPOINTS["hubert-base-ch"].layout
-_WAV2VEC2 = CHECKPOINTS["wav2vec2-xlsr-en"].layout
+_HUBERT = CHECKPOINTS["hubert-base-ch"].architecture
+_WAV2VEC2 = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
 
 
 class _HeadOnTop:
@@ -32,11 +32,11 @@ class _HeadOnTop:
     Always in evaluation mode unless somebody trains it: the published configs leave SpecAugment and layerdrop on.
     """
 
-    layout: Layout
+    architecture: Architecture
 
-    def _add_head(self, layout: Layout, config: Any) -> None:
-        self.layout = layout
-        sizes = {layout.head.dense: config.hidden_size, layout.head.output: config.num_class}
+    def _add_head(self, architecture: Architecture, config: Any) -> None:
+        self.architecture = architecture
+        sizes = {architecture.head.dense: config.hidden_size, architecture.head.output: config.num_class}
         for name, outputs in sizes.items():
             *path, last = name.split(".")
             module = cast(nn.Module, self)
@@ -68,7 +68,7 @@ class _HeadOnTop:
         else:
             heard = self._get_feature_vector_attention_mask(hidden_states.shape[1], attention_mask)
             pooled = (hidden_states * heard[..., None]).sum(dim=1) / heard.sum(dim=1, keepdim=True)
-        head = self.layout.head
+        head = self.architecture.head
         inner = self.get_submodule(head.dense)(pooled)
         if head.activation == "tanh":
             inner = torch.tanh(inner)
@@ -79,10 +79,10 @@ class _HeadOnTop:
 class HubertForSpeechClassification(_HeadOnTop, HubertPreTrainedModel):  # type: ignore[misc] # transformers is not typed
     """HuBERT, the mean over time, a head."""
 
-    def __init__(self, config: HubertConfig, layout: Layout = _HUBERT) -> None:
+    def __init__(self, config: HubertConfig, architecture: Architecture = _HUBERT) -> None:
         super().__init__(config)
         self.hubert = HubertModel(config)
-        self._add_head(layout, config)
+        self._add_head(architecture, config)
         # Not init_weights(): transformers 5 sets up its bookkeeping of tied and loaded parameters in post_init().
         self.post_init()
 
@@ -90,24 +90,24 @@ class HubertForSpeechClassification(_HeadOnTop, HubertPreTrainedModel):  # type:
 class Wav2Vec2ForSpeechClassification(_HeadOnTop, Wav2Vec2PreTrainedModel):  # type: ignore[misc] # likewise
     """wav2vec 2.0, the mean over time, a head."""
 
-    def __init__(self, config: Wav2Vec2Config, layout: Layout = _WAV2VEC2) -> None:
+    def __init__(self, config: Wav2Vec2Config, architecture: Architecture = _WAV2VEC2) -> None:
         super().__init__(config)
         self.wav2vec2 = Wav2Vec2Model(config)
-        self._add_head(layout, config)
+        self._add_head(architecture, config)
         self.post_init()
 
 
 SpeechNetwork = HubertForSpeechClassification | Wav2Vec2ForSpeechClassification
 
 
-def network_of(layout: Layout, config: dict[str, Any]) -> SpeechNetwork:
-    """A network of a layout, with random weights.
+def network_of(architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
+    """A network of an architecture, with random weights.
 
     Parameters
     ----------
     config
         config.json's content, with ``num_class``.
     """
-    if layout.model_type == "hubert":
-        return HubertForSpeechClassification(HubertConfig(**config), layout)
-    return Wav2Vec2ForSpeechClassification(Wav2Vec2Config(**config), layout)
+    if architecture.model_type == "hubert":
+        return HubertForSpeechClassification(HubertConfig(**config), architecture)
+    return Wav2Vec2ForSpeechClassification(Wav2Vec2Config(**config), architecture)

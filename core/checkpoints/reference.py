@@ -24,7 +24,7 @@ class ReferenceNetwork:
     def logits(self, waveform: Waveform) -> Logits:
         """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""
         with torch.inference_mode():
-            logits = self._network(torch.from_numpy(self._geometry.heard(waveform))[None])
+            logits = self._network(torch.from_numpy(self._geometry.network_input(waveform))[None])
         return np.asarray(logits[0].numpy(), np.float32)
 
 

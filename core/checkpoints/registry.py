@@ -12,10 +12,10 @@ from enum import StrEnum
 from typing import Literal
 
 
-class Hearing(StrEnum):
+class InputMode(StrEnum):
     """What of a recording the network sees, which follows from how its feature encoder normalises."""
 
-    WINDOW = "window"
+    PADDED_WINDOW = "window"
     """Six seconds, padded or cut, normalised with the padding and without a mask: a group norm over time sees all."""
     CLIP = "clip"
     """The clip alone, normalised over itself: layer norms see one frame each, and batches were padded under a mask."""
@@ -44,14 +44,14 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Architecture:
     """How a kind of checkpoint is laid out.
 
     Attributes
     ----------
     model_type
         As config.json names it: which of transformers' encoders lies under the head.
-    hearing
+    input_mode
         How it is fed.
     head
         What lies on top, which transformers' own classes for this task do not have.
@@ -63,7 +63,7 @@ class Layout:
     """
 
     model_type: Literal["hubert", "wav2vec2"]
-    hearing: Hearing
+    input_mode: InputMode
     head: Head
     labels: tuple[str, ...]
     ignored: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Layout:
     @property
     def config(self) -> Mapping[str, object]:
         """What config.json must say for the serving graph to be this network."""
-        return {**_COMMON_CONFIG, **_CONFIG[self.hearing]}
+        return {**_COMMON_CONFIG, **_CONFIG[self.input_mode]}
 
     @property
     def preprocessor(self) -> Mapping[str, object]:
@@ -80,7 +80,7 @@ class Layout:
             "do_normalize": True,
             "padding_side": "right",
             "padding_value": 0,
-            "return_attention_mask": self.hearing is Hearing.CLIP,
+            "return_attention_mask": self.input_mode is InputMode.CLIP,
             "sampling_rate": 16_000,
         }
 
@@ -101,12 +101,12 @@ _COMMON_CONFIG: Mapping[str, object] = {
 """Each of these is what transformers takes it to be where config.json is silent, but for `pooling_mode`, which it does
 not know: the programs that some checkpoints were trained with write it."""
 
-_CONFIG: Mapping[Hearing, Mapping[str, object]] = {
-    Hearing.WINDOW: {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False},
-    Hearing.CLIP: {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
+_CONFIG: Mapping[InputMode, Mapping[str, object]] = {
+    InputMode.PADDED_WINDOW: {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False},
+    InputMode.CLIP: {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
 }
 
-CONFIG_BY_DEFAULT: Mapping[str, object] = {**_COMMON_CONFIG, **_CONFIG[Hearing.WINDOW]}
+CONFIG_BY_DEFAULT: Mapping[str, object] = {**_COMMON_CONFIG, **_CONFIG[InputMode.PADDED_WINDOW]}
 """What a line that config.json lacks means: transformers' own defaults are those of the base networks."""
 
 
@@ -129,7 +129,7 @@ class PublishedCheckpoint:
     repo_id: str
     licence: str
     speech: str
-    layout: Layout
+    architecture: Architecture
 
 
 _OF_TRAINING = "left over from training as a speech recogniser or on unlabelled speech; nothing above the encoder"
@@ -139,9 +139,9 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
         repo_id="xmj2002/hubert-base-ch-speech-emotion-recognition",
         licence="Apache-2.0",
         speech="acted Mandarin (CASIA)",
-        layout=Layout(
+        architecture=Architecture(
             model_type="hubert",
-            hearing=Hearing.WINDOW,
+            input_mode=InputMode.PADDED_WINDOW,
             head=Head("classifier.dense", "classifier.out_proj"),
             # Its config names none; its model card writes "angry".
             labels=("anger", "fear", "happy", "neutral", "sad", "surprise"),
@@ -151,9 +151,9 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
         repo_id="ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition",
         licence="Apache-2.0",
         speech="acted English (RAVDESS)",
-        layout=Layout(
+        architecture=Architecture(
             model_type="wav2vec2",
-            hearing=Hearing.CLIP,
+            input_mode=InputMode.CLIP,
             # The activation is recorded nowhere; on 480 clips of RAVDESS none, tanh and ReLU give 92.5, 92.3 and
             # 92.1 %. Tanh is what transformers' own heads of this shape have.
             head=Head("classifier.dense", "classifier.output", activation="tanh"),
@@ -173,13 +173,13 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
 DEFAULT_CHECKPOINT = "hubert-base-ch"
 
 
-def layouts_of(model_type: object, repo_id: str | None = None) -> list[Layout]:
-    """The layouts that a checkpoint may have: its own if it is a known one, else all with its encoder, each once."""
-    known = [entry.layout for entry in CHECKPOINTS.values() if entry.repo_id == repo_id]
+def architectures_for(model_type: object, repo_id: str | None = None) -> list[Architecture]:
+    """Return the architectures that a checkpoint may have: its own if it is known, else all with its encoder."""
+    known = [entry.architecture for entry in CHECKPOINTS.values() if entry.repo_id == repo_id]
     if known:
         return known
-    found: list[Layout] = []
+    found: list[Architecture] = []
     for entry in CHECKPOINTS.values():
-        if entry.layout.model_type == model_type and entry.layout not in found:
-            found.append(entry.layout)
+        if entry.architecture.model_type == model_type and entry.architecture not in found:
+            found.append(entry.architecture)
     return found

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from core.checkpoints.files import first_line
-from core.checkpoints.registry import Layout
+from core.checkpoints.registry import Architecture
 from core.errors import CheckpointUnreadable
 
 Tensors = dict[str, torch.Tensor]
@@ -48,7 +48,7 @@ def read_weights(file: Path) -> Tensors:
     return {_name_of_today(name): tensor for name, tensor in weights.items()}
 
 
-def fitted(given: Tensors, expected: Mapping[str, torch.Tensor], layout: Layout, file_name: str) -> Tensors:
+def fitted(given: Tensors, expected: Mapping[str, torch.Tensor], architecture: Architecture, file_name: str) -> Tensors:
     """Exactly the tensors that a network has, in float32; what its layout ignores is left out.
 
     Parameters
@@ -65,7 +65,7 @@ def fitted(given: Tensors, expected: Mapping[str, torch.Tensor], layout: Layout,
     """
     missing = sorted(expected.keys() - given.keys())
     surplus = sorted(given.keys() - expected.keys())
-    unexpected = [name for name in surplus if layout.reason_to_ignore(name) is None]
+    unexpected = [name for name in surplus if architecture.reason_to_ignore(name) is None]
     if missing or unexpected:
         raise CheckpointUnreadable(
             f"{file_name} does not fit the network; missing: {_listed(missing)}; unexpected: {_listed(unexpected)}."

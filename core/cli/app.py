@@ -246,7 +246,7 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
     Exit status 1 if a document could not be read.
     """
     from core.cli.results import show_results
-    from core.operations.results import Wanted
+    from core.operations.results import ResultFilter
 
     if json_lines and as_csv:
         raise typer.BadParameter("--json and --csv cannot go together.")
@@ -260,7 +260,7 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
         place = (found.results_bucket, found.results_prefix)
     elif bucket:
         place = (bucket, results_prefix)
-    wanted = Wanted(since=_moment(since), emotion=emotion, utterance=utterance, status=status, key_prefix=prefix)
+    wanted = ResultFilter(since=_moment(since), emotion=emotion, utterance=utterance, status=status, key_prefix=prefix)
     raise typer.Exit(show_results(place, wanted, "json" if json_lines else "csv" if as_csv else "table"))
 
 

@@ -16,13 +16,13 @@ from core.errors import ManifestUnreadable
 from core.evaluation import (
     FAILED,
     NO_SPEECH,
-    Figures,
-    Heard,
-    Labelled,
+    LabelledRecording,
+    Metrics,
+    Prediction,
     columns_of,
-    measure,
+    compute_metrics,
+    confusion_matrix_svg,
     parse_names,
-    picture,
     read_manifest,
 )
 from core.formatting import printable
@@ -31,7 +31,7 @@ from core.pipeline import Pipeline
 from core.results import Source
 
 _FINISHED = "finished.jsonl"
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 
 _Version = tuple[str, int, int]
 """Path, size in bytes and time of the last change, by which a recording is known that was replaced."""
@@ -48,25 +48,27 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
     for name, count in left_out.items():
         notes.print(f"{count} recordings labelled {name!r} are left out: no emotion of the model stands for that.")
     _check_all_are_there(labelled, manifest)
-    limits, listening = settings.read(settings.MediaLimits), settings.read(settings.ListeningSettings)
+    limits, listening = settings.read(settings.MediaLimits), settings.read(settings.SegmentationSettings)
     pipeline = Pipeline(classifier, limits, listening)
     out.mkdir(parents=True, exist_ok=True)
     made_by = "\n".join((classifier.identity.fingerprint, limits.model_dump_json(), listening.model_dump_json()))
     finished = _Finished(out / _FINISHED, hashlib.sha256(made_by.encode()).hexdigest(), fresh=fresh)
     rows = list(_classified(labelled, pipeline, finished, notes))
-    figures = measure(rows)
+    figures = compute_metrics(rows)
     (out / "figures.json").write_text(figures.to_json() + "\n", encoding="utf-8")
-    (out / "confusion.svg").write_text(picture(figures, labels), encoding="utf-8")
+    (out / "confusion.svg").write_text(confusion_matrix_svg(figures, labels), encoding="utf-8")
     if as_json:
         sys.stdout.write(figures.to_json() + "\n")
         return 0
     console = Console()
     _show(figures, labels, console)
-    console.print(f"Figures, picture and every row: {out}/", highlight=False, markup=False)
+    console.print(f"Metrics, picture and every row: {out}/", highlight=False, markup=False)
     return 0
 
 
-def _classified(labelled: list[Labelled], pipeline: Pipeline, finished: "_Finished", notes: Console) -> Iterator[Heard]:
+def _classified(
+    labelled: list[LabelledRecording], pipeline: Pipeline, finished: "_Finished", notes: Console
+) -> Iterator[Prediction]:
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes) as progress:
         for item in progress.track(labelled, description=""):
@@ -75,7 +77,7 @@ def _classified(labelled: list[Labelled], pipeline: Pipeline, finished: "_Finish
             if heard is None:
                 heard = _heard_in(item.path, pipeline)
                 finished.add(version, heard)
-            yield Heard(str(item.path), item.emotion, heard)
+            yield Prediction(str(item.path), item.emotion, heard)
 
 
 def _version_of(path: Path) -> _Version:
@@ -88,13 +90,13 @@ def _heard_in(path: Path, pipeline: Pipeline) -> str:
     return result.emotion or (FAILED if result.error else NO_SPEECH)
 
 
-def _check_all_are_there(labelled: list[Labelled], manifest: Path) -> None:
+def _check_all_are_there(labelled: list[LabelledRecording], manifest: Path) -> None:
     """At once, rather than after an hour."""
     missing = list(dict.fromkeys(str(item.path) for item in labelled if not item.path.is_file()))
     if not missing:
         return
-    listed = ", ".join(map(printable, missing[:_MOST_NAMED]))
-    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    listed = ", ".join(map(printable, missing[:_MAX_NAMED]))
+    more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
     are = "recording is listed that is" if len(missing) == 1 else "recordings are listed that are"
     raise ManifestUnreadable(f"{manifest}: {len(missing)} {are} not there: {listed}{more}.")
 
@@ -140,7 +142,7 @@ class _Finished:
         self._rows[version] = heard
 
 
-def _show(figures: Figures, labels: tuple[str, ...], console: Console) -> None:
+def _show(figures: Metrics, labels: tuple[str, ...], console: Console) -> None:
     columns = columns_of(figures, labels)
     table = Table(box=None, pad_edge=False, header_style="bold", title="rows: labelled as; columns: heard as")
     table.add_column("")

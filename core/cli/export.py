@@ -13,7 +13,7 @@ from core.audio.waveform import Waveform
 from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
 from core.export.exporter import export
 from core.export.graph import Precision
-from core.export.parity import ENOUGH_CLIPS, LARGEST_MEAN_SCORE_CHANGE, LEAST_AGREEMENT
+from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, MIN_CLIPS
 from core.model.package import ParityReport
 from core.paths import SAMPLES
 
@@ -23,10 +23,10 @@ def export_package(checkpoint: Path, out: Path, precision: str, calibration: Pat
     console = Console()
     wanted = _precision(precision)
     clips = [clip for folder in (SAMPLES, calibration) if folder for clip in _clips(folder)]
-    if len(clips) < ENOUGH_CLIPS:
+    if len(clips) < MIN_CLIPS:
         console.print(
             f"[yellow]{len(clips)} clips are too few to tell: name a folder of speech with --calibration, "
-            f"at least {ENOUGH_CLIPS} clips.[/yellow]"
+            f"at least {MIN_CLIPS} clips.[/yellow]"
         )
     table = _parity_table()
 
@@ -68,7 +68,7 @@ def _precision(name: str) -> Precision | None:
 
 def _parity_table() -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.title = f"bound: agreement >= {LEAST_AGREEMENT:.0%}, mean change <= {LARGEST_MEAN_SCORE_CHANGE}"
+    table.title = f"bound: agreement >= {MIN_AGREEMENT:.0%}, mean change <= {MAX_MEAN_SCORE_CHANGE}"
     for name in ("precision", "clips", "agreement", "mean change", "largest", "largest of a logit", "holds"):
         table.add_column(name, justify="left" if name in ("precision", "holds") else "right")
     return table

@@ -17,13 +17,13 @@ from core.errors import PackageRefused
 from core.formatting import clock
 from core.model.package import read_manifest
 from core.operations.backfill import REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
-from core.operations.deployed_stack import DeployedStack, asking, find_stack, stack_of_bucket
+from core.operations.deployed_stack import DeployedStack, aws_errors, find_stack, stack_of_bucket
 from core.operations.redrive import redrive, waiting_messages
 from core.operations.status import Status, status_of
 
 _AT_A_TIME = 10
 """What a backfill is said to do at the same time if nothing limits it; S3 then begins with few and goes on to more."""
-_BETWEEN_LOOKS_S = 10.0
+_POLL_INTERVAL_S = 10.0
 _BYTES_PER_GB = 1e9
 
 
@@ -33,7 +33,7 @@ def _console() -> Console:
 
 def stack_named(name: str, bucket: str | None) -> DeployedStack:
     """The stack of this name, or the one that an uploads bucket belongs to."""
-    with asking("CloudFormation"):
+    with aws_errors("CloudFormation"):
         cloudformation = boto3.client("cloudformation")
     return find_stack(stack_of_bucket(bucket) if bucket else name, cloudformation)
 
@@ -118,7 +118,7 @@ def _follow(s3control: object, stack: DeployedStack, job_id: str, console: Conso
             progress.update(bar, description=state.status, completed=ended, total=state.tasks or None)
             last = state
             if not progress.finished:
-                time.sleep(_BETWEEN_LOOKS_S if state.status not in ("Complete", "Failed", "Cancelled") else 0)
+                time.sleep(_POLL_INTERVAL_S if state.status not in ("Complete", "Failed", "Cancelled") else 0)
     console.print(f"{last.status}: {last.succeeded:,} done, {last.failed:,} failed. {last.why}", markup=False)
     return int(last.status != "Complete" or last.failed > 0)
 

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from core.cli.rows import csv_header, csv_rows, csv_writer
 from core.cli.tables import result_table
-from core.operations.results import Found, Wanted, results_in_bucket, results_in_folder
+from core.operations.results import ResultFilter, StoredResult, results_in_bucket, results_in_folder
 from core.results import Result
 
 Form = Literal["table", "json", "csv"]
 
 
-def show_results(place: Path | tuple[str, str], wanted: Wanted, form: Form) -> int:
+def show_results(place: Path | tuple[str, str], wanted: ResultFilter, form: Form) -> int:
     """Show the results that are wanted; returns the exit status.
 
     Parameters
@@ -44,7 +44,7 @@ def show_results(place: Path | tuple[str, str], wanted: Wanted, form: Form) -> i
     return int(bool(left_out))
 
 
-def _read(found: Iterator[Found], left_out: list[str]) -> Iterator[Result]:
+def _read(found: Iterator[StoredResult], left_out: list[str]) -> Iterator[Result]:
     for one in found:
         if one.result is None:
             left_out.append(one.place)

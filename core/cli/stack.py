@@ -20,9 +20,9 @@ from core.results import Result
 EXPECTATIONS = "expected.json"
 """Beside the samples: which emotion each was made to carry."""
 
-_LEAST_SHARE_AS_MEANT = 0.95
-_LONGEST_WAIT_S = 120.0
-_BETWEEN_LOOKS_S = 0.2
+_MIN_SHARE_AS_MEANT = 0.95
+_MAX_WAIT_S = 120.0
+_POLL_INTERVAL_S = 0.2
 _PAUSE_FOR_EACH_LOOK = 2.0
 """Times as long as the look itself took."""
 
@@ -51,7 +51,7 @@ def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
 def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: Console) -> list[Result]:
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
-    give_up_at_s = time.monotonic() + _LONGEST_WAIT_S
+    give_up_at_s = time.monotonic() + _MAX_WAIT_S
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=count)
         while len(results) < count and time.monotonic() < give_up_at_s:
@@ -60,7 +60,7 @@ def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: 
             progress.update(task, completed=len(results))
             workers.check()
             if not new:
-                time.sleep(_BETWEEN_LOOKS_S)
+                time.sleep(_POLL_INTERVAL_S)
     return results
 
 
@@ -71,9 +71,9 @@ def _compare(results: list[Result], expectations: Path, console: Console) -> int
     known = [result for result in results if result.source.key in meant]
     as_meant = [result for result in known if result.emotion == meant[result.source.key]["emotion"]]
     share = len(as_meant) / len(known) if known else 1.0
-    colour = "green" if share >= _LEAST_SHARE_AS_MEANT else "red"
+    colour = "green" if share >= _MIN_SHARE_AS_MEANT else "red"
     console.print(f"[{colour}]{len(as_meant)} of {len(known)} recordings were heard as they were meant.[/{colour}]")
-    return int(share < _LEAST_SHARE_AS_MEANT)
+    return int(share < _MIN_SHARE_AS_MEANT)
 
 
 def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
@@ -108,4 +108,4 @@ def _serve_inbox(stack: Stack, workers: Workers, inbox: Path, out: Path, console
             console.print(result_table(new))
         workers.check()
         # A look at thousands of files takes its time: the workers need the processor more.
-        time.sleep(max(_BETWEEN_LOOKS_S, _PAUSE_FOR_EACH_LOOK * (time.monotonic() - began_s)))
+        time.sleep(max(_POLL_INTERVAL_S, _PAUSE_FOR_EACH_LOOK * (time.monotonic() - began_s)))

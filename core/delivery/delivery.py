@@ -35,16 +35,16 @@ from core.settings import FunctionSettings
 
 State = Literal["done", "given-up"]
 
-MENDABLE = frozenset(
+RECOVERABLE_ERROR_CODES = frozenset(
     error.code for error in (DeadlineExceeded, RecordingArchived, RecordingTooLarge, RecordingTooLong, TooManyChannels)
 )
 """Failures that are not the recording's for good: another setting may take it, or somebody restores it."""
 
-_MOST_RACES = 5
-_BETWEEN_RACES_S = 0.05
-_LONGEST_WORK_S = 900.0
+_MAX_WRITE_ATTEMPTS = 5
+_RETRY_DELAY_S = 0.05
+_MAX_WORK_S = 900.0
 """Lambda's own limit."""
-_LEAST_SHARE_OF_TIME = 0.5
+_MIN_SHARE_OF_TIME = 0.5
 """A recording that S3 took so long to send that less than this is left comes again: running out of time would be held
 against the recording."""
 
@@ -110,7 +110,7 @@ class Delivery:
         least_s
             A recording is not begun with less time than this: running out of it would be held against the recording.
         anew
-            Whether a result that failed for a `MENDABLE` reason is made again, rather than being done with.
+            Whether a result that failed with one of `RECOVERABLE_ERROR_CODES` is made again.
 
         Raises
         ------
@@ -130,13 +130,13 @@ class Delivery:
             return Outcome("superseded", result_key)
         except TransientError:
             if last:
-                self._bring_page_up_to_date(result_key)
+                self._refresh_report(result_key)
             raise
         if outcome.kind == "folder":
             return outcome
         # The document is there. If the page fails, the next delivery finds a duplicate, which costs no inference, and
         # tries the page again; a dead letter tells of one that is behind for good.
-        self._bring_page_up_to_date(result_key)
+        self._refresh_report(result_key)
         return outcome
 
     def _work_on(self, upload: Upload, result_key: str, terms: "_Terms") -> Outcome:
@@ -162,14 +162,14 @@ class Delivery:
 
     def _current(self, told: ObjectVersion) -> ObjectVersion:
         """The newest version, if it is the one that the event is about."""
-        newest = _confirmed(self._storage, told)
+        newest = _confirm_newest(self._storage, told)
         if newest is None:
             raise RecordingSuperseded(f"{told.key} was deleted or overwritten.")
         return newest
 
-    def _bring_page_up_to_date(self, result_key: str) -> None:
+    def _refresh_report(self, result_key: str) -> None:
         if self._settings.reports == "html":
-            report_pages.bring_up_to_date(self._storage, self._settings.results_bucket, result_key)
+            report_pages.refresh_report(self._storage, self._settings.results_bucket, result_key)
 
 
 class _Duplicate(Exception):
@@ -206,7 +206,7 @@ class _Attempt:
             self._look()
         if self.terms.deadline.remaining_s < self.terms.least_s:
             raise OutOfTime("Too little of the invocation's time is left to begin on this recording.")
-        with self._claim():
+        with self._lease():
             # Again: whoever held the claim before us may have finished in the meantime.
             self._look()
             result = self._work()
@@ -245,17 +245,17 @@ class _Attempt:
     def _fetch(self, path: Path) -> None:
         time_s = self.terms.deadline.remaining_s
         try:
-            self.storage.fetch(self.version, path, self.terms.deadline)
+            self.storage.download(self.version, path, self.terms.deadline)
         except RecordingSuperseded:
             if self._is_still_the_newest():
                 raise StorageUnavailable(f"S3 does not give {self.upload.key}, which it says is there.") from None
             raise
-        if self.terms.deadline.remaining_s < time_s * _LEAST_SHARE_OF_TIME:
+        if self.terms.deadline.remaining_s < time_s * _MIN_SHARE_OF_TIME:
             raise StorageUnavailable(f"S3 sent {self.upload.key} so slowly that too little time is left for it.")
 
     def _look(self) -> ObjectVersion | None:
         """What lies at the result's place, if it may be replaced."""
-        existing = self.storage.newest(self.settings.results_bucket, self.result_key)
+        existing = self.storage.head(self.settings.results_bucket, self.result_key)
         if existing is None:
             return None
         if self._is_about_this_version(existing):
@@ -278,7 +278,7 @@ class _Attempt:
 
     def _is_still_the_newest(self) -> bool:
         try:
-            return _confirmed(self.storage, self.version) is not None
+            return _confirm_newest(self.storage, self.version) is not None
         except RecordingEncrypted:
             # S3 says no more about such a version than that; it is ours if ours could not be looked at, either.
             return self.version.size_bytes is None
@@ -305,7 +305,7 @@ class _Attempt:
             "state": state,
             "error": result.error.code if result.error else "",
         }
-        for race in range(_MOST_RACES):
+        for race in range(_MAX_WRITE_ATTEMPTS):
             existing = self._look()
             if state == "given-up" and existing and self._is_about_this_version(existing):
                 return  # an older model's result, or an earlier giving up: either says more than a new one would
@@ -319,19 +319,19 @@ class _Attempt:
                     replaces=existing.etag if existing else None,
                 )
             except WriteConflict:
-                time.sleep(random.uniform(0, _BETWEEN_RACES_S * 2**race))
+                time.sleep(random.uniform(0, _RETRY_DELAY_S * 2**race))
                 continue
             return
-        raise StorageUnavailable(f"{self.result_key} was written by others {_MOST_RACES} times in a row.")
+        raise StorageUnavailable(f"{self.result_key} was written by others {_MAX_WRITE_ATTEMPTS} times in a row.")
 
-    def _claim(self) -> AbstractContextManager[None]:
-        if not self.settings.claims_prefix:
+    def _lease(self) -> AbstractContextManager[None]:
+        if not self.settings.leases_prefix:
             return nullcontext()
         what = "\0".join((self.result_key, self.version.identity, self.pipeline.model.fingerprint))
-        key = self.settings.claims_prefix + hashlib.sha256(what.encode()).hexdigest()
+        key = self.settings.leases_prefix + hashlib.sha256(what.encode()).hexdigest()
         # The deadline is when the work must be done; what is kept free after it is for the result.
-        longest_s = min(self.terms.deadline.remaining_s + self.settings.deadline_margin_s, _LONGEST_WORK_S)
-        return self.storage.claim(self.settings.results_bucket, key, longest_s)
+        longest_s = min(self.terms.deadline.remaining_s + self.settings.deadline_margin_s, _MAX_WORK_S)
+        return self.storage.lease(self.settings.results_bucket, key, longest_s)
 
     def _source(self) -> Source:
         return Source(
@@ -343,10 +343,10 @@ class _Attempt:
         )
 
 
-def _confirmed(storage: Storage, told: ObjectVersion) -> ObjectVersion | None:
+def _confirm_newest(storage: Storage, told: ObjectVersion) -> ObjectVersion | None:
     """What S3 knows of a version, if that is the newest of its key; S3 is asked once more before it is not."""
     for _ in range(2):
-        newest = storage.newest(told.bucket, told.key)
+        newest = storage.head(told.bucket, told.key)
         if newest is not None and told.is_same_as(newest):
             return newest
     return None
@@ -360,6 +360,6 @@ def is_final(state: str | None, error: str | None, *, anew: bool) -> bool:
     error
         The code of its error, if there is one.
     anew
-        Whether what failed for a `MENDABLE` reason is tried again, as a backfill does.
+        Whether what failed for a `RECOVERABLE_ERROR_CODES` reason is tried again, as a backfill does.
     """
-    return state == "done" and not (anew and error in MENDABLE)
+    return state == "done" and not (anew and error in RECOVERABLE_ERROR_CODES)

@@ -31,7 +31,7 @@ def events_client() -> "EventBridgeClient":
     return boto3.client("events", config=Config(connect_timeout=1, read_timeout=2, retries=retries))
 
 
-class Announcer:
+class ResultPublisher:
     """Puts an event on a bus for each result that was stored.
 
     Parameters
@@ -44,7 +44,7 @@ class Announcer:
         self._event_bus = event_bus
         self._client = client or events_client()
 
-    def announce(self, result: Result, bucket: str, key: str) -> bool:
+    def publish(self, result: Result, bucket: str, key: str) -> bool:
         """Announce one result.
 
         Parameters

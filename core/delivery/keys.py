@@ -2,9 +2,9 @@
 
 import hashlib
 
-_LONGEST_KEY_BYTES = 1024
+_MAX_KEY_BYTES = 1024
 
-_LONGEST_PLAIN_KEY_BYTES = _LONGEST_KEY_BYTES - 4
+_MAX_PLAIN_KEY_BYTES = _MAX_KEY_BYTES - 4
 """A key is cut between two characters, of up to four bytes: what was cut is longer than this, and the rest is not. So
 nobody can name an upload after the result of another."""
 
@@ -22,10 +22,10 @@ def result_key_for(key: str, prefix: str) -> str:
     A key that would reach S3's 1,024 bytes is cut and ends in a hash of the whole key.
     """
     plain = f"{prefix}{key}{_SUFFIX}"
-    if len(plain.encode()) <= _LONGEST_PLAIN_KEY_BYTES:
+    if len(plain.encode()) <= _MAX_PLAIN_KEY_BYTES:
         return plain
     ending = "-" + hashlib.sha256(key.encode()).hexdigest() + _SUFFIX
-    kept = f"{prefix}{key}".encode()[: _LONGEST_KEY_BYTES - len(ending)]
+    kept = f"{prefix}{key}".encode()[: _MAX_KEY_BYTES - len(ending)]
     return kept.decode("utf-8", "ignore") + ending
 
 

@@ -9,7 +9,7 @@ from core.errors import StorageUnavailable
 from core.results import Result
 
 _MADE_FROM = "document-etag"
-_MOST_RACES = 5
+_MAX_WRITE_ATTEMPTS = 5
 
 
 def page_key_for(result_key: str) -> str:
@@ -17,7 +17,7 @@ def page_key_for(result_key: str) -> str:
     return result_key.removesuffix(".json") + ".html"
 
 
-def bring_up_to_date(storage: Storage, bucket: str, result_key: str) -> None:
+def refresh_report(storage: Storage, bucket: str, result_key: str) -> None:
     """Make the page of a result, unless it is there and of the document as it is now.
 
     Raises
@@ -29,10 +29,10 @@ def bring_up_to_date(storage: Storage, bucket: str, result_key: str) -> None:
     from core.report import render
 
     key = page_key_for(result_key)
-    for _ in range(_MOST_RACES):
+    for _ in range(_MAX_WRITE_ATTEMPTS):
         # In this order: a document that is written after we have read it is followed by a page, which then finds ours.
-        page = storage.newest(bucket, key)
-        found = storage.read(bucket, result_key)
+        page = storage.head(bucket, key)
+        found = storage.get(bucket, result_key)
         if found is None:
             raise StorageUnavailable(f"{result_key} is not there, of which there is to be a page.")
         document, content = found
@@ -50,4 +50,4 @@ def bring_up_to_date(storage: Storage, bucket: str, result_key: str) -> None:
         except WriteConflict:
             continue
         return
-    raise StorageUnavailable(f"{key} was written by others {_MOST_RACES} times in a row.")
+    raise StorageUnavailable(f"{key} was written by others {_MAX_WRITE_ATTEMPTS} times in a row.")

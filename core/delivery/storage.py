@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Done = TypeVar("Done")
 
 _CHUNK_BYTES = 1024 * 1024
-_LONGEST_READ_S = 10.0
+_MAX_READ_S = 10.0
 """For a document of kilobytes, or of a few megabytes where people spoke for hours."""
 _WRITTEN_BY = "written-by"
 
@@ -106,7 +106,7 @@ class Storage:
     def __init__(self, client: "S3Client") -> None:
         self._client = client
 
-    def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+    def head(self, bucket: str, key: str) -> ObjectVersion | None:
         """The newest version of a key, or None if there is none.
 
         Raises
@@ -132,7 +132,7 @@ class Storage:
                 self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
             raise
 
-    def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+    def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
         """Write exactly this version's bytes to a file.
 
         Raises
@@ -161,7 +161,7 @@ class Storage:
                 raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
         return written_bytes
 
-    def read(self, bucket: str, key: str) -> tuple[ObjectVersion, bytes] | None:
+    def get(self, bucket: str, key: str) -> tuple[ObjectVersion, bytes] | None:
         """The newest version of a result document and its content, or None if there is none.
 
         Raises
@@ -176,7 +176,7 @@ class Storage:
 
         try:
             with _translated(f"{bucket}/{key}"):
-                return _in_time(described_and_read, Deadline.after(_LONGEST_READ_S), key)
+                return _in_time(described_and_read, Deadline.after(_MAX_READ_S), key)
         except RecordingSuperseded:
             return None
 
@@ -222,14 +222,14 @@ class Storage:
                 )
         except WriteConflict:
             # If the answer to a PUT was lost and boto3 repeated it, what stands in its way is its own first try.
-            there = self.newest(bucket, key)
+            there = self.head(bucket, key)
             if there is None or there.metadata.get(_WRITTEN_BY) != ours:
                 raise
             return there.etag
         return answer["ETag"].strip('"')
 
     @contextmanager
-    def claim(self, bucket: str, key: str, longest_s: float) -> Iterator[None]:
+    def lease(self, bucket: str, key: str, longest_s: float) -> Iterator[None]:
         """Hold a note that somebody is at work, for as long as the block runs.
 
         Parameters
@@ -257,7 +257,7 @@ class Storage:
     def _give_back(self, bucket: str, key: str, holder: str, etag: str | None = None) -> None:
         try:
             if etag is None:
-                held = self.newest(bucket, key)
+                held = self.head(bucket, key)
                 if held is None or held.metadata.get("holder") != holder:
                     return
                 etag = held.etag
@@ -276,7 +276,7 @@ class Storage:
                 body = metadata["holder"].encode()
                 return self.put(bucket, key, body, content_type="text/plain", metadata=metadata, replaces=etag)
             except WriteConflict:
-                held = self.newest(bucket, key)
+                held = self.head(bucket, key)
                 if held is not None and float(held.metadata.get("expires-at", 0)) > time.time():
                     break
         raise RecordingInProgress("Another delivery of the same version is at work on it.")

@@ -17,7 +17,7 @@ from core.checkpoints.geometry import geometry_of
 from core.checkpoints.reference import ReferenceNetwork
 from core.errors import ParityMissed
 from core.export.graph import Precision, build_graph
-from core.export.parity import LARGEST_MEAN_SCORE_CHANGE, LEAST_AGREEMENT, compare, meets_bound
+from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, compare, meets_bound
 from core.model.classifier import EmotionClassifier, Logits
 from core.model.package import (
     FORMAT_VERSION,
@@ -31,7 +31,7 @@ from core.model.package import (
 
 _TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
 
-_SMALLEST_WEIGHT_BYTES = 1024
+_MIN_WEIGHT_BYTES = 1024
 """Smaller ones stay in the graph, whose optimisation looks at them."""
 
 Reporter = Callable[[Precision, ParityReport, bool], None]
@@ -88,8 +88,8 @@ def export(
         tried.append(parity)
     raise ParityMissed(
         f"The package agrees with the reference on {tried[-1].agreement:.1%} of {tried[-1].clips} clips, with a mean "
-        f"change of {tried[-1].mean_score_change:.4f}; at least {LEAST_AGREEMENT:.0%} and at most "
-        f"{LARGEST_MEAN_SCORE_CHANGE} are asked for. Nothing was written."
+        f"change of {tried[-1].mean_score_change:.4f}; at least {MIN_AGREEMENT:.0%} and at most "
+        f"{MAX_MEAN_SCORE_CHANGE} are asked for. Nothing was written."
     )
 
 
@@ -139,7 +139,7 @@ def _write_graph(model: onnx.ModelProto, folder: Path) -> None:
         save_as_external_data=True,
         all_tensors_to_one_file=True,
         location=WEIGHTS_FILE,
-        size_threshold=_SMALLEST_WEIGHT_BYTES,
+        size_threshold=_MIN_WEIGHT_BYTES,
     )
 
 

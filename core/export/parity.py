@@ -7,17 +7,17 @@ import numpy as np
 from core.model.classifier import Logits, softmax
 from core.model.package import ParityReport
 
-LEAST_AGREEMENT = 0.99
+MIN_AGREEMENT = 0.99
 
-LARGEST_MEAN_SCORE_CHANGE = 0.005
+MAX_MEAN_SCORE_CHANGE = 0.005
 
-ENOUGH_CLIPS = 50
+MIN_CLIPS = 50
 """With fewer, one clip on the border between two emotions decides whether the bound is met."""
 
 
 def meets_bound(parity: ParityReport) -> bool:
     """Whether a package may stand in for the reference."""
-    return parity.agreement >= LEAST_AGREEMENT and parity.mean_score_change <= LARGEST_MEAN_SCORE_CHANGE
+    return parity.agreement >= MIN_AGREEMENT and parity.mean_score_change <= MAX_MEAN_SCORE_CHANGE
 
 
 def compare(reference: Iterable[Logits], candidate: Iterable[Logits]) -> ParityReport:

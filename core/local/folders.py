@@ -8,8 +8,8 @@ from core.local.stack import RESULTS_PREFIX, Stack
 
 _logger = logging.getLogger(__name__)
 
-_LONGEST_NAME_BYTES = 255
-_MOST_AT_ONCE = 50
+_MAX_NAME_BYTES = 255
+_MAX_PARALLEL = 50
 
 
 class ResultFiles:
@@ -45,10 +45,10 @@ def path_for(folder: Path, key: str) -> Path:
 
 
 def _short(name: str) -> str:
-    if len(name.encode()) <= _LONGEST_NAME_BYTES:
+    if len(name.encode()) <= _MAX_NAME_BYTES:
         return name
     ending = "-" + hashlib.sha256(name.encode()).hexdigest()[:16] + Path(name).suffix[:16]
-    return name.encode()[: _LONGEST_NAME_BYTES - len(ending.encode())].decode("utf-8", "ignore") + ending
+    return name.encode()[: _MAX_NAME_BYTES - len(ending.encode())].decode("utf-8", "ignore") + ending
 
 
 class Inbox:
@@ -67,7 +67,7 @@ class Inbox:
         """
         keys: list[str] = []
         for file in sorted(self._folder.rglob("*")):
-            if len(keys) >= _MOST_AT_ONCE:
+            if len(keys) >= _MAX_PARALLEL:
                 break
             if file.name.startswith("."):
                 continue

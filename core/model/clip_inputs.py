@@ -38,7 +38,7 @@ class ClipGeometry(Convolutions):
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def heard(self, waveform: Waveform) -> Waveform:
+    def network_input(self, waveform: Waveform) -> Waveform:
         """What the reference network sees of a waveform: the normalised clip, never less than one frame's worth."""
         return normalise_clip(waveform, self.receptive_field, self.most_samples)
 
@@ -63,7 +63,7 @@ class ClipGeometry(Convolutions):
         EmptyRecording
             If there are no samples.
         """
-        clip = self.heard(waveform)
+        clip = self.network_input(waveform)
         frames = self.frames(clip.size)
         seen = (frames - 1) * self.stride_samples + self.receptive_field
         count = -(-seen // self.stride_samples) * self.rows_per_frame

@@ -82,7 +82,7 @@ class WindowGeometry(Convolutions):
             token_weights=shares @ counts,
         )
 
-    def heard(self, waveform: Waveform) -> Waveform:
+    def network_input(self, waveform: Waveform) -> Waveform:
         """What the reference network sees of a waveform: the normalised window, shape ``(window_samples,)``."""
         return normalise(waveform, self.window_samples)
 

@@ -1,4 +1,4 @@
-"""The shelf of a machine without AWS: results in a folder, and uploads that are classified in the background.
+"""The store of a machine without AWS: results in a folder, and uploads that are classified in the background.
 
 What S3 and the queue do on AWS is played here, so that the same client works with both: an upload is a form with a
 signed ticket, and its result is on its way until it is there. Results outlive the process; tickets do not, and an
@@ -19,9 +19,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from core.errors import TicketRefused
+from core.errors import UploadFormRejected
 from core.online.recogniser import Recogniser
-from core.online.result_store import Invitation, NotThere, is_id, new_id
+from core.online.result_store import NotThere, PresignedUpload, is_id, new_id
 from core.results import Result
 from core.scratch import lasting_folder
 from core.settings import ApiSettings
@@ -32,7 +32,7 @@ UPLOAD_PATH = "/uploads/here"
 _logger = logging.getLogger(__name__)
 
 
-class FolderShelf:
+class FolderResultStore:
     """Keeps results in a folder and classifies uploads one after another."""
 
     upload_origin: str | None = None
@@ -67,7 +67,7 @@ class FolderShelf:
         except FileNotFoundError:
             return NotThere.ON_ITS_WAY if waiting else NotThere.UNKNOWN
 
-    def invite(self, base_url: str) -> Invitation:
+    def create_upload(self, base_url: str) -> PresignedUpload:
         """Sign a form for one recording, to be posted to this API itself."""
         recording_id = new_id()
         expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=self._settings.api_upload_expiry_s)
@@ -75,27 +75,27 @@ class FolderShelf:
         policy = base64.b64encode(promised.encode()).decode()
         fields = {"key": self.key_for(recording_id), "policy": policy, "signature": self._signature(policy)}
         url = base_url.rstrip("/") + UPLOAD_PATH
-        return Invitation(recording_id, url, fields, expires_at, self._max_size_bytes)
+        return PresignedUpload(recording_id, url, fields, expires_at, self._max_size_bytes)
 
     def check(self, fields: Mapping[str, str]) -> str:
         """See whether a form carries a valid ticket; returns the id.
 
         Raises
         ------
-        TicketRefused
+        UploadFormRejected
             If it is not ours, has run out, or was used.
         """
         policy = fields.get("policy", "")
         if not hmac.compare_digest(self._signature(policy).encode(), fields.get("signature", "").encode()):
-            raise TicketRefused("This form was not signed here: ask POST /uploads for one.")
+            raise UploadFormRejected("This form was not signed here: ask POST /uploads for one.")
         promised = json.loads(base64.b64decode(policy))
         recording_id = str(promised["key"]).removeprefix(self._settings.api_prefix)
         if fields.get("key") != promised["key"] or not is_id(recording_id):
-            raise TicketRefused("This form was signed for another key.")
+            raise UploadFormRejected("This form was signed for another key.")
         if datetime.fromisoformat(promised["expires_at"]) < datetime.now(UTC):
-            raise TicketRefused("This form has run out: ask POST /uploads for another.")
+            raise UploadFormRejected("This form has run out: ask POST /uploads for another.")
         if self.find(recording_id) is not NotThere.UNKNOWN:
-            raise TicketRefused("This form was used already: ask POST /uploads for another.")
+            raise UploadFormRejected("This form was used already: ask POST /uploads for another.")
         return recording_id
 
     def take(self, recording_id: str, recording: BinaryIO, recogniser: Recogniser) -> None:

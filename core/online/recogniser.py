@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from core.deadline import Deadline
 from core.errors import EmptyRecording, GivenUp, TransientError
-from core.online.result_store import Shelf, new_id
+from core.online.result_store import ResultStore, new_id
 from core.pipeline import Pipeline
 from core.results import Model, Result, Source
 from core.scratch import scratch_folder
@@ -29,9 +29,9 @@ class Recognised:
 class Recogniser:
     """Classifies recordings and keeps what comes out. Several threads may call it at the same time."""
 
-    def __init__(self, pipeline: Pipeline, shelf: Shelf) -> None:
+    def __init__(self, pipeline: Pipeline, store: ResultStore) -> None:
         self._pipeline = pipeline
-        self._shelf = shelf
+        self._store = store
 
     @property
     def model(self) -> Model:
@@ -55,7 +55,7 @@ class Recogniser:
             with path.open("wb") as file:
                 shutil.copyfileobj(recording, file, _CHUNK_BYTES)
             result = self._classify(recording_id, path, deadline, request_id)
-        self._shelf.store(recording_id, result)
+        self._store.store(recording_id, result)
         return Recognised(recording_id, result)
 
     def classify_upload(self, recording_id: str, path: Path) -> Result:
@@ -85,4 +85,4 @@ class Recogniser:
             return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
 
     def _source(self, recording_id: str, path: Path) -> Source:
-        return Source(key=self._shelf.key_for(recording_id), size_bytes=path.stat().st_size)
+        return Source(key=self._store.key_for(recording_id), size_bytes=path.stat().st_size)

@@ -38,7 +38,7 @@ class NotThere(Enum):
 
 
 @dataclass(frozen=True)
-class Invitation:
+class PresignedUpload:
     """Whoever has this may upload one recording, for a while: a form to post, with the file as its last field."""
 
     id: str
@@ -48,7 +48,7 @@ class Invitation:
     max_size_bytes: int
 
 
-class Shelf(Protocol):
+class ResultStore(Protocol):
     """What keeps results and takes uploads."""
 
     @property
@@ -68,7 +68,7 @@ class Shelf(Protocol):
         """The document of a recording."""
         ...
 
-    def invite(self, base_url: str) -> Invitation:
+    def create_upload(self, base_url: str) -> PresignedUpload:
         """Make a place for an upload."""
         ...
 
@@ -83,7 +83,7 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-class BucketShelf:
+class S3ResultStore:
     """The uploads bucket and the results bucket, as template.yaml makes them."""
 
     def __init__(self, storage: Storage, forms: "S3Client", settings: ApiSettings, max_size_bytes: int) -> None:
@@ -98,7 +98,7 @@ class BucketShelf:
     @property
     def upload_origin(self) -> str | None:
         """Where S3 answers for the uploads bucket."""
-        url = urlsplit(self.invite("").url)
+        url = urlsplit(self.create_upload("").url)
         return f"{url.scheme}://{url.netloc}"
 
     def key_for(self, recording_id: str) -> str:
@@ -141,13 +141,13 @@ class BucketShelf:
         StorageUnavailable, StorageRefused
             If S3 cannot or will not say.
         """
-        if found := self._storage.read(self._results_bucket, self._result_key(recording_id)):
+        if found := self._storage.get(self._results_bucket, self._result_key(recording_id)):
             _, document = found
             return document
-        upload = self._storage.newest(self._uploads_bucket, self.key_for(recording_id))
+        upload = self._storage.head(self._uploads_bucket, self.key_for(recording_id))
         return NotThere.ON_ITS_WAY if upload else NotThere.UNKNOWN
 
-    def invite(self, base_url: str) -> Invitation:  # noqa: ARG002 (S3 has an address of its own)
+    def create_upload(self, base_url: str) -> PresignedUpload:  # noqa: ARG002 (S3 has an address of its own)
         """Sign a form that S3 takes: for one key, up to the largest size that is classified.
 
         Raises
@@ -169,13 +169,13 @@ class BucketShelf:
             # Without credentials, botocore looks for a key on None.
             raise StorageRefused("The upload cannot be signed: there are no credentials.") from error
         expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=expiry_s)
-        return Invitation(recording_id, form["url"], form["fields"], expires_at, self._max_size_bytes)
+        return PresignedUpload(recording_id, form["url"], form["fields"], expires_at, self._max_size_bytes)
 
     def _result_key(self, recording_id: str) -> str:
         return result_key_for(self.key_for(recording_id), self._settings.results_prefix)
 
 
-def s3_client_for_forms() -> "S3Client":
+def presigning_s3_client() -> "S3Client":
     """An S3 client whose signed forms name the bucket's own region; it is used for nothing else.
 
     Unless told, botocore signs forms for the address that serves all regions, which sends a browser on to another one

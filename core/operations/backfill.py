@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from core.delivery import is_final
 from core.delivery.keys import is_folder_marker, result_key_for
-from core.operations.deployed_stack import DeployedStack, asking
-from core.operations.requests import CLAIM_PUTS, READS_IF_DONE, RESULT_PUTS, RESULT_READS, UPLOAD_READS
-from core.operations.results import Found, read_results
-from core.operations.s3_listing import Listed, Sample, listed
+from core.operations.deployed_stack import DeployedStack, aws_errors
+from core.operations.requests import LEASE_PUTS, READS_IF_DONE, RESULT_PUTS, RESULT_READS, UPLOAD_READS
+from core.operations.results import StoredResult, read_results
+from core.operations.s3_listing import ReservoirSample, S3Object, listed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,7 +50,7 @@ class Scope:
     prefix: str = ""
     created_after: datetime | None = None
 
-    def holds(self, found: Listed) -> bool:
+    def holds(self, found: S3Object) -> bool:
         """Whether an object is one of them; a folder marker never is."""
         is_new = self.created_after is None or found.modified_at > self.created_after
         return is_new and not is_folder_marker(found.key, found.size_bytes)
@@ -93,7 +93,7 @@ class Forecast:
             return None
         prices = prices or Prices()
         done = self.recordings - self.to_classify
-        puts = self.to_classify * (RESULT_PUTS + CLAIM_PUTS)
+        puts = self.to_classify * (RESULT_PUTS + LEASE_PUTS)
         reads = self.to_classify * (UPLOAD_READS + RESULT_READS) + done * READS_IF_DONE
         a_recording = prices.object + prices.invocation
         return (
@@ -115,7 +115,7 @@ def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: st
     """
     prefix = stack.results_prefix
     stored = {found.key for found in listed(s3, stack.results_bucket, prefix + scope.prefix)}
-    sample = Sample(_SAMPLE)
+    sample = ReservoirSample(_SAMPLE)
     recordings = size_bytes = 0
     for found in listed(s3, scope.bucket, scope.prefix):
         if not scope.holds(found):
@@ -129,7 +129,7 @@ def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: st
     return Forecast(recordings, size_bytes, sample.seen, len(read), *judged(read, fingerprint))
 
 
-def judged(results: Iterable[Found], fingerprint: str | None) -> tuple[float, float | None]:
+def judged(results: Iterable[StoredResult], fingerprint: str | None) -> tuple[float, float | None]:
     """The share of results that are done with, and the mean time that each took, in seconds.
 
     Failures are left out of the mean: what was given up or refused took no time, and would make the rest look cheap.
@@ -141,7 +141,7 @@ def judged(results: Iterable[Found], fingerprint: str | None) -> tuple[float, fl
     return len(done) / len(known) if known else 0.0, sum(seconds) / len(seconds) if seconds else None
 
 
-def is_done(found: Found, fingerprint: str | None) -> bool:
+def is_done(found: StoredResult, fingerprint: str | None) -> bool:
     """Whether a result is this model's last word, so that the function will not work on its recording again."""
     if found.result is None or found.result.model.fingerprint != fingerprint:
         return False
@@ -194,7 +194,7 @@ def create_job(s3control: Any, stack: DeployedStack, scope: Scope) -> str:
     OperationFailed
         If S3 will not.
     """
-    with asking("the job"):
+    with aws_errors("the job"):
         answer = s3control.create_job(**job_request(stack, scope))
     return str(answer["JobId"])
 
@@ -213,7 +213,7 @@ class JobState:
 def job_states(s3control: Any, stack: DeployedStack, job_id: str) -> Iterator[JobState]:
     """How far a job is, whenever the caller asks, until it has ended."""
     while True:
-        with asking(f"the job {job_id}"):
+        with aws_errors(f"the job {job_id}"):
             job = s3control.describe_job(AccountId=stack.account, JobId=job_id)["Job"]
         progress = job.get("ProgressSummary", {})
         yield JobState(

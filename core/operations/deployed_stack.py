@@ -60,7 +60,7 @@ def find_stack(name: str, cloudformation: Any) -> DeployedStack:
     AwsRefused
         If CloudFormation cannot or will not say.
     """
-    with asking(f"the stack {name}", unknown="does not exist"):
+    with aws_errors(f"the stack {name}", unknown="does not exist"):
         [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
     parameters = {given["ParameterKey"]: given["ParameterValue"] for given in stack.get("Parameters", [])}
@@ -99,7 +99,7 @@ def stack_of_bucket(bucket: str) -> str:
 
 
 @contextmanager
-def asking(what: str, *, unknown: str | None = None) -> Iterator[None]:
+def aws_errors(what: str, *, unknown: str | None = None) -> Iterator[None]:
     """Tell what AWS answers to an operator in one sentence.
 
     Parameters

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import AwsRefused
-from core.operations.deployed_stack import asking
+from core.operations.deployed_stack import aws_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-_BETWEEN_LOOKS_S = 1.0
+_POLL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Moved:
 
 def waiting_messages(sqs: "SQSClient", queue_url: str) -> int:
     """About how many messages wait in a queue."""
-    with asking(f"the queue {queue_url}"):
+    with aws_errors(f"the queue {queue_url}"):
         answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["ApproximateNumberOfMessages"])
     return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
 
 def redrive(
-    sqs: "SQSClient", queue_arn: str, *, per_s: int | None = None, between_looks_s: float = _BETWEEN_LOOKS_S
+    sqs: "SQSClient", queue_arn: str, *, per_s: int | None = None, between_looks_s: float = _POLL_INTERVAL_S
 ) -> Iterator[Moved]:
     """Move everything in a dead-letter queue to where it came from, and say how far that is until it is over.
 
@@ -48,10 +48,10 @@ def redrive(
     asked: dict[str, Any] = {"SourceArn": queue_arn}
     if per_s is not None:
         asked["MaxNumberOfMessagesPerSecond"] = per_s
-    with asking(f"the queue {queue_arn}"):
+    with aws_errors(f"the queue {queue_arn}"):
         sqs.start_message_move_task(**asked)
     while True:
-        with asking(f"the queue {queue_arn}"):
+        with aws_errors(f"the queue {queue_arn}"):
             newest = sqs.list_message_move_tasks(SourceArn=queue_arn, MaxResults=1)["Results"][0]
         status = newest.get("Status", "RUNNING")
         moved = newest.get("ApproximateNumberOfMessagesMoved", 0)

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from core.errors import ResultUnreadable
-from core.operations.deployed_stack import asking
+from core.operations.deployed_stack import aws_errors
 from core.operations.s3_listing import in_threads, listed
 from core.results import Result
 
@@ -24,7 +24,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ResultFilter:
     """Which results are asked for; what is None does not matter.
 
     Attributes
@@ -61,7 +61,7 @@ def _heard(result: Result) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredResult:
     """A document that was read, and what S3 knows of it; `result` is None if it is no result document."""
 
     place: str
@@ -87,7 +87,7 @@ def point_in_time(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def results_in_folder(folder: Path) -> Iterator[Found]:
+def results_in_folder(folder: Path) -> Iterator[StoredResult]:
     """Every document below a folder.
 
     Raises
@@ -98,10 +98,10 @@ def results_in_folder(folder: Path) -> Iterator[Found]:
     if not folder.is_dir():
         raise ResultUnreadable(f"{folder} is no folder: `audio-emotion local` and `demo` fill out/results.")
     for file in sorted(folder.rglob(f"*{_SUFFIX}")):
-        yield Found(str(file), _parsed(file.read_bytes()))
+        yield StoredResult(str(file), _parsed(file.read_bytes()))
 
 
-def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, wanted: Wanted) -> Iterator[Found]:
+def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, wanted: ResultFilter) -> Iterator[StoredResult]:
     """Every document below a prefix of a bucket that may be wanted, read by several threads.
 
     Raises
@@ -119,18 +119,18 @@ def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, wanted: Wanted) 
     yield from read_results(s3, bucket, keys)
 
 
-def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[Found]:
+def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[StoredResult]:
     """The documents at these keys; one that has been deleted meanwhile is left out."""
 
-    def read(key: str) -> Found | None:
-        with asking(f"s3://{bucket}/{key}"):
+    def read(key: str) -> StoredResult | None:
+        with aws_errors(f"s3://{bucket}/{key}"):
             try:
                 answer = s3.get_object(Bucket=bucket, Key=key)
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
                     return None
                 raise
-            return Found(f"s3://{bucket}/{key}", _parsed(answer["Body"].read()), answer["Metadata"].get("state"))
+            return StoredResult(f"s3://{bucket}/{key}", _parsed(answer["Body"].read()), answer["Metadata"].get("state"))
 
     return (found for found in in_threads(read, keys) if found is not None)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from core.operations.deployed_stack import asking
+from core.operations.deployed_stack import aws_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,7 +21,7 @@ _AHEAD = 4 * _THREADS
 
 
 @dataclass(frozen=True)
-class Listed:
+class S3Object:
     """One object, as a listing shows it."""
 
     key: str
@@ -29,7 +29,7 @@ class Listed:
     modified_at: datetime
 
 
-def listed(s3: "S3Client", bucket: str, prefix: str = "") -> Iterator[Listed]:
+def listed(s3: "S3Client", bucket: str, prefix: str = "") -> Iterator[S3Object]:
     """Every object of a bucket below a prefix, in the order of their keys.
 
     Raises
@@ -37,10 +37,10 @@ def listed(s3: "S3Client", bucket: str, prefix: str = "") -> Iterator[Listed]:
     OperationFailed
         If S3 cannot or will not say.
     """
-    with asking(f"the bucket {bucket}", unknown="bucket does not exist"):
+    with aws_errors(f"the bucket {bucket}", unknown="bucket does not exist"):
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for found in page.get("Contents", []):
-                yield Listed(found["Key"], found["Size"], found["LastModified"])
+                yield S3Object(found["Key"], found["Size"], found["LastModified"])
 
 
 def in_threads(function: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
@@ -55,7 +55,7 @@ def in_threads(function: Callable[[Item], Answer], items: Iterable[Item]) -> Ite
             yield future.result()
 
 
-class Sample:
+class ReservoirSample:
     """A few of many items, each as likely as every other, without knowing how many there will be."""
 
     def __init__(self, size: int, seed: int | None = None) -> None:

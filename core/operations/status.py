@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from core.delivery.keys import is_folder_marker, result_key_for
-from core.operations.deployed_stack import DeployedStack, asking
-from core.operations.results import Found, read_results
+from core.operations.deployed_stack import DeployedStack, aws_errors
+from core.operations.results import StoredResult, read_results
 from core.operations.s3_listing import listed
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def status_of(
     )
 
 
-def judge(results: list[Found], fingerprint: str | None) -> dict[str, int]:
+def judge(results: list[StoredResult], fingerprint: str | None) -> dict[str, int]:
     """How many documents have which status, were given up, or are another model's."""
     counted = {"classified": 0, "no_speech": 0, "failed": 0, "given_up": 0, "stale": 0, "unreadable": 0}
     for found in results:
@@ -101,7 +101,7 @@ def judge(results: list[Found], fingerprint: str | None) -> dict[str, int]:
 
 
 def _depth(sqs: "SQSClient", queue_url: str) -> tuple[int, int]:
-    with asking(f"the queue {queue_url}"):
+    with aws_errors(f"the queue {queue_url}"):
         attributes = sqs.get_queue_attributes(
             QueueUrl=queue_url,
             AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
@@ -118,7 +118,7 @@ def oldest_age_s(cloudwatch: Any, queue_url: str) -> float | None:
     SQS tells this to CloudWatch alone. Looking at the message itself would count as a delivery.
     """
     now = datetime.now(UTC)
-    with asking("the queue's age"):
+    with aws_errors("the queue's age"):
         points = cloudwatch.get_metric_statistics(
             Namespace="AWS/SQS",
             MetricName="ApproximateAgeOfOldestMessage",

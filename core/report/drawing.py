@@ -14,7 +14,7 @@ from core.results import Utterance as Part
 _LANE_HEIGHT = 44
 _ROW_HEIGHT = 20
 _BAR_HEIGHT = 17
-_LEAST_PX_PER_S = 10.0
+_MIN_PX_PER_S = 10.0
 """The shortest utterance of a long recording, half a second, is five pixels wide and can be hit."""
 _WIDTH_PX, _PHONE_PX = 860.0, 320.0
 """About what the page and a phone leave to the chart of a short recording."""
@@ -32,11 +32,11 @@ def legend(labels: Sequence[str], numbers: Mapping[str, int]) -> str:
 
 def least_width_px(duration_s: float) -> int:
     """How wide the chart has to be at least for its utterances to be told apart."""
-    return round(duration_s * _LEAST_PX_PER_S)
+    return round(duration_s * _MIN_PX_PER_S)
 
 
 def _px_per_s(duration_s: float, room_px: float = _WIDTH_PX) -> float:
-    return max(_LEAST_PX_PER_S, room_px / duration_s)
+    return max(_MIN_PX_PER_S, room_px / duration_s)
 
 
 def lane(channel: Channel, duration_s: float, numbers: Mapping[str, int]) -> str:

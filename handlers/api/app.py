@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from core import __version__
-from core.online.folder_store import UPLOAD_PATH, FolderShelf
+from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from handlers.api import description, recognize, results, web
 from handlers.api.middleware import Guard, Limits
 from handlers.api.problems import Problem, ProblemError, install
@@ -64,13 +64,13 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIA
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    shelf = app.state.service.shelf
-    if isinstance(shelf, FolderShelf):
-        shelf.close()
+    store = app.state.service.store
+    if isinstance(store, FolderResultStore):
+        store.close()
 
 
 def _max_bytes(service: Service, path: str) -> int:
-    if path == UPLOAD_PATH and isinstance(service.shelf, FolderShelf):
+    if path == UPLOAD_PATH and isinstance(service.store, FolderResultStore):
         return service.limits.max_size_bytes + _FORM_BYTES
     return service.settings.api_max_request_bytes
 

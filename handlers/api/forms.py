@@ -9,9 +9,9 @@ from starlette.datastructures import UploadFile
 
 from handlers.api.problems import ProblemError
 
-_MOST_FIELDS = 16
+_MAX_FIELDS = 16
 """S3's own upload forms have nine."""
-_LONGEST_FIELD_BYTES = 64 * 1024
+_MAX_FIELD_BYTES = 64 * 1024
 
 
 @asynccontextmanager
@@ -27,7 +27,7 @@ async def posted_file(request: Request, names: Sequence[str]) -> AsyncIterator[t
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ProblemError("not_multipart", f"Send multipart/form-data, with the recording as {_either(names)}.")
-    async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD_BYTES) as form:
+    async with request.form(max_files=1, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES) as form:
         files = [form[name] for name in names if isinstance(form.get(name), UploadFile)]
         if not files:
             raise ProblemError(

@@ -31,7 +31,7 @@ _HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
 }
 
-_SLOWEST_BYTES_PER_S = 1000
+_MIN_BYTES_PER_S = 1000
 """On average, once a request has lasted longer than a silence may."""
 _DRAINED_S = 5.0
 _DRAINED_TIMES = 8
@@ -157,7 +157,7 @@ class _Exchange:
             if (
                 not self.complete
                 and lasted_s > self.limits.silence_s
-                and self.received_bytes < lasted_s * _SLOWEST_BYTES_PER_S
+                and self.received_bytes < lasted_s * _MIN_BYTES_PER_S
             ):
                 raise _too_slow()
         return message

@@ -7,8 +7,8 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from core.errors import TicketRefused
-from core.online.folder_store import UPLOAD_PATH, FolderShelf
+from core.errors import UploadFormRejected
+from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from core.online.result_store import NotThere, is_id
 from core.results import Result
 from handlers.api import description
@@ -49,18 +49,18 @@ class OnItsWay(BaseModel):
         {201: {"content": {"application/json": {"example": description.UPLOAD_EXAMPLE}}}}, problems=(403, 500, 503)
     ),
 )
-async def invite(request: Request, response: Response, service: Shared) -> Upload:
+async def create_upload(request: Request, response: Response, service: Shared) -> Upload:
     """Sign a form."""
-    invitation = await run_sync(service.shelf.invite, str(request.base_url))
-    where = f"/results/{invitation.id}"
+    presigned_upload = await run_sync(service.store.create_upload, str(request.base_url))
+    where = f"/results/{presigned_upload.id}"
     response.headers["Location"] = where
     response.headers["Cache-Control"] = "no-store"
     return Upload(
-        id=invitation.id,
-        url=invitation.url,
-        fields=dict(invitation.fields),
-        expires_at=invitation.expires_at,
-        max_size_bytes=invitation.max_size_bytes,
+        id=presigned_upload.id,
+        url=presigned_upload.url,
+        fields=dict(presigned_upload.fields),
+        expires_at=presigned_upload.expires_at,
+        max_size_bytes=presigned_upload.max_size_bytes,
         result=where,
     )
 
@@ -68,15 +68,15 @@ async def invite(request: Request, response: Response, service: Shared) -> Uploa
 @router.post(UPLOAD_PATH, include_in_schema=False)
 async def take(request: Request, service: Shared) -> Response:
     """Take a form as S3 would; only where there is no S3."""
-    shelf = service.shelf
-    if not isinstance(shelf, FolderShelf):
+    store = service.store
+    if not isinstance(store, FolderResultStore):
         raise ProblemError("not_found", "Uploads go to S3: POST /uploads says where.")
     async with posted_file(request, ("file",)) as (recording, fields):
         try:
-            recording_id = await run_sync(shelf.check, fields)
-        except TicketRefused as error:
+            recording_id = await run_sync(store.check, fields)
+        except UploadFormRejected as error:
             raise ProblemError("ticket_refused", str(error)) from error
-        await run_sync(shelf.take, recording_id, recording, service.recogniser)
+        await run_sync(store.take, recording_id, recording, service.recogniser)
     return Response(status_code=204)
 
 
@@ -116,7 +116,7 @@ async def find(recording_id: str, service: Service) -> bytes | None:
     ProblemError
         If there is no such result and none is on its way.
     """
-    found = await run_sync(service.shelf.find, recording_id) if is_id(recording_id) else NotThere.UNKNOWN
+    found = await run_sync(service.store.find, recording_id) if is_id(recording_id) else NotThere.UNKNOWN
     if found is NotThere.UNKNOWN:
         raise ProblemError(
             "no_result",

@@ -7,10 +7,10 @@ HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
 """What it is known by: there is no way to have it listen elsewhere, since it asks nobody who they are."""
 
-MOST_CONNECTIONS = 256
+MAX_CONNECTIONS = 256
 _KEEP_ALIVE_S = 5
 _GRACE_S = 10
-_LONGEST_HEADERS_BYTES = 16 * 1024
+_MAX_HEADERS_BYTES = 16 * 1024
 
 
 def server_for(app: ASGIApp, port: int = 0) -> uvicorn.Server:
@@ -22,10 +22,10 @@ def server_for(app: ASGIApp, port: int = 0) -> uvicorn.Server:
         log_level="warning",
         access_log=False,  # the app's own line for each request says more
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
-        h11_max_incomplete_event_size=_LONGEST_HEADERS_BYTES,
+        h11_max_incomplete_event_size=_MAX_HEADERS_BYTES,
         http="h11",
         ws="none",
     )

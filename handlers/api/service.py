@@ -1,4 +1,4 @@
-"""What the routes share: the recogniser, the shelf, the settings, and the bound on how much is worked on at once."""
+"""What the routes share: the recogniser, the store, the settings, and the bound on how much is worked on at once."""
 
 import functools
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from fastapi import Request
 from core import settings
 from core.delivery.storage import Storage, s3_client
 from core.model.classifier import EmotionClassifier
-from core.online.folder_store import FolderShelf
+from core.online.folder_store import FolderResultStore
 from core.online.recogniser import Recogniser
-from core.online.result_store import BucketShelf, Shelf, s3_client_for_forms
+from core.online.result_store import ResultStore, S3ResultStore, presigning_s3_client
 from core.pipeline import Pipeline
 from core.settings import ApiSettings, MediaLimits
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
@@ -59,7 +59,7 @@ class Service:
 
     settings: ApiSettings
     limits: MediaLimits
-    shelf: Shelf
+    store: ResultStore
     recogniser: Recogniser
     workers: Workers
 
@@ -75,13 +75,13 @@ class Service:
             If the model cannot be loaded.
         """
         api, limits = settings.read(ApiSettings), settings.read(MediaLimits)
-        shelf: Shelf
+        store: ResultStore
         if api.results_bucket:
-            shelf = BucketShelf(Storage(s3_client()), s3_client_for_forms(), api, limits.max_size_bytes)
+            store = S3ResultStore(Storage(s3_client()), presigning_s3_client(), api, limits.max_size_bytes)
         else:
-            shelf = FolderShelf(api, limits.max_size_bytes)
+            store = FolderResultStore(api, limits.max_size_bytes)
         pipeline = Pipeline(EmotionClassifier.load(model_dir), limits)
-        return cls(api, limits, shelf, Recogniser(pipeline, shelf), Workers(api.api_concurrency, api.api_waiting))
+        return cls(api, limits, store, Recogniser(pipeline, store), Workers(api.api_concurrency, api.api_waiting))
 
 
 def service_of(request: Request) -> Service:

@@ -114,7 +114,7 @@ def _draw(document: bytes, player: bool) -> str:
 @router.get("/", include_in_schema=False)
 async def page(request: Request, service: Shared) -> Response:
     """The page for people."""
-    origin = service.shelf.upload_origin
+    origin = service.store.upload_origin
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src blob:; frame-src 'self'; "
         f"connect-src 'self'{f' {origin}' if origin else ''}; base-uri 'none'; form-action 'none'; "

@@ -20,7 +20,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from core.errors import DecoderUnavailable, StorageUnavailable
-from core.online.folder_store import FolderShelf
+from core.online.folder_store import FolderResultStore
 from core.online.result_store import is_id
 from core.pipeline import Pipeline
 from core.results import Result
@@ -290,12 +290,12 @@ def test_uploads_that_wait_when_the_server_ends_are_given_up_and_say_so(
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     service = folder_service(package, tmp_path / "results")
-    shelf, run, begun = service.shelf, Pipeline.run, threading.Event()
-    assert isinstance(shelf, FolderShelf)
+    store, run, begun = service.store, Pipeline.run, threading.Event()
+    assert isinstance(store, FolderResultStore)
 
     def lasts_until_the_end(*args: Any, **kwargs: Any) -> Result:
         begun.set()
-        assert shelf._closing.wait(60)
+        assert store._closing.wait(60)
         return run(*args, **kwargs)
 
     monkeypatch.setattr(Pipeline, "run", lasts_until_the_end)
@@ -345,10 +345,10 @@ def test_only_a_form_that_was_signed_here_for_this_key_and_lately_is_taken(
     client: httpx2.Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, other = client.post("/uploads").json(), client.post("/uploads").json()
-    shelf = service.shelf
-    assert isinstance(shelf, FolderShelf)
-    monkeypatch.setattr(shelf, "_settings", other_settings(service, api_upload_expiry_s=60).settings)
-    late = shelf.invite(str(client.base_url))
+    store = service.store
+    assert isinstance(store, FolderResultStore)
+    monkeypatch.setattr(store, "_settings", other_settings(service, api_upload_expiry_s=60).settings)
+    late = store.create_upload(str(client.base_url))
     real_now = time.time() + 61
 
     class Later:
@@ -454,7 +454,7 @@ def test_trouble_of_ours_is_told_without_its_details(
             def fail(*_: object, error: Exception = error) -> None:
                 raise error
 
-            monkeypatch.setattr(service.shelf, "store", fail)
+            monkeypatch.setattr(service.store, "store", fail)
             answer = httpx2.post(f"{address}/recognize/", files={"file": ANGER.read_bytes()}, timeout=600)
             problem(answer, status, code)
             assert "secret" not in answer.text
@@ -508,7 +508,7 @@ def test_a_page_of_another_site_reads_why_it_was_refused(service: Service, monke
     small = other_settings(service, api_allowed_origins=friend["origin"], api_max_request_bytes=2000)
     with serving(small) as address:
         too_large = httpx2.post(f"{address}/recognize/", files={"file": b"x" * 3000}, headers=friend)
-        monkeypatch.setattr(service.shelf, "invite", lambda _: 1 / 0)
+        monkeypatch.setattr(service.store, "create_upload", lambda _: 1 / 0)
         crashed = httpx2.post(f"{address}/uploads", headers=friend)
         wanted = {
             "access-control-request-method": "POST",

@@ -18,7 +18,7 @@ from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import MediaLimits
-from handlers.api.server import MOST_CONNECTIONS
+from handlers.api.server import MAX_CONNECTIONS
 from tests.conftest import ROOT
 from tools.emulator import free_port
 
@@ -92,7 +92,7 @@ def test_it_listens_on_this_machine_alone(server: Started) -> None:
 
 def test_more_connections_than_it_takes_are_told_to_come_again(server: Started) -> None:
     with ExitStack() as connections:
-        for _ in range(MOST_CONNECTIONS):
+        for _ in range(MAX_CONNECTIONS):
             connections.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
         refused = httpx2.get(f"{server.address}/health")
     give_up = time.monotonic() + 20

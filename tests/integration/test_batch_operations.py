@@ -173,7 +173,7 @@ def test_what_may_succeed_later_comes_again_and_leaves_no_result(
         raise fault
 
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
-    monkeypatch.setattr(Storage, "fetch", down)
+    monkeypatch.setattr(Storage, "download", down)
     answer = invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None))
     assert answer["resultCode"] == "TemporaryFailure"
     assert str(fault) in answer["resultString"]

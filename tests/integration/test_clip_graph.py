@@ -61,7 +61,7 @@ class Pair:
 
     def alone(self, waveform: Waveform) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
-            return np.asarray(self.network(torch.from_numpy(self.geometry.heard(waveform))[None])[0].numpy())
+            return np.asarray(self.network(torch.from_numpy(self.geometry.network_input(waveform))[None])[0].numpy())
 
     @property
     def seams(self) -> list[int]:
@@ -125,7 +125,7 @@ def test_a_clip_by_itself_is_what_the_reference_makes_of_it_in_a_masked_batch(
 def test_the_mask_matters(pairs: dict[str, Pair], speech_like: SpeechLike) -> None:
     """Otherwise the test before would show nothing."""
     pair, clip = pairs["published"], speech_like(16_000, 1)
-    padded = torch.from_numpy(np.pad(pair.geometry.heard(clip), (0, 32_000)))[None]
+    padded = torch.from_numpy(np.pad(pair.geometry.network_input(clip), (0, 32_000)))[None]
 
     with torch.inference_mode():
         unmasked = pair.network(padded)[0].numpy()

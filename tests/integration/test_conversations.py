@@ -19,7 +19,7 @@ from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Result, Source
-from core.settings import ListeningSettings, MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
 from tests.support.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, is_right, read_clips, rightly_heard
 
@@ -101,7 +101,7 @@ def test_each_side_of_a_call_gets_what_its_own_mono_file_gets(package: Path, tmp
     sound = conversation(4)
     stereo = tmp_path / "stereo.wav"
     soundfile.write(stereo, sound.T, SAMPLE_RATE_HZ)
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), ListeningSettings())
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
     both = run(pipeline, stereo).channels
 
     assert both

@@ -128,8 +128,8 @@ def test_an_overwrite_during_the_work_wins(
     world: World, speech: bytes, other_speech: bytes, sequencers: tuple[str | None, str | None]
 ) -> None:
     class OvertakenStorage(Storage):
-        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
-            super().fetch(version, destination, deadline)
+        def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+            super().download(version, destination, deadline)
             newer = world.put("a.wav", other_speech, sequencers[1])
             world.delivery.deliver(newer)
 
@@ -145,8 +145,8 @@ def test_two_deliveries_at_the_same_moment_cost_one_inference(world: World, spee
     met = threading.local()
 
     class MeetingStorage(Storage):
-        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
-            found = super().newest(bucket, key)
+        def head(self, bucket: str, key: str) -> ObjectVersion | None:
+            found = super().head(bucket, key)
             if bucket == RESULTS_BUCKET and not hasattr(met, "done"):
                 met.done = True
                 barrier.wait()  # both have seen that there is no result yet
@@ -175,12 +175,12 @@ def test_without_claims_two_deliveries_at_the_same_moment_still_leave_one_right_
     barrier = threading.Barrier(2, timeout=30)
 
     class MeetingStorage(Storage):
-        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+        def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
             barrier.wait()
-            super().fetch(version, destination, deadline)
+            super().download(version, destination, deadline)
 
     upload = world.put("a.wav", speech)
-    delivery = world.delivery_with(MeetingStorage(world.stack.s3), SETTINGS.model_copy(update={"claims_prefix": ""}))
+    delivery = world.delivery_with(MeetingStorage(world.stack.s3), SETTINGS.model_copy(update={"leases_prefix": ""}))
     with ThreadPoolExecutor(2) as pool:
         kinds = sorted(outcome.kind for outcome in pool.map(lambda _: delivery.deliver(upload), range(2)))
     assert kinds == ["duplicate", "stored"]
@@ -195,16 +195,16 @@ def test_a_claim_whose_holder_crashed_counts_for_nothing_once_its_time_is_over(w
         pass
 
     class CrashingStorage(Storage):
-        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+        def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
             raise Crashed
 
-    held = world.storage.claim(RESULTS_BUCKET, "claims/x", 0.2)
+    held = world.storage.lease(RESULTS_BUCKET, "claims/x", 0.2)
     held.__enter__()
-    taken = world.storage.claim(RESULTS_BUCKET, "claims/y", 60)
-    with taken, pytest.raises(RecordingInProgress), world.storage.claim(RESULTS_BUCKET, "claims/y", 60):
+    taken = world.storage.lease(RESULTS_BUCKET, "claims/y", 60)
+    with taken, pytest.raises(RecordingInProgress), world.storage.lease(RESULTS_BUCKET, "claims/y", 60):
         pass
     threading.Event().wait(1.2)
-    with world.storage.claim(RESULTS_BUCKET, "claims/x", 60):
+    with world.storage.lease(RESULTS_BUCKET, "claims/x", 60):
         pass
     # A delivery that fails gives its claim back at once.
     with pytest.raises(Crashed):
@@ -229,7 +229,7 @@ def test_a_folder_marker_is_acknowledged_without_a_result(world: World, reports:
 
 def test_a_folder_marker_is_known_by_its_event_even_if_s3_is_down(world: World) -> None:
     class BlindStorage(Storage):
-        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+        def head(self, bucket: str, key: str) -> ObjectVersion | None:
             raise StorageUnavailable("S3 is down.")
 
     marker = replace(world.put("calls/", b""), size_bytes=0)
@@ -249,7 +249,7 @@ def test_an_empty_upload_gets_a_result_that_says_so(world: World) -> None:
 
 def test_an_upload_that_is_too_large_is_not_even_fetched(world: World, speech: bytes) -> None:
     class UnreadableStorage(Storage):
-        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+        def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
             raise AssertionError("fetched")
 
     delivery = world.delivery_with(UnreadableStorage(world.stack.s3), limits=MediaLimits(max_size_bytes=1000))
@@ -298,7 +298,7 @@ class _Client:
 class FailingStorage(Storage):
     """S3 that cannot be read from."""
 
-    def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+    def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
         raise StorageUnavailable("S3 is down.")
 
 
@@ -333,10 +333,10 @@ def test_the_last_delivery_leaves_a_failed_result_even_if_the_upload_cannot_be_a
     world: World, speech: bytes, error: TransientError
 ) -> None:
     class BlindStorage(Storage):
-        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+        def head(self, bucket: str, key: str) -> ObjectVersion | None:
             if bucket == UPLOADS_BUCKET:
                 raise error
-            return super().newest(bucket, key)
+            return super().head(bucket, key)
 
     upload = world.put("a.wav", speech)
     for last in (False, True):
@@ -349,10 +349,10 @@ def test_the_last_delivery_leaves_a_failed_result_even_if_the_upload_cannot_be_a
 
 
 def test_a_claim_that_went_to_somebody_else_is_not_given_back_for_them(world: World) -> None:
-    late = world.storage.claim(RESULTS_BUCKET, "claims/x", 0.1)
+    late = world.storage.lease(RESULTS_BUCKET, "claims/x", 0.1)
     late.__enter__()
     threading.Event().wait(1.2)
-    with world.storage.claim(RESULTS_BUCKET, "claims/x", 60):
+    with world.storage.lease(RESULTS_BUCKET, "claims/x", 60):
         late.__exit__(None, None, None)
         assert world.leftovers() == ["claims/x"]
     assert world.leftovers() == []
@@ -398,7 +398,7 @@ from handlers.processing import delivery
 Pipeline.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True)
 """
-    environment = {**os.environ, **world.stack.environment(package), "CLAIMS_PREFIX": ""}
+    environment = {**os.environ, **world.stack.environment(package), "LEASES_PREFIX": ""}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert world.result("a.wav")["error"]["code"] == "given_up"
@@ -445,9 +445,9 @@ def test_a_bucket_without_versioning_is_read_by_etag(world: World, speech: bytes
     etag = world.stack.s3.put_object(Bucket="plain-bucket", Key="a.wav", Body=speech)["ETag"].strip('"')
 
     class OverwrittenStorage(Storage):
-        def fetch(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+        def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
             world.stack.s3.put_object(Bucket="plain-bucket", Key="a.wav", Body=other_speech)
-            super().fetch(version, destination, deadline)
+            super().download(version, destination, deadline)
 
     upload = Upload("plain-bucket", "a.wav", None, etag)
     assert world.delivery_with(OverwrittenStorage(world.stack.s3)).deliver(upload).kind == "superseded"

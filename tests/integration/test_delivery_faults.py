@@ -131,18 +131,18 @@ class _ExpiringDeadline(Deadline):
 
 def test_a_body_that_trickles_in_does_not_outlast_the_deadline(world: World, tmp_path: Path) -> None:
     upload = world.put()
-    version = world.storage.newest(upload.bucket, upload.key)
+    version = world.storage.head(upload.bucket, upload.key)
     assert version is not None
     world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" else None  # an hour long
     with pytest.raises(StorageUnavailable, match="slowly"):
-        world.storage.fetch(version, tmp_path / "recording", Deadline.after(0.5))
+        world.storage.download(version, tmp_path / "recording", Deadline.after(0.5))
 
 
 @pytest.mark.timeout(120)
 def test_a_document_that_trickles_in_does_not_keep_its_page_waiting_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.delivery.storage._LONGEST_READ_S", 0.5)
+    monkeypatch.setattr("core.delivery.storage._MAX_READ_S", 0.5)
     upload = world.put()
     delivery = world.delivery_with(world.storage, reports="html")
     world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" and call.path.endswith(".json") else None
@@ -158,10 +158,10 @@ def test_a_result_by_version_is_not_given_up_by_an_event_that_knows_the_etag_onl
     assert world.delivery.deliver(upload).kind == "stored"
 
     class BlindStorage(Storage):
-        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+        def head(self, bucket: str, key: str) -> ObjectVersion | None:
             if bucket == UPLOADS_BUCKET:
                 raise StorageUnavailable("S3 is down.")
-            return super().newest(bucket, key)
+            return super().head(bucket, key)
 
     outcome = world.delivery_with(BlindStorage(world.client)).deliver(replace(upload, version_id=None), last=True)
     assert outcome.kind == "duplicate"
@@ -233,10 +233,10 @@ def test_an_upload_over_a_result_is_not_taken_for_superseded_on_one_word_of_s3(w
     looks: list[str] = []
 
     class OnceBlindStorage(Storage):
-        def newest(self, bucket: str, key: str) -> ObjectVersion | None:
+        def head(self, bucket: str, key: str) -> ObjectVersion | None:
             if bucket == UPLOADS_BUCKET:
                 looks.append(key)
-            return None if bucket == UPLOADS_BUCKET and len(looks) == look + 1 else super().newest(bucket, key)
+            return None if bucket == UPLOADS_BUCKET and len(looks) == look + 1 else super().head(bucket, key)
 
     assert world.delivery_with(OnceBlindStorage(world.client)).deliver(upload).kind == "stored"
     assert len(looks) > look + 1

@@ -25,7 +25,7 @@ from core.model.classifier import EmotionClassifier
 from core.model.package import read_manifest
 from core.pipeline import Pipeline
 from core.report import render
-from core.results import Judgement, Result, Source, Utterance
+from core.results import EmotionScores, Result, Source, Utterance
 from core.settings import MediaLimits
 from tests.conftest import ROOT
 
@@ -45,7 +45,7 @@ def all_eight(result: Result) -> Result:
     assert result.channels
     parts = []
     for number, emotion in enumerate(EIGHT):
-        judgement = Judgement.of({label: 0.65 if label == emotion else 0.05 for label in EIGHT})
+        judgement = EmotionScores.of({label: 0.65 if label == emotion else 0.05 for label in EIGHT})
         parts.append(Utterance(**dict(judgement), start_s=2.0 * number, end_s=2.0 * number + 1.5))
     channel = result.channels[0].model_copy(update={"utterances": tuple(parts)})
     return result.model_copy(update={"channels": (channel,)})
@@ -168,7 +168,7 @@ def test_the_command_line_lists_and_exports_it(
         assert name in listed
         assert entry.repo_id in listed
         assert entry.licence in listed
-        assert ", ".join(entry.layout.labels) in listed
+        assert ", ".join(entry.architecture.labels) in listed
 
     run("model", "pull", "wav2vec2-xlsr-en", "--from", small_wav2vec2_checkpoint, "--out", "checkpoint")
     shown = run("model", "export", "checkpoint", "package", "--precision", "fp32")

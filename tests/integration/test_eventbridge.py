@@ -32,10 +32,10 @@ def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         for name, value in {**running.environment(package), "EVENT_BUS": "results"}.items():
             monkeypatch.setenv(name, value)
         handlers.processing.delivery.cache_clear()
-        handlers.processing._announcer.cache_clear()
+        handlers.processing._publisher.cache_clear()
         yield running
         handlers.processing.delivery.cache_clear()
-        handlers.processing._announcer.cache_clear()
+        handlers.processing._publisher.cache_clear()
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_the_parity_report_is_kept_in_the_manifest(
 def test_a_package_that_misses_the_bound_is_not_written(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "LARGEST_MEAN_SCORE_CHANGE", 0.0)
+    monkeypatch.setattr(gate, "MAX_MEAN_SCORE_CHANGE", 0.0)
 
     with pytest.raises(ParityMissed, match=r"6 clips.*Nothing was written\."):
         export(small_checkpoint, tmp_path / "package", clips)
@@ -67,7 +67,7 @@ def test_a_package_that_misses_the_bound_leaves_the_one_before(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = export(small_checkpoint, tmp_path, clips, precision=Precision.FP32)
-    monkeypatch.setattr(gate, "LEAST_AGREEMENT", 1.1)
+    monkeypatch.setattr(gate, "MIN_AGREEMENT", 1.1)
 
     with pytest.raises(ParityMissed):
         export(small_checkpoint, tmp_path, clips, precision=Precision.INT8)

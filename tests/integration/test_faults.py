@@ -34,7 +34,7 @@ OTHER_CONTENT = b"another recording, " * 2000
 SILENCE_S = 0.5
 """After which a call that gets no answer has failed, where that is what is tried; otherwise it can take its time."""
 
-MOST_POLLS = 12
+MAX_POLLS = 12
 """Five deliveries, a redrive, and some that are lost before they reach the function."""
 
 
@@ -68,7 +68,7 @@ class World:
         work()
         self.proxy.plan = lambda _: None
 
-    def work_off(self, most_polls: int = MOST_POLLS) -> None:
+    def work_off(self, most_polls: int = MAX_POLLS) -> None:
         """Poll until the queue is empty."""
         for _ in range(most_polls):
             if not self.mapping.poll(wait_s=0) and not self.messages(self.stack.queue_url):
@@ -133,7 +133,7 @@ class Setting:
     faults: int
     overwrites: int = 0
     reports: str = "none"
-    claims_prefix: str = "claims/"
+    leases_prefix: str = "claims/"
     max_receive_count: int = 5
 
     def faults_for(self, call: Call) -> list[Fault]:
@@ -146,7 +146,7 @@ class Setting:
 PLAIN = Setting("as it is deployed", calls=10, faults=95, overwrites=18)
 LAST = Setting("on the last delivery", calls=11, faults=44, overwrites=20, max_receive_count=1)
 WITH_REPORTS = Setting("with reports", calls=13, faults=73, reports="html")
-WITHOUT_CLAIMS = Setting("without claims", calls=8, faults=33, claims_prefix="")
+WITHOUT_CLAIMS = Setting("without claims", calls=8, faults=33, leases_prefix="")
 SETTINGS = [PLAIN, LAST, WITH_REPORTS, WITHOUT_CLAIMS]
 
 ONE_OF_EACH_CLASS = (
@@ -183,7 +183,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
             for name, value in stack.environment(Path("unused")).items():
                 monkeypatch.setenv(name, value)
             monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-            monkeypatch.setenv("CLAIMS_PREFIX", setting.claims_prefix)
+            monkeypatch.setenv("LEASES_PREFIX", setting.leases_prefix)
             monkeypatch.setenv("REPORTS", setting.reports)
             settings = read(FunctionSettings)
             heard: list[bytes] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.audio.decode import Block, decode, probe
-from core.audio.ffmpeg import running
+from core.audio.ffmpeg import run_sandboxed
 from core.deadline import Deadline
 from core.errors import DamagedAudio, DecoderUnavailable, RecordingTooLong
 from core.settings import MediaLimits
@@ -90,7 +90,7 @@ def test_the_decoder_has_limits_no_folder_of_ours_no_input_and_a_session_of_its_
 
 
 def test_a_decoder_can_write_no_file(tmp_path: Path) -> None:
-    with running(["sh", "-c", f"sleep 0.3; echo taken > {tmp_path}/x; echo done"], LIMITS, Deadline()) as decoder:
+    with run_sandboxed(["sh", "-c", f"sleep 0.3; echo taken > {tmp_path}/x; echo done"], LIMITS, Deadline()) as decoder:
         said = decoder.read(100)
 
     assert said == b"done\n" or decoder.status == -signal.SIGXFSZ
@@ -98,9 +98,9 @@ def test_a_decoder_can_write_no_file(tmp_path: Path) -> None:
 
 
 def test_what_a_decoder_has_started_ends_with_it() -> None:
-    with running(["sh", "-c", "sleep 600 & echo $!; wait"], LIMITS, Deadline()) as decoder:
+    with run_sandboxed(["sh", "-c", "sleep 600 & echo $!; wait"], LIMITS, Deadline()) as decoder:
         # What comes is read as a whole block, so there must be an end: of our patience.
-        decoder._patience_s = 0.5
+        decoder._timeout_s = 0.5
         started = int(decoder.read(100))
 
     assert decoder.timed_out

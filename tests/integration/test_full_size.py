@@ -1,7 +1,7 @@
 """The published layout at full size: the serving package, our PyTorch path and the published program's own steps agree.
 
 The published weights cannot be fetched on a machine without the Hub, so the network is random, from a fixed seed; the
-layout, the sizes and the names of the tensors are the published ones.
+architecture, the sizes and the names of the tensors are the published ones.
 """
 
 import csv

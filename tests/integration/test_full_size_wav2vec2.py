@@ -1,7 +1,7 @@
 """The second published layout at full size, 316 million numbers: exported, held against the reference, and run.
 
 The published weights cannot be fetched on a machine without the Hub, so the network is random, from a fixed seed; the
-layout, the sizes and the names of the tensors are the published ones. A minute of processor time, and four
+architecture, the sizes and the names of the tensors are the published ones. A minute of processor time, and four
 gigabytes of memory at the peak.
 """
 
@@ -43,7 +43,7 @@ def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes((shared / "data" / "seed" / "ehcalabres" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
-        network = network_of(CHECKPOINTS["wav2vec2-xlsr-en"].layout, {**config, "num_class": 8})
+        network = network_of(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, {**config, "num_class": 8})
     # Drawn once and repeated: a third of a billion normal numbers take longer than the rest of this test. The length
     # is prime, so that no two rows of a matrix are alike.
     drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))

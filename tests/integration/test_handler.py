@@ -122,14 +122,14 @@ def test_only_the_bad_message_of_a_batch_comes_again(stack: Stack, speech: bytes
 def test_one_upload_that_fails_does_not_keep_the_others_of_its_message_waiting(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Storage.fetch
+    original = Storage.download
 
     def partly_down(self: Storage, version: ObjectVersion, *arguments: Any) -> None:
         if version.key == "1.wav":
             raise StorageUnavailable("S3 is down.")
         original(self, version, *arguments)
 
-    monkeypatch.setattr(Storage, "fetch", partly_down)
+    monkeypatch.setattr(Storage, "download", partly_down)
     records = [s3_record(stack, f"{n}.wav", speech) for n in (1, 2)]
     assert invoke({"Records": [message({"Records": records})]})["batchItemFailures"]
     assert list(stack.results()) == ["results/2.wav.json"]
@@ -164,7 +164,7 @@ def test_when_s3_is_down_every_message_comes_again_and_nothing_is_raised(
 
     batch = [message({"Records": [s3_record(stack, f"{n}.wav", speech)]}, number=n) for n in (1, 2)]
     with monkeypatch.context() as patched:
-        patched.setattr(Storage, "fetch", down)
+        patched.setattr(Storage, "download", down)
         assert len(invoke({"Records": batch})["batchItemFailures"]) == 2
         with pytest.raises(StorageUnavailable):
             invoke({"Records": [s3_record(stack, "c.wav", speech)]})
@@ -179,7 +179,7 @@ def test_the_last_delivery_leaves_a_failed_result(stack: Stack, speech: bytes, m
 
     record = s3_record(stack, "a.wav", speech)
     with monkeypatch.context() as patched:
-        patched.setattr(Storage, "fetch", down)
+        patched.setattr(Storage, "download", down)
         for count in range(1, 6):
             answer = invoke({"Records": [message({"Records": [record]}, receive_count=count)]})
             assert answer["batchItemFailures"]
@@ -210,7 +210,7 @@ def test_a_recording_that_cannot_be_done_in_time_gets_its_failed_result_in_time(
 def test_a_recording_that_s3_sends_too_slowly_comes_again(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Storage.fetch
+    original = Storage.download
 
     def slow(self: Storage, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
         original(self, version, destination, deadline)
@@ -218,7 +218,7 @@ def test_a_recording_that_s3_sends_too_slowly_comes_again(
 
     told = {"Records": [message({"Records": [s3_record(stack, "a.wav", speech)]})]}
     with monkeypatch.context() as patched:
-        patched.setattr(Storage, "fetch", slow)
+        patched.setattr(Storage, "download", slow)
         assert invoke(told, timeout_s=17.0)["batchItemFailures"]
     assert stack.results() == {}
     assert invoke(told) == {"batchItemFailures": []}

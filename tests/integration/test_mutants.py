@@ -103,7 +103,7 @@ for number in json.load(sys.stdin)[1]:
 @pytest.mark.timeout(120)
 def test_a_worker_that_hangs_is_killed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.mutants._WORKER", [sys.executable, "-c", HANGING_WORKER])
-    monkeypatch.setattr("tests.support.mutants.LONGEST_SILENCE_S", 2.0)
+    monkeypatch.setattr("tests.support.mutants.MAX_SILENCE_S", 2.0)
 
     report = run(5, SEED)
 

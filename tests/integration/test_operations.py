@@ -21,8 +21,8 @@ from core.model.package import read_manifest
 from core.operations.backfill import Forecast, Scope, forecast, is_done, job_request
 from core.operations.deployed_stack import DeployedStack, find_stack, stack_of_bucket
 from core.operations.redrive import Moved, redrive
-from core.operations.results import Found
-from core.operations.s3_listing import Sample, in_threads
+from core.operations.results import StoredResult
+from core.operations.s3_listing import ReservoirSample, in_threads
 from core.operations.status import status_of
 from core.results import Error, Model, Processing, Result, Source
 from tests.support.cloudformation import STACK, TEMPLATE, Deployed
@@ -151,7 +151,7 @@ def test_a_stack_that_is_not_there_or_not_ours_is_named() -> None:
 
 @pytest.mark.parametrize(("error", "done"), [("damaged", True), ("too_long", False), ("archived", False)])
 def test_a_failure_that_another_setting_may_mend_is_not_done(error: str, done: bool) -> None:
-    failed = Found("results/a.wav.json", document("a.wav", status="failed", error=error), state="done")
+    failed = StoredResult("results/a.wav.json", document("a.wav", status="failed", error=error), state="done")
     assert is_done(failed, "sha256:new") is done
 
 
@@ -225,7 +225,7 @@ def test_a_job_is_made_only_once_somebody_has_agreed(
                     "NumberOfTasksFailed": 0,
                 }
                 stub.add_response("describe_job", {"Job": {"Status": status, "ProgressSummary": progress}})
-        monkeypatch.setattr("core.cli.operations._BETWEEN_LOOKS_S", 0.0)
+        monkeypatch.setattr("core.cli.operations._POLL_INTERVAL_S", 0.0)
         rc = run_backfill(deployed, scope, package, agreed=lambda: agreed, dry_run=dry_run, wait=True)
         stub.assert_no_pending_responses()
     printed = capsys.readouterr().out
@@ -351,7 +351,7 @@ def test_a_status_knows_the_age_of_the_oldest_message_from_cloudwatch(
 def test_a_sample_is_as_likely_to_hold_the_last_as_the_first() -> None:
     held = [0] * 20
     for seed in range(2000):
-        sample = Sample(5, seed)
+        sample = ReservoirSample(5, seed)
         for number in range(20):
             sample.offer(str(number))
         assert (len(sample.items), sample.seen) == (5, 20)

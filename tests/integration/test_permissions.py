@@ -51,7 +51,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, function: str, package: Pat
     for name, value in {**variables, "MODEL_DIR": str(package)}.items():
         monkeypatch.setenv(name, str(value))
     handlers.processing.delivery.cache_clear()
-    handlers.processing._announcer.cache_clear()
+    handlers.processing._publisher.cache_clear()
 
 
 def put(stack: Stack, key: str, body: bytes) -> str:
@@ -80,13 +80,13 @@ def task(key: str, version_id: str | None) -> dict[str, Any]:
 
 def leave_a_claim(stack: Stack, patched: pytest.MonkeyPatch) -> None:
     """Have every delivery find the claim of one that crashed long ago, which it has to look at to take over."""
-    original = Storage.claim
+    original = Storage.lease
 
     def contested(storage: Storage, bucket: str, key: str, *rest: Any) -> Any:
         stack.s3.put_object(Bucket=bucket, Key=key, Body=b"x", Metadata={"expires-at": "0", "holder": "x"})
         return original(storage, bucket, key, *rest)
 
-    patched.setattr(Storage, "claim", contested)
+    patched.setattr(Storage, "lease", contested)
 
 
 def check(calls: list[Right], role: str) -> None:
@@ -112,7 +112,7 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
         handler(message("text.wav", put(stack, "text.wav", b"text")), LocalContext(60.0))  # failed
         handler(message("gone.wav", "x"), LocalContext(60.0))  # deleted
         with monkeypatch.context() as patched:
-            patched.setattr(Storage, "fetch", _down)
+            patched.setattr(Storage, "download", _down)
             handler(message("down.wav", versions["down.wav"], receive_count=5), LocalContext(60.0))
     assert {"a.wav", "text.wav", "down.wav"} == _with_result(stack)
     check(calls, "ClassifyRole")

@@ -16,7 +16,7 @@ from core.deadline import Deadline
 from core.errors import DecoderUnavailable
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
-from core.results import Judgement, Result, Source
+from core.results import EmotionScores, Result, Source
 from core.settings import MediaLimits
 from tests.conftest import ROOT, SHARED, MakeMedia
 
@@ -58,9 +58,9 @@ def check_classification(result: Result) -> None:
     assert result.channels
     assert result.scores
     parts = [part for channel in result.channels for part in channel.utterances]
-    judgements: list[Judgement] = [*result.channels, *parts]
-    overall = {name: getattr(result, name) for name in Judgement.model_fields}
-    for judged in [Judgement.model_validate(overall), *judgements]:
+    judgements: list[EmotionScores] = [*result.channels, *parts]
+    overall = {name: getattr(result, name) for name in EmotionScores.model_fields}
+    for judged in [EmotionScores.model_validate(overall), *judgements]:
         assert list(judged.scores) == list(result.model.labels)
         assert sum(judged.scores.values()) == pytest.approx(1.0, abs=6e-6)
         assert all(round(score, 6) == score for score in judged.scores.values())

@@ -50,8 +50,8 @@ CONTENTS = (b"first", b"second", DAMAGED, b"")
 """Nothing at all is a folder marker under the last key, which is no recording; under another it is an empty one."""
 FAULTS = ("lost", "timeout", "SlowDown", "ConditionalRequestConflict", "ExpiredToken")
 ENDINGS = (*["none"] * 5, "killed before", "killed after", *FAULTS)
-MOST_WORKERS = 3
-MOST_MESSAGES = 4
+MAX_WORKERS = 3
+MAX_MESSAGES = 4
 """Beyond that, work goes on before more is uploaded: a step at which nobody is at work shows nothing."""
 
 anyone = st.integers(0, 5)
@@ -84,7 +84,7 @@ class Queue(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------- what people do
 
-    @precondition(lambda self: len(self.world.queue) < MOST_MESSAGES)
+    @precondition(lambda self: len(self.world.queue) < MAX_MESSAGES)
     @rule(key=st.sampled_from(KEYS), content=st.sampled_from(CONTENTS), chance=st.integers(0, 2**32))
     def upload(self, key: str, content: bytes, chance: int) -> None:
         """Most often; what is deleted has nothing to be checked."""
@@ -93,7 +93,7 @@ class Queue(RuleBasedStateMachine):
         else:
             self.world.upload(key, content)
 
-    @precondition(lambda self: self.world.contents and len(self.world.busy) < MOST_WORKERS)
+    @precondition(lambda self: self.world.contents and len(self.world.busy) < MAX_WORKERS)
     @rule(number=anyone, names_version=st.booleans())
     def backfill(self, number: int, names_version: bool) -> None:
         """Of what there is or was: a job's list may be old."""
@@ -107,7 +107,7 @@ class Queue(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------- what the queue does
 
-    @precondition(lambda self: self.world.events and len(self.world.queue) < MOST_MESSAGES)
+    @precondition(lambda self: self.world.events and len(self.world.queue) < MAX_MESSAGES)
     @rule(number=anyone)
     def deliver_a_duplicate(self, number: int) -> None:
         self.world.send(self.pick(self.world.events, number))
@@ -121,7 +121,7 @@ class Queue(RuleBasedStateMachine):
 
     @property
     def can_hand_out(self) -> bool:
-        return bool(self.world.visible) and len(self.world.busy) < MOST_WORKERS
+        return bool(self.world.visible) and len(self.world.busy) < MAX_WORKERS
 
     @precondition(lambda self: self.world.queue)
     @rule(seconds=st.sampled_from([1.0, TIMEOUT_S / 3, VISIBILITY_S]))
@@ -175,7 +175,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: not self.world.is_quiet)
     @rule(chance=st.integers(0, 2**32))
     def work_off(self, chance: int) -> None:
-        self.world.work_off(random.Random(chance), MOST_WORKERS)
+        self.world.work_off(random.Random(chance), MAX_WORKERS)
 
     # ------------------------------------------------------------------------------------- what must hold
 

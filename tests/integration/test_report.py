@@ -21,7 +21,7 @@ from core.emotions import COLOURS
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.report import Sound, render
-from core.results import Audio, Channel, Error, Judgement, Result, Source, Utterance
+from core.results import Audio, Channel, EmotionScores, Error, Result, Source, Utterance
 from core.settings import MediaLimits
 from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import running_browser
@@ -68,10 +68,10 @@ def call(result: Result, duration_s: float, *spans: Sequence[tuple[float, float]
         for index, (start_s, end_s) in enumerate(times):
             heard = labels[(index + number) % len(labels)]
             scores = {label: 0.75 if label == heard else 0.05 for label in labels}
-            parts.append(Utterance(start_s=start_s, end_s=end_s, **dict(Judgement.of(scores))))
+            parts.append(Utterance(start_s=start_s, end_s=end_s, **dict(EmotionScores.of(scores))))
         speech_s = sum(part.duration_s for part in parts)
         scores = parts[0].scores
-        judged = dict(Judgement.of(scores))
+        judged = dict(EmotionScores.of(scores))
         channels.append(Channel(channel=number, speech_s=speech_s, utterances=tuple(parts), **judged))
     audio = Audio(container="wav", codec="pcm_mulaw", sample_rate_hz=8000, channels=len(spans), duration_s=duration_s)
     return result.model_copy(update={"audio": audio, "channels": tuple(channels)})

@@ -13,7 +13,7 @@ import pytest
 from core.delivery.storage import Storage
 from core.errors import SettingsInvalid, StorageRefused
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
-from core.online.result_store import BucketShelf, NotThere, is_id, new_id, s3_client_for_forms
+from core.online.result_store import NotThere, S3ResultStore, is_id, new_id, presigning_s3_client
 from core.results import Model, Processing, Result, Source, now
 from core.settings import ApiSettings, read
 from tests.conftest import ROOT
@@ -26,10 +26,10 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def shelf(stack: Stack, package: Path, monkeypatch: pytest.MonkeyPatch) -> BucketShelf:
+def store(stack: Stack, package: Path, monkeypatch: pytest.MonkeyPatch) -> S3ResultStore:
     for name, value in stack.environment(package).items():
         monkeypatch.setenv(name, value)
-    return BucketShelf(Storage(stack.s3), s3_client_for_forms(), read(ApiSettings), 1_000_000)
+    return S3ResultStore(Storage(stack.s3), presigning_s3_client(), read(ApiSettings), 1_000_000)
 
 
 def result(recording_id: str) -> Result:
@@ -42,25 +42,25 @@ def result(recording_id: str) -> Result:
     )
 
 
-def test_a_result_is_unknown_then_on_its_way_then_there(shelf: BucketShelf, stack: Stack) -> None:
-    place = shelf.invite("")
-    assert shelf.find(place.id) is NotThere.UNKNOWN
+def test_a_result_is_unknown_then_on_its_way_then_there(store: S3ResultStore, stack: Stack) -> None:
+    place = store.create_upload("")
+    assert store.find(place.id) is NotThere.UNKNOWN
 
     answer = httpx2.post(place.url, data=dict(place.fields), files={"file": b"recording"})
     assert answer.status_code == 204
-    assert shelf.find(place.id) is NotThere.ON_ITS_WAY
+    assert store.find(place.id) is NotThere.ON_ITS_WAY
     assert stack.s3.get_object(Bucket=UPLOADS_BUCKET, Key=f"api/{place.id}")["Body"].read() == b"recording"
 
-    shelf.store(place.id, result(place.id))
-    shelf.store(place.id, result(place.id))  # the same PUT again, whose first answer was lost
-    found = shelf.find(place.id)
+    store.store(place.id, result(place.id))
+    store.store(place.id, result(place.id))  # the same PUT again, whose first answer was lost
+    found = store.find(place.id)
     assert isinstance(found, bytes)
     assert json.loads(found)["source"]["key"] == f"api/{place.id}"
 
 
-def test_what_the_api_stores_looks_to_the_queue_like_a_result_of_its_own(shelf: BucketShelf, stack: Stack) -> None:
+def test_what_the_api_stores_looks_to_the_queue_like_a_result_of_its_own(store: S3ResultStore, stack: Stack) -> None:
     recording_id = new_id()
-    shelf.store(recording_id, result(recording_id))
+    store.store(recording_id, result(recording_id))
 
     head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key=f"results/api/{recording_id}.json")
 
@@ -68,8 +68,8 @@ def test_what_the_api_stores_looks_to_the_queue_like_a_result_of_its_own(shelf: 
     assert {"source-version", "sequencer", "fingerprint", "state"} <= set(head["Metadata"])
 
 
-def test_a_form_holds_for_one_key_one_size_and_a_while(shelf: BucketShelf) -> None:
-    place = shelf.invite("")
+def test_a_form_holds_for_one_key_one_size_and_a_while(store: S3ResultStore) -> None:
+    place = store.create_upload("")
 
     policy = json.loads(base64.b64decode(place.fields["policy"]))
     assert {"bucket": UPLOADS_BUCKET} in policy["conditions"]
@@ -80,28 +80,28 @@ def test_a_form_holds_for_one_key_one_size_and_a_while(shelf: BucketShelf) -> No
 
 
 def test_on_aws_a_form_goes_to_the_bucket_s_own_region(
-    shelf: BucketShelf, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    store: S3ResultStore, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    there = BucketShelf(Storage(stack.s3), s3_client_for_forms(), read(ApiSettings), 1_000_000)
+    there = S3ResultStore(Storage(stack.s3), presigning_s3_client(), read(ApiSettings), 1_000_000)
 
-    assert there.invite("").url == f"https://{UPLOADS_BUCKET}.s3.eu-central-1.amazonaws.com/"
+    assert there.create_upload("").url == f"https://{UPLOADS_BUCKET}.s3.eu-central-1.amazonaws.com/"
     assert there.upload_origin == f"https://{UPLOADS_BUCKET}.s3.eu-central-1.amazonaws.com"
 
 
 def test_without_credentials_nothing_is_signed(
-    shelf: BucketShelf, stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: S3ResultStore, stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # which keeps the credentials that it found first
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    nobody = BucketShelf(Storage(stack.s3), s3_client_for_forms(), read(ApiSettings), 1_000_000)
+    nobody = S3ResultStore(Storage(stack.s3), presigning_s3_client(), read(ApiSettings), 1_000_000)
 
     with pytest.raises(StorageRefused, match="cannot be signed"):
-        nobody.invite("")
+        nobody.create_upload("")
 
 
 def test_both_buckets_are_set_or_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ def test_a_recording_asks_of_s3_what_simulation_and_backfill_reckon_with(
         ("GET", "a.wav"): requests.UPLOAD_READS - 1,
         ("HEAD", "results"): requests.RESULT_READS,
         ("PUT", "results"): requests.RESULT_PUTS,
-        ("PUT", "claims"): requests.CLAIM_PUTS,
-        ("DELETE", "claims"): requests.CLAIM_DELETES,
+        ("PUT", "claims"): requests.LEASE_PUTS,
+        ("DELETE", "claims"): requests.LEASE_DELETES,
     }
     assert calls_if_done == {"HEAD": requests.READS_IF_DONE}
 

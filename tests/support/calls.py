@@ -12,7 +12,7 @@ import numpy.typing as npt
 import soundfile
 
 from core.audio.decode import Block, decode, probe
-from core.audio.utterances import Utterance
+from core.audio.utterances import SpeechSegment
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.emotions import SYNONYMS
 from core.model.classifier import Scores
@@ -249,7 +249,7 @@ def is_right(clip: Clip, scores: Scores) -> bool:
     return max(scores, key=lambda label: scores[label]) == SYNONYMS.get(clip.emotion, clip.emotion)
 
 
-def rightly_heard(call: Call, found: Sequence[tuple[Utterance, Scores]]) -> list[bool]:
+def rightly_heard(call: Call, found: Sequence[tuple[SpeechSegment, Scores]]) -> list[bool]:
     """For each turn, whether it is heard as what it is labelled: by all utterances in it, as long as each is in it."""
     right = []
     for turn in call.turns:

@@ -31,13 +31,13 @@ from typing import Any
 
 from tests.conftest import ROOT, SHARED
 
-LONGEST_S = 10.0
+MAX_S = 10.0
 MEMORY_GROWTH_LIMIT_MB = 512
 """By how much our own process may grow, at its peak, beyond what it takes with the network loaded."""
-LONGEST_SILENCE_S = 60.0
+MAX_SILENCE_S = 60.0
 """A worker that says nothing for so long after it has begun hangs: what waits for a decoder says more sooner."""
 
-_LONGEST_ORIGINAL_BYTES = 100_000
+_MAX_ORIGINAL_BYTES = 100_000
 """Longer ones are cut: what is decisive stands at the beginning, and their minutes would be classified as well."""
 _HEADER_BYTES = 512
 _EXTREMES = (
@@ -64,7 +64,7 @@ def originals() -> list[bytes]:
     """The recordings that mutants are made of: the samples, and the shared ones where they are on this machine."""
     folders = (ROOT / "samples", SHARED / "data" / "formats", SHARED / "data" / "seed")
     files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
-    return [file.read_bytes()[:_LONGEST_ORIGINAL_BYTES] for file in files if file.suffix not in (".json", ".md")]
+    return [file.read_bytes()[:_MAX_ORIGINAL_BYTES] for file in files if file.suffix not in (".json", ".md")]
 
 
 def mutant(seed: int, number: int, recordings: Sequence[bytes]) -> bytes:
@@ -176,7 +176,7 @@ class Judge:
         schema = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
         self._valid = jsonschema.Draft202012Validator(schema)
         classifier = EmotionClassifier.load(ROOT / "models" / "demo" / "package")
-        self._pipeline = Pipeline(classifier, MediaLimits(decoder_timeout_s=LONGEST_S))
+        self._pipeline = Pipeline(classifier, MediaLimits(decoder_timeout_s=MAX_S))
         _forget_peak()
         self._own_mb_before, self._children_mb_before = _own_peak_mb(), _children_peak_mb()
 
@@ -188,7 +188,7 @@ class Judge:
         if outcome == "deadline_exceeded":  # once more: the machine may have been busy
             outcome, seconds, broken = self._attempt(body)
         processor_s = _processor_s() - processor_s
-        if processor_s > LONGEST_S or outcome == "deadline_exceeded":
+        if processor_s > MAX_S or outcome == "deadline_exceeded":
             broken.append(f"took {seconds:.1f} s, and {processor_s:.1f} s of processor time")
         after = _surroundings()
         if before != after:
@@ -355,7 +355,7 @@ def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[
         last_words = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
     how = f"the process ended with {worker.returncode}: {last_words}"
     if begun is not None and silent.is_set():
-        yield begun, {"outcome": "hung", "s": LONGEST_SILENCE_S, "broken": [f"hung for {LONGEST_SILENCE_S:.0f} s"]}
+        yield begun, {"outcome": "hung", "s": MAX_SILENCE_S, "broken": [f"hung for {MAX_SILENCE_S:.0f} s"]}
     elif begun is not None:
         yield begun, {"outcome": "crashed", "s": 0.0, "broken": [how]}
     elif worker.returncode != 0:
@@ -373,7 +373,7 @@ def _lines(worker: "subprocess.Popen[bytes]", silent: threading.Event) -> Iterat
     line = worker.stdout.readline()
     while line:
         yield line
-        watch = threading.Timer(LONGEST_SILENCE_S, kill)
+        watch = threading.Timer(MAX_SILENCE_S, kill)
         watch.start()
         line = worker.stdout.readline()
         watch.cancel()

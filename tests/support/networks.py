@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.checkpoints.network import SpeechNetwork, network_of
-from core.checkpoints.registry import layouts_of
+from core.checkpoints.registry import architectures_for
 
 WeightFile = Literal["old names", "new names", "safetensors"]
 
@@ -86,9 +86,9 @@ def small_wav2vec2_config(
 
 def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
     """A network in evaluation mode, every tensor random and none of them without effect."""
-    layout = layouts_of(config["model_type"])[0]
-    labels = len(config.get("id2label") or layout.labels)
-    return randomised(network_of(layout, {"num_class": labels, **config}), seed)
+    architecture = architectures_for(config["model_type"])[0]
+    labels = len(config.get("id2label") or architecture.labels)
+    return randomised(network_of(architecture, {"num_class": labels, **config}), seed)
 
 
 def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
@@ -126,7 +126,7 @@ def write_checkpoint(
 def preprocessor_of(network: SpeechNetwork) -> dict[str, Any]:
     """A preprocessor_config.json like the published one."""
     extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1}
-    return {**network.layout.preprocessor, **extractor}
+    return {**network.architecture.preprocessor, **extractor}
 
 
 def old_name(name: str) -> str:

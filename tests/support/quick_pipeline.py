@@ -15,7 +15,7 @@ from core.deadline import Deadline
 from core.errors import DamagedAudio
 from core.model.classifier import EmotionClassifier, Logits, ModelIdentity
 from core.pipeline import Pipeline, _Progress
-from core.results import Judgement, Utterance
+from core.results import EmotionScores, Utterance
 from core.settings import MediaLimits
 
 DAMAGED = b"damaged"
@@ -45,7 +45,7 @@ class QuickPipeline(Pipeline):
         self._heard(content)
         if content.startswith(DAMAGED):
             raise DamagedAudio("The recording says so itself.")
-        judgement = Judgement.of(scores_for(content))
+        judgement = EmotionScores.of(scores_for(content))
         progress.info = MediaInfo("wav", "pcm_s16le", SAMPLE_RATE_HZ, 1, 1.0)
         progress.decoded_samples = SAMPLE_RATE_HZ
         progress.heard[(0,)].append(Utterance(**dict(judgement), start_s=0.0, end_s=1.0))

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from core.model.classifier import EmotionClassifier
-from core.online.folder_store import FolderShelf
+from core.online.folder_store import FolderResultStore
 from core.online.recogniser import Recogniser
 from core.pipeline import Pipeline
 from core.settings import ApiSettings, MediaLimits
@@ -23,9 +23,9 @@ def folder_service(package: Path, folder: Path, **settings: object) -> Service:
     """A service that keeps its results in a folder."""
     api = ApiSettings.model_validate({"results_folder": folder, **settings})
     limits = MediaLimits()
-    shelf = FolderShelf(api, limits.max_size_bytes)
-    recogniser = Recogniser(Pipeline(EmotionClassifier.load(package), limits), shelf)
-    return Service(api, limits, shelf, recogniser, Workers(api.api_concurrency, api.api_waiting))
+    store = FolderResultStore(api, limits.max_size_bytes)
+    recogniser = Recogniser(Pipeline(EmotionClassifier.load(package), limits), store)
+    return Service(api, limits, store, recogniser, Workers(api.api_concurrency, api.api_waiting))
 
 
 @contextmanager

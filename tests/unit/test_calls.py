@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.audio.utterances import Utterance
+from core.audio.utterances import SpeechSegment
 from core.model.classifier import Scores
 from tests.support.calls import Call, Clip, Turn, rightly_heard
 
@@ -15,8 +15,8 @@ CLIP = Clip(Path("a.wav"), "somebody", "angry", SILENCE, (0.0, 2.0))
 CALL = Call(np.stack([SILENCE, SILENCE]), (Turn(CLIP, 0, 1.0, 3.0),))
 
 
-def heard(start_s: float, end_s: float, channel: int = 0) -> Utterance:
-    return Utterance((channel,), start_s, end_s, SILENCE)
+def heard(start_s: float, end_s: float, channel: int = 0) -> SpeechSegment:
+    return SpeechSegment((channel,), start_s, end_s, SILENCE)
 
 
 def test_a_turn_counts_as_what_is_heard_for_the_longest_time() -> None:

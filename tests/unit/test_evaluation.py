@@ -1,22 +1,22 @@
-"""Figures are counted as they should be, and labels mean what they should."""
+"""Metrics are counted as they should be, and labels mean what they should."""
 
 from pathlib import Path
 
 import pytest
 
 from core.errors import ManifestUnreadable
-from core.evaluation import Heard, measure, parse_names, picture, read_manifest
+from core.evaluation import Prediction, compute_metrics, confusion_matrix_svg, parse_names, read_manifest
 
 LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")
 
 
 def test_each_emotion_counts_the_same_in_the_unweighted_accuracy() -> None:
-    rows = [Heard(str(n), "anger", "anger") for n in range(8)] + [
-        Heard("x", "sad", "sad"),
-        Heard("y", "sad", "no_speech"),
+    rows = [Prediction(str(n), "anger", "anger") for n in range(8)] + [
+        Prediction("x", "sad", "sad"),
+        Prediction("y", "sad", "no_speech"),
     ]
 
-    figures = measure(rows)
+    figures = compute_metrics(rows)
 
     assert figures.unweighted_accuracy == pytest.approx(0.75)
     assert figures.weighted_accuracy == pytest.approx(0.9)
@@ -54,7 +54,7 @@ def test_a_manifest_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path,
 
 
 def test_the_picture_shows_every_count() -> None:
-    svg = picture(measure([Heard("a", "anger", "happy")] * 17), LABELS)
+    svg = confusion_matrix_svg(compute_metrics([Prediction("a", "anger", "happy")] * 17), LABELS)
 
     assert ">17<" in svg
     assert svg.count("<rect") == 1 + len(LABELS)

@@ -14,7 +14,7 @@ from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.files import read_json
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import network_of
-from core.checkpoints.registry import CHECKPOINTS, Head, Hearing, Layout, PublishedCheckpoint
+from core.checkpoints.registry import CHECKPOINTS, Architecture, Head, InputMode, PublishedCheckpoint
 from core.emotions import COLOURS, SYNONYMS, letter_of
 from core.errors import CheckpointUnreadable
 from core.export.exporter import export
@@ -28,12 +28,12 @@ SEEDS = {"hubert-base-ch": "data/seed", "wav2vec2-xlsr-en": "data/seed/ehcalabre
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_published_config_files_say_what_the_registry_expects(name: str, shared: Path) -> None:
-    layout, folder = CHECKPOINTS[name].layout, shared / SEEDS[name]
+    architecture, folder = CHECKPOINTS[name].architecture, shared / SEEDS[name]
     config, preprocessor = (read_json(folder / file) for file in ("config.json", "preprocessor_config.json"))
 
-    assert config["model_type"] == layout.model_type
-    assert layout.config.items() <= {**registry.CONFIG_BY_DEFAULT, **config}.items()
-    assert layout.preprocessor.items() <= preprocessor.items()
+    assert config["model_type"] == architecture.model_type
+    assert architecture.config.items() <= {**registry.CONFIG_BY_DEFAULT, **config}.items()
+    assert architecture.preprocessor.items() <= preprocessor.items()
 
 
 def test_the_labels_of_the_second_checkpoint_are_its_own_in_our_words(shared: Path) -> None:
@@ -42,11 +42,11 @@ def test_the_labels_of_the_second_checkpoint_are_its_own_in_our_words(shared: Pa
     ours = [SYNONYMS.get(published[str(number)], published[str(number)]) for number in range(8)]
 
     assert ours == ["anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
-    assert tuple(ours) == CHECKPOINTS["wav2vec2-xlsr-en"].layout.labels
+    assert tuple(ours) == CHECKPOINTS["wav2vec2-xlsr-en"].architecture.labels
 
 
 def test_every_emotion_of_every_checkpoint_has_a_letter_and_a_colour_of_its_own() -> None:
-    emotions = {label for entry in CHECKPOINTS.values() for label in entry.layout.labels}
+    emotions = {label for entry in CHECKPOINTS.values() for label in entry.architecture.labels}
 
     assert emotions == COLOURS.keys()
     assert len({letter_of(emotion) for emotion in emotions}) == len(emotions)
@@ -58,11 +58,11 @@ def test_no_two_repositories_are_the_same() -> None:
 
 
 def test_what_is_ignored_is_ignored_with_a_reason() -> None:
-    layout = CHECKPOINTS["wav2vec2-xlsr-en"].layout
+    architecture = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
 
-    assert "speech recogniser" in (layout.reason_to_ignore("lm_head.weight") or "")
-    assert layout.reason_to_ignore("projector.weight") is None
-    assert layout.reason_to_ignore("wav2vec2.encoder.layers.24.layer_norm.weight") is None
+    assert "speech recogniser" in (architecture.reason_to_ignore("lm_head.weight") or "")
+    assert architecture.reason_to_ignore("projector.weight") is None
+    assert architecture.reason_to_ignore("wav2vec2.encoder.layers.24.layer_norm.weight") is None
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def third(monkeypatch: pytest.MonkeyPatch) -> PublishedCheckpoint:
         repo_id="someone/third",
         licence="MIT",
         speech="nothing",
-        layout=Layout(
+        architecture=Architecture(
             model_type="wav2vec2",
-            hearing=Hearing.CLIP,
+            input_mode=InputMode.CLIP,
             head=Head("projector", "classifier", activation="none"),
             labels=("anger", "fear", "happy", "neutral", "sad"),
         ),
@@ -98,7 +98,7 @@ def test_a_third_checkpoint_takes_one_entry_and_one_head(
 
     manifest = export(folder, tmp_path / "package", clips, precision=Precision.FP32)
 
-    assert manifest.labels == third.layout.labels
+    assert manifest.labels == third.architecture.labels
     scores = EmotionClassifier.load(tmp_path / "package").classify(clips[0])
     with torch.inference_mode():
         network = encoder.base_model(torch.from_numpy((clips[0] - clips[0].mean()) / clips[0].std())[None])
@@ -108,22 +108,24 @@ def test_a_third_checkpoint_takes_one_entry_and_one_head(
     np.testing.assert_allclose(list(scores.values()), expected.softmax(-1)[0].numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("hearing", Hearing)
+@pytest.mark.parametrize("input_mode", InputMode)
 @pytest.mark.parametrize("model_type", ["hubert", "wav2vec2"])
 def test_either_encoder_can_hear_the_window_or_the_clip(
-    model_type: Literal["hubert", "wav2vec2"], hearing: Hearing, speech_like: Callable[[int, int], Waveform]
+    model_type: Literal["hubert", "wav2vec2"], input_mode: InputMode, speech_like: Callable[[int, int], Waveform]
 ) -> None:
     """So that an entry may name any pair of them."""
-    config = small_config() if hearing is Hearing.WINDOW else small_wav2vec2_config()
-    layout = Layout(model_type, hearing, Head("score.inner", "score.outer", activation="none"), ("yes", "no"))
-    network = randomised(network_of(layout, {**config, "model_type": model_type, "num_class": 2}))
+    config = small_config() if input_mode is InputMode.PADDED_WINDOW else small_wav2vec2_config()
+    architecture = Architecture(
+        model_type, input_mode, Head("score.inner", "score.outer", activation="none"), ("yes", "no")
+    )
+    network = randomised(network_of(architecture, {**config, "model_type": model_type, "num_class": 2}))
     geometry = geometry_of(network)
     session = onnx_session(build_graph(network, Precision.FP32).SerializeToString(), threads=1)
 
     for samples in (300, 20_000, 97_000):
         waveform = speech_like(samples, samples)
         with torch.inference_mode():
-            expected = network(torch.from_numpy(geometry.heard(waveform))[None])[0].numpy()
+            expected = network(torch.from_numpy(geometry.network_input(waveform))[None])[0].numpy()
         served = session.run(["logits"], geometry.inputs(waveform))[0][0]
         np.testing.assert_allclose(served, expected, atol=1e-4)
 
@@ -131,7 +133,7 @@ def test_either_encoder_can_hear_the_window_or_the_clip(
 def test_the_head_is_chosen_by_the_tensors_that_are_there(third: PublishedCheckpoint, tmp_path: Path) -> None:
     second = write_checkpoint(random_network(small_wav2vec2_config()), small_wav2vec2_config(), tmp_path)
 
-    assert read_checkpoint(second).network.layout == CHECKPOINTS["wav2vec2-xlsr-en"].layout
+    assert read_checkpoint(second).network.architecture == CHECKPOINTS["wav2vec2-xlsr-en"].architecture
 
 
 def test_a_checkpoint_that_says_it_is_a_known_one_is_read_as_that_one_alone(

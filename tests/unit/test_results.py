@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from core.results import (
     Audio,
     Channel,
+    EmotionScores,
     Error,
-    Judgement,
     Model,
     Processing,
     Result,
@@ -32,7 +32,7 @@ PROCESSING = Processing(finished_at=now(), version="1.0.0")
 
 
 def classified(**changes: Any) -> Result:
-    judgement = dict(Judgement.of(SCORES))
+    judgement = dict(EmotionScores.of(SCORES))
     utterance = Utterance(**judgement, start_s=0.0, end_s=1.5)
     channel = Channel(**judgement, channel=0, speech_s=1.5, utterances=(utterance,))
     fields: dict[str, Any] = {
@@ -105,11 +105,11 @@ def test_probabilities_keep_six_digits_and_seconds_three() -> None:
 
 
 def test_a_rounding_error_above_one_is_still_a_probability() -> None:
-    assert Judgement.of({"anger": 1.0 + 1e-12}).score == 1.0
+    assert EmotionScores.of({"anger": 1.0 + 1e-12}).score == 1.0
 
 
 def test_the_emotion_is_the_label_with_the_highest_score() -> None:
-    judgement = Judgement.of({"sad": 0.2, "happy": 0.5, "anger": 0.3})
+    judgement = EmotionScores.of({"sad": 0.2, "happy": 0.5, "anger": 0.3})
 
     assert (judgement.emotion, judgement.score) == ("happy", 0.5)
 

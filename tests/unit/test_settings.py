@@ -4,12 +4,12 @@ import pytest
 
 from core.errors import SettingsInvalid
 from core.model.classifier import default_threads
-from core.settings import FunctionSettings, MediaLimits, ModelSettings, read
+from core.settings import CLI_PREFIX, FunctionSettings, MediaLimits, ModelSettings, SegmentationSettings, read
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for group in (MediaLimits, ModelSettings, FunctionSettings):
+    for group in (MediaLimits, ModelSettings, FunctionSettings, SegmentationSettings):
         for name in group.model_fields:
             monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("RESULTS_BUCKET", "results")
@@ -39,7 +39,6 @@ def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("MAX_SIZE_BYTES", "1.5"),
         ("MAX_CHANNELS", "65"),
         ("DECODER_MEMORY_MB", "10"),
-        ("DECODER_TIMEOUT_S", ""),
         ("DECODER_TIMEOUT_S", "nan"),
     ],
 )
@@ -82,6 +81,64 @@ def test_every_problem_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         read(MediaLimits)
 
 
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_DURATION_S", "")
+    monkeypatch.setenv("CHANNELS", "")
+
+    assert read(MediaLimits).max_duration_s == 4 * 3600
+    assert read(SegmentationSettings).channels == "auto"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [
+        ("SHORTEST_PAUSE_S", "MIN_SILENCE_S", "0.7"),
+        ("SHORTEST_SPEECH_S", "MIN_SPEECH_S", "0.2"),
+        ("PADDING_S", "SPEECH_PAD_S", "0.1"),
+    ],
+)
+def test_a_renamed_setting_keeps_its_old_name_and_says_so(
+    old: str, new: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(old, value)
+
+    assert getattr(read(SegmentationSettings), new.lower()) == float(value)
+    assert f"{old} is deprecated" in caplog.text
+    assert f"set {new} instead" in caplog.text
+
+
+def test_the_new_name_wins_over_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAIMS_PREFIX", "old/")
+    monkeypatch.setenv("LEASES_PREFIX", "new/")
+
+    assert read(FunctionSettings).leases_prefix == "new/"
+
+
+def test_an_unusable_value_is_reported_under_the_name_that_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHORTEST_PAUSE_S", "long")
+
+    with pytest.raises(SettingsInvalid, match="SHORTEST_PAUSE_S: "):
+        read(SegmentationSettings)
+
+
+def test_the_command_line_ignores_what_another_program_calls_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANNELS", "2")
+
+    assert read(SegmentationSettings, prefix=CLI_PREFIX).channels == "auto"
+
+
+def test_the_command_line_reads_prefixed_names_and_for_one_release_plain_ones(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CHANNELS", "mix")
+    monkeypatch.setenv("MAX_CHANNELS", "4")
+    monkeypatch.setenv("AUDIO_EMOTION_MAX_CHANNELS", "8")
+
+    assert read(SegmentationSettings, prefix=CLI_PREFIX).channels == "mix"
+    assert "CHANNELS is deprecated" in caplog.text
+    assert read(MediaLimits, prefix=CLI_PREFIX).max_channels == 8
+
+
 @pytest.mark.parametrize(
     ("results", "claims", "apart"),
     [
@@ -98,10 +155,10 @@ def test_results_never_lie_where_claims_expire(
     results: str, claims: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RESULTS_PREFIX", results)
-    monkeypatch.setenv("CLAIMS_PREFIX", claims)
+    monkeypatch.setenv("LEASES_PREFIX", claims)
 
     if apart:
-        assert read(FunctionSettings).claims_prefix == claims
+        assert read(FunctionSettings).leases_prefix == claims
     else:
         with pytest.raises(SettingsInvalid, match="must not contain each other"):
             read(FunctionSettings)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from core.settings import FunctionSettings, ListeningSettings, MediaLimits, ModelSettings, Settings, read
+from core.settings import FunctionSettings, MediaLimits, ModelSettings, SegmentationSettings, Settings, read
 from tests.support.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
 from tests.support.permissions import Right, as_list, granted
 
@@ -210,7 +210,7 @@ def test_the_largest_upload_fits_into_tmp() -> None:
 
 def test_results_never_lie_where_the_lifecycle_deletes() -> None:
     rules = {rule["Id"]: rule for rule in properties("ResultsBucket")["LifecycleConfiguration"]["Rules"]}
-    claims = FUNCTION["Environment"]["Variables"]["CLAIMS_PREFIX"]
+    claims = FUNCTION["Environment"]["Variables"]["LEASES_PREFIX"]
     assert rules["claims"]["Prefix"] == claims
     assert rules["claims"]["ExpirationInDays"] == 1
     assert rules["claims"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
@@ -258,7 +258,7 @@ def test_leftovers_are_cleared_away(bucket: str) -> None:
 def test_every_environment_variable_is_one_that_the_function_reads() -> None:
     fields = {
         name.upper()
-        for group in (FunctionSettings, ListeningSettings, MediaLimits, ModelSettings)
+        for group in (FunctionSettings, SegmentationSettings, MediaLimits, ModelSettings)
         for name in group.model_fields
     } | POWERTOOLS
     for function in (FUNCTION, BACKFILL):
@@ -271,14 +271,14 @@ def test_every_required_setting_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value if isinstance(value, str) else defaults.get(value["Ref"], "a-bucket"))
     function = read(FunctionSettings)
     assert (function.results_bucket, function.results_prefix) == ("a-bucket", "results/")
-    assert function.claims_prefix == "claims/"
+    assert function.leases_prefix == "claims/"
     assert read(MediaLimits).max_duration_s == TEMPLATE["Parameters"]["MaxDurationS"]["Default"]
     assert read(ModelSettings).model_dir == Path("/opt/model")
 
 
 @pytest.mark.parametrize(
     ("parameter", "group", "field"),
-    [("Channels", ListeningSettings, "channels"), ("Reports", FunctionSettings, "reports")],
+    [("Channels", SegmentationSettings, "channels"), ("Reports", FunctionSettings, "reports")],
 )
 def test_a_choice_offers_what_the_setting_takes(parameter: str, group: type[Settings], field: str) -> None:
     described = TEMPLATE["Parameters"][parameter]

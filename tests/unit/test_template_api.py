@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.settings import ApiSettings, ListeningSettings, MediaLimits, ModelSettings, read
+from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, read
 from handlers.api.app import ALLOWED_HEADERS, EXPOSED_HEADERS
 from tools.invoke import API_FUNCTION, API_HANDLER, FUNCTION
 from tools.template import read_template
@@ -80,7 +80,7 @@ def test_only_api_gateway_may_call_the_function_and_only_for_this_api() -> None:
 
 
 def test_every_environment_variable_is_one_that_the_api_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = (ApiSettings, ListeningSettings, MediaLimits, ModelSettings)
+    groups = (ApiSettings, SegmentationSettings, MediaLimits, ModelSettings)
     fields = {name.upper() for group in groups for name in group.model_fields}
     assert set(variables()) <= fields | POWERTOOLS
     # The same recordings are taken, and the same answers given, whichever way a recording comes.

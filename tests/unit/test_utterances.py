@@ -9,14 +9,14 @@ import soundfile
 
 from core.audio.channels import group_channels
 from core.audio.decode import Block
-from core.audio.segmenter import SHORTEST_SAMPLES, Segmenter, Span
-from core.audio.utterances import Utterance, cut
-from core.audio.voice_activity import FRAME_SAMPLES, Probabilities, VoiceActivity
+from core.audio.segmenter import MIN_SAMPLES, Segmenter, Span
+from core.audio.utterances import SpeechSegment, cut
+from core.audio.voice_activity import FRAME_SAMPLES, Probabilities, VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
-from core.settings import ListeningSettings
+from core.settings import SegmentationSettings
 from tests.conftest import ROOT
 
-OPTIONS = ListeningSettings()
+OPTIONS = SegmentationSettings()
 
 
 def voice(name: str = "anger.wav") -> Waveform:
@@ -34,8 +34,8 @@ def blocks(*channels: Waveform, samples: int = SAMPLE_RATE_HZ) -> Iterator[Block
         yield recording[:, start : start + samples]
 
 
-def utterances(*channels: Waveform, **options: object) -> list[Utterance]:
-    return list(cut(blocks(*channels), ListeningSettings.model_validate(options)))
+def utterances(*channels: Waveform, **options: object) -> list[SpeechSegment]:
+    return list(cut(blocks(*channels), SegmentationSettings.model_validate(options)))
 
 
 def test_a_short_recording_is_one_utterance_to_the_last_sample() -> None:
@@ -119,7 +119,7 @@ class Script:
     def __init__(self, probabilities: list[float]) -> None:
         self._left = probabilities
 
-    def hear(self, samples: Waveform) -> Probabilities:
+    def process(self, samples: Waveform) -> Probabilities:
         count = samples.size // FRAME_SAMPLES
         judged, self._left = self._left[:count], self._left[count:]
         return np.array(judged, np.float32)
@@ -148,7 +148,7 @@ def test_a_click_is_no_speech() -> None:
 def test_a_short_word_becomes_half_a_second() -> None:
     ((start, end),) = spans_of((1, 0), (0.2, 0.9), (2, 0))
 
-    assert end - start == SHORTEST_SAMPLES
+    assert end - start == MIN_SAMPLES
     assert start <= SAMPLE_RATE_HZ
     assert end >= 1.2 * SAMPLE_RATE_HZ
 
@@ -157,7 +157,7 @@ def test_a_short_word_becomes_half_a_second() -> None:
 def test_a_short_word_at_the_very_end_takes_from_what_is_before(last_s: float) -> None:
     spans = spans_of((1, 0), (5.7, 0.9), (0.32, 0), (last_s, 0.9))
 
-    assert all(SHORTEST_SAMPLES <= end - start <= WINDOW_SAMPLES for start, end in spans)
+    assert all(MIN_SAMPLES <= end - start <= WINDOW_SAMPLES for start, end in spans)
     assert all(left[1] <= right[0] for left, right in pairwise(spans))
 
 
@@ -169,7 +169,7 @@ def test_long_speech_is_split_where_it_is_quietest_and_nothing_is_lost() -> None
 
     assert abs(spans[0][1] / SAMPLE_RATE_HZ - 5.0) < 0.1
     assert all(left[1] == right[0] for left, right in pairwise(spans))
-    assert all(SHORTEST_SAMPLES <= end - start <= WINDOW_SAMPLES for start, end in spans)
+    assert all(MIN_SAMPLES <= end - start <= WINDOW_SAMPLES for start, end in spans)
     assert spans[0][0] <= SAMPLE_RATE_HZ
     assert spans[-1][1] >= 16 * SAMPLE_RATE_HZ
 
@@ -181,7 +181,7 @@ def test_any_speech_gives_utterances_of_half_a_second_to_six_that_do_not_overlap
         spans = spans_of(
             (1, 0), *((float(s), float(p)) for s, p in zip(lengths, random.random(8), strict=True)), (1, 0)
         )
-        assert all(SHORTEST_SAMPLES <= end - start <= WINDOW_SAMPLES for start, end in spans)
+        assert all(MIN_SAMPLES <= end - start <= WINDOW_SAMPLES for start, end in spans)
         assert all(left[1] <= right[0] for left, right in pairwise(spans))
 
 
@@ -244,6 +244,6 @@ def test_channels_can_be_told_to_split_or_mix() -> None:
 def test_the_network_is_read_without_running_its_package() -> None:
     import sys
 
-    VoiceActivity.load()
+    VoiceActivityDetector.load()
 
     assert "silero_vad" not in sys.modules

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from core.audio.silero import rearranged
-from core.audio.voice_activity import FRAME_SAMPLES, VoiceActivity
+from core.audio.voice_activity import FRAME_SAMPLES, VoiceActivityDetector
 from core.errors import VoiceActivityUnavailable
 from tests.conftest import ROOT
 
@@ -32,7 +32,7 @@ def test_it_says_what_the_published_file_says_frame_by_frame(published: bytes) -
     session = onnxruntime.InferenceSession(published, providers=["CPUExecutionProvider"])
     (expected,) = session.run(["speech_probs"], {"input": np.hstack([contexts, frames]), "h": state, "c": state})
 
-    said = VoiceActivity(published).probabilities(block)
+    said = VoiceActivityDetector(published).probabilities(block)
 
     assert expected.max() > 0.9
     assert np.allclose(said, expected.reshape(-1), atol=2e-5)
@@ -41,7 +41,7 @@ def test_it_says_what_the_published_file_says_frame_by_frame(published: bytes) -
 @pytest.mark.parametrize("spoil", [lambda file: b"", lambda file: file[:500_000], lambda file: b"\xff" * 100])
 def test_a_file_with_something_else_in_it_is_refused(published: bytes, spoil: Callable[[bytes], bytes]) -> None:
     with pytest.raises(VoiceActivityUnavailable, match="not the network"):
-        VoiceActivity(spoil(published))
+        VoiceActivityDetector(spoil(published))
 
 
 def test_a_network_of_another_shape_is_refused(published: bytes) -> None:

@@ -7,7 +7,7 @@
 import onnx
 
 from core.checkpoints.network import SpeechNetwork
-from core.checkpoints.registry import Hearing
+from core.checkpoints.registry import InputMode
 from core.export.graph.clip import ClipGraph
 from core.export.graph.precision import Precision
 from core.export.graph.window import WindowGraph
@@ -25,5 +25,5 @@ def build_graph(network: SpeechNetwork, precision: Precision) -> onnx.ModelProto
     precision
         Which products are done in 8-bit integers.
     """
-    graph = ClipGraph if network.layout.hearing is Hearing.CLIP else WindowGraph
-    return graph(network, precision).written()
+    graph = ClipGraph if network.architecture.input_mode is InputMode.CLIP else WindowGraph
+    return graph(network, precision).build()

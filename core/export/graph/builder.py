@@ -41,7 +41,7 @@ class GraphWriter:
         return model
 
     def _row_count(self, rows: str) -> str:
-        return self._add("Squeeze", self._add("Shape", rows, start=0, end=1))
+        return self._node("Squeeze", self._node("Shape", rows, start=0, end=1))
 
     def _split(self, value: str, parts: int) -> Iterable[str]:
         outputs = [self._name("Split") for _ in range(parts)]
@@ -50,7 +50,7 @@ class GraphWriter:
 
     def _slice(self, value: str, start: int, end: int, *, axis: int) -> str:
         bounds = [self._constant(np.array([number])) for number in (start, end, axis)]
-        return self._add("Slice", value, *bounds)
+        return self._node("Slice", value, *bounds)
 
     def _constant(self, value: Array | np.generic, name: str = "") -> str:
         """Store a constant; one with a name of its own is stored once, whoever asks for it."""
@@ -59,7 +59,7 @@ class GraphWriter:
         self._initializers[name] = numpy_helper.from_array(array, name)
         return name
 
-    def _add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+    def _node(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         output = self._name(operator)
         self._nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
         return output

@@ -16,19 +16,19 @@ _IN_PAIRS = (3, 2)
 """The kernel and the stride for which two frames share a product."""
 
 
-class NetworkWriter(GraphWriter, ABC):
+class NetworkGraphBuilder(GraphWriter, ABC):
     """Writes one network; each method adds one part of it and returns its output's name."""
 
     def __init__(self, network: SpeechNetwork, precision: Precision) -> None:
         super().__init__()
         self._config = network.config
-        self._head = network.layout.head
+        self._head = network.architecture.head
         self._prefix = network.base_model_prefix
         self._precision = precision
         self._weights = _folded_weights(network)
 
     @abstractmethod
-    def written(self) -> onnx.ModelProto:
+    def build(self) -> onnx.ModelProto:
         """The whole network."""
 
     def _convolution(self, rows: str, layer: int) -> str:
@@ -48,9 +48,9 @@ class NetworkWriter(GraphWriter, ABC):
             source = self._taps(rows, channels, stride, first_tap, taps)
             if int8:
                 product = self._int8_by_row(source, part)
-                total = self._add("Add", total, product) if total else product
+                total = self._node("Add", total, product) if total else product
             else:
-                total = self._add("Gemm", source, self._constant(part), *([total] if total else []))
+                total = self._node("Gemm", source, self._constant(part), *([total] if total else []))
         return total
 
     def _convolution_in_pairs(self, rows: str, weight: Floats, bias: Floats | None) -> str:
@@ -62,52 +62,52 @@ class NetworkWriter(GraphWriter, ABC):
         """
         outputs, channels, _ = weight.shape
         first, middle, last = (np.ascontiguousarray(weight[:, :, tap].T) for tap in range(3))
-        fours = self._add("Reshape", rows, self._constant(np.array([-1, 4 * channels])))
+        fours = self._node("Reshape", rows, self._constant(np.array([-1, 4 * channels])))
         even, odd, next_even, next_odd = self._split(fours, 4)
         # The rows that the last frame lacks repeat the last row, as in `_taps`.
-        after = self._add(
+        after = self._node(
             "Concat", self._slice(even, 1, TO_THE_END, axis=0), self._slice(rows, -1, TO_THE_END, axis=0), axis=0
         )
-        common = self._add(
+        common = self._node(
             "Gemm", next_even, self._constant(first + last), *([] if bias is None else [self._constant(bias)])
         )
         shared = self._constant(middle)
         halves = []
         for outer, tap, inner in ((even, first, odd), (after, last, next_odd)):
-            total = self._add("Gemm", inner, shared, common)
-            halves.append(self._add("Gemm", self._add("Sub", outer, next_even), self._constant(tap), total))
-        return self._add("Reshape", self._add("Concat", *halves, axis=1), self._constant(np.array([-1, outputs])))
+            total = self._node("Gemm", inner, shared, common)
+            halves.append(self._node("Gemm", self._node("Sub", outer, next_even), self._constant(tap), total))
+        return self._node("Reshape", self._node("Concat", *halves, axis=1), self._constant(np.array([-1, outputs])))
 
     def _taps(self, rows: str, channels: int, stride: int, first_tap: int, taps: int) -> str:
         """Beside each other, the rows that some neighbouring taps of each frame see: ``(frames, taps * channels)``."""
         if first_tap == 0 and taps == stride:
-            return self._add("Reshape", rows, self._constant(np.array([-1, stride * channels])))  # no copy
-        last = self._add("Sub", self._row_count(rows), self._constant(np.array(1)))
-        starts = self._add(
+            return self._node("Reshape", rows, self._constant(np.array([-1, stride * channels])))  # no copy
+        last = self._node("Sub", self._row_count(rows), self._constant(np.array(1)))
+        starts = self._node(
             "Range", self._constant(np.array(0)), self._row_count(rows), self._constant(np.array(stride))
         )
-        column = self._add("Unsqueeze", starts, self._constant(np.array([1])))
-        wanted = self._add("Add", column, self._constant(np.arange(first_tap, first_tap + taps)[None]))
-        picked = self._add("Gather", rows, self._add("Min", wanted, last), axis=0)
-        return self._add("Reshape", picked, self._constant(np.array([-1, taps * channels])))
+        column = self._node("Unsqueeze", starts, self._constant(np.array([1])))
+        wanted = self._node("Add", column, self._constant(np.arange(first_tap, first_tap + taps)[None]))
+        picked = self._node("Gather", rows, self._node("Min", wanted, last), axis=0)
+        return self._node("Reshape", picked, self._constant(np.array([-1, taps * channels])))
 
     def _int8_by_row(self, rows: str, weight: Floats) -> str:
         """A product whose activations have a scale for each row: rows are brought to [-1, 1] before, and back after."""
         axis = self._constant(np.array([1]))
-        highest = self._add("ReduceMax", rows, axis, keepdims=1)
-        lowest = self._add("ReduceMin", rows, axis, keepdims=1)
+        highest = self._node("ReduceMax", rows, axis, keepdims=1)
+        lowest = self._node("ReduceMin", rows, axis, keepdims=1)
         # Never zero, or a row of zeros would become NaN.
-        size = self._add("Max", highest, self._add("Neg", lowest), self._constant(np.float32(1e-9)))
-        scaled = self._add("Mul", rows, self._add("Reciprocal", size))
+        size = self._node("Max", highest, self._node("Neg", lowest), self._constant(np.float32(1e-9)))
+        scaled = self._node("Mul", rows, self._node("Reciprocal", size))
         product = self._linear(scaled, Linear(weight, None, int8=True))
-        return self._add("Mul", product, size)
+        return self._node("Mul", product, size)
 
     def _projection(self, rows: str) -> str:
         """Features to hidden states, for as many frames as there are rows; shape ``(frames, hidden)``."""
         prefix = f"{self._prefix}.feature_projection"
         if f"{prefix}.layer_norm.weight" in self._weights:
             scale, shift = self._norm_weights(f"{prefix}.layer_norm")
-            rows = self._add("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self._config.layer_norm_eps)
+            rows = self._node("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self._config.layer_norm_eps)
         return self._linear(rows, self._read_linear(f"{prefix}.projection"))
 
     def _spread_kernel(self, rows: str) -> str:
@@ -119,15 +119,15 @@ class NetworkWriter(GraphWriter, ABC):
         weight = self._weights[f"{self._prefix}.encoder.pos_conv_embed.conv.weight"]
         hidden, inputs, kernel = weight.shape
         transposed = weight.reshape(groups, hidden // groups, inputs, kernel).transpose(0, 2, 1, 3)[..., ::-1]
-        columns = self._add("Unsqueeze", self._add("Transpose", rows, perm=[1, 0]), self._constant(np.array([0])))
+        columns = self._node("Unsqueeze", self._node("Transpose", rows, perm=[1, 0]), self._constant(np.array([0])))
         shared = self._constant(transposed.reshape(hidden, hidden // groups, kernel), name="position_kernel")
-        spread = self._add("ConvTranspose", columns, shared, group=groups)
-        return self._add("Transpose", self._add("Squeeze", spread, self._constant(np.array([0]))), perm=[1, 0])
+        spread = self._node("ConvTranspose", columns, shared, group=groups)
+        return self._node("Transpose", self._node("Squeeze", spread, self._constant(np.array([0]))), perm=[1, 0])
 
     def _feed_forward(self, hidden: str, prefix: str) -> str:
         int8 = self._precision is not Precision.FP32
         inner = self._linear(hidden, self._read_linear(f"{prefix}.feed_forward.intermediate_dense", int8=int8))
-        inner = self._add("Gelu", inner, domain=CONTRIB)
+        inner = self._node("Gelu", inner, domain=CONTRIB)
         return self._linear(inner, self._read_linear(f"{prefix}.feed_forward.output_dense", int8=int8))
 
     def _attention(self, hidden: str, prefix: str, bias: str = "") -> str:
@@ -137,7 +137,7 @@ class NetworkWriter(GraphWriter, ABC):
         biases = [part.bias for part in parts if part.bias is not None]
         together = Linear(np.concatenate([part.weight for part in parts], axis=1), np.concatenate(biases), int8)
         queries, keys, values = self._split(self._linear(hidden, together), 3)
-        attended = self._add(
+        attended = self._node(
             "MultiHeadAttention",
             *(queries, keys, values, *(("", "", bias) if bias else ())),
             domain=CONTRIB,
@@ -149,7 +149,7 @@ class NetworkWriter(GraphWriter, ABC):
         """The head, from the mean of the hidden states to the graph's output."""
         inner = self._linear(pooled, self._read_linear(self._head.dense))
         if self._head.activation == "tanh":
-            inner = self._add("Tanh", inner)
+            inner = self._node("Tanh", inner)
         logits = self._linear(inner, self._read_linear(self._head.output))
         self._nodes.append(helper.make_node("Identity", [logits], ["logits"]))
         return helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, self._config.num_class])
@@ -164,25 +164,25 @@ class NetworkWriter(GraphWriter, ABC):
             zero_points = np.zeros(scale.shape, np.int8)
             bias = [] if linear.bias is None else [self._constant(linear.bias)]
             constants = [self._constant(weight), self._constant(scale), self._constant(zero_points)]
-            return self._add("DynamicQuantizeMatMul", value, *constants, *bias, domain=CONTRIB)
-        product = self._add("MatMul", value, self._constant(linear.weight))
-        return product if linear.bias is None else self._add("Add", product, self._constant(linear.bias))
+            return self._node("DynamicQuantizeMatMul", value, *constants, *bias, domain=CONTRIB)
+        product = self._node("MatMul", value, self._constant(linear.weight))
+        return product if linear.bias is None else self._node("Add", product, self._constant(linear.bias))
 
     def _norm(self, value: str, prefix: str, *, plus: str = "") -> str:
         """A layer norm of tokens, or of a sum of them; shape ``(1, tokens, hidden)``."""
         scale, shift = self._norm_weights(prefix)
-        total = self._add("Add", value, plus) if plus else value
+        total = self._node("Add", value, plus) if plus else value
         normed = self._standardised(total, self._token_count, self._config.layer_norm_eps)
-        return self._add("Add", self._add("Mul", normed, scale), shift)
+        return self._node("Add", self._node("Mul", normed, scale), shift)
 
     def _standardised(self, value: str, count: Callable[[], str], epsilon: float) -> str:
         """Each of `count` rows to zero mean and unit variance, as an instance norm whose channels are the rows.
 
         ONNX Runtime's layer norm sums up in scalars, and takes six times as long.
         """
-        ones = self._add("Expand", self._constant(np.ones(1, np.float32)), count())
-        zeros = self._add("Expand", self._constant(np.zeros(1, np.float32)), count())
-        return self._add("InstanceNormalization", value, ones, zeros, epsilon=epsilon)
+        ones = self._node("Expand", self._constant(np.ones(1, np.float32)), count())
+        zeros = self._node("Expand", self._constant(np.zeros(1, np.float32)), count())
+        return self._node("InstanceNormalization", value, ones, zeros, epsilon=epsilon)
 
     @abstractmethod
     def _token_count(self) -> str:

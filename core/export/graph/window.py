@@ -23,13 +23,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from core.export.graph.builder import CONTRIB, TO_THE_END
-from core.export.graph.layers import NetworkWriter
+from core.export.graph.layers import NetworkGraphBuilder
 
 
-class WindowGraph(NetworkWriter):
+class WindowGraph(NetworkGraphBuilder):
     """Writes a network that hears the padded window; the inputs are those of `WindowGeometry.inputs`."""
 
-    def written(self) -> onnx.ModelProto:
+    def build(self) -> onnx.ModelProto:
         """The whole network."""
         hidden = self._positions(self._feature_projection(self._feature_encoder()))
         bias = self._attention_bias()
@@ -52,7 +52,7 @@ class WindowGraph(NetworkWriter):
         """Rows of samples to rows of features, shape ``(frames, conv_dim[-1])``."""
         rows = self._first_convolution()
         for layer in range(1, len(self._config.conv_kernel)):
-            rows = self._add("Gelu", self._convolution(rows, layer), domain=CONTRIB)
+            rows = self._node("Gelu", self._convolution(rows, layer), domain=CONTRIB)
         return rows
 
     def _first_convolution(self) -> str:
@@ -61,38 +61,38 @@ class WindowGraph(NetworkWriter):
         kernel = self._constant(self._weights[f"{prefix}.conv.weight"][:, 0, :].T)
         scale = self._constant(self._weights[f"{prefix}.layer_norm.weight"][None])
         shift = self._constant(self._weights[f"{prefix}.layer_norm.bias"][None])
-        mean = self._add("MatMul", "row_mean", kernel)
-        products = self._add("Mul", self._add("MatMul", "row_covariance", kernel), kernel)
-        variance = self._add("ReduceSum", products, self._constant(np.array([0])), keepdims=1)
+        mean = self._node("MatMul", "row_mean", kernel)
+        products = self._node("Mul", self._node("MatMul", "row_covariance", kernel), kernel)
+        variance = self._node("ReduceSum", products, self._constant(np.array([0])), keepdims=1)
         # nn.GroupNorm's own epsilon, which the config does not name.
-        deviation = self._add("Sqrt", self._add("Add", variance, self._constant(np.float32(1e-5))))
-        gain = self._add("Div", scale, deviation)
-        offset = self._add("Sub", shift, self._add("Mul", mean, gain))
-        rows = self._add("MatMul", "rows", self._add("Mul", kernel, gain))
-        flat = self._add("Reshape", offset, self._constant(np.array([-1])))
-        return self._add("BiasGelu", rows, flat, domain=CONTRIB)
+        deviation = self._node("Sqrt", self._node("Add", variance, self._constant(np.float32(1e-5))))
+        gain = self._node("Div", scale, deviation)
+        offset = self._node("Sub", shift, self._node("Mul", mean, gain))
+        rows = self._node("MatMul", "rows", self._node("Mul", kernel, gain))
+        flat = self._node("Reshape", offset, self._constant(np.array([-1])))
+        return self._node("BiasGelu", rows, flat, domain=CONTRIB)
 
     def _feature_projection(self, rows: str) -> str:
         """Features to hidden states, one for each frame that a token shows; shape ``(frames, hidden)``."""
         last = self._slice("token_frames", -1, TO_THE_END, axis=0)
-        frames = self._add("Add", last, self._constant(np.array([1])))
+        frames = self._node("Add", last, self._constant(np.array([1])))
         return self._projection(
-            self._add("Slice", rows, self._constant(np.array([0])), frames, self._constant(np.array([0])))
+            self._node("Slice", rows, self._constant(np.array([0])), frames, self._constant(np.array([0])))
         )
 
     def _positions(self, frames: str) -> str:
         """From frames to tokens, with the positional convolution and the first layer norm; ``(1, tokens, hidden)``."""
-        hidden = self._add("Gather", frames, "token_frames", axis=0)
+        hidden = self._node("Gather", frames, "token_frames", axis=0)
         padding = self._slice(frames, -1, TO_THE_END, axis=0)
-        moving = self._spread_kernel(self._add("Sub", frames, padding))
+        moving = self._spread_kernel(self._node("Sub", frames, padding))
         constant = self._spread_kernel(padding)
         bias = self._constant(self._weights[f"{self._prefix}.encoder.pos_conv_embed.conv.bias"])
-        convolved = self._add("Add", self._cut_to_tokens(moving), self._running_sums(constant))
-        embedding = self._add("BiasGelu", convolved, bias, domain=CONTRIB)
-        tokens = self._add("Add", hidden, embedding)
+        convolved = self._node("Add", self._cut_to_tokens(moving), self._running_sums(constant))
+        embedding = self._node("BiasGelu", convolved, bias, domain=CONTRIB)
+        tokens = self._node("Add", hidden, embedding)
         if self._precision.groups_tokens:
-            tokens = self._add("MatMul", "token_shares", tokens)
-        tokens = self._add("Unsqueeze", tokens, self._constant(np.array([0])))
+            tokens = self._node("MatMul", "token_shares", tokens)
+        tokens = self._node("Unsqueeze", tokens, self._constant(np.array([0])))
         return self._norm(tokens, f"{self._prefix}.encoder.layer_norm")
 
     def _cut_to_tokens(self, spread: str) -> str:
@@ -100,10 +100,10 @@ class WindowGraph(NetworkWriter):
         kernel = self._config.num_conv_pos_embeddings
         first = (kernel - 1) - kernel // 2
         silence = self._constant(np.zeros((kernel, self._config.hidden_size), np.float32))
-        count = self._add("Shape", "token_frames")
-        end = self._add("Add", count, self._constant(np.array([first])))
+        count = self._node("Shape", "token_frames")
+        end = self._node("Add", count, self._constant(np.array([first])))
         start, axis = self._constant(np.array([first])), self._constant(np.array([0]))
-        return self._add("Slice", self._add("Concat", spread, silence, axis=0), start, end, axis)
+        return self._node("Slice", self._node("Concat", spread, silence, axis=0), start, end, axis)
 
     def _running_sums(self, constant: str) -> str:
         """What a row that is the same everywhere adds to each token: the sum of the taps that lie inside.
@@ -113,25 +113,25 @@ class WindowGraph(NetworkWriter):
         """
         kernel = self._config.num_conv_pos_embeddings
         nothing = self._constant(np.zeros((1, self._config.hidden_size), np.float32))
-        sums = self._add("CumSum", constant, self._constant(np.array(0)))
-        sums = self._add("Concat", nothing, sums, axis=0)
-        count = self._add("Squeeze", self._add("Shape", "token_frames"))
+        sums = self._node("CumSum", constant, self._constant(np.array(0)))
+        sums = self._node("Concat", nothing, sums, axis=0)
+        count = self._node("Squeeze", self._node("Shape", "token_frames"))
         one, zero = self._constant(np.array(1)), self._constant(np.array(0))
-        token = self._add("Range", zero, count, one)
+        token = self._node("Range", zero, count, one)
         # Token t sees the rows from t - kernel // 2 on; reversed tap j of them is kernel - 1 - j places further.
-        first = self._add("Add", token, self._constant(np.array(kernel - kernel // 2)))
-        until = self._add("Min", first, self._constant(np.array(kernel)))
-        since = self._add("Max", self._add("Sub", first, count), zero)
-        upper = self._add("Gather", sums, until, axis=0)
-        return self._add("Sub", upper, self._add("Gather", sums, since, axis=0))
+        first = self._node("Add", token, self._constant(np.array(kernel - kernel // 2)))
+        until = self._node("Min", first, self._constant(np.array(kernel)))
+        since = self._node("Max", self._node("Sub", first, count), zero)
+        upper = self._node("Gather", sums, until, axis=0)
+        return self._node("Sub", upper, self._node("Gather", sums, since, axis=0))
 
     def _attention_bias(self) -> str:
         """A token that stands for ``c`` equal ones is attended to ``c`` times: its key's score grows by ``log c``."""
-        log_count = self._add("Log", "token_weights")
-        shape = self._add("Shape", log_count)
+        log_count = self._node("Log", "token_weights")
+        shape = self._node("Shape", log_count)
         one = self._constant(np.array([1]))
-        square = self._add("Concat", one, one, shape, shape, axis=0)
-        return self._add("Expand", log_count, square)
+        square = self._node("Concat", one, one, shape, shape, axis=0)
+        return self._node("Expand", log_count, square)
 
     def _transformer_layer(self, hidden: str, attention_bias: str, prefix: str) -> str:
         """Self-attention and feed-forward, each followed by its layer norm; shape stays ``(1, tokens, hidden)``."""
@@ -141,10 +141,10 @@ class WindowGraph(NetworkWriter):
 
     def _pooled(self, hidden: str) -> str:
         """The weighted mean over the tokens, shape ``(1, hidden)``."""
-        weights = self._add("Unsqueeze", "token_weights", self._constant(np.array([0, 1])))
-        total = self._add("MatMul", weights, hidden)
-        count = self._add("ReduceSum", "token_weights", keepdims=1)
-        return self._add("Squeeze", self._add("Div", total, count), self._constant(np.array([1])))
+        weights = self._node("Unsqueeze", "token_weights", self._constant(np.array([0, 1])))
+        total = self._node("MatMul", weights, hidden)
+        count = self._node("ReduceSum", "token_weights", keepdims=1)
+        return self._node("Squeeze", self._node("Div", total, count), self._constant(np.array([1])))
 
     def _token_count(self) -> str:
-        return self._add("Shape", "token_weights")
+        return self._node("Shape", "token_weights")

@@ -53,7 +53,7 @@ class Setup:
         return {
             "RESULTS_BUCKET": RESULTS,
             "RESULTS_PREFIX": PREFIX,
-            "CLAIMS_PREFIX": "claims/" if self.claims else "",
+            "LEASES_PREFIX": "claims/" if self.claims else "",
             "REPORTS": "html" if self.reports else "none",
             "MAX_RECEIVE_COUNT": str(max_receive_count),
         }

@@ -16,10 +16,10 @@ from typing import Any
 DONE = frozenset({"classified", "no_speech", "failed", "duplicate"})
 """What the log says of a delivery after which the result is there."""
 
-MOST_GROWTH_KB = 30.0
+MAX_GROWTH_KB = 30.0
 """For each recording that a worker hears: thirty megabytes after a thousand, of the gigabytes that it has to spare."""
-_FEWEST_SAMPLES = 20
-_FEWEST_RECORDINGS = 200
+_MIN_SAMPLES = 20
+_MIN_RECORDINGS = 200
 """An allocator takes memory by the megabyte: over fewer recordings than this, one such step looks like a slope."""
 
 
@@ -129,7 +129,7 @@ class Growth:
     @property
     def flat(self) -> bool:
         """Whether the end is as the beginning, within what an allocator does."""
-        return self.per_recording_kb < MOST_GROWTH_KB
+        return self.per_recording_kb < MAX_GROWTH_KB
 
 
 def growth(samples: Sequence[Sample], heard_at_s: Sequence[float], warm_after: int) -> Growth | None:
@@ -142,7 +142,7 @@ def growth(samples: Sequence[Sample], heard_at_s: Sequence[float], warm_after: i
     """
     counted = [(bisect(heard_at_s, sample.at_s), sample.rss_mb) for sample in samples]
     warm = [(heard, rss_mb) for heard, rss_mb in counted if heard >= warm_after]
-    if not warm or warm[-1][0] - warm[0][0] < _FEWEST_RECORDINGS or len(warm) < _FEWEST_SAMPLES:
+    if not warm or warm[-1][0] - warm[0][0] < _MIN_RECORDINGS or len(warm) < _MIN_SAMPLES:
         return None
     heard, memory_mb = zip(*warm, strict=True)
     tenth = len(warm) // 10

@@ -32,14 +32,14 @@ from tests.support.soak.recordings import Recording, bad_recordings, good_record
 from tests.support.soak.report import report
 
 _MODEL = Path("models/demo/package")
-_MOST_VARIANTS = 48
+_MAX_VARIANTS = 48
 """Different files; each is uploaded under many keys. ffmpeg would take longer than the function otherwise."""
 _SETTINGS = {"DEADLINE_MARGIN_S": "4", "S3_READ_TIMEOUT_S": "3", "INFERENCE_THREADS": "1"}
 _WAITING_FOR_EACH_WORKER = 4
-_BETWEEN_LOOKS_S = 0.1
-_BETWEEN_SAMPLES_S = 1.0
+_POLL_INTERVAL_S = 0.1
+_SAMPLE_INTERVAL_S = 1.0
 _STUCK_AFTER_S = 600.0
-_MOST_REDRIVES = 3
+_MAX_REDRIVES = 3
 
 
 Upload = tuple[str, Recording]
@@ -126,7 +126,7 @@ class Soak:
             if self._course.done > done:
                 self._progress_s = time.monotonic()
             self._course.stuck = time.monotonic() - self._progress_s > _STUCK_AFTER_S
-            time.sleep(_BETWEEN_LOOKS_S)
+            time.sleep(_POLL_INTERVAL_S)
 
     def _read_log(self) -> None:
         *lines, self._half_line = (self._half_line + self._log_file.read()).split(b"\n")
@@ -169,7 +169,7 @@ class Soak:
             course.kills += 1
 
     def _sample(self) -> None:
-        if time.monotonic() - self._sampled_s < _BETWEEN_SAMPLES_S:
+        if time.monotonic() - self._sampled_s < _SAMPLE_INTERVAL_S:
             return
         self._sampled_s = time.monotonic()
         for worker in self._workers.processes:
@@ -190,7 +190,7 @@ class Soak:
 
     def _redrive(self) -> int:
         """Move the dead letters back, as an operator does; returns how many."""
-        if self._course.redriven >= _MOST_REDRIVES * max(1, self._course.settings.count // 10):
+        if self._course.redriven >= _MAX_REDRIVES * max(1, self._course.settings.count // 10):
             return 0
         source, moved = self._stack.dead_letter_queue_url, 0
         while messages := self._stack.sqs.receive_message(QueueUrl=source).get("Messages", []):
@@ -230,7 +230,7 @@ def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
     """Which file is uploaded under which key, in a random order."""
     chance = random.Random(settings.seed)
     bad_count = round(settings.count * settings.bad_share)
-    good = good_recordings(folder, min(settings.count, _MOST_VARIANTS), settings.seed)
+    good = good_recordings(folder, min(settings.count, _MAX_VARIANTS), settings.seed)
     bad = bad_recordings(folder, settings.seed)
     chosen = [bad[number % len(bad)] for number in range(bad_count)]
     chosen += [good[number % len(good)] for number in range(settings.count - bad_count)]
