@@ -11,7 +11,7 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench soak schema lock clean
+.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench soak schema reference lock clean
 .PHONY: system system-browser
 
 help: ## list these commands
@@ -69,6 +69,9 @@ soak: $(VENV)/dev ## COUNT=2000 recordings while S3, the queue and the workers f
 
 schema: $(VENV)/local ## write docs/result.schema.json
 	$(BIN)/audio-emotion schema > docs/result.schema.json
+
+reference: $(VENV)/local ## write docs/reference/ from the code
+	$(BIN)/python -m tools.reference
 
 lock: ## rewrite requirements/*.txt (needs pip-tools)
 	requirements/lock.sh
