@@ -67,7 +67,7 @@ class MediaLimits(Settings):
 
 
 class SegmentationSettings(Settings):
-    """How a recording becomes utterances. Each default has its reason; docs/conversations.md says how well they do."""
+    """How a recording becomes utterances. docs/how-to/tune-segmentation.md says when to change which."""
 
     channels: Literal["auto", "split", "mix"] = "auto"
     """`auto` keeps channels apart that carry different speech, such as the two sides of a call, and mixes those that

@@ -100,7 +100,7 @@ def test_more_connections_than_it_takes_are_told_to_come_again(server: Started) 
         assert time.monotonic() < give_up
         time.sleep(0.05)
 
-    # Not a problem document: docs/api.md says so.
+    # The server itself refuses, in plain text: docs/how-to/use-the-api.md.
     assert (refused.status_code, refused.text) == (503, "Service Unavailable")
     assert answer.status_code == 200
 
