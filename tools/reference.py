@@ -66,6 +66,10 @@ def _settings(template: Mapping[str, Any]) -> Iterator[str]:
         "Settings are environment variables, read once at the start. An invalid value ends the program with a sentence "
         "that names the variable. [Template parameters](template-parameters.md) set some of them in the stack."
     )
+    yield (
+        f"The command line reads the same variables with the prefix `{settings.CLI_PREFIX}`: `MAX_DURATION_S` is "
+        f"`{settings.CLI_PREFIX}MAX_DURATION_S` there. The HTTP API has no prefix."
+    )
     set_by = _parameters_of_variables(template)
     for group in settings.Settings.__subclasses__():
         described = _attribute_docstrings(group)
@@ -74,8 +78,9 @@ def _settings(template: Mapping[str, Any]) -> Iterator[str]:
         rows = []
         for name, field in group.model_fields.items():
             description = _prose(described.get(name, ""))
-            parameter = set_by.get(name.upper())
-            if parameter:
+            if old := settings._RENAMED.get(name):
+                description += f" Called `{old}` in 1.0."
+            if parameter := set_by.get(name.upper()):
                 description += f" Template parameter: `{parameter}`."
             rows.append((f"`{name.upper()}`", _type(field), _default(field), description.strip()))
         yield _table(("variable", "value", "default", "meaning"), rows)
