@@ -4,7 +4,7 @@ import json
 import logging
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,24 +109,36 @@ class Stack:
 
 
 @contextmanager
-def running_stack(options: StackOptions | None = None) -> Iterator[Stack]:
-    """Start moto's server on the loopback address, and make in it what template.yaml makes on AWS."""
+def running_server() -> Iterator[str]:
+    """Start moto's server on the loopback address, and yield its endpoint."""
     # Imported here: moto's server costs half a second, and only this function needs it.
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request otherwise
 
-    options = options or StackOptions()
     server = ThreadedMotoServer(ip_address=_LOOPBACK, port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        # moto keeps one state for the whole process; a stack begins empty.
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
-        yield _create_resources(endpoint, options)
+        yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+@contextmanager
+def running_stack(options: StackOptions | None = None, endpoint: str | None = None) -> Iterator[Stack]:
+    """Create in moto's server what template.yaml creates on AWS.
+
+    Parameters
+    ----------
+    endpoint
+        A server that is running already. The stack empties it first. Without an endpoint, the stack starts a server.
+    """
+    options = options or StackOptions()
+    with nullcontext(endpoint) if endpoint else running_server() as address:
+        # moto keeps one state for the whole process, so even a new server may hold an older stack's objects.
+        urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()  # noqa: S310
+        yield _create_resources(address, options)
 
 
 def _create_resources(endpoint: str, options: StackOptions) -> Stack:

@@ -1,11 +1,20 @@
 """What the tests of the whole path share."""
 
 import io
+from collections.abc import Iterator
 
 import pytest
 import soundfile
 
+from core.local.stack import running_server
 from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[str]:
+    """The endpoint of moto's server. `running_stack` empties it for each stack, so at most one stack is in use."""
+    with running_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

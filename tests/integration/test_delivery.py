@@ -73,8 +73,8 @@ class World:
 
 
 @pytest.fixture
-def world(package: Path) -> Iterator[World]:
-    with running_stack() as stack:
+def world(aws_server: str, package: Path) -> Iterator[World]:
+    with running_stack(endpoint=aws_server) as stack:
         yield World(stack, EmotionClassifier.load(package))
 
 

@@ -55,9 +55,9 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
-    with running_stack() as stack, faulty(stack.endpoint, slow_s=3600) as proxy:
+    with running_stack(endpoint=aws_server) as stack, faulty(stack.endpoint, slow_s=3600) as proxy:
         yield World(stack, proxy)
 
 

@@ -81,9 +81,11 @@ print(len(scores))
     assert done.stdout.strip() == "8", done.stderr
 
 
-def test_the_function_writes_results_with_eight_labels(small_wav2vec2_package: Path, tmp_path: Path) -> None:
+def test_the_function_writes_results_with_eight_labels(
+    aws_server: str, small_wav2vec2_package: Path, tmp_path: Path
+) -> None:
     with (
-        running_stack() as stack,
+        running_stack(endpoint=aws_server) as stack,
         running_workers(stack, small_wav2vec2_package, tmp_path / "function.log") as workers,
     ):
         files = ResultFiles(stack, tmp_path / "results")

@@ -27,8 +27,8 @@ ANGRY_CALLS: dict[str, Any] = {
 
 
 @pytest.fixture
-def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    with running_stack() as running:
+def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    with running_stack(endpoint=aws_server) as running:
         for name, value in {**running.environment(package), "EVENT_BUS": "results"}.items():
             monkeypatch.setenv(name, value)
         handlers.processing.delivery.cache_clear()

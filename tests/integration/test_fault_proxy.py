@@ -20,8 +20,8 @@ BODY = bytes(range(256)) * 40
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with running_stack() as running:
+def stack(aws_server: str) -> Iterator[Stack]:
+    with running_stack(endpoint=aws_server) as running:
         yield running
 
 

@@ -161,7 +161,7 @@ ONE_OF_EACH_CLASS = (
 
 
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+def build(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
     """A function that builds a world for a setting."""
     from contextlib import ExitStack
 
@@ -176,7 +176,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
             options = StackOptions(
                 visibility_timeout_s=0, max_receive_count=setting.max_receive_count, function_timeout_s=20
             )
-            stack = cleanup.enter_context(running_stack(options))
+            stack = cleanup.enter_context(running_stack(options, aws_server))
             # Nobody is at work for longer than the function's time, which is when a claim that was left expires.
             monkeypatch.setenv("DEADLINE_MARGIN_S", str(options.function_timeout_s / 4))
             proxy = cleanup.enter_context(faulty(stack.endpoint, slow_s=0.3))

@@ -29,10 +29,10 @@ def event(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     from handlers.processing import delivery
 
-    with running_stack() as running:
+    with running_stack(endpoint=aws_server) as running:
         for name, value in running.environment(package).items():
             monkeypatch.setenv(name, value)
         delivery.cache_clear()

@@ -62,9 +62,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(package: Path, log: Path) -> Iterator[Stack]:
+def stack(aws_server: str, package: Path, log: Path) -> Iterator[Stack]:
     """A stack that has a result, and a page, for every one of them."""
-    with pytest.MonkeyPatch.context() as patch, running_stack() as running:
+    with pytest.MonkeyPatch.context() as patch, running_stack(endpoint=aws_server) as running:
         patch.setenv("REPORTS", "html")
         for key in KEYS:
             running.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=b"no recording at all")

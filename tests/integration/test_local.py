@@ -23,8 +23,8 @@ OPTIONS = StackOptions(visibility_timeout_s=1, max_receive_count=2, batch_size=2
 
 
 @pytest.fixture
-def stack() -> Iterator[Stack]:
-    with running_stack(OPTIONS) as running:
+def stack(aws_server: str) -> Iterator[Stack]:
+    with running_stack(OPTIONS, aws_server) as running:
         yield running
 
 
@@ -86,12 +86,17 @@ def test_the_handler_is_found_by_the_name_that_the_template_gives() -> None:
     assert load_handler("handlers.s3_upload.handler") is handler
 
 
-def test_workers_bring_uploads_to_results_and_end_when_told(package: Path, speech: bytes, tmp_path: Path) -> None:
+def test_workers_bring_uploads_to_results_and_end_when_told(
+    aws_server: str, package: Path, speech: bytes, tmp_path: Path
+) -> None:
     (tmp_path / "speech.wav").write_bytes(speech)
     (tmp_path / "text.txt").write_bytes(b"text")
     started = time.monotonic()
     # With a visibility that outlasts the work: a busy machine takes more than OPTIONS' second for it.
-    with running_stack() as stack, running_workers(stack, package, tmp_path / "function.log", count=2):
+    with (
+        running_stack(endpoint=aws_server) as stack,
+        running_workers(stack, package, tmp_path / "function.log", count=2),
+    ):
         for name in ("speech.wav", "text.txt"):
             stack.upload(tmp_path / name)
         wait_until(lambda: len(stack.results()) == 2)

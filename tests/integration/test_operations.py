@@ -57,8 +57,8 @@ def cloudformation(stack: dict[str, Any] | None) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[Stack]:
-    with running_stack() as running, pytest.MonkeyPatch.context() as patched:
+def world(aws_server: str) -> Iterator[Stack]:
+    with running_stack(endpoint=aws_server) as running, pytest.MonkeyPatch.context() as patched:
         for name, value in running.environment(Path()).items():
             patched.setenv(name, value)
         fill(running)

@@ -34,9 +34,9 @@ WITHOUT_A_CALL = {
 
 
 @pytest.fixture
-def stack(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The embedded stack, with buckets and settings as template.yaml names them."""
-    with running_stack() as running:
+    with running_stack(endpoint=aws_server) as running:
         for bucket in (UPLOADS, RESULTS):
             running.s3.create_bucket(Bucket=bucket)
             running.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

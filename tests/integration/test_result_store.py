@@ -20,8 +20,8 @@ from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with running_stack() as stack:
+def stack(aws_server: str) -> Iterator[Stack]:
+    with running_stack(endpoint=aws_server) as stack:
         yield stack
 
 

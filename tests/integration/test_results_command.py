@@ -44,8 +44,8 @@ DOCUMENTS = [document("calls/a.wav", "anger"), document("calls/b.wav", "sad", da
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with running_stack() as running, pytest.MonkeyPatch.context() as patched:
+def stack(aws_server: str) -> Iterator[Stack]:
+    with running_stack(endpoint=aws_server) as running, pytest.MonkeyPatch.context() as patched:
         for name, value in running.environment(Path()).items():
             patched.setenv(name, value)
         for one in DOCUMENTS:

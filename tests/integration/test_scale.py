@@ -19,9 +19,9 @@ from tests.support.soak.run import Settings, soak
 
 
 def test_a_recording_asks_of_s3_what_simulation_and_backfill_reckon_with(
-    package: Path, tone: Path, monkeypatch: pytest.MonkeyPatch
+    aws_server: str, package: Path, tone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running_stack() as stack, faulty(stack.endpoint) as proxy:
+    with running_stack(endpoint=aws_server) as stack, faulty(stack.endpoint) as proxy:
         for name, value in replace(stack, endpoint=proxy.endpoint).environment(package).items():
             monkeypatch.setenv(name, value)
         pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())

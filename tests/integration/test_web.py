@@ -307,11 +307,16 @@ def test_whatever_is_answered_there_is_something_to_read(
 
 
 def test_what_is_too_large_for_a_request_is_uploaded_to_the_bucket_and_waited_for(
-    browser: webdriver.Chrome, package: Path, make_media: MakeMedia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    browser: webdriver.Chrome,
+    aws_server: str,
+    package: Path,
+    make_media: MakeMedia,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     large = make_media("large.wav", "-af", "apad=whole_dur=30", sample_rate_hz=96_000, source=f"amovie={ANGER}")
     assert large.stat().st_size > 4_500_000
-    with running_stack() as stack, running_workers(stack, package, tmp_path / "log"):
+    with running_stack(endpoint=aws_server) as stack, running_workers(stack, package, tmp_path / "log"):
         for name, value in stack.environment(package).items():
             monkeypatch.setenv(name, value)
         with serving(Service.load(package)) as address:
