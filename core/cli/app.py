@@ -11,6 +11,7 @@ from core import __version__
 from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
 from core.errors import AudioEmotionError
 from core.paths import default_model
+from core.settings import CLI_PREFIX
 
 app = typer.Typer(
     name="audio-emotion",
@@ -29,7 +30,7 @@ ModelDir = Annotated[
     Path | None,
     typer.Option(
         "--model",
-        envvar="MODEL_DIR",
+        envvar=[f"{CLI_PREFIX}MODEL_DIR", "MODEL_DIR"],
         help="A serving package or a checkpoint. Without it: build/model if that exists, else the demo model.",
         show_default=False,
     ),
@@ -75,7 +76,8 @@ def classify(
 ) -> None:
     """Say which emotion is heard in each file, and when.
 
-    Exit status 1 if any of them failed. Settings such as CHANNELS and MAX_DURATION_S are read from the environment.
+    Exit status 1 if any of them failed. Settings such as AUDIO_EMOTION_CHANNELS and
+    AUDIO_EMOTION_MAX_DURATION_S are read from the environment.
     """
     from core.cli.classify import classify_files
 
@@ -143,7 +145,7 @@ def demo(
 
     Exit status 1 if a recording got no result, or if fewer than 95 % of those with a known emotion were heard as meant.
     """
-    from core.cli.stack import run_demo
+    from core.cli.local import run_demo
 
     raise typer.Exit(run_demo(samples, out, model or default_model()))
 
@@ -156,7 +158,7 @@ def local(
     model: ModelDir = None,
 ) -> None:
     """Keep the stack running and classify whatever is dropped into a folder, until Ctrl-C."""
-    from core.cli.stack import run_local
+    from core.cli.local import run_local
 
     raise typer.Exit(run_local(inbox, out, model or default_model(), workers))
 

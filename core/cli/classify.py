@@ -10,22 +10,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core import settings
+from core.cli.classifier import load_classifier
 from core.cli.rows import csv_header, csv_rows, csv_writer
-from core.cli.tables import result_table, show_demo_notice, timelines
+from core.cli.tables import result_table, timelines
 from core.errors import NotAudio
-from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Result, Source
+from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 Form = Literal["table", "json", "csv"]
 
 
 def classify_files(files: Sequence[Path], model_dir: Path, *, form: Form) -> int:
     """Classify each file and show the results; returns the exit status."""
-    classifier = EmotionClassifier.load(model_dir)
-    if classifier.identity.demo:
-        show_demo_notice()
-    pipeline = Pipeline(classifier, settings.read(settings.MediaLimits))
+    limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
+    segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
+    pipeline = Pipeline(load_classifier(model_dir), limits, segmentation)
     results = _results(files, pipeline, form)
     if form == "table":
         return _show(results)

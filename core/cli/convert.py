@@ -12,13 +12,13 @@ from core.audio.decode import decode, probe
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.errors import AudioEmotionError
 from core.formatting import printable
-from core.settings import MediaLimits
+from core.settings import CLI_PREFIX, MediaLimits
 
 
 def convert_files(files: Iterable[Path], out: Path) -> int:
     """Convert each file into a name of its own; returns the exit status."""
     console, complaints = Console(), Console(stderr=True)
-    limits = settings.read(settings.MediaLimits)
+    limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     out.mkdir(parents=True, exist_ok=True)
     failed = False
     for file in files:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from core import settings
-from core.cli.tables import show_demo_notice
+from core.cli.classifier import load_classifier
 from core.errors import ManifestUnreadable
 from core.evaluation import (
     FAILED,
@@ -26,9 +26,9 @@ from core.evaluation import (
     read_manifest,
 )
 from core.formatting import printable
-from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
+from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 _FINISHED = "finished.jsonl"
 _MAX_NAMED = 20
@@ -39,19 +39,18 @@ _Version = tuple[str, int, int]
 
 def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *, as_json: bool, fresh: bool) -> int:
     """Classify what is listed and compare; returns the exit status."""
-    classifier = EmotionClassifier.load(model_dir)
-    if classifier.identity.demo:
-        show_demo_notice()
+    limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
+    segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
+    classifier = load_classifier(model_dir)
     labels = classifier.identity.labels
     labelled, left_out = read_manifest(manifest, labels, parse_names(names, labels))
     notes = Console(stderr=True)
     for name, count in left_out.items():
         notes.print(f"{count} recordings labelled {name!r} are left out: no emotion of the model stands for that.")
     _check_all_are_there(labelled, manifest)
-    limits, listening = settings.read(settings.MediaLimits), settings.read(settings.SegmentationSettings)
-    pipeline = Pipeline(classifier, limits, listening)
+    pipeline = Pipeline(classifier, limits, segmentation)
     out.mkdir(parents=True, exist_ok=True)
-    made_by = "\n".join((classifier.identity.fingerprint, limits.model_dump_json(), listening.model_dump_json()))
+    made_by = "\n".join((classifier.identity.fingerprint, limits.model_dump_json(), segmentation.model_dump_json()))
     finished = _Finished(out / _FINISHED, hashlib.sha256(made_by.encode()).hexdigest(), fresh=fresh)
     rows = list(_classified(labelled, pipeline, finished, notes))
     figures = compute_metrics(rows)

@@ -16,13 +16,17 @@ from core.export.graph import Precision
 from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, MIN_CLIPS
 from core.model.package import ParityReport
 from core.paths import SAMPLES
+from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 
 def export_package(checkpoint: Path, out: Path, precision: str, calibration: Path | None) -> int:
     """Make a serving package and show how it compares; returns the exit status."""
     console = Console()
     wanted = _precision(precision)
-    clips = [clip for folder in (SAMPLES, calibration) if folder for clip in _clips(folder)]
+    limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
+    segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
+    folders = (SAMPLES, calibration) if calibration else (SAMPLES,)
+    clips = [clip for folder in folders for clip in _clips(folder, limits, segmentation)]
     if len(clips) < MIN_CLIPS:
         console.print(
             f"[yellow]{len(clips)} clips are too few to tell: name a folder of speech with --calibration, "
@@ -74,12 +78,11 @@ def _parity_table() -> Table:
     return table
 
 
-def _clips(folder: Path) -> Iterator[Waveform]:
+def _clips(folder: Path, limits: MediaLimits, segmentation: SegmentationSettings) -> Iterator[Waveform]:
     """The first utterance of every file in a folder that is speech."""
-    limits = settings.read(settings.MediaLimits)
     for file in sorted(path.resolve() for path in folder.rglob("*") if path.is_file()):
         try:
-            utterance = next(utterances.cut(decode(file, probe(file, limits), limits)), None)
+            utterance = next(utterances.cut(decode(file, probe(file, limits), limits), segmentation), None)
         except RecordingError:
             continue  # a README or a list beside the recordings
         if utterance:

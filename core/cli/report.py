@@ -14,7 +14,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ
 from core.errors import DecoderUnavailable, ResultUnreadable
 from core.report import Sound, render
 from core.results import Result
-from core.settings import MediaLimits
+from core.settings import CLI_PREFIX, MediaLimits
 
 _STEREO = 2
 _BITS_PER_S_A_CHANNEL = 32_000
@@ -36,7 +36,7 @@ def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
     result = _read(result_file)
     # Of a failed one, the duration is how far it got.
     expected_s = result.audio.duration_s if result.audio and result.status != "failed" else None
-    sound = small_sound(audio, expected_s) if audio else None
+    sound = small_sound(audio, settings.read(MediaLimits, prefix=CLI_PREFIX), expected_s) if audio else None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(render(result, sound), encoding="utf-8")
@@ -57,7 +57,7 @@ def _read(file: Path) -> Result:
         ) from error
 
 
-def small_sound(audio: Path, expected_s: float | None = None) -> Sound:
+def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = None) -> Sound:
     """The recording as the classifier hears it, made small: every browser plays AAC.
 
     Raises
@@ -71,7 +71,6 @@ def small_sound(audio: Path, expected_s: float | None = None) -> Sound:
         path = audio.resolve(strict=True)
     except OSError as error:
         raise ResultUnreadable(f"{audio} cannot be read: {error.strerror}.") from error
-    limits = settings.read(MediaLimits)
     info = probe(path, limits)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "sound.m4a"

@@ -5,8 +5,9 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import jsonschema
 import numpy as np
@@ -17,50 +18,61 @@ from core import __version__
 from core.cli.app import main
 from core.emotions import letter_of
 from core.formatting import clock
+from core.settings import CLI_PREFIX
 from tests.conftest import ROOT
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+PROGRAM = [sys.executable, "-W", "error", "-m", "core.cli"]
+"""The program in a process of its own, with warnings as errors."""
 
-RunHere = Callable[..., tuple[int, str, str]]
-"""Arguments to exit status, stdout and stderr."""
 
-PROGRAM = [sys.executable, "-W", "error", "-c", "from core.cli.app import main; main()"]
-"""What `audio-emotion` runs, with warnings as errors."""
+@dataclass(frozen=True)
+class Done:
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Run(Protocol):
+    def __call__(self, *arguments: str | Path, **environment: str) -> Done: ...
 
 
 @pytest.fixture
-def run(tmp_path: Path, package: Path) -> Run:
-    """Run the command in a folder of the test's own, with the package of the tests as its model."""
+def run(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process, in the test's own folder and with the demo model."""
 
-    def command(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-        variables = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
-            "PYTHONPATH": str(ROOT),
-            "MODEL_DIR": str(package),
-            "COLUMNS": "200",
-            **environment,
-        }
-        done = subprocess.run(
-            [*PROGRAM, *map(str, arguments)],
-            cwd=tmp_path,
-            env=variables,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            stdin=subprocess.DEVNULL,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+    def command(*arguments: str | Path, **environment: str) -> Done:
+        monkeypatch.chdir(tmp_path)
+        for name, value in {f"{CLI_PREFIX}MODEL_DIR": str(package), "COLUMNS": "200", **environment}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["audio-emotion", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return Done(int(ended.value.code or 0), shown.out, shown.err)
 
     return command
+
+
+def test_the_program_runs_on_its_own(tone: Path, package: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "classify", tone.name],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "AUDIO_EMOTION_MODEL_DIR": str(package)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        stdin=subprocess.DEVNULL,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "tone.wav" in done.stdout
 
 
 def test_a_table_names_each_recording(run: Run, tone: Path) -> None:
     done = run("classify", tone.name)
 
-    assert done.returncode == 0
+    assert done.status == 0
     header, row = (line for line in done.stdout.splitlines() if line.strip())
     assert header.split() == ["recording", "duration", "emotion", "score", "time"]
     assert row.startswith("tone.wav")
@@ -73,7 +85,7 @@ def test_json_prints_nothing_but_one_document_a_line(run: Run, tone: Path, tmp_p
     done = run("classify", "--json", "tone.wav", "a b.wav")
 
     documents = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0
+    assert done.status == 0
     assert [document["source"]["key"] for document in documents] == ["tone.wav", "a b.wav"]
     schema = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
     for document in documents:
@@ -97,7 +109,7 @@ def test_a_file_that_fails_is_told_and_the_others_are_classified(run: Run, tone:
     done = run("classify", "--json", "notes.txt", "missing.wav", ".", "tone.wav")
 
     documents = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 1
+    assert done.status == 1
     assert [document["status"] == "failed" for document in documents] == [True, True, True, False]
     assert documents[1]["error"]["message"] == "There is no such file."
 
@@ -105,7 +117,7 @@ def test_a_file_that_fails_is_told_and_the_others_are_classified(run: Run, tone:
 def test_a_missing_file_is_one_sentence_in_the_table(run: Run) -> None:
     done = run("classify", "missing.wav")
 
-    assert done.returncode == 1
+    assert done.status == 1
     assert "failed: There is no such file." in done.stdout
 
 
@@ -119,7 +131,12 @@ def test_progress_is_shown_on_a_terminal_and_never_between_lines(
     with subprocess.Popen(
         [*PROGRAM, "classify", *options, "tone.wav", "tone.wav"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "MODEL_DIR": str(package), "TERM": "xterm"},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "AUDIO_EMOTION_MODEL_DIR": str(package),
+            "TERM": "xterm",
+        },
         stdout=terminal if on_the_same_terminal else subprocess.PIPE,
         stderr=terminal,
         stdin=subprocess.DEVNULL,
@@ -176,7 +193,7 @@ def test_a_name_that_would_move_the_cursor_is_shown_harmless(run: Run, tone: Pat
 
     done = run("classify", "\x1b[2J[red]x.wav")
 
-    assert done.returncode == 0
+    assert done.status == 0
     assert "\x1b[2J" not in done.stdout
     assert "[2J[red]x.wav" in done.stdout
 
@@ -185,7 +202,7 @@ def test_a_name_that_would_move_the_cursor_is_shown_harmless(run: Run, tone: Pat
 def test_a_folder_without_a_model_is_one_sentence(model: str, run: Run, tone: Path) -> None:
     done = run("classify", tone, "--model", model)
 
-    assert done.returncode == 1
+    assert done.status == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("audio-emotion: ")
@@ -198,27 +215,77 @@ def test_a_damaged_package_is_one_sentence(run: Run, tone: Path, copied_package:
     done = run("classify", tone, "--model", copied_package)
 
     (line,) = done.stderr.splitlines()
-    assert done.returncode == 1
+    assert done.status == 1
     assert "does not match the hash" in line
 
 
-def test_a_setting_that_cannot_be_used_is_one_sentence(run: Run, tone: Path) -> None:
-    done = run("classify", tone, MAX_DURATION_S="long")
+def test_an_invalid_setting_is_one_sentence_that_names_the_variable(run: Run, tone: Path) -> None:
+    done = run("classify", tone, AUDIO_EMOTION_MAX_DURATION_S="long")
 
-    assert done.returncode == 1
-    assert "MAX_DURATION_S" in done.stderr
+    assert done.status == 1
+    (line,) = done.stderr.splitlines()
+    assert "AUDIO_EMOTION_MAX_DURATION_S" in line
+
+
+@pytest.fixture
+def stereo(tmp_path: Path) -> Path:
+    """A recording whose two channels carry the same speech, so that `auto` mixes them."""
+    speech, rate = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
+    soundfile.write(tmp_path / "stereo.wav", np.stack([speech, speech], axis=1), rate)
+    return tmp_path / "stereo.wav"
+
+
+def _channels(done: Done) -> int:
+    return len(json.loads(done.stdout)["channels"])
+
+
+def test_a_variable_of_another_program_does_not_break_a_command(run: Run, stereo: Path) -> None:
+    done = run("classify", "--json", stereo, CHANNELS="2")
+
+    assert done.status == 0, done.stderr
+    assert _channels(done) == 1
+
+
+def test_a_setting_is_read_under_its_prefix(run: Run, stereo: Path) -> None:
+    assert _channels(run("classify", "--json", stereo, AUDIO_EMOTION_CHANNELS="split")) == 2
+
+
+def test_a_setting_of_1_0_is_still_read_without_its_prefix(
+    run: Run, stereo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _channels(run("classify", "--json", stereo, CHANNELS="split")) == 2
+    assert "AUDIO_EMOTION_CHANNELS" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "used"), [("", "b-model", "b-model"), ("a-model", "", "a-model"), ("a-model", "b-model", "b-model")]
+)
+def test_a_variable_names_the_model_and_the_prefixed_one_wins(
+    old: str, new: str, used: str, run: Run, tone: Path
+) -> None:
+    done = run("classify", tone, MODEL_DIR=old, AUDIO_EMOTION_MODEL_DIR=new)
+
+    assert done.status == 1
+    assert used in done.stderr
+
+
+def test_help_names_the_variables_with_their_prefix(run: Run) -> None:
+    shown = run("classify", "--help").stdout
+
+    assert "AUDIO_EMOTION_MODEL_DIR" in shown
+    assert "AUDIO_EMOTION_CHANNELS" in shown
 
 
 def test_the_version_is_the_projects(run: Run) -> None:
     done = run("--version")
 
-    assert (done.returncode, done.stdout) == (0, f"audio-emotion {__version__}\n")
+    assert (done.status, done.stdout) == (0, f"audio-emotion {__version__}\n")
 
 
 def test_help_names_every_command(run: Run) -> None:
     done = run("--help")
 
-    assert done.returncode == 0
+    assert done.status == 0
     for command in ("classify", "convert", "model", "demo", "local"):
         assert command in done.stdout
 
@@ -226,7 +293,7 @@ def test_help_names_every_command(run: Run) -> None:
 def test_help_of_a_command_says_what_it_does(run: Run) -> None:
     done = run("classify", "--help")
 
-    assert done.returncode == 0
+    assert done.status == 0
     assert "--json" in done.stdout
     assert "Exit status 1 if any of them failed" in done.stdout
 
@@ -236,7 +303,7 @@ def test_convert_writes_beside_and_never_over(run: Run, tone: Path, tmp_path: Pa
 
     done = run("convert", "tone.wav", "tone.wav", "--out", ".")
 
-    assert done.returncode == 0
+    assert done.status == 0
     assert tone.read_bytes() == before
     assert sorted(file.name for file in tmp_path.glob("*.wav")) == ["tone-2.wav", "tone-3.wav", "tone.wav"]
     assert soundfile.info(tmp_path / "tone-2.wav").samplerate == 16_000
@@ -247,7 +314,7 @@ def test_convert_says_what_failed(run: Run, tmp_path: Path) -> None:
 
     done = run("convert", "notes.txt", "--out", "out")
 
-    assert done.returncode == 1
+    assert done.status == 1
     assert "notes.txt: The file is not audio" in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -257,41 +324,23 @@ def test_convert_into_a_file_is_one_sentence(run: Run, tone: Path, tmp_path: Pat
 
     done = run("convert", tone, "--out", "out")
 
-    assert done.returncode == 1
+    assert done.status == 1
     assert done.stderr == "audio-emotion: out: File exists.\n"
 
 
-@pytest.fixture
-def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunHere:
-    """The same without a process of its own: importing PyTorch takes four seconds, and is done here already."""
-
-    def command(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["audio-emotion", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return command
-
-
 def test_a_checkpoint_is_pulled_exported_and_classified_with(
-    run: Run, run_here: RunHere, tone: Path, small_checkpoint: Path, tmp_path: Path
+    run: Run, tone: Path, small_checkpoint: Path, tmp_path: Path
 ) -> None:
-    status, out, err = run_here("model", "pull", "--from", small_checkpoint, "--out", "checkpoint")
-    assert (status, err) == (0, "")
-    assert "hubert-base-ch at local is in checkpoint" in out
+    pulled = run("model", "pull", "--from", small_checkpoint, "--out", "checkpoint")
+    assert (pulled.status, pulled.stderr) == (0, "")
+    assert "hubert-base-ch" in pulled.stdout
 
     (tmp_path / "speech").mkdir()
     (tmp_path / "speech" / "tone.wav").write_bytes(tone.read_bytes())
     (tmp_path / "speech" / "README").write_text("not a recording")
-    status, out, err = run_here(
-        "model", "export", "checkpoint", "package", "--precision", "fp32", "--calibration", "speech"
-    )
-    assert status == 0, err
-    assert "fp32, is in package" in out
+    exported = run("model", "export", "checkpoint", "package", "--precision", "fp32", "--calibration", "speech")
+    assert exported.status == 0, exported.stderr
+    assert "fp32" in exported.stdout
 
     classified = run("classify", "--json", tone, "--model", "package")
     document = json.loads(classified.stdout)
@@ -300,22 +349,23 @@ def test_a_checkpoint_is_pulled_exported_and_classified_with(
     assert document["model"]["precision"] == "fp32"
 
 
-def test_pulling_from_an_empty_folder_is_one_sentence(run_here: RunHere, tmp_path: Path) -> None:
+def test_pulling_from_an_empty_folder_is_one_sentence(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
-    status, out, err = run_here("model", "pull", "--from", "empty", "--out", "checkpoint")
+    done = run("model", "pull", "--from", "empty", "--out", "checkpoint")
 
-    assert (status, out) == (1, "")
-    assert err.startswith("audio-emotion: empty has ")
-    assert len(err.splitlines()) == 1
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr.startswith("audio-emotion: empty ")
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_an_unknown_precision_is_one_sentence(run_here: RunHere, small_checkpoint: Path) -> None:
-    status, _, err = run_here("model", "export", small_checkpoint, "package", "--precision", "int4")
+def test_an_unknown_precision_is_one_sentence(run: Run, small_checkpoint: Path) -> None:
+    done = run("model", "export", small_checkpoint, "package", "--precision", "int4")
 
-    assert status == 1
-    assert err == "audio-emotion: There is no precision 'int4'; there are auto, int8, int8-ffn, fp32.\n"
+    assert done.status == 1
+    (line,) = done.stderr.splitlines()
+    assert all(name in line for name in ("int4", "auto", "int8", "int8-ffn", "fp32"))
 
 
 def test_the_schema_is_the_one_in_the_repository(run: Run) -> None:

@@ -83,7 +83,7 @@ def test_what_was_heard_under_other_settings_or_in_another_file_does_not_count(
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
     assert len(asked) == 5
 
-    for name, value in (("CHANNELS", "split"), ("MAX_CHANNELS", "8")):
+    for name, value in (("AUDIO_EMOTION_CHANNELS", "split"), ("AUDIO_EMOTION_MAX_CHANNELS", "8")):
         monkeypatch.setenv(name, value)
         before = len(asked)
         evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)

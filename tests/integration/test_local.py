@@ -14,6 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from core.cli.local import function_settings
 from core.local.folders import Inbox, ResultFiles
 from core.local.stack import Stack, StackOptions, running_stack
 from core.local.workers import EventSourceMapping, load_handler, running_workers
@@ -160,6 +161,15 @@ def test_the_inbox_uploads_a_file_once_it_has_stopped_growing(stack: Stack, tmp_
     file.write_bytes(b"another")
     assert inbox.upload_new() == []
     assert inbox.upload_new() == ["calls/a.wav"]
+
+
+def test_the_function_gets_the_settings_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANNELS", "2")  # another program's
+    monkeypatch.setenv("AUDIO_EMOTION_MAX_CHANNELS", "8")
+
+    settings = function_settings()
+
+    assert (settings["CHANNELS"], settings["MAX_CHANNELS"]) == ("auto", "8")
 
 
 def test_local_classifies_what_is_dropped_and_ends_cleanly_on_ctrl_c(

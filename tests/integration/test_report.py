@@ -178,7 +178,7 @@ def test_the_keyboard_goes_from_one_utterance_to_the_next(show: Open, result: Re
 
 
 def test_a_click_plays_from_there_and_the_player_is_followed(show: Open, result: Result) -> None:
-    page = show(result, small_sound(CONVERSATION))
+    page = show(result, small_sound(CONVERSATION, MediaLimits()))
     assert result.channels
     second = result.channels[0].utterances[1]
     wait_for_sound(page)

@@ -3,12 +3,14 @@
 import json
 import signal
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from core import settings
 from core.cli.tables import result_table, show_demo_notice
 from core.formatting import printable
 from core.local.folders import Inbox, ResultFiles
@@ -16,6 +18,7 @@ from core.local.stack import Stack, running_stack
 from core.local.workers import Workers, running_workers
 from core.model.package import read_manifest
 from core.results import Result
+from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings
 
 EXPECTATIONS = "expected.json"
 """Beside the samples: which emotion each was made to carry."""
@@ -34,7 +37,7 @@ def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
     if read_manifest(model_dir).demo:
         show_demo_notice()
     log = out.parent / "function.log"
-    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log) as workers:
+    with running_stack() as stack, _workers(stack, model_dir, log) as workers:
         result_files = ResultFiles(stack, out)
         result_files.clear()
         for file in files:
@@ -46,6 +49,19 @@ def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
         console.print(f"[red]{len(files) - len(results)} of {len(files)} recordings got no result.[/red]")
         return 1
     return _compare(results, samples / EXPECTATIONS, console)
+
+
+def _workers(stack: Stack, model_dir: Path, log: Path, count: int = 1) -> AbstractContextManager[Workers]:
+    return running_workers(stack, model_dir.resolve(), log, count, settings=function_settings())
+
+
+def function_settings() -> dict[str, str]:
+    """Return the command line's settings under the names that the function reads, which carry no prefix."""
+    limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
+    segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
+    threads = settings.read(ModelSettings, prefix=CLI_PREFIX).inference_threads
+    values = {**limits.model_dump(), **segmentation.model_dump(), "inference_threads": threads or ""}
+    return {name.upper(): str(value) for name, value in values.items()}
 
 
 def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: Console) -> list[Result]:
@@ -86,7 +102,7 @@ def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
     if read_manifest(model_dir).demo:
         show_demo_notice()
     log = out.parent / "function.log"
-    with running_stack() as stack, running_workers(stack, model_dir.resolve(), log, workers) as running:
+    with running_stack() as stack, _workers(stack, model_dir, log, workers) as running:
         console.print(f"Drop recordings into {inbox}/ and read the results in {out}/. Ctrl-C ends it.")
         try:
             _serve_inbox(stack, running, inbox, out, console)

@@ -1,0 +1,17 @@
+"""The classifier of a command, with the number of threads that the command line's settings give."""
+
+from pathlib import Path
+
+from core import settings
+from core.cli.tables import show_demo_notice
+from core.model.classifier import EmotionClassifier, default_threads
+from core.settings import CLI_PREFIX, ModelSettings
+
+
+def load_classifier(model_dir: Path) -> EmotionClassifier:
+    """Load a serving package or a checkpoint, and warn on stderr if it is the demo model."""
+    threads = default_threads(settings.read(ModelSettings, prefix=CLI_PREFIX))
+    classifier = EmotionClassifier.load(model_dir, threads=threads)
+    if classifier.identity.demo:
+        show_demo_notice()
+    return classifier
