@@ -65,15 +65,6 @@ class Pipeline:
         self._segmentation = segmentation or settings.read(SegmentationSettings)
         # Now, not with the first recording: in Lambda, the time before that has the whole processor to itself.
         self._vad = VoiceActivityDetector.load()
-        identity = classifier.identity
-        self._model = Model(
-            id=identity.id,
-            revision=identity.revision,
-            precision=identity.precision,
-            fingerprint=identity.fingerprint,
-            labels=identity.labels,
-            demo=True if identity.demo else None,
-        )
 
     @property
     def limits(self) -> MediaLimits:
@@ -82,8 +73,8 @@ class Pipeline:
 
     @property
     def model(self) -> Model:
-        """What the results say of the model."""
-        return self._model
+        """The model as results name it."""
+        return self._classifier.identity
 
     def run(
         self, path: Path, source: Source, *, deadline: Deadline | None = None, request_id: str | None = None
@@ -129,7 +120,7 @@ class Pipeline:
             status="failed",
             source=source,
             audio=progress.audio,
-            model=self._model,
+            model=self.model,
             error=Error(code=error.code, message=str(error)),
             processing=_processing(progress, request_id),
         )
@@ -162,7 +153,7 @@ class Pipeline:
             status="classified" if overall else "no_speech",
             source=source,
             audio=progress.audio,
-            model=self._model,
+            model=self.model,
             emotion=overall.emotion if overall else None,
             score=overall.score if overall else None,
             scores=overall.scores if overall else None,

@@ -11,7 +11,8 @@ import torch
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from core.checkpoints.geometry import geometry_of
-from core.model.classifier import Logits, ModelIdentity
+from core.model.classifier import Logits
+from core.results import Model
 
 
 class ReferenceNetwork:
@@ -28,7 +29,7 @@ class ReferenceNetwork:
         return np.asarray(logits[0].numpy(), np.float32)
 
 
-def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, ModelIdentity]:
+def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, Model]:
     """Read a checkpoint for the classifier.
 
     Raises
@@ -38,12 +39,12 @@ def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, ModelI
     """
     torch.set_num_threads(threads)
     checkpoint = read_checkpoint(folder)
-    identity = ModelIdentity(
+    identity = Model(
         id=checkpoint.model_id,
         revision=checkpoint.revision,
         precision="pytorch-fp32",
         fingerprint=f"sha256:{checkpoint.weights_sha256}",
         labels=checkpoint.labels,
-        demo=checkpoint.demo,
+        demo=checkpoint.demo or None,
     )
     return ReferenceNetwork(checkpoint), identity

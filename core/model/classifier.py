@@ -7,7 +7,6 @@ for.
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from core.errors import PackageRefused
 from core.model.inputs import Geometry
 from core.model.package import MANIFEST_FILE, Manifest, model_file, read_manifest
 from core.onnx_session import onnx_session
+from core.results import Model
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
 
 Scores = Mapping[str, float]
@@ -37,22 +37,10 @@ class Network(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ModelIdentity:
-    """What a result says of the model behind it."""
-
-    id: str
-    revision: str
-    precision: str
-    fingerprint: str
-    labels: tuple[str, ...]
-    demo: bool
-
-
 class EmotionClassifier:
     """Scores for waveforms, and the identity of what computed them."""
 
-    def __init__(self, network: Network, identity: ModelIdentity) -> None:
+    def __init__(self, network: Network, identity: Model) -> None:
         self._network = network
         self.identity = identity
 
@@ -70,7 +58,7 @@ class EmotionClassifier:
         threads = threads or default_threads(settings.read(ModelSettings))
         if (folder / MANIFEST_FILE).exists():
             manifest = read_manifest(folder)
-            return cls(_OnnxNetwork(folder, manifest, threads), _identity(manifest))
+            return cls(_OnnxNetwork(folder, manifest, threads), manifest.identity)
         if (folder / "config.json").exists():
             # Here, not above: this import costs four seconds and needs packages that the function does not have.
             from core.checkpoints.reference import load_reference
@@ -117,17 +105,6 @@ class _OnnxNetwork:
         outputs = self._session.run(["logits"], self._geometry.inputs(waveform))
         logits: Logits = outputs[0][0]
         return logits
-
-
-def _identity(manifest: Manifest) -> ModelIdentity:
-    return ModelIdentity(
-        id=manifest.id,
-        revision=manifest.revision,
-        precision=manifest.precision,
-        fingerprint=manifest.fingerprint,
-        labels=manifest.labels,
-        demo=manifest.demo,
-    )
 
 
 def softmax(logits: Logits) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import PackageRefused
 from core.model.inputs import Geometry
+from core.results import Model
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
@@ -58,6 +59,18 @@ class Manifest(BaseModel):
     sha256: dict[str, str]
     tools: dict[str, str]
     parity: ParityReport
+
+    @property
+    def identity(self) -> Model:
+        """The model as a result names it."""
+        return Model(
+            id=self.id,
+            revision=self.revision,
+            precision=self.precision,
+            fingerprint=self.fingerprint,
+            labels=self.labels,
+            demo=self.demo or None,
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -266,7 +266,7 @@ def test_an_archived_upload_gets_a_result_that_says_so(world: World, speech: byt
 def test_a_new_model_renews_the_result(world: World, speech: bytes) -> None:
     upload = world.put("a.wav", speech)
     world.delivery.deliver(upload)
-    identity = replace(world.classifier.identity, fingerprint="sha256:another")
+    identity = world.classifier.identity.model_copy(update={"fingerprint": "sha256:another"})
     world.classifier = EmotionClassifier(world.network, identity)
     assert world.delivery_with().deliver(upload).kind == "stored"
     assert world.result("a.wav")["model"]["fingerprint"] == "sha256:another"
@@ -322,7 +322,8 @@ def test_the_last_delivery_leaves_a_failed_result_and_a_redrive_replaces_it(worl
 def test_giving_up_does_not_replace_the_result_of_an_older_model(world: World, speech: bytes) -> None:
     upload = world.put("a.wav", speech)
     world.delivery.deliver(upload)
-    world.classifier = EmotionClassifier(world.network, replace(world.classifier.identity, fingerprint="sha256:new"))
+    identity = world.classifier.identity.model_copy(update={"fingerprint": "sha256:new"})
+    world.classifier = EmotionClassifier(world.network, identity)
     with pytest.raises(TransientError):
         world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, last=True)
     assert world.result("a.wav")["status"] == "classified"

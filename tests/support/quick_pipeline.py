@@ -13,9 +13,9 @@ from core.audio.decode import MediaInfo
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.deadline import Deadline
 from core.errors import DamagedAudio
-from core.model.classifier import EmotionClassifier, Logits, ModelIdentity
+from core.model.classifier import EmotionClassifier, Logits
 from core.pipeline import Pipeline, _Progress
-from core.results import EmotionScores, Utterance
+from core.results import EmotionScores, Model, Utterance
 from core.settings import MediaLimits
 
 DAMAGED = b"damaged"
@@ -36,7 +36,9 @@ class QuickPipeline(Pipeline):
     """Answers with scores that are drawn from the recording's bytes."""
 
     def __init__(self, heard: Listener) -> None:
-        identity = ModelIdentity("tests/quick_pipeline", "1", "none", "sha256:quick", LABELS, demo=False)
+        identity = Model(
+            id="tests/quick_pipeline", revision="1", precision="none", fingerprint="sha256:quick", labels=LABELS
+        )
         super().__init__(EmotionClassifier(_NoNetwork(), identity), MediaLimits())
         self._heard = heard
 
