@@ -185,9 +185,6 @@ class ApiSettings(Settings):
     api_waiting: int = Field(default=128, ge=0)
     """How many more may wait for that; whoever comes after them is told to come again."""
 
-    api_silence_s: float = Field(default=30.0, gt=0)
-    """A client that sends nothing for so long, in the middle of its request, is given up."""
-
     api_upload_expiry_s: int = Field(default=900, ge=60, le=3600)
     """How long an invitation to upload holds."""
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from core import __version__
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from handlers.api import description, recognize, results, web
-from handlers.api.middleware import Guard, Limits
+from handlers.api.middleware import ApiMiddleware, Limits
 from handlers.api.problems import Problem, ProblemError, install
 from handlers.api.service import Service
 
@@ -43,12 +43,11 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIA
     settings = service.settings
     limits = Limits(
         max_bytes=lambda path: _max_bytes(service, path),
-        silence_s=settings.api_silence_s,
         hosts=frozenset(hosts) if hosts is not None else None,
         origins=settings.allowed_origins,
         too_large=_too_large,
     )
-    guarded = Guard(app, limits)
+    guarded = ApiMiddleware(app, limits)
     if not settings.allowed_origins:
         return guarded
     # Around the guard: a page is to read why it was refused, too.

@@ -41,7 +41,6 @@ _PROBLEM_EXAMPLES: Mapping[int, tuple[str, str, str]] = {
     400: ("malformed", "The request cannot be read", "Invalid multipart data."),
     403: ("cross_site", "Another site's page asks", "Pages of other sites may not send recordings here."),
     404: ("no_result", "There is no such result", "No recording has been uploaded under this id."),
-    408: ("too_slow", "The request came too slowly", "The body of the request stopped coming."),
     413: (
         "request_too_large",
         "The request is too large",

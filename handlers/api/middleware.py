@@ -1,6 +1,6 @@
-"""What every request passes before the app and after it: limits, headers, and one line in the log.
+"""ASGI middleware around the app: body limit, cross-site check, security headers and the request log.
 
-Plain ASGI, not the framework's middleware: it has to count the bytes of a body while they come.
+Plain ASGI instead of Starlette's `BaseHTTPMiddleware`: the body has to be counted while it arrives.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,11 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from handlers.api.problems import INTERNAL, ProblemError
 from handlers.log import logger
 
-LOCKED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""For answers that are no pages."""
-
-_HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": LOCKED,
+_SECURITY_HEADERS: Mapping[str, str] = {
+    # For answers that are not pages; a page brings its own policy.
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(self), payment=(), usb=()",
@@ -31,67 +28,60 @@ _HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
 }
 
-_MIN_BYTES_PER_S = 1000
-"""On average, once a request has lasted longer than a silence may."""
-_DRAINED_S = 5.0
-_DRAINED_TIMES = 8
-"""A client that sends too much hears of it only when it has sent all: so much more is taken, and thrown away."""
+_MAX_DRAIN_BYTES = 64 * 1024 * 1024
+_DRAIN_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may cost.
+    """What the middleware accepts.
 
     Attributes
     ----------
     max_bytes
-        A function from the path to how many bytes a body may have.
-    silence_s
-        How long a client may send nothing in the middle of a body.
+        A function from the path to the largest body in bytes.
     hosts
-        Names that the server is known by; None for any. On a laptop this keeps pages from reaching the server under a
-        name that is made to point to it.
+        Accepted host names; None accepts any. On a laptop the check stops DNS rebinding: a page whose own name resolves
+        to this server.
     origins
-        Other sites whose pages may send requests.
+        Other origins whose pages may post.
     too_large
-        What to tell a client whose request is too large.
+        A function from the largest body in bytes to the error for a larger one.
     """
 
     max_bytes: Callable[[str], int]
-    silence_s: float
     hosts: frozenset[str] | None
     origins: tuple[str, ...]
     too_large: Callable[[int], ProblemError]
 
 
-class Guard:
-    """Wraps the app."""
+class ApiMiddleware:
+    """Wrap the app."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, unless something is wrong with it."""
+        """Check one request, pass it to the app, and log the answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            # The same without the body, which the server leaves out.
+            # The server leaves out the body of the answer.
             scope = {**scope, "method": "GET"}
         exchange = _Exchange(scope, receive, send, self._limits)
         try:
             refusal = exchange.refusal()
             if refusal:
-                await exchange.drain_first()
                 await exchange.answer(refusal)
             else:
                 await self._app(exchange.scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.log("gone", level="info")
-        except Exception:  # noqa: BLE001 (its trace goes to the log)
-            # The app has answered with a problem document already, and hands the error on for this.
-            logger.exception("request crashed", **exchange.facts())
+        except Exception:  # noqa: BLE001 (the log has the traceback)
+            # Starlette has answered already in most cases, and re-raises the error for the server to log.
+            logger.exception("request crashed", **exchange.log_fields())
             if not exchange.status:
                 await exchange.answer(ProblemError("internal", INTERNAL))
         else:
@@ -103,12 +93,12 @@ class _Exchange:
     """One request and its answer."""
 
     scope: Scope
-    receive_more: Receive
-    send_on: Send
+    server_receive: Receive
+    server_send: Send
     limits: Limits
     started_s: float = field(default_factory=time.monotonic)
     received_bytes: int = 0
-    complete: bool = False
+    is_complete: bool = False
     status: int = 0
 
     def __post_init__(self) -> None:
@@ -119,82 +109,79 @@ class _Exchange:
         self.scope["state"] = {**self.scope.get("state", {}), "request_id": self.request_id}
 
     def refusal(self) -> ProblemError | None:
-        """Why the app need not see this request at all."""
+        """Return the error of a request that must not reach the app."""
         hosts = self.limits.hosts
-        if hosts is not None and _name_of(self.headers.get("host", "")) not in hosts:
-            return ProblemError("wrong_host", "This server is not known by that name.")
-        if self.scope["method"] == "POST" and self._comes_from_another_site():
-            return ProblemError("cross_site", "Pages of other sites may not send recordings here.")
+        if hosts is not None and _without_port(self.headers.get("host", "")) not in hosts:
+            return ProblemError("wrong_host", "This server does not answer under that host name.")
+        if self.scope["method"] == "POST" and self._is_cross_site():
+            return ProblemError("cross_site", "Pages of other sites may not send recordings to this server.")
         announced = self.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit() and int(announced) > self.max_bytes:
             return self.limits.too_large(self.max_bytes)
         return None
 
-    def _comes_from_another_site(self) -> bool:
+    def _is_cross_site(self) -> bool:
         site, origin = self.headers.get("sec-fetch-site"), self.headers.get("origin")
         if origin in self.limits.origins:
             return False
         if site is not None:
             return site in {"cross-site", "same-site"}
-        # A browser that does not say, but names the page's origin; programs name none.
+        # Browsers without Fetch Metadata still send the page's origin. Other clients send neither header.
         return origin is not None and origin.partition("://")[2].lower() != self.headers.get("host", "").lower()
 
     async def receive(self) -> Message:
-        """The next piece of the body, unless there was too much, or it takes too long."""
-        if self.complete:
-            return await self.receive_more()
-        try:
-            message = await asyncio.wait_for(self.receive_more(), self.limits.silence_s)
-        except TimeoutError:
-            raise _too_slow() from None
-        if message["type"] == "http.request":
-            self.received_bytes += len(message.get("body", b""))
-            self.complete = not message.get("more_body", False)
-            lasted_s = time.monotonic() - self.started_s
-            if self.received_bytes > self.max_bytes:
-                await self.drain_first()
-                raise self.limits.too_large(self.max_bytes)
-            if (
-                not self.complete
-                and lasted_s > self.limits.silence_s
-                and self.received_bytes < lasted_s * _MIN_BYTES_PER_S
-            ):
-                raise _too_slow()
+        """Return the next chunk of the body; a body without a length is refused once it exceeds the limit."""
+        message = await self._receive()
+        if self.received_bytes > self.max_bytes:
+            raise self.limits.too_large(self.max_bytes)
         return message
 
-    async def drain_first(self) -> None:
-        """Take some more of a body that is refused, so that the client gets to reading why."""
-        if self.headers.get("expect"):
-            return  # it asked beforehand, and has sent nothing
-        drained = 0
+    async def _receive(self) -> Message:
+        message = await self.server_receive()
+        if message["type"] == "http.request":
+            self.received_bytes += len(message.get("body", b""))
+        self.is_complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send on a message of the answer; add the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            await self._drain()
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in _SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            headers["X-Request-Id"] = self.request_id
+            if self._has_unread_body:
+                headers["Connection"] = "close"  # else the server would parse the rest as the next request
+        await self.server_send(message)
+
+    @property
+    def _has_unread_body(self) -> bool:
+        has_body = self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+        return has_body and not self.is_complete
+
+    async def _drain(self) -> None:
+        """Discard the rest of the body before an early answer.
+
+        Closing a connection with unread data resets it, and a client that is still sending loses the answer.
+        """
+        if "expect" in self.headers and not self.received_bytes:
+            return  # the client waits for `100 Continue` before it sends the body
+        most = self.received_bytes + _MAX_DRAIN_BYTES
         try:
-            async with asyncio.timeout(_DRAINED_S):
-                while not self.complete and drained < _DRAINED_TIMES * self.max_bytes:
-                    message = await self.receive_more()
-                    drained += len(message.get("body", b""))
-                    self.complete = not message.get("more_body", False)
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                while self._has_unread_body and self.received_bytes < most:
+                    await self._receive()
         except TimeoutError:
             return
 
-    async def send(self, message: Message) -> None:
-        """Pass on the answer, with the headers that every answer has."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-            headers["X-Request-Id"] = self.request_id
-            if not self.complete and self.headers.get("content-length", "0") != "0":
-                headers["Connection"] = "close"  # what is left of the body must not be taken for the next request
-        await self.send_on(message)
-
     async def answer(self, error: ProblemError) -> None:
         """Answer in place of the app."""
-        response: Response = error.response()
-        await response(self.scope, self.receive_more, self.send)
+        await error.response()(self.scope, self.server_receive, self.send)
 
-    def facts(self) -> dict[str, Any]:
-        """What the log says; never a client's file name, and no id, which is the way to a result."""
+    def log_fields(self) -> dict[str, Any]:
+        """Return the fields of the log line: no file name and no id, since an id gives access to its result."""
         route = self.scope.get("route")
         state: MutableMapping[str, Any] = self.scope["state"]
         return {
@@ -208,15 +195,11 @@ class _Exchange:
         }
 
     def log(self, what: str, *, level: str) -> None:
-        """One line."""
-        getattr(logger, level)(what, **self.facts())
+        """Write the log line."""
+        getattr(logger, level)(what, **self.log_fields())
 
 
-def _too_slow() -> ProblemError:
-    return ProblemError("too_slow", "The body of the request stopped coming.", headers={"Connection": "close"})
-
-
-def _name_of(host: str) -> str:
-    """Without the port: `[::1]:8010`, `localhost:8010`."""
+def _without_port(host: str) -> str:
+    """Return the name in `[::1]:8010` or `localhost:8010`."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdigit() else host

@@ -34,7 +34,6 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "not_found": (404, "There is nothing here"),
     "no_result": (404, "There is no such result"),
     "method_not_allowed": (405, "The method is not allowed here"),
-    "too_slow": (408, "The request came too slowly"),
     "request_too_large": (413, "The request is too large"),
     "not_multipart": (415, "The request is no multipart form"),
     "wrong_host": (421, "Another host is meant"),

@@ -38,7 +38,7 @@ class Recognition(BaseModel):
     openapi_extra=description.recording_form(FIELDS),
     responses=description.answers(
         {200: {"content": {"application/json": {"example": description.recognition_example()}}}},
-        problems=(400, 403, 408, 413, 415, 422, 500, 503),
+        problems=(400, 403, 413, 415, 422, 500, 503),
     ),
 )
 async def recognize(request: Request, service: Annotated[Service, Depends(service_of)]) -> Response:
