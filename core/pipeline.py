@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core import __version__, settings
+from core import settings
 from core.audio import utterances
 from core.audio.channels import ChannelGroup
 from core.audio.decode import Block, MediaInfo, decode, probe
@@ -19,14 +19,12 @@ from core.results import (
     Audio,
     Channel,
     EmotionScores,
-    Error,
     Model,
     Processing,
     Result,
     Source,
     Utterance,
     mean_scores,
-    now,
 )
 from core.settings import MediaLimits, SegmentationSettings
 
@@ -53,6 +51,10 @@ class _Progress:
             duration_s=self.decoded_samples / SAMPLE_RATE_HZ,
         )
 
+    @property
+    def processing(self) -> Processing:
+        return Processing.finished_now(decode_s=self.decode_s, inference_s=self.inference_s)
+
 
 class Pipeline:
     """Turns recordings into results, with one classifier and one set of limits."""
@@ -76,9 +78,7 @@ class Pipeline:
         """The model as results name it."""
         return self._classifier.identity
 
-    def run(
-        self, path: Path, source: Source, *, deadline: Deadline | None = None, request_id: str | None = None
-    ) -> Result:
+    def run(self, path: Path, source: Source, *, deadline: Deadline | None = None) -> Result:
         """Work on one recording.
 
         Parameters
@@ -103,27 +103,8 @@ class Pipeline:
         try:
             self._work(path, progress, deadline or Deadline())
         except RecordingError as error:
-            return self.failed(source, error, request_id=request_id, progress=progress)
-        return self._summed_up(source, progress, request_id)
-
-    def failed(
-        self,
-        source: Source,
-        error: RecordingError,
-        *,
-        request_id: str | None = None,
-        progress: _Progress | None = None,
-    ) -> Result:
-        """The result of a recording that is at fault."""
-        progress = progress or _Progress()
-        return Result(
-            status="failed",
-            source=source,
-            audio=progress.audio,
-            model=self.model,
-            error=Error(code=error.code, message=str(error)),
-            processing=_processing(progress, request_id),
-        )
+            return Result.failed(source, self.model, error, audio=progress.audio, processing=progress.processing)
+        return self._summed_up(source, progress)
 
     def _work(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
         started = time.monotonic()
@@ -144,7 +125,7 @@ class Pipeline:
         if progress.decoded_samples == 0:
             raise EmptyRecording("The recording contains no samples.")
 
-    def _summed_up(self, source: Source, progress: _Progress, request_id: str | None) -> Result:
+    def _summed_up(self, source: Source, progress: _Progress) -> Result:
         channels = tuple(_channel(group, parts) for group, parts in sorted(progress.heard.items()))
         overall = None
         if channels:
@@ -159,7 +140,7 @@ class Pipeline:
             scores=overall.scores if overall else None,
             speech_s=sum(channel.speech_s for channel in channels),
             channels=channels,
-            processing=_processing(progress, request_id),
+            processing=progress.processing,
         )
 
 
@@ -187,14 +168,4 @@ def _channel(group: ChannelGroup, parts: list[Utterance]) -> Channel:
         mixed=group if len(group) > 1 else None,
         speech_s=sum(part.duration_s for part in parts),
         utterances=tuple(parts),
-    )
-
-
-def _processing(progress: _Progress, request_id: str | None) -> Processing:
-    return Processing(
-        finished_at=now(),
-        decode_ms=round(progress.decode_s * 1000),
-        inference_ms=round(progress.inference_s * 1000),
-        request_id=request_id,
-        version=__version__,
     )

@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from core import __version__
+from core.errors import RecordingError
+
 SCHEMA_VERSION = "1.0"
 
 
@@ -115,6 +118,16 @@ class Processing(_Part):
     request_id: str | None = None
     version: str
 
+    @classmethod
+    def finished_now(cls, *, decode_s: float = 0.0, inference_s: float = 0.0) -> "Processing":
+        """Return the record of work by this version that has just ended."""
+        return cls(
+            finished_at=now(),
+            decode_ms=round(decode_s * 1000),
+            inference_ms=round(inference_s * 1000),
+            version=__version__,
+        )
+
 
 class Result(_Part):
     """The document. `classified` has a judgement and channels, `failed` has an error, `no_speech` has neither."""
@@ -131,6 +144,30 @@ class Result(_Part):
     channels: tuple[Channel, ...] | None = None
     error: Error | None = None
     processing: Processing
+
+    @classmethod
+    def failed(
+        cls,
+        source: Source,
+        model: Model,
+        error: RecordingError,
+        *,
+        audio: Audio | None = None,
+        processing: Processing | None = None,
+    ) -> "Result":
+        """Return the result of a recording that cannot be classified."""
+        return cls(
+            status="failed",
+            source=source,
+            audio=audio,
+            model=model,
+            error=Error(code=error.code, message=str(error)),
+            processing=processing or Processing.finished_now(),
+        )
+
+    def with_request_id(self, request_id: str | None) -> "Result":
+        """Return a copy that names the request which stores it."""
+        return self.model_copy(update={"processing": self.processing.model_copy(update={"request_id": request_id})})
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The document as stored: UTF-8 JSON, absent fields left out."""

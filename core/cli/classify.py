@@ -69,7 +69,7 @@ def _result(file: Path, pipeline: Pipeline) -> Result:
     key = os.fsencode(file).decode("utf-8", "replace")
     source = Source(key=key, size_bytes=file.stat().st_size if file.is_file() else None)
     if not file.exists():
-        return pipeline.failed(source, NotAudio("There is no such file."))
+        return Result.failed(source, pipeline.model, NotAudio("There is no such file."))
     if not file.is_file():
-        return pipeline.failed(source, NotAudio("This is a folder or a device, not a file."))
+        return Result.failed(source, pipeline.model, NotAudio("This is a folder or a device, not a file."))
     return pipeline.run(file.resolve(), source)

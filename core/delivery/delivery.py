@@ -209,16 +209,13 @@ class _Attempt:
         with self._lease():
             # Again: whoever held the claim before us may have finished in the meantime.
             self._look()
-            result = self._work()
-            self._store(result, "done")
+            result = self._store(self._work(), "done")
         return Outcome("stored", self.result_key, result)
 
     def fail(self, error: RecordingError) -> Outcome:
         """Leave a `failed` result without any work."""
         self._look()
-        result = self.pipeline.failed(self._source(), error, request_id=self.terms.request_id)
-        self._store(result, "done")
-        return Outcome("stored", self.result_key, result)
+        return Outcome("stored", self.result_key, self._store(self._failed(error), "done"))
 
     def _work(self) -> Result:
         source = self._source()
@@ -235,12 +232,12 @@ class _Attempt:
                 # A name of ours: the key is the uploader's, and may be anything.
                 path = Path(folder) / "recording"
                 self._fetch(path)
-                result = self.pipeline.run(path, source, deadline=self.terms.deadline, request_id=self.terms.request_id)
+                result = self.pipeline.run(path, source, deadline=self.terms.deadline)
                 if result.status == "failed" and not path.exists():
                     raise DecoderUnavailable("The recording vanished from the temporary folder while it was read.")
                 return result
         except RecordingError as error:
-            return self.pipeline.failed(source, error, request_id=self.terms.request_id)
+            return self._failed(error)
 
     def _fetch(self, path: Path) -> None:
         time_s = self.terms.deadline.remaining_s
@@ -294,9 +291,13 @@ class _Attempt:
             f"{self.settings.max_receive_count} deliveries did not bring a result; the message is in the dead-letter "
             "queue, from where it can be delivered again."
         )
-        self._store(self.pipeline.failed(self._source(), error, request_id=self.terms.request_id), "given-up")
+        self._store(self._failed(error), "given-up")
 
-    def _store(self, result: Result, state: State) -> None:
+    def _failed(self, error: RecordingError) -> Result:
+        return Result.failed(self._source(), self.pipeline.model, error)
+
+    def _store(self, result: Result, state: State) -> Result:
+        result = result.with_request_id(self.terms.request_id)
         metadata = {
             "source-version": self.version.identity,
             "source-etag": self.version.etag,
@@ -308,7 +309,7 @@ class _Attempt:
         for race in range(_MAX_WRITE_ATTEMPTS):
             existing = self._look()
             if state == "given-up" and existing and self._is_about_this_version(existing):
-                return  # an older model's result, or an earlier giving up: either says more than a new one would
+                return result  # an older model's result, or an earlier giving up: either says more than a new one would
             try:
                 self.storage.put(
                     self.settings.results_bucket,
@@ -321,7 +322,7 @@ class _Attempt:
             except WriteConflict:
                 time.sleep(random.uniform(0, _RETRY_DELAY_S * 2**race))
                 continue
-            return
+            return result
         raise StorageUnavailable(f"{self.result_key} was written by others {_MAX_WRITE_ATTEMPTS} times in a row.")
 
     def _lease(self) -> AbstractContextManager[None]:

@@ -54,14 +54,14 @@ class Recogniser:
             path = Path(folder) / "recording"
             with path.open("wb") as file:
                 shutil.copyfileobj(recording, file, _CHUNK_BYTES)
-            result = self._classify(recording_id, path, deadline, request_id)
+            result = self._classify(recording_id, path, deadline).with_request_id(request_id)
         self._store.store(recording_id, result)
         return Recognised(recording_id, result)
 
     def classify_upload(self, recording_id: str, path: Path) -> Result:
         """Classify what was uploaded under an id; trouble of ours becomes a `failed` result, as on the queue."""
         try:
-            return self._classify(recording_id, path, None, None)
+            return self._classify(recording_id, path, None)
         except TransientError as error:
             return self.give_up(recording_id, path, str(error))
         except Exception:
@@ -71,18 +71,18 @@ class Recogniser:
     def give_up(self, recording_id: str, path: Path, why: str) -> Result:
         """The `failed` result of an upload that is not classified."""
         gone = GivenUp(f"The recording was not classified: {why} Upload it again.")
-        return self._pipeline.failed(self._source(recording_id, path), gone)
+        return Result.failed(self._source(recording_id, path), self.model, gone)
 
-    def _classify(self, recording_id: str, path: Path, deadline: Deadline | None, request_id: str | None) -> Result:
+    def _classify(self, recording_id: str, path: Path, deadline: Deadline | None) -> Result:
         source = self._source(recording_id, path)
         if source.size_bytes == 0:
             empty = EmptyRecording("The file is empty (0 bytes).")
-            return self._pipeline.failed(source, empty, request_id=request_id)
+            return Result.failed(source, self.model, empty)
         try:
-            return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
+            return self._pipeline.run(path, source, deadline=deadline)
         except TransientError:
             # Where a queue would deliver it again. Once: somebody is waiting.
-            return self._pipeline.run(path, source, deadline=deadline, request_id=request_id)
+            return self._pipeline.run(path, source, deadline=deadline)
 
     def _source(self, recording_id: str, path: Path) -> Source:
         return Source(key=self._store.key_for(recording_id), size_bytes=path.stat().st_size)

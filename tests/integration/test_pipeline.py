@@ -202,9 +202,8 @@ def test_a_missing_decoder_is_not_the_recordings_fault(
 
 
 def test_a_result_says_who_made_it_and_how_long_it_took(pipeline: Pipeline, tone: Path, package: Path) -> None:
-    result = pipeline.run(tone, Source(bucket="b", key="k", version_id="v"), request_id="r-1")
+    result = pipeline.run(tone, Source(bucket="b", key="k", version_id="v"))
 
-    assert result.processing.request_id == "r-1"
     assert result.processing.decode_ms > 0
     assert result.model.fingerprint == EmotionClassifier.load(package).identity.fingerprint
     assert (result.source.bucket, result.source.version_id) == ("b", "v")

@@ -9,11 +9,11 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from core.errors import EmptyRecording
 from core.results import (
     Audio,
     Channel,
     EmotionScores,
-    Error,
     Model,
     Processing,
     Result,
@@ -49,8 +49,7 @@ def classified(**changes: Any) -> Result:
 
 
 def failed() -> Result:
-    error = Error(code="empty", message="The file is empty (0 bytes).")
-    return Result(status="failed", source=Source(key="k"), model=MODEL, error=error, processing=PROCESSING)
+    return Result.failed(Source(key="k"), MODEL, EmptyRecording("The file is empty (0 bytes)."))
 
 
 def test_the_schema_in_the_repository_is_the_generated_one() -> None:
@@ -77,6 +76,19 @@ def test_a_document_fits_the_schema_and_reads_back_as_the_same(result: Result) -
 
     jsonschema.validate(json.loads(document), json.loads(json_schema()))
     assert Result.model_validate_json(document) == result
+
+
+def test_a_failed_result_has_the_code_and_the_message_of_its_error() -> None:
+    result = failed()
+
+    assert result.status == "failed"
+    assert result.error is not None
+    assert (result.error.code, result.error.message) == ("empty", "The file is empty (0 bytes).")
+
+
+def test_a_result_names_the_request_that_stores_it() -> None:
+    assert json.loads(failed().with_request_id("r-1").to_json())["processing"]["request_id"] == "r-1"
+    assert failed().processing.request_id is None
 
 
 def test_what_is_absent_is_left_out_rather_than_null() -> None:

@@ -8,18 +8,23 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from core.deadline import Deadline
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from handlers import s3_upload
 
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
 _notes = os.open(os.environ["SOAK_NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 _run = Pipeline.run
+_request_ids: list[str] = []
 
 
-def _note(what: str, source: Source, request_id: str | None) -> None:
-    line = {"what": what, "at_s": time.time(), "pid": os.getpid(), "request_id": request_id}
+def _note(what: str, source: Source) -> None:
+    line = {"what": what, "at_s": time.time(), "pid": os.getpid(), "request_id": _request_ids[-1]}
     # One write to a file opened for appending: several processes do not mix their lines.
     os.write(_notes, json.dumps({**line, "key": source.key, "version_id": source.version_id}).encode() + b"\n")
 
@@ -30,14 +35,19 @@ def _noted(
     source: Source,
     *,
     deadline: Deadline | None = None,
-    request_id: str | None = None,
 ) -> Result:
-    _note("begun", source, request_id)
+    _note("begun", source)
     try:
-        return _run(self, path, source, deadline=deadline, request_id=request_id)
+        return _run(self, path, source, deadline=deadline)
     finally:
-        _note("ended", source, request_id)
+        _note("ended", source)
 
 
 Pipeline.run = _noted  # type: ignore[method-assign]
-handler = s3_upload.handler
+
+
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """Handle one event, as the function does."""
+    _request_ids.append(context.aws_request_id)
+    answer: dict[str, Any] = s3_upload.handler(event, context)
+    return answer
