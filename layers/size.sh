@@ -7,7 +7,7 @@ image=$1
 
 echo "image      $(docker image inspect "$image" --format '{{.Size}}' | awk '{ printf "%.1f MB", $1 / 1e6 }')"
 # The Dockerfile copies its layers in this order; history shows the last first.
-names=(code model bundle python ffmpeg system)
+names=(code model python ffmpeg system)
 docker history --no-trunc --human=false --format '{{.Size}} {{.CreatedBy}}' "$image" | grep -E 'COPY ' \
   | awk '{ print $1 }' | paste -d ' ' <(printf '%s\n' "${names[@]}") - \
   | awk '{ printf "  %-8s %6.1f MB\n", $1, $2 / 1e6 }' | tac

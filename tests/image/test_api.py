@@ -137,24 +137,3 @@ def test_the_page_and_its_files_come_as_text(invoke: Invoke) -> None:
 def test_nothing_stays_in_tmp(container: Container) -> None:
     container.invoke(event("api-recognize"))
     assert container.run("ls", "-A", "/tmp") == ""
-
-
-def test_the_api_s_modules_come_out_of_its_own_bundle_and_uploads_never_open_it(container: Container) -> None:
-    program = (
-        "import sys, {module}\n"
-        "loaders = {{n: type(getattr(m, '__loader__', None)).__name__ for n, m in sys.modules.items()}}\n"
-        "bundled = [n for n, loader in loaders.items() if loader == '_BundledLoader']\n"
-        "files = [n for n, loader in loaders.items() if loader == 'SourceFileLoader'\n"
-        "  and '/opt/python' in (sys.modules[n].__file__ or '')]\n"
-        "import json; print(json.dumps([bundled, files]))\n"
-    )
-
-    def loaded(module: str) -> list[set[str]]:
-        printed = container.run("/usr/bin/python3", "-c", program.format(module=module))
-        return [set(names) for names in json.loads(printed.splitlines()[-1])]
-
-    api_bundled, api_files = loaded("handlers.api.on_lambda")
-    upload_bundled, _ = loaded("handlers.s3_upload")
-    assert {"fastapi", "starlette.routing", "mangum"} <= api_bundled
-    assert len(api_files) <= 10, api_files
-    assert {name.partition(".")[0] for name in upload_bundled} & {"fastapi", "starlette", "mangum", "anyio"} == set()
