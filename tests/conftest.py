@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support.corpora import MISSING, find_corpora
+
 # Before anything imports huggingface_hub, which reads these once: no token, no telemetry, no cache of the user's.
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "audio-emotion-tests-no-hub")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -19,18 +21,18 @@ os.environ.pop("HF_ENDPOINT", None)
 os.environ.pop("HF_TOKEN", None)
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
 
 MakeMedia = Callable[..., Path]
 """``make_media("tone.mp3", "-c:a", "mp3", source="sine=440:duration=2")``: ffmpeg writes it and we get its path."""
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of data that lies beside the project on some machines."""
-    if not (SHARED / "data").is_dir():
-        pytest.skip(f"{SHARED} is not on this machine: it holds the recordings that this test needs.")
-    return SHARED
+def corpora() -> Path:
+    """The folder of the test corpora; skips the test if there is none."""
+    folder = find_corpora()
+    if folder is None:
+        pytest.skip(MISSING)
+    return folder
 
 
 @pytest.fixture

@@ -85,8 +85,8 @@ def with_recording(file: Path) -> Event:
     return sent | {"headers": sent["headers"] | headers, "body": base64.b64encode(body).decode()}
 
 
-def test_the_published_test_s_own_recording_gets_its_answer(invoke: Invoke, stack: Stack, shared: Path) -> None:
-    sent = with_recording(shared / "data" / "seed" / "111.wav")
+def test_the_published_test_s_own_recording_gets_its_answer(invoke: Invoke, stack: Stack, corpora: Path) -> None:
+    sent = with_recording(corpora / "data" / "seed" / "111.wav")
     assert len(json.dumps(sent)) < LAMBDA_BYTES
 
     answer = invoke(sent)
@@ -98,7 +98,7 @@ def test_the_published_test_s_own_recording_gets_its_answer(invoke: Invoke, stac
         "predict": max(scores, key=scores.__getitem__),
         "score": max(scores.values()),
     }
-    assert body["result"]["source"]["size_bytes"] == (shared / "data" / "seed" / "111.wav").stat().st_size
+    assert body["result"]["source"]["size_bytes"] == (corpora / "data" / "seed" / "111.wav").stat().st_size
     assert json.loads(stack.result(f"results/{body['result']['source']['key']}.json")) == body["result"]
 
 

@@ -181,8 +181,8 @@ def test_the_sound_of_a_film_is_heard_and_a_silent_one_is_told_apart(
         assert there[name]["loudness"] > 0.05
 
 
-def test_odd_and_broken_files_are_heard_the_same(image: str, shared: Path) -> None:
-    formats = shared / "data" / "formats"
+def test_odd_and_broken_files_are_heard_the_same(image: str, corpora: Path) -> None:
+    formats = corpora / "data" / "formats"
     assert differences(heard_in_the_image(image, formats), heard_here(formats)) == {}
 
 

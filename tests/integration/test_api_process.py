@@ -66,8 +66,8 @@ def server(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-def test_the_published_call_gets_its_answer(server: Started, package: Path, shared: Path) -> None:
-    file = shared / "data" / "seed" / "111.wav"
+def test_the_published_call_gets_its_answer(server: Started, package: Path, corpora: Path) -> None:
+    file = corpora / "data" / "seed" / "111.wav"
     with file.open("rb") as recording:
         answer = httpx2.post(f"{server.address}/recognize/", files={"file": recording}, timeout=200)
 

@@ -27,9 +27,9 @@ CLIPS_IN_A_CALL = 12
 
 
 @pytest.fixture(scope="module")
-def clips(shared: Path) -> list[Clip]:
+def clips(corpora: Path) -> list[Clip]:
     """Every CASIA utterance there is, in an order of no meaning."""
-    found = read_clips(shared / "data" / "speech" / "manifest.csv", "casia")
+    found = read_clips(corpora / "data" / "speech" / "manifest.csv", "casia")
     return [found[index] for index in np.random.default_rng(0).permutation(len(found))]
 
 
@@ -59,10 +59,10 @@ def test_what_is_spoken_is_heard_and_what_is_not_is_left_out(
 
 
 @pytest.fixture(scope="module")
-def trained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> EmotionClassifier:
+def trained(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> EmotionClassifier:
     """A small network that learned from real people, as it is served."""
     folder = tmp_path_factory.mktemp("casia-small")
-    return EmotionClassifier.load(full_size_package(shared / "models" / "casia-small", folder, Precision.FP32))
+    return EmotionClassifier.load(full_size_package(corpora / "models" / "casia-small", folder, Precision.FP32))
 
 
 @pytest.fixture(scope="module")

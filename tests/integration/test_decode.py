@@ -27,13 +27,14 @@ from core.errors import (
     TooManyChannels,
 )
 from core.settings import MediaLimits
-from tests.conftest import ROOT, SHARED, MakeMedia
+from tests.conftest import ROOT, MakeMedia
+from tests.support.corpora import MISSING, corpus_files
 
 LIMITS = MediaLimits()
 RATE_HZ = 16_000
 
 SAMPLES = sorted(file for file in (ROOT / "samples").glob("*") if file.suffix not in (".json", ".md"))
-ODD_FILES = sorted((SHARED / "data" / "formats").glob("*/*"))
+ODD_FILES = corpus_files("data/formats/*/*")
 
 
 def decoded(path: Path, limits: MediaLimits = LIMITS, deadline: Deadline | None = None) -> tuple[MediaInfo, Block]:
@@ -71,7 +72,7 @@ def test_every_sample_is_decoded(file: Path) -> None:
         assert waveform.shape[1] / RATE_HZ == pytest.approx(info.duration_s, abs=0.15)  # mp3 claims its padding
 
 
-@pytest.mark.skipif(not ODD_FILES, reason="../shared/data/formats is not on this machine")
+@pytest.mark.skipif(not ODD_FILES, reason=MISSING)
 @pytest.mark.parametrize("file", ODD_FILES, ids=lambda file: file.name)
 def test_every_odd_file_is_sound_or_one_of_our_errors(file: Path) -> None:
     message, waveform = "None.", np.zeros((1, 1), np.float32)
@@ -88,7 +89,6 @@ def test_every_odd_file_is_sound_or_one_of_our_errors(file: Path) -> None:
     assert np.isfinite(waveform).all()
 
 
-@pytest.mark.skipif(not ODD_FILES, reason="../shared/data/formats is not on this machine")
 @pytest.mark.parametrize(
     ("name", "error"),
     [
@@ -98,9 +98,9 @@ def test_every_odd_file_is_sound_or_one_of_our_errors(file: Path) -> None:
         ("scipy-wav/test-44100Hz-le-1ch-4bytes-incomplete-chunk.wav", NotAudio),
     ],
 )
-def test_what_is_wrong_with_an_odd_file_is_told_apart(name: str, error: type[RecordingError]) -> None:
+def test_what_is_wrong_with_an_odd_file_is_told_apart(name: str, error: type[RecordingError], corpora: Path) -> None:
     with pytest.raises(error):
-        decoded(SHARED / "data" / "formats" / name)
+        decoded(corpora / "data" / "formats" / name)
 
 
 @pytest.mark.parametrize(

@@ -191,13 +191,13 @@ def test_an_incomplete_checkpoint_is_refused(clips: list[Waveform], tmp_path: Pa
 
 
 @pytest.mark.timeout(900)  # two minutes, but for a processor or a machine that is slow
-def test_a_network_trained_on_speech_keeps_its_decisions(shared: Path, tmp_path: Path) -> None:
+def test_a_network_trained_on_speech_keeps_its_decisions(corpora: Path, tmp_path: Path) -> None:
     """Random weights hide what 8 bits do to decisions; this network heard CASIA without these clips."""
-    with (shared / "data" / "speech" / "manifest.csv").open(encoding="utf-8") as lines:
+    with (corpora / "data" / "speech" / "manifest.csv").open(encoding="utf-8") as lines:
         paths = [row["path"] for row in csv.DictReader(lines) if row["dataset"] == "casia"]
-    clips = [soundfile.read(shared / "data" / "speech" / path, dtype="float32")[0] for path in paths[::6]]
+    clips = [soundfile.read(corpora / "data" / "speech" / path, dtype="float32")[0] for path in paths[::6]]
 
-    manifest = export(shared / "models" / "casia-small", tmp_path, clips)
+    manifest = export(corpora / "models" / "casia-small", tmp_path, clips)
 
     assert manifest.parity.clips == 40
     assert manifest.parity.agreement >= 0.99

@@ -36,11 +36,11 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A full-size checkpoint as transformers 4.24 would have saved it."""
     folder = tmp_path_factory.mktemp("full-size")
     for name in ("config.json", "preprocessor_config.json"):
-        (folder / name).write_bytes((shared / "data" / "seed" / name).read_bytes())
+        (folder / name).write_bytes((corpora / "data" / "seed" / name).read_bytes())
     torch.manual_seed(20_240_229)
     network = HubertForSpeechClassification(HubertConfig(**json.loads((folder / "config.json").read_text())))
     with torch.no_grad():
@@ -54,14 +54,14 @@ def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def waveforms(shared: Path) -> list[Waveform]:
+def waveforms(corpora: Path) -> list[Waveform]:
     """The published program's own sample, and utterances spread over all corpora; at 16 kHz."""
-    return [decoded(path) for path in [shared / "data" / "seed" / "111.wav", *spoken(shared, CLIPS)]]
+    return [decoded(path) for path in [corpora / "data" / "seed" / "111.wav", *spoken(corpora, CLIPS)]]
 
 
-def spoken(shared: Path, count: int) -> list[Path]:
+def spoken(corpora: Path, count: int) -> list[Path]:
     """So many recordings, spread over all corpora."""
-    speech = shared / "data" / "speech"
+    speech = corpora / "data" / "speech"
     with (speech / "manifest.csv").open(encoding="utf-8") as lines:
         paths = [row["path"] for row in csv.DictReader(lines)]
     return [speech / paths[number * len(paths) // count] for number in range(count)]

@@ -36,11 +36,11 @@ pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A full-size checkpoint as transformers 4.8 would have saved it."""
     folder = tmp_path_factory.mktemp("full-size")
     for name in ("config.json", "preprocessor_config.json"):
-        (folder / name).write_bytes((shared / "data" / "seed" / "ehcalabres" / name).read_bytes())
+        (folder / name).write_bytes((corpora / "data" / "seed" / "ehcalabres" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
         network = network_of(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, {**config, "num_class": 8})
@@ -61,9 +61,9 @@ def _random(name: str, shape: torch.Size, drawn: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def waveforms(shared: Path) -> list[Waveform]:
+def waveforms(corpora: Path) -> list[Waveform]:
     """Utterances spread over all corpora, at 16 kHz."""
-    return [decoded(path)[:32_000] for path in spoken(shared, CLIPS)]
+    return [decoded(path)[:32_000] for path in spoken(corpora, CLIPS)]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,8 @@ def test_the_export_passes_the_parity_gate(exported: tuple[Path, Manifest]) -> N
     assert manifest.labels == ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
 
-def one_of_each_corpus(shared: Path) -> list[Path]:
-    speech = shared / "data" / "speech"
+def one_of_each_corpus(corpora: Path) -> list[Path]:
+    speech = corpora / "data" / "speech"
     found = [
         sorted(path for path in corpus.rglob("*") if path.is_file()) for corpus in speech.iterdir() if corpus.is_dir()
     ]
@@ -102,11 +102,11 @@ def one_of_each_corpus(shared: Path) -> list[Path]:
 
 
 def test_the_package_takes_speech_of_every_corpus_and_every_length(
-    exported: tuple[Path, Manifest], shared: Path
+    exported: tuple[Path, Manifest], corpora: Path
 ) -> None:
     package, manifest = exported
     classifier = EmotionClassifier.load(package, threads=2)
-    whole = [decoded(path) for path in one_of_each_corpus(shared)]
+    whole = [decoded(path) for path in one_of_each_corpus(corpora)]
     assert len(whole) == 5
     # What is heard ends after six seconds; 400 samples are the first that make a frame.
     long = np.concatenate([*whole, *whole, *whole])

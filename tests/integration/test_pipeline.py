@@ -19,11 +19,11 @@ from core.model.package import read_manifest
 from core.pipeline import Pipeline
 from core.results import EmotionScores, Result, Source
 from core.settings import MediaLimits
-from tests.conftest import ROOT, SHARED, MakeMedia
+from tests.conftest import ROOT, MakeMedia
+from tests.support.corpora import MISSING, corpus_files
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
-SEED = sorted((SHARED / "data" / "seed").glob("*.wav"))
-ODD_FILES = sorted((SHARED / "data" / "formats").glob("*/*"))
+ODD_FILES = corpus_files("data/formats/*/*")
 SAMPLES = sorted(file for file in (ROOT / "samples").glob("*") if file.suffix not in (".json", ".md"))
 
 
@@ -76,15 +76,14 @@ def check_classification(result: Result) -> None:
     assert result.speech_s == pytest.approx(sum(channel.speech_s for channel in result.channels), abs=0.01)
 
 
-@pytest.mark.skipif(not SEED, reason="../shared/data/seed is not on this machine")
 @pytest.mark.parametrize(
     ("name", "duration_s", "sample_rate_hz", "channels"),
     [("111.wav", 3.456, 48_000, 1), ("51008800.wav", 47.31, 8_000, 1), ("51170235.wav", 58.9, 8_000, 2)],
 )
 def test_the_published_programs_recordings_are_classified(
-    name: str, duration_s: float, sample_rate_hz: int, channels: int, pipeline: Pipeline
+    name: str, duration_s: float, sample_rate_hz: int, channels: int, pipeline: Pipeline, corpora: Path
 ) -> None:
-    result = run(pipeline, SHARED / "data" / "seed" / name)
+    result = run(pipeline, corpora / "data" / "seed" / name)
 
     assert result.status == "classified"
     assert result.audio is not None
@@ -92,9 +91,8 @@ def test_the_published_programs_recordings_are_classified(
     assert (result.audio.sample_rate_hz, result.audio.channels) == (sample_rate_hz, channels)
 
 
-@pytest.mark.skipif(not SEED, reason="../shared/data/seed is not on this machine")
-def test_a_short_recording_is_one_utterance_untrimmed(pipeline: Pipeline) -> None:
-    result = run(pipeline, SHARED / "data" / "seed" / "111.wav")
+def test_a_short_recording_is_one_utterance_untrimmed(pipeline: Pipeline, corpora: Path) -> None:
+    result = run(pipeline, corpora / "data" / "seed" / "111.wav")
 
     assert result.audio is not None
     assert result.channels is not None
@@ -104,9 +102,8 @@ def test_a_short_recording_is_one_utterance_untrimmed(pipeline: Pipeline) -> Non
     assert utterance.scores == channel.scores == result.scores
 
 
-@pytest.mark.skipif(not SEED, reason="../shared/data/seed is not on this machine")
-def test_a_long_recording_has_the_weighted_mean_of_its_utterances(pipeline: Pipeline) -> None:
-    result = run(pipeline, SHARED / "data" / "seed" / "51008800.wav")
+def test_a_long_recording_has_the_weighted_mean_of_its_utterances(pipeline: Pipeline, corpora: Path) -> None:
+    result = run(pipeline, corpora / "data" / "seed" / "51008800.wav")
 
     assert result.channels is not None
     parts = [part for channel in result.channels for part in channel.utterances]
@@ -116,7 +113,7 @@ def test_a_long_recording_has_the_weighted_mean_of_its_utterances(pipeline: Pipe
         assert (result.scores or {})[label] == pytest.approx(mean, abs=1e-5)
 
 
-@pytest.mark.skipif(not ODD_FILES, reason="../shared/data/formats is not on this machine")
+@pytest.mark.skipif(not ODD_FILES, reason=MISSING)
 @pytest.mark.parametrize("file", ODD_FILES, ids=lambda file: file.name)
 def test_every_odd_file_gets_a_result(file: Path, pipeline: Pipeline) -> None:
     run(pipeline, file)
@@ -215,10 +212,9 @@ def test_the_demo_model_says_that_it_is_one(package: Path, pipeline: Pipeline, t
     assert json.loads(run(pipeline, tone).to_json())["model"].get("demo") == (True if is_demo else None)
 
 
-@pytest.mark.skipif(not SEED, reason="../shared/data/seed is not on this machine")
 @pytest.mark.parametrize("samples", [WINDOW_SAMPLES - 1, WINDOW_SAMPLES])
-def test_six_seconds_are_one_utterance(samples: int, pipeline: Pipeline, tmp_path: Path) -> None:
-    path = SHARED / "data" / "seed" / "51008800.wav"
+def test_six_seconds_are_one_utterance(samples: int, pipeline: Pipeline, corpora: Path, tmp_path: Path) -> None:
+    path = corpora / "data" / "seed" / "51008800.wav"
     limits = MediaLimits()
     speech = np.concatenate(list(decode(path, probe(path, limits), limits)), axis=1)[0]
     soundfile.write(tmp_path / "x.wav", speech[16_000 : 16_000 + samples], 16_000)

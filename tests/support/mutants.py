@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT, SHARED
+from tests.conftest import ROOT
+from tests.support.corpora import corpus_files
 
 MAX_S = 10.0
 MEMORY_GROWTH_LIMIT_MB = 512
@@ -61,10 +62,13 @@ Mutation = Callable[[random.Random, bytearray, bytes], bytearray]
 
 
 def originals() -> list[bytes]:
-    """The recordings that mutants are made of: the samples, and the shared ones where they are on this machine."""
-    folders = (ROOT / "samples", SHARED / "data" / "formats", SHARED / "data" / "seed")
-    files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
-    return [file.read_bytes()[:_MAX_ORIGINAL_BYTES] for file in files if file.suffix not in (".json", ".md")]
+    """Return the recordings that mutants are made of: the samples, and the test corpora if there are any."""
+    files = sorted([*(ROOT / "samples").iterdir(), *corpus_files("data/formats/**/*"), *corpus_files("data/seed/**/*")])
+    return [
+        file.read_bytes()[:_MAX_ORIGINAL_BYTES]
+        for file in files
+        if file.is_file() and file.suffix not in (".json", ".md")
+    ]
 
 
 def mutant(seed: int, number: int, recordings: Sequence[bytes]) -> bytes:

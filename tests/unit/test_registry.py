@@ -27,8 +27,8 @@ SEEDS = {"hubert-base-ch": "data/seed", "wav2vec2-xlsr-en": "data/seed/ehcalabre
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_the_published_config_files_say_what_the_registry_expects(name: str, shared: Path) -> None:
-    architecture, folder = CHECKPOINTS[name].architecture, shared / SEEDS[name]
+def test_the_published_config_files_say_what_the_registry_expects(name: str, corpora: Path) -> None:
+    architecture, folder = CHECKPOINTS[name].architecture, corpora / SEEDS[name]
     config, preprocessor = (read_json(folder / file) for file in ("config.json", "preprocessor_config.json"))
 
     assert config["model_type"] == architecture.model_type
@@ -36,8 +36,8 @@ def test_the_published_config_files_say_what_the_registry_expects(name: str, sha
     assert architecture.preprocessor.items() <= preprocessor.items()
 
 
-def test_the_labels_of_the_second_checkpoint_are_its_own_in_our_words(shared: Path) -> None:
-    published = read_json(shared / SEEDS["wav2vec2-xlsr-en"] / "config.json")["id2label"]
+def test_the_labels_of_the_second_checkpoint_are_its_own_in_our_words(corpora: Path) -> None:
+    published = read_json(corpora / SEEDS["wav2vec2-xlsr-en"] / "config.json")["id2label"]
 
     ours = [SYNONYMS.get(published[str(number)], published[str(number)]) for number in range(8)]
 
