@@ -1,14 +1,17 @@
-"""Where things lie in a checkout."""
+"""Where the demo model and the samples are, in a checkout and in an installation."""
 
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
+_CORE = Path(__file__).parent
+_CHECKOUT = _CORE.parent
 
-DEMO_PACKAGE = _ROOT / "models" / "demo" / "package"
-SAMPLES = _ROOT / "samples"
+_IS_INSTALLED = (_CORE / "demo_model").is_dir()  # setup.py puts it there
+
+DEMO_PACKAGE = _CORE / "demo_model" if _IS_INSTALLED else _CHECKOUT / "models" / "demo" / "package"
+SAMPLES = _CORE / "samples" if _IS_INSTALLED else _CHECKOUT / "samples"
 
 
 def default_model() -> Path:
-    """The package that `make model` makes, if it was made here; else the demo package."""
-    made = Path("build/model")
-    return made if made.exists() else DEMO_PACKAGE
+    """Return the package that `make model` exported into this folder, or else the demo model."""
+    exported = Path("build/model")
+    return exported if exported.exists() else DEMO_PACKAGE

@@ -10,7 +10,7 @@ import typer
 from core import __version__
 from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
 from core.errors import AudioEmotionError
-from core.paths import default_model
+from core.paths import SAMPLES, default_model
 from core.settings import CLI_PREFIX
 
 app = typer.Typer(
@@ -137,7 +137,13 @@ def convert(
 
 @app.command()
 def demo(
-    samples: Annotated[Path, typer.Option(help="The recordings to upload.")] = Path("samples"),
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of recordings to upload. Default: the samples that come with Audio Emotion.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the result documents go.")] = Path("out/results"),
     model: ModelDir = None,
 ) -> None:
@@ -147,7 +153,7 @@ def demo(
     """
     from core.cli.local import run_demo
 
-    raise typer.Exit(run_demo(samples, out, model or default_model()))
+    raise typer.Exit(run_demo(samples or SAMPLES, out, model or default_model()))
 
 
 @app.command()
