@@ -1,7 +1,7 @@
-"""Every environment variable that this project reads, once, checked at start.
+"""Settings: every environment variable that this project reads, checked once at the start.
 
-Names in the environment are the upper-case field names. `template.yaml` sets those that an operator would turn; a test
-holds the two together.
+A variable's name is its field's in upper case. The docstring below a field is its description in
+docs/reference/settings.md (`make reference`).
 """
 
 import logging
@@ -15,11 +15,11 @@ from pydantic.fields import FieldInfo
 from core.errors import SettingsInvalid
 
 MEMORY_MB_PER_VCPU = 1769
-"""What AWS documents: at 1,769 MB a function has the equivalent of one vCPU."""
+"""At 1,769 MB a function has the equivalent of one vCPU, as AWS documents."""
 
 
 CLI_PREFIX = "AUDIO_EMOTION_"
-"""The command line's variables carry this prefix, so that `CHANNELS` of another program is not taken for ours."""
+"""Prefix of the command line's variables. Without it, `CHANNELS` of another program would be read."""
 
 _RENAMED = {
     "leases_prefix": "CLAIMS_PREFIX",
@@ -35,11 +35,10 @@ _logger = logging.getLogger(__name__)
 class Settings(BaseModel):
     """A group of settings; see `read`.
 
-    Not pydantic-settings: it and Powertools' batch processor took a ninth of the function's time for imports
-    (docs/performance.md).
+    pydantic-settings would add to the function's imports (docs/decisions/0009-fewer-imports.md).
     """
 
-    # Built when a group is first read: no program reads all of them.
+    # A group is built when it is first read, because no program reads all of them.
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
@@ -47,49 +46,48 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class MediaLimits(Settings):
-    """What a recording may cost before it is refused. Uploads are hostile until decoded."""
+    """Limits of a recording. Uploads are untrusted until they are decoded."""
 
     max_size_bytes: int = Field(default=2_000_000_000, gt=0)
-    """Of the upload. /tmp must hold one recording; a three-hour call as 16-bit stereo at 48 kHz is 2 GB."""
+    """Maximum size of an upload. `/tmp` must hold one upload; three hours of 16-bit stereo at 48 kHz are 2 GB."""
 
     max_duration_s: float = Field(default=4 * 3600.0, gt=0, allow_inf_nan=False)
-    """Of the decoded audio. Nothing that people say in one recording is longer than a working morning. The stack
-    sets an hour, which its function is reckoned to finish in time on every processor that was measured."""
+    """Maximum duration of the decoded audio. The stack sets an hour, which the function finishes in time on every
+    processor that was measured (docs/decisions/0014-timeout-and-memory.md)."""
 
     max_channels: int = Field(default=16, gt=0, le=64)
-    """Phone calls have two, conference bridges up to sixteen."""
+    """Maximum number of channels. Phone calls have two, conference bridges up to sixteen."""
 
     decoder_memory_mb: int = Field(default=1024, ge=256)
-    """Address space of one ffmpeg process. Debian's, with its 200 libraries, needs 300 before it decodes anything."""
+    """Maximum address space of one ffmpeg process. Debian's ffmpeg with its 200 libraries needs 300 MB at least."""
 
     decoder_timeout_s: float = Field(default=600.0, gt=0)
-    """How long one ffmpeg process may keep us waiting in all, where no deadline of the function's is nearer."""
+    """Maximum time to wait for one ffmpeg process in all. A deadline of the invocation may be earlier."""
 
 
 class SegmentationSettings(Settings):
-    """How a recording becomes utterances. docs/how-to/tune-segmentation.md says when to change which."""
+    """How a recording is cut into utterances. docs/how-to/tune-segmentation.md says which setting to change."""
 
     channels: Literal["auto", "split", "mix"] = "auto"
-    """`auto` keeps channels apart that carry different speech, such as the two sides of a call, and mixes those that
-    are nearly the same; `split` and `mix` do one or the other always."""
+    """Whether to classify channels separately. `auto` separates channels with different speech, such as the two sides
+    of a call, and mixes channels that are nearly the same. `split` always separates, `mix` always mixes."""
 
     speech_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
-    """How sure the voice activity network has to be that somebody begins to speak. Its authors' own choice."""
+    """Speech probability at which an utterance begins. 0.5 is the default of Silero VAD."""
 
     short_speech_threshold: float = Field(default=0.15, gt=0.0, lt=1.0)
-    """The same for a recording of up to 6 s, where one such moment is enough. Low, since somebody cut it out and
-    uploaded it: of 446 labelled utterances the least sure reaches 0.24, of 720 tones none 0.11. White
-    noise is taken for speech twice in 400 pieces of 2 s (`python -m benchmarks.conversations silence`)."""
+    """The same for a recording of up to 6 s, where one frame above it is enough. It is low because a short recording
+    was probably cut out around speech (docs/decisions/0012-segmentation-defaults.md)."""
 
     min_silence_s: float = Field(default=0.3, ge=0.1, le=3.0)
-    """A shorter silence does not end an utterance. Closures of stops last up to 0.15 s, hesitations within a phrase
-    0.25 s; turns are 0.2 s apart on average, but those of two people are most often on two channels."""
+    """Silence that ends an utterance. Closures of stops last up to 0.15 s and hesitations within a phrase 0.25 s."""
 
     min_speech_s: float = Field(default=0.1, ge=0.0, le=0.5)
-    """What is shorter is a click or a cough; the shortest "yes" lasts longer."""
+    """Shorter sounds are ignored: clicks and coughs. The shortest "yes" is longer."""
 
     speech_pad_s: float = Field(default=0.05, ge=0.0, le=1.0)
-    """Kept before and after what is heard as speech: the first and the last sound of a phrase are its faintest."""
+    """Audio added before and after detected speech, because the first and the last sound of a phrase are its faintest.
+    At most half of `MIN_SILENCE_S`."""
 
     @model_validator(mode="after")
     def _padding_fits(self) -> "SegmentationSettings":
@@ -99,58 +97,60 @@ class SegmentationSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Which model is loaded, and how."""
+    """Which model to load, and how."""
 
     model_dir: Path = Path("build/model")
-    """A serving package, or a checkpoint (which needs PyTorch)."""
+    """Folder with a serving package, or with a checkpoint where PyTorch is installed."""
 
     inference_threads: int | None = Field(default=None, ge=1)
-    """Overrides the number that follows from the function's memory size."""
+    """Number of threads. Without it, the number follows from the function's memory."""
 
     aws_lambda_function_memory_size: int | None = Field(default=None, gt=0)
-    """Set by Lambda, in MB."""
+    """The function's memory in MB. Lambda sets it."""
 
 
 class StorageSettings(Settings):
-    """How long S3 is waited for. Read by whoever opens a client."""
+    """Timeouts and retries of S3 clients."""
 
     s3_connect_timeout_s: float = Field(default=3.0, gt=0, allow_inf_nan=False)
-    """S3 accepts a connection within milliseconds, or something is wrong."""
+    """Maximum time to connect. S3 accepts a connection within milliseconds."""
 
     s3_read_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    """Of silence. Must leave room for another try within DEADLINE_MARGIN_S."""
+    """Maximum time without a byte. It must leave room for a retry within `DEADLINE_MARGIN_S`."""
 
     s3_attempts: int = Field(default=3, ge=1)
-    """The first one included; the queue is the second line of defence."""
+    """Attempts of each call, including the first. After them, the queue retries the message."""
 
 
 class FunctionSettings(Settings):
-    """What the function needs beyond the model and the limits."""
+    """Settings of the functions that classify uploads."""
 
     results_bucket: str = Field(min_length=3)
+    """Bucket of the results."""
+
     results_prefix: str = "results/"
-    """Put before the source key."""
+    """Prefix of a result's key. The upload's key and `.json` follow."""
 
     reports: Literal["none", "html"] = "none"
-    """`html` puts a page that people can look at beside each result, with `.html` in place of `.json`."""
+    """`html` stores a report beside each result, with `.html` in place of `.json`."""
 
     max_receive_count: int = Field(default=5, ge=1)
-    """The queue's own; on the last delivery a `failed` result is written before the attempt."""
+    """The queue's `maxReceiveCount`. On the last delivery, a `failed` result is written before the attempt."""
 
     leases_prefix: str = "claims/"
-    """Where a delivery notes that it is at work, so that a second one at the same moment does not repeat it. Empty: no
-    such notes, one PUT less for each recording, and a rare doubled inference, which still leaves one right result."""
+    """Prefix of the leases that mark deliveries as in progress. Empty disables leases: one PUT less for each recording,
+    and simultaneous deliveries may repeat inference."""
 
     event_bus: str = ""
-    """The EventBridge bus that is told of each result. Empty: nobody is told."""
+    """EventBridge bus that receives an event for each result. Empty sends none."""
 
     deadline_margin_s: float = Field(default=15.0, gt=0)
-    """Kept free before the function's time-out, to write a `failed` result: S3 may stall once, for the ten seconds
-    after which a connection is given up, and is then asked again."""
+    """Time reserved before the function's timeout to write a `failed` result. It covers one stalled S3 call of
+    `S3_READ_TIMEOUT_S` and its retry."""
 
     @model_validator(mode="after")
     def _prefixes_are_apart(self) -> "FunctionSettings":
-        # Claims expire after a day: a result that lay under their prefix would be lost with them.
+        # S3 deletes leases after a day, and would delete results under the same prefix too.
         prefixes = (self.results_prefix, self.leases_prefix)
         if self.leases_prefix and (prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])):
             raise ValueError("RESULTS_PREFIX and LEASES_PREFIX must not contain each other")
@@ -158,45 +158,45 @@ class FunctionSettings(Settings):
 
 
 class ApiSettings(Settings):
-    """What the HTTP API needs beyond the model and the limits. Without buckets, it keeps results in a folder."""
+    """Settings of the HTTP API. Without buckets, it stores results in a folder."""
 
     results_bucket: str | None = Field(default=None, min_length=3)
-    """Where results go; with it, UPLOADS_BUCKET has to be set as well."""
+    """Bucket of the results. It requires `UPLOADS_BUCKET`."""
 
     uploads_bucket: str | None = Field(default=None, min_length=3)
-    """Where large recordings are uploaded to, whose queue brings them to the function."""
+    """Bucket for large recordings. Its queue passes them to the function."""
 
     results_prefix: str = "results/"
-    """The function's own: a result of the API lies where one of the queue's would."""
+    """Prefix of a result's key, the same as the function's."""
 
     results_folder: Path = Path("out/results")
-    """Where results go without a bucket."""
+    """Folder of the results without buckets."""
 
     api_prefix: str = Field(default="api/", pattern=r"^([A-Za-z0-9!_.'()-]+/)+$")
-    """Put before the ids of recordings that come over HTTP to make their keys."""
+    """Prefix of the keys of recordings that arrive over HTTP. Their ids follow."""
 
     api_max_request_bytes: int = Field(default=4_500_000, ge=1024)
-    """Of a request. Lambda takes 6 MiB (6,291,456 bytes), in which a recording travels as base64, a third longer, with
-    the headers beside it. The same everywhere, so that what works on a laptop works on AWS."""
+    """Maximum size of a request. Lambda accepts 6 MiB (6,291,456 bytes) including headers, and a body travels in
+    base64, which is a third longer. The limit is the same on a laptop."""
 
     api_concurrency: int = Field(default=2, ge=1)
-    """How many recordings are classified at the same time. One invocation in Lambda has one request anyway."""
+    """Recordings that are classified at the same time."""
 
     api_waiting: int = Field(default=128, ge=0)
-    """How many more may wait for that; whoever comes after them is told to come again."""
+    """Recordings that may wait in addition. Further requests get status 503 with `Retry-After`."""
 
     api_upload_expiry_s: int = Field(default=900, ge=60, le=3600)
-    """How long an invitation to upload holds."""
+    """How long an upload form is valid."""
 
     api_allowed_origins: str = Field(default="", pattern=r"^$|^https?://[^\s,/]+(,https?://[^\s,/]+)*$")
-    """Origins whose pages may use the API from a browser, with commas between them; the API's own always may."""
+    """Other origins whose pages may use the API from a browser, separated by commas."""
 
     api_deadline_margin_s: float = Field(default=3.0, gt=0)
-    """Kept free before the function's time-out, to store the result and answer."""
+    """Time reserved before the function's timeout to store the result and answer."""
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
-        """The same, apart."""
+        """The allowed origins, one by one."""
         return tuple(filter(None, self.api_allowed_origins.split(",")))
 
     @model_validator(mode="after")

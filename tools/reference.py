@@ -54,8 +54,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return a description as one paragraph."""
-    return " ".join(text.split())
+    """Return a description as one paragraph, with links to the documents that it names."""
+    return re.sub(r"docs/([\w/-]+\.(?:md|json))", r"[\1](../\1)", " ".join(text.split()))
 
 
 # ------------------------------------------------------------------------------------------------------- settings
