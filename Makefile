@@ -1,4 +1,4 @@
-# Every command a person types. `make` alone lists them.
+# The commands of the project. `make` alone lists them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,23 +11,29 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test lint audit audit-template audit-dependencies format model fuzz bench soak schema reference lock clean
-.PHONY: system system-browser
+.PHONY: help demo local api test test-all lint audit audit-template audit-dependencies format model fuzz bench soak
+.PHONY: schema reference lock clean system system-browser
 
-help: ## list these commands
+help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(VENV)/local ## run the whole stack here, on the samples
+demo: $(VENV)/local ## run the whole stack on this machine, and classify the samples
 	$(BIN)/audio-emotion demo
 
-local: $(VENV)/local ## keep the stack running; classify what is dropped into inbox/
+local: $(VENV)/local ## keep the stack running, and classify the files in inbox/
 	$(BIN)/audio-emotion local
 
-api: $(VENV)/local ## serve the HTTP API and its page on http://127.0.0.1:8010
+api: $(VENV)/local ## serve the HTTP API and its web page on http://127.0.0.1:8010
 	$(BIN)/python -m handlers.api
 
-test: $(VENV)/dev | system-browser ## run the tests
-	$(BIN)/pytest
+# One worker process for each processor. A worker that has no tests left takes over half of another's.
+pytest := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+test: $(VENV)/dev | system-browser ## run the tests, except the slow ones
+	$(pytest) -m "not slow"
+
+test-all: $(VENV)/dev | system-browser ## run all tests, including the slow ones
+	$(pytest)
 
 lint: $(VENV)/dev $(SAM) ## check style, types and the template
 	$(BIN)/ruff check .
@@ -35,35 +41,35 @@ lint: $(VENV)/dev $(SAM) ## check style, types and the template
 	$(BIN)/mypy
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
 
-audit: audit-template audit-dependencies ## check the template for unsafe settings, and the dependencies for known holes
+audit: audit-template audit-dependencies ## check the template for unsafe settings, and the dependencies for known vulnerabilities
 
-# Without the network: no download of its makers' rules, no report to them; it brings rules of its own. It leaves out what
-# the parameters' defaults turn off, hence a copy in which nothing is off.
+# Checkov runs offline, with the rules that it includes. It skips resources whose condition is false by default, and
+# therefore gets a copy of the template without conditions.
 audit-template: $(AUDIT)/checkov
 	@mkdir -p build/audit
 	sed '/^    Condition: /d' template.yaml > build/audit/template.yaml
 	BC_SKIP_MAPPING=TRUE LOG_LEVEL=ERROR $(AUDIT)/checkov --file build/audit/template.yaml --framework cloudformation \
 		--skip-download --compact --quiet
 
-# Fails on what is known to be vulnerable, not where nobody could be asked, which it says.
+# Status 2 means that no vulnerability database answered. The script reports the fact, and the target succeeds.
 audit-dependencies: $(AUDIT)/checkov
 	$(AUDIT)/python requirements/audit.py $(addprefix requirements/,function.txt no-deps.txt dev.txt) || [ $$? = 2 ]
 
-format: $(VENV)/dev ## put the code into its one form
+format: $(VENV)/dev ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=dir) and export it to build/model
+model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=folder), and export it to build/model
 	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint; fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
-fuzz: $(VENV)/dev ## try COUNT=5000 spoilt recordings of SEED=1 on the decoder (or on the one in FFMPEG=folder)
+fuzz: $(VENV)/dev ## decode COUNT=5000 damaged recordings, drawn with SEED=1 (FFMPEG=folder: with that ffmpeg)
 	$(BIN)/python -m tests.support.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
 
-bench: $(VENV)/dev ## measure, and print tables
+bench: $(VENV)/dev ## run the benchmarks, and print their tables
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/dev ## COUNT=2000 recordings while S3, the queue and the workers fail (WORKERS=3, SEED=1, FAULTS=0.02)
+soak: $(VENV)/dev ## process COUNT=2000 recordings while S3, SQS and workers fail (WORKERS=3, SEED=1, FAULTS=0.02)
 	$(BIN)/python -m tests.support.soak.run --count $(or $(COUNT),2000) --workers $(or $(WORKERS),3) --seed $(or $(SEED),1) \
 		--faults $(or $(FAULTS),0.02)
 
@@ -76,10 +82,10 @@ reference: $(VENV)/local ## write docs/reference/ from the code
 lock: ## rewrite requirements/*.txt (needs pip-tools)
 	requirements/lock.sh
 
-clean: ## remove what was built
+clean: ## remove everything that make has built
 	rm -rf build out .aws-sam .venv .venv-sam .venv-audit
 
-# One environment; each level adds to the one before.
+# One virtual environment. Each level adds packages to the level before it.
 $(VENV)/local: requirements/local.txt requirements/no-deps.txt pyproject.toml | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements/local.txt
@@ -110,12 +116,12 @@ system:
 		|| { $(call install,python3 python3-venv); }
 	@command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || { $(call install,ffmpeg); }
 
-# The tests of the report use a browser, and skip, saying so, where there is none.
+# The browser tests are skipped on a machine without Chromium.
 system-browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
 		|| ($(call install,chromium chromium-driver)) || true
 
-# Debian packages where we may; elsewhere say what is missing.
+# Install Debian packages where permitted. Otherwise, name the missing packages and fail.
 install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
 	else echo "Missing: $(1). Install it (on Debian: apt-get install $(1)) and try again." >&2; exit 1; fi

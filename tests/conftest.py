@@ -1,11 +1,11 @@
-"""What several tests share: data beside the project, recordings that ffmpeg makes, and something to classify with."""
+"""Fixtures for several tests: the test corpora, recordings that ffmpeg makes, and models."""
 
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,19 @@ ROOT = Path(__file__).parents[1]
 
 MakeMedia = Callable[..., Path]
 """``make_media("tone.mp3", "-c:a", "mp3", source="sine=440:duration=2")``: ffmpeg writes it and we get its path."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A temporary folder of each worker process.
+
+    An invocation deletes what an interrupted one left in the temporary folder, so two workers must not share one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("tmp")
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield folder
 
 
 @pytest.fixture(scope="session")
