@@ -1,9 +1,10 @@
-"""All benchmarks, one after another: `make bench`."""
+"""Run the benchmarks one after another: `make bench`."""
 
-from benchmarks import cold_start, conversations, decisions, speed, stages
+from benchmarks import cold_start, conversations, costs, decisions, speed, stages
 
 speed.main()
 cold_start.main()
 stages.main()
 decisions.main()
 conversations.main()
+costs.main()
