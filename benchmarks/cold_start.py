@@ -1,4 +1,4 @@
-"""From the start of a process to its first scores, at the published size; with peak memory and size on disk.
+"""Time from the start of a process to its first scores, peak memory and size on disk, at the published size.
 
 `python -m benchmarks.cold_start [ROUNDS]`.
 """
@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import BUILD
 from benchmarks.full_size import full_size_checkpoint, full_size_package
-from benchmarks.speed import BUILD
-from benchmarks.tables import show
+from benchmarks.tables import machine, show
 from core.export.graph import Precision
 
 _FIRST_SCORES = """
@@ -27,7 +27,7 @@ classifier = EmotionClassifier.load(Path(sys.argv[1]), threads=int(sys.argv[2]))
 loaded = time.perf_counter()
 classifier.classify(np.random.default_rng(0).standard_normal(32_000).astype(np.float32))
 done = time.perf_counter()
-# Not getrusage: what it calls the peak includes that of the process which started this one.
+# Not getrusage: its peak includes the parent process.
 peak_kb = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(imported - begun, loaded - imported, done - loaded, peak_kb)
 """
@@ -35,7 +35,7 @@ print(imported - begun, loaded - imported, done - loaded, peak_kb)
 
 @dataclass(frozen=True)
 class Start:
-    """One process: milliseconds from its start to its first scores, and in its parts; memory at its peak."""
+    """Times in one process and its peak memory."""
 
     total_ms: float
     import_ms: float
@@ -45,7 +45,7 @@ class Start:
 
 
 def first_scores(folder: Path, threads: int) -> Start:
-    """Start a process that scores two seconds of noise."""
+    """Run a process that loads the model and scores two seconds of noise."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     command = [sys.executable, "-c", _FIRST_SCORES, str(folder), str(threads)]
     started = time.perf_counter()
@@ -56,7 +56,7 @@ def first_scores(folder: Path, threads: int) -> Start:
 
 
 def main(rounds: int = 3) -> None:
-    """Print one row for each way to load the model."""
+    """Print one row for each package and number of threads."""
     checkpoint = full_size_checkpoint(BUILD / "checkpoint")
     contenders = {
         "transformers": checkpoint,
@@ -69,7 +69,7 @@ def main(rounds: int = 3) -> None:
         for round_number in range(rounds + 1):
             for name, folder in contenders.items():
                 sample = first_scores(folder, threads)
-                if round_number:  # the first one warms the disk's cache
+                if round_number:  # the first one fills the page cache
                     starts[name].append(sample)
         base_ms = _median(starts["transformers"], "total_ms")
         for name, samples in starts.items():
@@ -77,8 +77,8 @@ def main(rounds: int = 3) -> None:
             size_mb = sum(file.stat().st_size for file in contenders[name].iterdir()) / 1e6
             figures = [*parts_ms, max(sample.peak_mb for sample in samples), size_mb]
             rows.append([name, str(threads), f"{base_ms / parts_ms[0]:.2f}", *(f"{figure:.0f}" for figure in figures)])
-    columns = ["", "threads", "times", "ms", "import ms", "load ms", "2 s of sound ms", "peak MB", "MB on disk"]
-    show("Process start to first scores", columns, rows)
+    columns = ["", "threads", "times", "ms", "import ms", "load ms", "first 2 s ms", "peak MB", "MB on disk"]
+    show(f"Process start to first scores, {machine()}", columns, rows)
 
 
 def _median(starts: list[Start], part: str) -> float:

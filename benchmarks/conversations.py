@@ -1,8 +1,8 @@
-"""Whole calls: how well utterances are found and judged, and what listening costs.
+"""Segmentation of calls: coverage, accuracy, and processor time.
 
-`python -m benchmarks.conversations [calls|costs|silence] [--pauses FROM TO] [--music FILE...]`; all parts unless one is
-named. `calls` needs the recordings beside the project. With `--pauses`, those in the calls last that many seconds; with
-`--music`, `silence` (benchmarks/silence.py) tries these files too.
+`python -m benchmarks.conversations [calls|costs|silence] [--pauses FROM TO] [--music FILE...]` runs all parts unless
+one is named. `calls` and `costs` need AUDIO_EMOTION_CORPORA. `--pauses` sets the length of the pauses in the calls, in
+seconds. `silence` is benchmarks/silence.py.
 """
 
 import argparse
@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import silence
+from benchmarks import BUILD, CORPORA, silence
 from benchmarks.full_size import clip as clip_of
 from benchmarks.full_size import full_size_checkpoint, full_size_package
-from benchmarks.speed import BUILD
 from benchmarks.tables import machine, show
 from core.audio.utterances import SpeechSegment, cut
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
@@ -39,7 +38,6 @@ from tests.support.calls import (
     rightly_heard,
 )
 
-_SHARED = Path(__file__).parents[2] / "shared"
 _CLIPS_IN_A_CALL = 12
 _PAUSES_S = (0.5, 3.0)
 _UTTERANCE_S = 2.0
@@ -52,20 +50,20 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("part", nargs="?", choices=("calls", "costs", "silence"))
     parser.add_argument("--pauses", nargs=2, type=float, default=_PAUSES_S, metavar=("FROM", "TO"))
     parser.add_argument("--music", nargs="+", type=Path, default=(), metavar="FILE")
-    wanted = parser.parse_args(arguments)
-    if wanted.part != "silence" and not _SHARED.is_dir():
-        print(f"\n{_SHARED} is not on this machine: no calls can be built.")
+    options = parser.parse_args(arguments)
+    if options.part != "silence" and not CORPORA.is_dir():
+        print("\nCalls are skipped: AUDIO_EMOTION_CORPORA is not set.")
     else:
-        if wanted.part in (None, "calls"):
-            _calls((wanted.pauses[0], wanted.pauses[1]))
-        if wanted.part in (None, "costs"):
+        if options.part in (None, "calls"):
+            _calls((options.pauses[0], options.pauses[1]))
+        if options.part in (None, "costs"):
             _costs()
-    if wanted.part in (None, "silence"):
-        silence.main(wanted.music)
+    if options.part in (None, "silence"):
+        silence.main(options.music)
 
 
 def _clips() -> list[Clip]:
-    clips = read_clips(_SHARED / "data" / "speech" / "manifest.csv", "casia")
+    clips = read_clips(CORPORA / "data" / "speech" / "manifest.csv", "casia")
     return [clips[index] for index in np.random.default_rng(0).permutation(len(clips))]
 
 
@@ -74,8 +72,8 @@ def _calls(pauses_s: Span) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # As it is served: PyTorch says the same, and takes ten times as long for these six thousand utterances.
-        classifier = _served(_SHARED / "models" / "casia-small", folder / "casia-small", Precision.FP32)
+        # The serving package: PyTorch gives the same scores in ten times the time.
+        classifier = _served(CORPORA / "models" / "casia-small", folder / "casia-small", Precision.FP32)
         alone = {kind: _accuracy_alone(clips, kind, classifier, folder) for kind in DEGRADATIONS}
         for channels in (1, 2):
             for kind in DEGRADATIONS:
@@ -83,7 +81,7 @@ def _calls(pauses_s: Span) -> None:
                 rows.append([f"{channels}, {kind}", *cells, f"{alone[kind]:.1%}"])
     header = ["channels, sound", "speech covered", "pauses covered", "boundary error", "utterances"]
     title = f"{len(clips)} clips in calls, with pauses of {pauses_s[0]:g} to {pauses_s[1]:g} s"
-    show(title, [*header, "right: as cut", "as the clips were", "clips by themselves"], rows)
+    show(title, [*header, "correct: as cut", "clips cut exactly", "clips alone"], rows)
 
 
 def _served(checkpoint: Path, folder: Path, precision: Precision) -> EmotionClassifier:
@@ -91,7 +89,7 @@ def _served(checkpoint: Path, folder: Path, precision: Precision) -> EmotionClas
 
 
 def _accuracy_alone(clips: list[Clip], kind: str, classifier: EmotionClassifier, folder: Path) -> float:
-    """Of the clips, each degraded by itself: what is lost without any cutting."""
+    """Return the accuracy on clips that are degraded one by one, without a call."""
     degrade = DEGRADATIONS[kind]
     sounds = (degrade(clip.waveform[None], folder)[0] for clip in clips)
     return float(np.mean([is_right(clip, classifier.classify(s)) for clip, s in zip(clips, sounds, strict=True)]))
@@ -101,7 +99,7 @@ def _row(
     clips: list[Clip], channels: int, kind: str, pauses_s: Span, classifier: EmotionClassifier, folder: Path
 ) -> list[str]:
     fits: list[Fit] = []
-    right: list[bool] = []
+    correct: list[bool] = []
     uncut: list[bool] = []
     utterances = 0
     for start in range(0, len(clips), _CLIPS_IN_A_CALL):
@@ -113,7 +111,7 @@ def _row(
         for channel in range(channels):
             spans = [(part.start_s, part.end_s) for part, _ in found if part.channel == channel]
             fits.append(fit(spans, call.spoken(channel), call.duration_s))
-        right += rightly_heard(call, found)
+        correct += rightly_heard(call, found)
         uncut += [is_right(turn.clip, classifier.classify(_clip_in(call, turn))) for turn in call.turns]
     total = sum(fits[1:], fits[0])
     return [
@@ -121,38 +119,38 @@ def _row(
         f"{total.intrusion:.1%}",
         f"{total.boundary_error_s:.3f} s",
         str(utterances),
-        f"{np.mean(right):.1%}",
+        f"{np.mean(correct):.1%}",
         f"{np.mean(uncut):.1%}",
     ]
 
 
 def _clip_in(call: Call, turn: Turn) -> Waveform:
-    """A clip out of the call, from its true beginning to its true end: the same sound, without any cutting of ours."""
+    """Return a clip from its true start to its true end in the call."""
     start = round((turn.start_s - turn.clip.spoken[0]) * SAMPLE_RATE_HZ)
     return call.sound[turn.channel, max(0, start) : start + turn.clip.waveform.size]
 
 
 def _costs() -> None:
-    """Beside the published size in int8: the fastest there is, so the hardest to be small beside."""
+    """Compare segmentation with inference in int8, the fastest precision."""
     clips = _clips()[:48]
     calls = {f"{channels} channels": build_call(clips, channels=channels, seed=1) for channels in (1, 2)}
-    listening_s: dict[str, list[float]] = defaultdict(list)
-    judging_s: list[float] = []
+    segmenting_s: dict[str, list[float]] = defaultdict(list)
+    inferring_s: list[float] = []
     classifier = _served(full_size_checkpoint(BUILD / "checkpoint"), BUILD / "int8", Precision.INT8)
     utterance = clip_of(_UTTERANCE_S)
-    for _ in range(_RUNS):  # in turn, so that what else the machine does weighs on both
+    for _ in range(_RUNS):  # in turn, so that other load slows both
         for name, call in calls.items():
-            listening_s[name].append(_processor_s(partial(_found, call)))
-        judging_s.append(_processor_s(partial(classifier.logits, utterance)))
+            segmenting_s[name].append(_processor_s(partial(_found, call)))
+        inferring_s.append(_processor_s(partial(classifier.logits, utterance)))
     rows = []
     for name, call in calls.items():
         spoken_s = sum(part.duration_s for part in _found(call))
-        inference_s = spoken_s / _UTTERANCE_S * min(judging_s)
-        taken_s = min(listening_s[name])
+        inference_s = spoken_s / _UTTERANCE_S * min(inferring_s)
+        taken_s = min(segmenting_s[name])
         minutes = call.duration_s * len(call.sound) / 60
         rows.append([name, f"{taken_s / minutes * 1000:.0f} ms", f"{taken_s / inference_s:.1%}"])
-    header = ["finding utterances, one thread", "a minute of a channel", "of the inference time"]
-    show(f"What listening costs: processor time, voice activity and cutting together; {machine()}", header, rows)
+    header = ["segmentation, one thread", "a minute of a channel", "of the inference time"]
+    show(f"Processor time of segmentation, {machine()}", header, rows)
 
 
 def _found(call: Call) -> list[SpeechSegment]:

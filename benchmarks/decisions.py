@@ -1,6 +1,6 @@
-"""What each precision does to decisions: a small trained network on 240 utterances of CASIA, where they are at hand.
+"""Accuracy of each precision, and its agreement with PyTorch: a small trained network on 240 utterances of CASIA.
 
-`python -m benchmarks.decisions [SHARED]`; SHARED holds `models/casia-small` and `data/speech`.
+`python -m benchmarks.decisions [CORPORA]`. CORPORA holds `models/casia-small` and `data/speech`.
 """
 
 import csv
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks import CORPORA
 from benchmarks.tables import show
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import read_checkpoint
@@ -25,17 +26,17 @@ from core.model.classifier import EmotionClassifier, Logits
 
 
 def unweighted_accuracy(labels: Sequence[int], logits: Sequence[Logits]) -> float:
-    """The mean over the emotions of the share that was recognised."""
-    meant, right = Counter(labels), Counter[int]()
+    """Return the mean over the emotions of the share that is classified correctly."""
+    total, correct = Counter(labels), Counter[int]()
     for label, row in zip(labels, logits, strict=True):
-        right[label] += int(np.argmax(row)) == label
-    return sum(right[label] / meant[label] for label in meant) / len(meant)
+        correct[label] += int(np.argmax(row)) == label
+    return sum(correct[label] / total[label] for label in total) / len(total)
 
 
-def casia(shared: Path) -> list[tuple[int, Waveform]]:
-    """The utterances of CASIA, each with the place of its emotion among the labels of casia-small."""
-    order = read_checkpoint(shared / "models" / "casia-small").labels
-    folder = shared / "data" / "speech"
+def casia(corpora: Path) -> list[tuple[int, Waveform]]:
+    """Return the utterances of CASIA, each with the index of its label in casia-small."""
+    order = read_checkpoint(corpora / "models" / "casia-small").labels
+    folder = corpora / "data" / "speech"
     with (folder / "manifest.csv").open(encoding="utf-8") as manifest:
         rows = [row for row in csv.DictReader(manifest) if row["dataset"] == "casia"]
     return [
@@ -47,11 +48,11 @@ def casia(shared: Path) -> list[tuple[int, Waveform]]:
     ]
 
 
-def main(shared: str = "../shared") -> None:
-    """Print accuracy and agreement of the reference and of each precision."""
-    folder = Path(shared)
+def main(corpora: str = str(CORPORA)) -> None:
+    """Print accuracy and agreement of PyTorch and of each precision."""
+    folder = Path(corpora)
     if not (folder / "data" / "speech").is_dir():
-        print(f"\n{folder}/data/speech is not here: what precision does to decisions was not measured.")
+        print(f"\nDecisions are skipped: {folder}/data/speech does not exist. Set AUDIO_EMOTION_CORPORA.")
         return
     checkpoint = read_checkpoint(folder / "models" / "casia-small")
     labelled = casia(folder)
@@ -68,7 +69,7 @@ def main(shared: str = "../shared") -> None:
         rows.append([precision.value, f"{accuracy:.2%}", f"{parity.agreement:.1%}", f"{parity.mean_score_change:.5f}"])
     show(
         f"Decisions: casia-small on {len(clips)} utterances",
-        ["", "unweighted accuracy", "agreement", "mean change of a score"],
+        ["", "unweighted accuracy", "agreement", "mean score change"],
         rows,
     )
 

@@ -1,4 +1,7 @@
-"""A checkpoint of the published size with random weights, and its serving packages: speed needs no training."""
+"""A checkpoint of the published size with random weights, and its serving packages.
+
+Speed and memory do not depend on the weights' values.
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +12,7 @@ from transformers import HubertConfig
 
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import read_checkpoint
-from core.checkpoints.network import HubertForSpeechClassification, network_of
+from core.checkpoints.network import HubertForSpeechClassification
 from core.checkpoints.reference import ReferenceNetwork
 from core.checkpoints.registry import CHECKPOINTS
 from core.export.exporter import write_package
@@ -19,14 +22,14 @@ _SEED = 20
 
 
 def clip(duration_s: float, seed: int = 0) -> Waveform:
-    """Noise with the envelope of syllables, 16 kHz."""
+    """Return noise with the envelope of syllables, at 16 kHz."""
     samples = round(duration_s * 16_000)
     noise = np.random.default_rng(seed).standard_normal(samples)
     return (0.1 * noise * np.abs(np.sin(np.arange(samples) / 1500.0))).astype(np.float32)
 
 
 def full_size_checkpoint(folder: Path) -> Path:
-    """Write the checkpoint, unless it is there."""
+    """Write the checkpoint unless the folder holds it."""
     if (folder / "pytorch_model.bin").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,33 +47,8 @@ def full_size_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def full_size_wav2vec2_checkpoint(folder: Path) -> Path:
-    """The same in the second published layout: wav2vec2 large, eight labels."""
-    if (folder / "pytorch_model.bin").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(_SEED)
-    architecture = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
-    config = {
-        "model_type": "wav2vec2",
-        "_name_or_path": "random-wav2vec2-large",
-        "conv_bias": True,
-        "do_stable_layer_norm": True,
-        "feat_extract_norm": "layer",
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_attention_heads": 16,
-        "num_class": len(architecture.labels),
-        "num_hidden_layers": 24,
-    }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "preprocessor_config.json").write_text(json.dumps(dict(architecture.preprocessor)), encoding="utf-8")
-    torch.save(network_of(architecture, config).state_dict(), folder / "pytorch_model.bin")
-    return folder
-
-
 def full_size_package(checkpoint: Path, folder: Path, precision: Precision) -> Path:
-    """Write a serving package, whatever its parity: random weights decide nothing."""
+    """Write a serving package unless the folder holds it. Parity is not checked: random weights decide nothing."""
     if (folder / "manifest.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)

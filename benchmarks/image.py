@@ -1,10 +1,10 @@
-"""Measure the function's image, and print a table for docs/performance.md.
+"""Size, start and decoding time of the function's image.
 
     python -m benchmarks.image                              the image as it was built
     python -m benchmarks.image --torch build/checkpoint     and the same handler on PyTorch, for comparison
 
-Needs a Docker engine, the image, and a recording in samples/. For comparison, the PyTorch of this checkout's
-environment is mounted into a container of the same image, so that nothing but the model's way of running differs.
+Needs a Docker engine and the image. For the comparison, this environment's PyTorch is mounted into a container of the
+same image.
 """
 
 import argparse
@@ -58,7 +58,7 @@ print(statistics.median(times))
 
 
 class Measurement:
-    """One image against one embedded S3, whose bucket holds the recording that every invocation is about."""
+    """One image, invoked on a recording in an embedded S3."""
 
     def __init__(self, stack: Stack, network: Network, runs: int) -> None:
         self._stack = stack
@@ -67,10 +67,10 @@ class Measurement:
         self._event = json.loads((ROOT / "events" / "s3-put.json").read_text(encoding="utf-8"))
 
     def first_invocation(self, *options: str, model: str = "/opt/model") -> str:
-        """From `docker run` to the answer of a container that was never used before."""
+        """Measure from `docker run` to the first result."""
 
         def once() -> float:
-            # Staged anew each time: a version that has its result already would be a duplicate, which costs nothing.
+            # Each run uploads a new version: a duplicate would cost no inference.
             event = stage(self._event, self._stack)
             started = time.perf_counter()
             with self._function(*AS_DEPLOYED, *options, model=model) as function:
@@ -83,7 +83,7 @@ class Measurement:
         return self._repeat(once)
 
     def import_and_load(self, *options: str, model: str = "/opt/model") -> str:
-        """What of that goes into importing the handler and loading the model."""
+        """Measure importing the handler and loading the model."""
         variables = [f"--env={name}={value}" for name, value in self._environment(model).items()]
         command = [
             "run",
@@ -99,7 +99,7 @@ class Measurement:
         return self._repeat(lambda: float(docker(*command)))
 
     def empty_container(self) -> str:
-        """What of it is Docker's own: a container that runs nothing."""
+        """Measure a container that runs nothing."""
 
         def once() -> float:
             started = time.perf_counter()
@@ -109,7 +109,7 @@ class Measurement:
         return self._repeat(once)
 
     def files_opened(self) -> tuple[int, int]:
-        """How often the function opened a file until its first answer, and how many different files these were."""
+        """Count the files that are opened before the first result: all openings, and different files."""
         traced = "audio-emotion-traced"
         subprocess.run(["docker", "build", "--quiet", "--tag", traced, "-"], input=TRACED_IMAGE.encode(), check=True)
         runtime = [*TRACE, "-e", "trace=open,openat,openat2", "-o", "/tmp/trace"]  # noqa: S108 (the container's own)
@@ -132,14 +132,13 @@ class Measurement:
         return self._stack.environment(Path(model)) | {"AWS_ENDPOINT_URL": self._network.endpoint} | memory
 
     def _repeat(self, measure: Callable[[], float]) -> str:
-        measure()  # the disk is warm afterwards
+        measure()  # fills the page cache
         took = [measure() for _ in range(self._runs)]
-        # Whatever else the machine does only ever adds to the fastest.
-        return f"{statistics.median(took):.2f} s, at best {min(took):.2f} s"
+        return f"{statistics.median(took):.2f} s, at least {min(took):.2f} s"
 
 
 def decode_ms() -> tuple[float, float]:
-    """What decoding ten seconds of mp3 takes, in the image and with this machine's ffmpeg."""
+    """Return the time to decode ten seconds of mp3, in the image and with this machine's ffmpeg."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         clip = Path(folder) / "clip.mp3"
@@ -154,10 +153,10 @@ def decode_ms() -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.image", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--torch", type=Path, metavar="CHECKPOINT", help="compare with PyTorch on this checkpoint")
-    parser.add_argument("--runs", type=int, default=7, help="medians are of so many")
+    parser.add_argument("--runs", type=int, default=7, help="how many runs a median is of")
     options = parser.parse_args()
     rows = [("size, uncompressed", f"{int(docker('image', 'inspect', '--format', '{{.Size}}', IMAGE)) / 1e6:.0f} MB")]
     with running_stack() as stack, network_to_embedded_s3("--internal") as network:

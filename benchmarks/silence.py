@@ -1,13 +1,15 @@
-"""Where nobody speaks: how much of tones, hiss and music is taken for speech, and how surely.
+"""Voice activity on tones, noise and music: the share that is classified as speech, and the highest probability.
 
-`python -m benchmarks.conversations silence [--music FILE...]`.
+`python -m benchmarks.silence [MUSIC_FILE...]`.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import CORPORA
 from benchmarks.tables import show
 from core.audio.decode import decode, probe
 from core.audio.utterances import cut
@@ -16,9 +18,9 @@ from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.settings import MediaLimits
 from tests.support.calls import read_clips
 
-_SPEECH = Path(__file__).parents[2] / "shared" / "data" / "speech" / "manifest.csv"
+_SPEECH = CORPORA / "data" / "speech" / "manifest.csv"
 _SHORT_S, _LONG_S = 2.0, 10.0
-"""Of up to six seconds, one doubtful moment is enough; longer ones are cut."""
+"""Recordings of up to six seconds and longer ones have different thresholds."""
 _TONES = 240
 _AMPLITUDES = (0.01, 0.1, 0.9)
 _NOISES = (0.001, 0.01, 0.1, 0.3)
@@ -28,24 +30,23 @@ _A_MINUTE = 60 * SAMPLE_RATE_HZ
 
 def main(music: Sequence[Path] = ()) -> None:
     """Print the tables."""
-    _sureness()
+    _show_probabilities()
     rows = [[name, f"{_speech_share(tune):.0%}", ""] for name, tune in _tunes()]
     for file in music:
         sound = _waveform(file)
         minute = np.tile(sound, -(-_A_MINUTE // sound.size))
         by_itself = f"{_speech_share(sound):.0%} of {sound.size / SAMPLE_RATE_HZ:.1f} s"
         rows.append([file.name, f"{_speech_share(minute):.0%}", by_itself])
-    show("Music on hold: how much is taken for speech", ["", "of a minute, over and over", "once"], rows)
+    show("Music classified as speech", ["", "of a minute, repeated", "once"], rows)
 
 
-def _sureness() -> None:
-    """What the thresholds rest on."""
+def _show_probabilities() -> None:
     rows = []
     for name, sounds in _sounds():
-        surest = [float(VoiceActivityDetector.load().probabilities(sound).max()) for sound in sounds]
-        taken = sum(_speech_share(sound) > 0 for sound in sounds)
-        rows.append([name, str(len(sounds)), f"{min(surest):.2f} to {max(surest):.2f}", str(taken)])
-    header = ["", "sounds", "the network's surest moment in each", "taken for speech"]
+        highest = [float(VoiceActivityDetector.load().probabilities(sound).max()) for sound in sounds]
+        speech = sum(_speech_share(sound) > 0 for sound in sounds)
+        rows.append([name, str(len(sounds)), f"{min(highest):.2f} to {max(highest):.2f}", str(speech)])
+    header = ["", "sounds", "highest probability", "classified as speech"]
     show("Speech, tones and white noise", header, rows)
 
 
@@ -81,7 +82,7 @@ def _speech_share(sound: Waveform) -> float:
 
 
 def _tunes() -> list[tuple[str, Waveform]]:
-    """A minute each of what telephone exchanges play: plucked notes, an organ's chords, both with a drum."""
+    """Return a minute each of synthetic music on hold: plucked notes and organ chords, with and without a drum."""
     random = np.random.default_rng(6)
     scale = 220 * 2 ** (np.array([0, 2, 4, 7, 9, 12, 14, 16]) / 12)
     t = np.arange(SAMPLE_RATE_HZ // 2) / SAMPLE_RATE_HZ
@@ -98,3 +99,7 @@ def _tunes() -> list[tuple[str, Waveform]]:
     tunes = [(name, np.concatenate(notes)) for name, notes in parts.items()]
     tunes += [(f"{name} and a drum", tune + 0.5 * np.concatenate(drum)) for name, tune in tunes[:2]]
     return [(name, (0.3 * tune / np.abs(tune).max()).astype(np.float32)) for name, tune in tunes]
+
+
+if __name__ == "__main__":
+    main([Path(name) for name in sys.argv[1:]])

@@ -1,7 +1,7 @@
-"""How fast a warm classifier answers, at the published size: transformers, ONNX Runtime and the serving packages.
+"""Speed of a warm classifier at the published size: transformers, ONNX Runtime and the serving packages.
 
-All contenders take turns within one round, so that a noisy neighbour slows them all; medians over the rounds. The
-packages are loaded as the function loads them: exact 8-bit products where the processor has no VNNI.
+Contenders take turns within a round, so that other load slows all of them. Figures are medians over the rounds:
+processor time at one thread, elapsed time at two, which needs a quiet machine.
 `python -m benchmarks.speed [ROUNDS]`.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import HubertConfig
 
+from benchmarks import BUILD
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
 from benchmarks.tables import machine, show
 from core.audio.waveform import WINDOW_SAMPLES
@@ -24,7 +25,6 @@ from core.model.package import MODEL_FILE, read_manifest
 from core.model.preprocessing import normalise
 from core.onnx_session import onnx_session
 
-BUILD = Path("build/bench")
 DURATIONS_S = (1.0, 2.0, 4.0, 6.0)
 
 _Contender = Callable[[], object]
@@ -45,6 +45,7 @@ def _transformers(checkpoint: Path, attention: str) -> _Contender:
 
 
 def _serving(package: Path, threads: int) -> Callable[[float], _Contender]:
+    """Return a function from an utterance's duration to its inference, without the padding."""
     session = onnx_session(package / MODEL_FILE, threads)
     geometry = read_manifest(package).geometry
 
@@ -56,7 +57,7 @@ def _serving(package: Path, threads: int) -> Callable[[float], _Contender]:
 
 
 def _padded(package: Path, threads: int) -> _Contender:
-    """ONNX Runtime in float32 on the whole window: what the padding shortcut and the equal tokens save is missing."""
+    """Return the inference of a padded window, to show what skipping the padding saves."""
     session = onnx_session(package / MODEL_FILE, threads)
     waveform = np.zeros(WINDOW_SAMPLES, np.float32)
     waveform[:32_000] = clip(2.0)
@@ -65,7 +66,7 @@ def _padded(package: Path, threads: int) -> _Contender:
 
 
 def measure(threads: int, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each contender."""
+    """Return the median milliseconds of each contender."""
     torch.set_num_threads(threads)
     checkpoint = full_size_checkpoint(BUILD / "checkpoint")
     fp32 = full_size_package(checkpoint, BUILD / "fp32", Precision.FP32)
@@ -78,19 +79,20 @@ def measure(threads: int, rounds: int) -> dict[str, float]:
     for name, package in (("fp32", fp32), ("int8", int8)):
         of = _serving(package, threads)
         contenders |= {f"{name} {duration_s:.0f} s": of(duration_s) for duration_s in DURATIONS_S}
+    clock = time.process_time if threads == 1 else time.perf_counter
     times_ms: dict[str, list[float]] = {name: [] for name in contenders}
     for round_number in range(rounds + 1):
         for name, run in contenders.items():
-            started = time.perf_counter()
+            started = clock()
             run()
             if round_number:  # the first one warms up
-                times_ms[name].append((time.perf_counter() - started) * 1000)
+                times_ms[name].append((clock() - started) * 1000)
     return {name: statistics.median(values) for name, values in times_ms.items()}
 
 
 def main(rounds: int = 5) -> None:
-    """Print the ratios to transformers' faster attention first, then milliseconds."""
-    print(f"{machine()}\nRatios are to transformers' faster attention, whose time no length changes.")
+    """Print how many times faster than transformers each contender is, then milliseconds."""
+    print(f"{machine()}\nTimes faster than transformers with its faster attention, which computes the whole window.")
     for threads in (1, 2):
         medians_ms = measure(threads, rounds)
         base_ms = min(medians_ms["transformers, eager"], medians_ms["transformers, sdpa"])
@@ -103,7 +105,7 @@ def main(rounds: int = 5) -> None:
             rows.append([f"**{shown}**", *(f"{base_ms / v:.2f}" for v in values), *(f"{v:.0f}" for v in values)])
         lengths = [f"{duration_s:.0f} s" for duration_s in DURATIONS_S]
         header = ["", *(f"times, {length}" for length in lengths), *(f"ms, {length}" for length in lengths)]
-        show(f"Warm, {threads} thread{'s' if threads > 1 else ''}, by the utterance's length", header, rows)
+        show(f"Warm, {threads} thread{'s' if threads > 1 else ''}, by the utterance's duration", header, rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Where the time of one recording goes on its way through the function: a 10 s mp3, the full-size int8 package.
+"""Time of each stage of one recording: a 10 s mp3, the int8 package at the published size.
 
-Most of what is neither fetching nor inference is two starts of ffmpeg, so the table says which one it was.
-`python -m benchmarks.stages [ROUNDS [FOLDER]]`; FOLDER holds the ffmpeg and ffprobe to measure, such as those that
-`layers/ffmpeg/build.sh` builds for the image, in place of those on the path.
+`python -m benchmarks.stages [ROUNDS [FOLDER]]`. FOLDER holds an ffmpeg and ffprobe to use instead of those on the path,
+such as the image's own.
 """
 
 import os
@@ -16,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import BUILD
 from benchmarks.full_size import full_size_checkpoint, full_size_package
-from benchmarks.speed import BUILD
 from benchmarks.tables import machine, show
 from core.audio import utterances
 from core.audio.decode import decode, probe
@@ -39,24 +38,24 @@ class _Stopwatch:
         self.times_ms: dict[str, list[float]] = {}
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.times_ms.setdefault(name, []).append((time.perf_counter() - started) * 1000)
 
 
 def _decoder() -> str:
-    """Which ffmpeg is measured: where it lies, its version, and how many libraries it is linked with."""
+    """Return ffmpeg's path, its version and how many libraries it loads."""
     program = shutil.which("ffmpeg")
     if program is None:
         return "no ffmpeg"
-    told = subprocess.run([program, "-version"], check=True, capture_output=True, text=True).stdout.split()
+    version = subprocess.run([program, "-version"], check=True, capture_output=True, text=True).stdout.split()
     linked = subprocess.run(["ldd", program], check=False, capture_output=True, text=True).stdout.count("\n")
-    return f"{program}, version {told[2]}, linked with {linked} libraries"
+    return f"{program}, version {version[2]}, linked with {linked} libraries"
 
 
 def main(rounds: int = 15, decoders: str = "") -> None:
-    """Print the median and the minimum of each part."""
+    """Print the median and the minimum of each stage."""
     package = full_size_package(full_size_checkpoint(BUILD / "checkpoint"), BUILD / "int8", Precision.INT8)
     classifier, limits, watch = EmotionClassifier.load(package), MediaLimits(), _Stopwatch()
     with tempfile.TemporaryDirectory() as folder, running_stack() as stack:
@@ -70,31 +69,31 @@ def main(rounds: int = 15, decoders: str = "") -> None:
         stack.upload(mp3)
         result = Pipeline(classifier, limits).run(mp3, Source(key="warm-up"))
         for number in range(rounds):
-            with watch.part("fetch"):
+            with watch.stage("download"):
                 version = storage.head(UPLOADS_BUCKET, mp3.name)
                 assert version is not None
                 storage.download(version, path, Deadline())
-            with watch.part("probe"):
+            with watch.stage("probe"):
                 info = probe(path, limits)
-            with watch.part("decode"):
+            with watch.stage("decode"):
                 blocks = list(decode(path, info, limits))
-            with watch.part("utterances"):
-                heard = list(utterances.cut(blocks))
-            with watch.part("inference"):
-                classifier.classify_all(utterance.waveform for utterance in heard)
-            with watch.part("write"):
+            with watch.stage("utterances"):
+                found = list(utterances.cut(blocks))
+            with watch.stage("inference"):
+                classifier.classify_all(utterance.waveform for utterance in found)
+            with watch.stage("write"):
                 body = result.to_json().encode()
                 key = f"results/{number}.json"
                 storage.put(RESULTS_BUCKET, key, body, content_type="application/json", metadata={}, replaces=None)
-    parts = dict(watch.times_ms)
-    parts["everything but fetch and inference"] = [
-        sum(times) for times in zip(*(parts[name] for name in _OVERHEAD), strict=True)
+    stages = dict(watch.times_ms)
+    stages["all but download and inference"] = [
+        sum(times) for times in zip(*(stages[name] for name in _OVERHEAD), strict=True)
     ]
     print(f"\n{machine()}\nDecoder: {_decoder()}")
     show(
-        f"One 10 s mp3 through the function ({len(heard)} utterances)",
-        ["part", "median ms", "at best"],
-        [[name, f"{statistics.median(times):.1f}", f"{min(times):.1f}"] for name, times in parts.items()],
+        f"One 10 s mp3 through the function ({len(found)} utterances)",
+        ["stage", "median ms", "minimum"],
+        [[name, f"{statistics.median(times):.1f}", f"{min(times):.1f}"] for name, times in stages.items()],
     )
 
 

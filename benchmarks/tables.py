@@ -1,4 +1,4 @@
-"""One look for all benchmarks: Markdown, so that a table can be pasted into the README."""
+"""Markdown tables, and the machine that a figure belongs to."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from core.onnx_session import processor_has_vnni
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
+    """Print a Markdown table."""
     print(f"\n### {title}\n")
     print("| " + " | ".join(header) + " |")
     print("|" + "|".join("---" if column == 0 else "---:" for column in range(len(header))) + "|")
@@ -18,15 +18,15 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> No
 
 
 def machine() -> str:
-    """The processor, as the kernel names it, and what matters of its instructions."""
+    """Return the processor's name, its cores and the vector instructions that matter here."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    told = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = told.get("flags", "").split()
+    described = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = described.get("flags", "").split()
     features = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni") if name in flags]
     vnni = "with VNNI" if processor_has_vnni() else "without VNNI"
     cores = len(os.sched_getaffinity(0))
-    return f"{told.get('model name', 'unknown')}, {cores} cores, {', '.join(features)}: {vnni}"
+    return f"{described.get('model name', 'unknown')}, {cores} cores, {', '.join(features)}: {vnni}"
