@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import BUILD, CORPORA, silence
+from benchmarks import BUILD, silence
 from benchmarks.full_size import clip as clip_of
 from benchmarks.full_size import full_size_checkpoint, full_size_package
 from benchmarks.tables import machine, show
@@ -37,6 +37,7 @@ from tests.support.calls import (
     read_clips,
     rightly_heard,
 )
+from tests.support.corpora import MISSING, find_corpora
 
 _CLIPS_IN_A_CALL = 12
 _PAUSES_S = (0.5, 3.0)
@@ -51,29 +52,31 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--pauses", nargs=2, type=float, default=_PAUSES_S, metavar=("FROM", "TO"))
     parser.add_argument("--music", nargs="+", type=Path, default=(), metavar="FILE")
     options = parser.parse_args(arguments)
-    if options.part != "silence" and not CORPORA.is_dir():
-        print("\nCalls are skipped: AUDIO_EMOTION_CORPORA is not set.")
-    else:
-        if options.part in (None, "calls"):
-            _calls((options.pauses[0], options.pauses[1]))
-        if options.part in (None, "costs"):
-            _costs()
+    if options.part != "silence":
+        corpora = find_corpora()
+        if corpora is None:
+            print(f"\nbenchmarks.conversations {MISSING}")
+        else:
+            if options.part in (None, "calls"):
+                _calls(corpora, (options.pauses[0], options.pauses[1]))
+            if options.part in (None, "costs"):
+                _costs(corpora)
     if options.part in (None, "silence"):
         silence.main(options.music)
 
 
-def _clips() -> list[Clip]:
-    clips = read_clips(CORPORA / "data" / "speech" / "manifest.csv", "casia")
+def _clips(corpora: Path) -> list[Clip]:
+    clips = read_clips(corpora / "data" / "speech" / "manifest.csv", "casia")
     return [clips[index] for index in np.random.default_rng(0).permutation(len(clips))]
 
 
-def _calls(pauses_s: Span) -> None:
-    clips = _clips()
+def _calls(corpora: Path, pauses_s: Span) -> None:
+    clips = _clips(corpora)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # The serving package: PyTorch gives the same scores in ten times the time.
-        classifier = _served(CORPORA / "models" / "casia-small", folder / "casia-small", Precision.FP32)
+        classifier = _served(corpora / "models" / "casia-small", folder / "casia-small", Precision.FP32)
         alone = {kind: _accuracy_alone(clips, kind, classifier, folder) for kind in DEGRADATIONS}
         for channels in (1, 2):
             for kind in DEGRADATIONS:
@@ -130,9 +133,9 @@ def _clip_in(call: Call, turn: Turn) -> Waveform:
     return call.sound[turn.channel, max(0, start) : start + turn.clip.waveform.size]
 
 
-def _costs() -> None:
+def _costs(corpora: Path) -> None:
     """Compare segmentation with inference in int8, the fastest precision."""
-    clips = _clips()[:48]
+    clips = _clips(corpora)[:48]
     calls = {f"{channels} channels": build_call(clips, channels=channels, seed=1) for channels in (1, 2)}
     segmenting_s: dict[str, list[float]] = defaultdict(list)
     inferring_s: list[float] = []

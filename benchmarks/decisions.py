@@ -1,10 +1,9 @@
 """Accuracy of each precision, and its agreement with PyTorch: a small trained network on 240 utterances of CASIA.
 
-`python -m benchmarks.decisions [CORPORA]`. CORPORA holds `models/casia-small` and `data/speech`.
+`python -m benchmarks.decisions`; needs AUDIO_EMOTION_CORPORA.
 """
 
 import csv
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks import CORPORA
 from benchmarks.tables import show
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import read_checkpoint
@@ -23,6 +21,7 @@ from core.export.exporter import write_package
 from core.export.graph import Precision
 from core.export.parity import compare
 from core.model.classifier import EmotionClassifier, Logits
+from tests.support.corpora import MISSING, find_corpora
 
 
 def unweighted_accuracy(labels: Sequence[int], logits: Sequence[Logits]) -> float:
@@ -48,14 +47,14 @@ def casia(corpora: Path) -> list[tuple[int, Waveform]]:
     ]
 
 
-def main(corpora: str = str(CORPORA)) -> None:
+def main() -> None:
     """Print accuracy and agreement of PyTorch and of each precision."""
-    folder = Path(corpora)
-    if not (folder / "data" / "speech").is_dir():
-        print(f"\nDecisions are skipped: {folder}/data/speech does not exist. Set AUDIO_EMOTION_CORPORA.")
+    corpora = find_corpora()
+    if corpora is None:
+        print(f"\nbenchmarks.decisions {MISSING}")
         return
-    checkpoint = read_checkpoint(folder / "models" / "casia-small")
-    labelled = casia(folder)
+    checkpoint = read_checkpoint(corpora / "models" / "casia-small")
+    labelled = casia(corpora)
     labels, clips = [label for label, _ in labelled], [clip for _, clip in labelled]
     reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
     rows = [["PyTorch reference", f"{unweighted_accuracy(labels, reference):.2%}", "", ""]]
@@ -75,4 +74,4 @@ def main(corpora: str = str(CORPORA)) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import CORPORA
 from benchmarks.tables import show
 from core.audio.decode import decode, probe
 from core.audio.utterances import cut
@@ -17,8 +16,8 @@ from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.settings import MediaLimits
 from tests.support.calls import read_clips
+from tests.support.corpora import corpus_files
 
-_SPEECH = CORPORA / "data" / "speech" / "manifest.csv"
 _SHORT_S, _LONG_S = 2.0, 10.0
 """Recordings of up to six seconds and longer ones have different thresholds."""
 _TONES = 240
@@ -51,8 +50,8 @@ def _show_probabilities() -> None:
 
 
 def _sounds() -> Iterator[tuple[str, list[Waveform]]]:
-    if _SPEECH.exists():
-        yield "labelled utterances", [clip.waveform for clip in read_clips(_SPEECH)]
+    for manifest in corpus_files("data/speech/manifest.csv"):
+        yield "labelled utterances", [clip.waveform for clip in read_clips(manifest)]
     for seconds in (_SHORT_S, _LONG_S):
         t = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
         pitches = np.geomspace(50, 7000, _TONES)
