@@ -1,1 +1,1 @@
-"""What comes over HTTP: a recording in, its result out at once, and the store that keeps results and takes uploads."""
+"""Classify recordings sent over HTTP: the recogniser, and the stores that keep results and accept uploads."""

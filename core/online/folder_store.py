@@ -1,121 +1,104 @@
-"""The store of a machine without AWS: results in a folder, and uploads that are classified in the background.
+"""Result store without AWS: results in a folder, uploads classified in the background.
 
-What S3 and the queue do on AWS is played here, so that the same client works with both: an upload is a form with a
-signed ticket, and its result is on its way until it is there. Results outlive the process; tickets do not, and an
-upload that still waits when it ends is given up, which is a result as well.
+It takes the place of S3 and the queue, so a client works with both: it posts a form, then polls for the result. Results
+survive a restart. Forms do not, and an upload still waiting at shutdown gets a `failed` result.
 """
 
-import base64
-import hashlib
-import hmac
-import json
 import logging
 import secrets
 import shutil
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from core.errors import UploadFormRejected
 from core.online.recogniser import Recogniser
-from core.online.result_store import NotThere, PresignedUpload, is_id, new_id
-from core.results import Result
+from core.online.result_store import Missing, PresignedUpload, new_id
+from core.results import Result, now
 from core.scratch import lasting_folder
 from core.settings import ApiSettings
 
 UPLOAD_PATH = "/uploads/here"
-"""Where forms are posted to."""
+"""The path of the API that forms are posted to."""
 
 _logger = logging.getLogger(__name__)
 
 
 class FolderResultStore:
-    """Keeps results in a folder and classifies uploads one after another."""
+    """Keep results in a folder and classify uploads one after another."""
 
     upload_origin: str | None = None
 
     def __init__(self, settings: ApiSettings, max_size_bytes: int) -> None:
         self._settings = settings
         self._max_size_bytes = max_size_bytes
-        self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._on_their_way: set[str] = set()
+        self._forms: dict[str, datetime] = {}  # unused forms: key -> expiry; the id in the key cannot be guessed
+        self._pending: set[str] = set()
         self._worker: ThreadPoolExecutor | None = None
         self._closing = threading.Event()
 
     def key_for(self, recording_id: str) -> str:
-        """What it would be in a bucket."""
+        """Return the key that an object of this id has in a bucket."""
         return self._settings.api_prefix + recording_id
 
     def store(self, recording_id: str, result: Result) -> None:
-        """Write a result; whoever reads at that moment sees all of it or nothing."""
+        """Write a result atomically."""
         file = self._file(recording_id)
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(f".{secrets.token_hex(4)}.part")
-        beside.write_bytes(result.to_json().encode())
-        beside.replace(file)
+        part = file.with_suffix(f".{secrets.token_hex(4)}.part")
+        part.write_bytes(result.to_json().encode())
+        part.replace(file)
 
-    def find(self, recording_id: str) -> bytes | NotThere:
+    def find(self, recording_id: str) -> bytes | Missing:
         """Read a result."""
-        with self._lock:
-            waiting = recording_id in self._on_their_way
+        with self._lock:  # before the file: a result is written first and removed from the pending ones then
+            pending = recording_id in self._pending
         try:
             return self._file(recording_id).read_bytes()
         except FileNotFoundError:
-            return NotThere.ON_ITS_WAY if waiting else NotThere.UNKNOWN
+            return Missing.PENDING if pending else Missing.UNKNOWN
 
     def create_upload(self, base_url: str) -> PresignedUpload:
-        """Sign a form for one recording, to be posted to this API itself."""
+        """Create a form for one recording; the form is posted to this API itself."""
         recording_id = new_id()
-        expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=self._settings.api_upload_expiry_s)
-        promised = json.dumps({"key": self.key_for(recording_id), "expires_at": expires_at.isoformat()})
-        policy = base64.b64encode(promised.encode()).decode()
-        fields = {"key": self.key_for(recording_id), "policy": policy, "signature": self._signature(policy)}
+        key = self.key_for(recording_id)
+        expires_at = now() + timedelta(seconds=self._settings.api_upload_expiry_s)
+        with self._lock:
+            self._forms = {each: expiry for each, expiry in self._forms.items() if expiry >= now()}
+            self._forms[key] = expires_at
         url = base_url.rstrip("/") + UPLOAD_PATH
-        return PresignedUpload(recording_id, url, fields, expires_at, self._max_size_bytes)
+        return PresignedUpload(recording_id, url, {"key": key}, expires_at, self._max_size_bytes)
 
-    def check(self, fields: Mapping[str, str]) -> str:
-        """See whether a form carries a valid ticket; returns the id.
+    def submit(self, key: str, recording: BinaryIO, recogniser: Recogniser) -> None:
+        """Accept a posted form: copy the recording and classify it in the background.
 
         Raises
         ------
         UploadFormRejected
-            If it is not ours, has run out, or was used.
+            If this process did not issue the form, or the form has expired or has been used.
         """
-        policy = fields.get("policy", "")
-        if not hmac.compare_digest(self._signature(policy).encode(), fields.get("signature", "").encode()):
-            raise UploadFormRejected("This form was not signed here: ask POST /uploads for one.")
-        promised = json.loads(base64.b64decode(policy))
-        recording_id = str(promised["key"]).removeprefix(self._settings.api_prefix)
-        if fields.get("key") != promised["key"] or not is_id(recording_id):
-            raise UploadFormRejected("This form was signed for another key.")
-        if datetime.fromisoformat(promised["expires_at"]) < datetime.now(UTC):
-            raise UploadFormRejected("This form has run out: ask POST /uploads for another.")
-        if self.find(recording_id) is not NotThere.UNKNOWN:
-            raise UploadFormRejected("This form was used already: ask POST /uploads for another.")
-        return recording_id
-
-    def take(self, recording_id: str, recording: BinaryIO, recogniser: Recogniser) -> None:
-        """Copy an upload to a place of ours, and have it classified in the background."""
-        folder = lasting_folder()
-        try:
-            path = folder / "recording"
-            with path.open("wb") as file:
-                shutil.copyfileobj(recording, file, 1024 * 1024)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
         with self._lock:
-            # One: /recognize/ has to go on beside a recording of hours.
+            expires_at = self._forms.pop(key, None)
+        if expires_at is None or expires_at < now():
+            raise UploadFormRejected("This form is unknown, used or expired. Request a new one with POST /uploads.")
+        try:
+            path = _copied(recording)
+        except BaseException:
+            with self._lock:
+                self._forms[key] = expires_at  # the client may post the form again
+            raise
+        recording_id = key.removeprefix(self._settings.api_prefix)
+        with self._lock:
+            # One thread: /recognize/ must stay responsive while a long recording is classified.
             self._worker = self._worker or ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
-            self._worker.submit(self._work, recording_id, path, recogniser)
-            self._on_their_way.add(recording_id)
+            self._worker.submit(self._classify, recording_id, path, recogniser)
+            self._pending.add(recording_id)
 
     def close(self) -> None:
-        """Finish the recording in hand and give up the others."""
+        """Finish the current upload and give up the waiting ones."""
         with self._lock:
             worker, self._worker = self._worker, None
         if worker:
@@ -123,24 +106,33 @@ class FolderResultStore:
             worker.shutdown(wait=True)
             self._closing.clear()
 
-    def _work(self, recording_id: str, path: Path, recogniser: Recogniser) -> None:
+    def _classify(self, recording_id: str, path: Path, recogniser: Recogniser) -> None:
         try:
             if self._closing.is_set():
-                result = recogniser.give_up(recording_id, path, "The server was ended first.")
+                result = recogniser.give_up(recording_id, path, "The server was stopped first.")
             else:
                 result = recogniser.classify_upload(recording_id, path)
             self.store(recording_id, result)
         except Exception:
-            # Without the id, which is the way to a result.
-            _logger.exception("the result of an upload could not be kept")
+            # Without the id, since an id gives access to its result.
+            _logger.exception("cannot store the result of an upload")
         finally:
             with self._lock:
-                self._on_their_way.discard(recording_id)
+                self._pending.discard(recording_id)
             shutil.rmtree(path.parent, ignore_errors=True)
 
     def _file(self, recording_id: str) -> Path:
-        # Ids are checked to be ours before they get here, and a key of ours climbs nowhere.
+        # Safe as a path: callers have validated the id, and the operator sets the prefix.
         return self._settings.results_folder / f"{self.key_for(recording_id)}.json"
 
-    def _signature(self, policy: str) -> str:
-        return hmac.new(self._secret, policy.encode(), hashlib.sha256).hexdigest()
+
+def _copied(recording: BinaryIO) -> Path:
+    folder = lasting_folder()
+    try:
+        path = folder / "recording"
+        with path.open("wb") as file:
+            shutil.copyfileobj(recording, file, 1024 * 1024)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return path

@@ -1,4 +1,4 @@
-"""A recording that came over HTTP in, its result out, and kept."""
+"""Classify a recording sent over HTTP and store its result."""
 
 import logging
 import shutil
@@ -20,14 +20,14 @@ _CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Recognised:
-    """A result, and the id that it is kept under."""
+    """A result and the id it is stored under."""
 
     id: str
     result: Result
 
 
 class Recogniser:
-    """Classifies recordings and keeps what comes out. Several threads may call it at the same time."""
+    """Classify recordings and store their results. Thread-safe."""
 
     def __init__(self, pipeline: Pipeline, store: ResultStore) -> None:
         self._pipeline = pipeline
@@ -35,22 +35,22 @@ class Recogniser:
 
     @property
     def model(self) -> Model:
-        """What the results say of the model."""
+        """Identity of the model, as results name it."""
         return self._pipeline.model
 
     def recognise(
         self, recording: BinaryIO, *, deadline: Deadline | None = None, request_id: str | None = None
     ) -> Recognised:
-        """Classify a recording and keep its result, whatever that is.
+        """Classify a recording and store its result, whatever its status.
 
         Raises
         ------
         TransientError
-            If the surroundings are at fault, so that trying again may help.
+            If a retry may succeed.
         """
         recording_id = new_id()
         with scratch_folder() as folder:
-            # A name of ours: what the client calls it may be anything.
+            # A fixed name: the client's file name is untrusted.
             path = Path(folder) / "recording"
             with path.open("wb") as file:
                 shutil.copyfileobj(recording, file, _CHUNK_BYTES)
@@ -59,19 +59,21 @@ class Recogniser:
         return Recognised(recording_id, result)
 
     def classify_upload(self, recording_id: str, path: Path) -> Result:
-        """Classify what was uploaded under an id; trouble of ours becomes a `failed` result, as on the queue."""
+        """Classify an upload; an error of the server becomes a `failed` result, as on the queue."""
         try:
             return self._classify(recording_id, path, None)
         except TransientError as error:
             return self.give_up(recording_id, path, str(error))
         except Exception:
-            _logger.exception("an upload was not classified")
-            return self.give_up(recording_id, path, "This is a fault of the server's; its log says more.")
+            _logger.exception("cannot classify an upload")
+            return self.give_up(
+                recording_id, path, "An unexpected error occurred on the server; its log has the details."
+            )
 
     def give_up(self, recording_id: str, path: Path, why: str) -> Result:
-        """The `failed` result of an upload that is not classified."""
-        gone = GivenUp(f"The recording was not classified: {why} Upload it again.")
-        return Result.failed(self._source(recording_id, path), self.model, gone)
+        """Return the `failed` result of an upload that is not classified."""
+        error = GivenUp(f"The recording was not classified: {why} Upload it again.")
+        return Result.failed(self._source(recording_id, path), self.model, error)
 
     def _classify(self, recording_id: str, path: Path, deadline: Deadline | None) -> Result:
         source = self._source(recording_id, path)
@@ -81,7 +83,7 @@ class Recogniser:
         try:
             return self._pipeline.run(path, source, deadline=deadline)
         except TransientError:
-            # Where a queue would deliver it again. Once: somebody is waiting.
+            # The queue would deliver the upload again. Here a client waits, so retry once.
             return self._pipeline.run(path, source, deadline=deadline)
 
     def _source(self, recording_id: str, path: Path) -> Source:

@@ -1,8 +1,8 @@
-"""Where recordings that come over HTTP have their places: each gets an id of ours, and its result lies under that.
+"""Where results of the HTTP API are stored, and how a client uploads a large recording.
 
-An id makes a key, and from there on everything is as for any other upload: what is posted to the uploads bucket goes
-through the queue, and the result of a recording that was classified at once lies where the queue's would. So whoever
-asks for a result need not know which way its recording took.
+Each recording gets an unguessable id, and the id makes its key. An upload posted to the bucket goes through the queue
+like any other. The result of a recording classified at once is stored where the queue's function would store it, so a
+client reads both the same way.
 """
 
 import re
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-class NotThere(Enum):
-    """Why a result cannot be had."""
+class Missing(Enum):
+    """Why there is no result for an id."""
 
-    ON_ITS_WAY = "on its way"
+    PENDING = "pending"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class PresignedUpload:
-    """Whoever has this may upload one recording, for a while: a form to post, with the file as its last field."""
+    """A form that uploads one recording until it expires; the file is its last field."""
 
     id: str
     url: str
@@ -49,45 +49,45 @@ class PresignedUpload:
 
 
 class ResultStore(Protocol):
-    """What keeps results and takes uploads."""
+    """Stores results and issues upload forms."""
 
     @property
     def upload_origin(self) -> str | None:
-        """Where uploads are posted to, if that is another origin than the API's own: `https://…`."""
+        """Origin that uploads are posted to, `https://…`; None for the API's own."""
         ...
 
     def key_for(self, recording_id: str) -> str:
-        """The key that an id makes."""
+        """Return the key of an id."""
         ...
 
     def store(self, recording_id: str, result: Result) -> None:
-        """Keep a result."""
+        """Store a result."""
         ...
 
-    def find(self, recording_id: str) -> bytes | NotThere:
-        """The document of a recording."""
+    def find(self, recording_id: str) -> bytes | Missing:
+        """Return the result document of a recording."""
         ...
 
     def create_upload(self, base_url: str) -> PresignedUpload:
-        """Make a place for an upload."""
+        """Create a form for one upload."""
         ...
 
 
 def new_id() -> str:
-    """An id that nobody can guess, so that it may serve as the way to its result."""
+    """Return an unguessable id: knowing the id is what lets a client read the result."""
     return str(uuid.uuid4())
 
 
 def is_id(text: str) -> bool:
-    """Whether this could be one of ours."""
+    """Return whether a text has the form of an id."""
     return _ID.fullmatch(text) is not None
 
 
 class S3ResultStore:
-    """The uploads bucket and the results bucket, as template.yaml makes them."""
+    """Store results in the results bucket and sign forms for the uploads bucket."""
 
     def __init__(self, storage: Storage, forms: "S3Client", settings: ApiSettings, max_size_bytes: int) -> None:
-        assert settings.uploads_bucket  # the settings hold both or neither
+        assert settings.uploads_bucket  # ApiSettings has both or neither
         assert settings.results_bucket
         self._uploads_bucket, self._results_bucket = settings.uploads_bucket, settings.results_bucket
         self._storage = storage
@@ -97,21 +97,21 @@ class S3ResultStore:
 
     @property
     def upload_origin(self) -> str | None:
-        """Where S3 answers for the uploads bucket."""
+        """Origin of the uploads bucket."""
         url = urlsplit(self.create_upload("").url)
         return f"{url.scheme}://{url.netloc}"
 
     def key_for(self, recording_id: str) -> str:
-        """In the uploads bucket."""
+        """Return the key of an id in the uploads bucket."""
         return self._settings.api_prefix + recording_id
 
     def store(self, recording_id: str, result: Result) -> None:
-        """Put a result where nothing is yet.
+        """Store a result with a conditional PUT.
 
         Raises
         ------
         StorageUnavailable, StorageRefused
-            If S3 cannot or will not.
+            If S3 fails or refuses access.
         """
         metadata = {
             "source-version": recording_id,
@@ -130,25 +130,25 @@ class S3ResultStore:
                 replaces=None,
             )
         except WriteConflict:
-            # Nobody else has this id: the answer to our first PUT was lost, and it was repeated.
+            # No other request has this id: botocore retried a PUT whose first answer was lost.
             return
 
-    def find(self, recording_id: str) -> bytes | NotThere:
-        """Read a result; without one, see whether there is an upload that will have one.
+    def find(self, recording_id: str) -> bytes | Missing:
+        """Read a result; without one, check whether the upload exists.
 
         Raises
         ------
         StorageUnavailable, StorageRefused
-            If S3 cannot or will not say.
+            If S3 fails or refuses access.
         """
         if found := self._storage.get(self._results_bucket, self._result_key(recording_id)):
             _, document = found
             return document
         upload = self._storage.head(self._uploads_bucket, self.key_for(recording_id))
-        return NotThere.ON_ITS_WAY if upload else NotThere.UNKNOWN
+        return Missing.PENDING if upload else Missing.UNKNOWN
 
-    def create_upload(self, base_url: str) -> PresignedUpload:  # noqa: ARG002 (S3 has an address of its own)
-        """Sign a form that S3 takes: for one key, up to the largest size that is classified.
+    def create_upload(self, base_url: str) -> PresignedUpload:  # noqa: ARG002 (S3 has its own address)
+        """Sign a presigned POST for one key and for recordings up to the size limit.
 
         Raises
         ------
@@ -161,12 +161,12 @@ class S3ResultStore:
             form = self._forms.generate_presigned_post(
                 Bucket=self._uploads_bucket,
                 Key=self.key_for(recording_id),
-                # The key is a condition already.
+                # botocore adds the key as a condition.
                 Conditions=[["content-length-range", 1, self._max_size_bytes]],
                 ExpiresIn=expiry_s,
             )
         except (BotoCoreError, AttributeError) as error:
-            # Without credentials, botocore looks for a key on None.
+            # Without credentials, botocore raises AttributeError on None.
             raise StorageRefused("The upload cannot be signed: there are no credentials.") from error
         expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=expiry_s)
         return PresignedUpload(recording_id, form["url"], form["fields"], expires_at, self._max_size_bytes)
@@ -176,9 +176,9 @@ class S3ResultStore:
 
 
 def presigning_s3_client() -> "S3Client":
-    """An S3 client whose signed forms name the bucket's own region; it is used for nothing else.
+    """Return an S3 client that signs forms for the bucket's own region.
 
-    Unless told, botocore signs forms for the address that serves all regions, which sends a browser on to another one
-    while a bucket is new; and a form cannot follow.
+    By default, botocore signs them for the global endpoint. While a bucket is new, that endpoint redirects to the
+    bucket's region, and a browser does not repost a form after such a redirect.
     """
     return boto3.client("s3", config=Config(signature_version="s3v4", s3={"addressing_style": "virtual"}))

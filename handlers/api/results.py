@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from core.errors import UploadFormRejected
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
-from core.online.result_store import NotThere, is_id
+from core.online.result_store import Missing, is_id
 from core.results import Result
 from handlers.api import description
 from handlers.api.forms import posted_file
@@ -66,17 +66,16 @@ async def create_upload(request: Request, response: Response, service: Shared) -
 
 
 @router.post(UPLOAD_PATH, include_in_schema=False)
-async def take(request: Request, service: Shared) -> Response:
+async def submit(request: Request, service: Shared) -> Response:
     """Take a form as S3 would; only where there is no S3."""
     store = service.store
     if not isinstance(store, FolderResultStore):
         raise ProblemError("not_found", "Uploads go to S3: POST /uploads says where.")
     async with posted_file(request, ("file",)) as (recording, fields):
         try:
-            recording_id = await run_sync(store.check, fields)
+            await run_sync(store.submit, fields.get("key", ""), recording, service.recogniser)
         except UploadFormRejected as error:
             raise ProblemError("ticket_refused", str(error)) from error
-        await run_sync(store.take, recording_id, recording, service.recogniser)
     return Response(status_code=204)
 
 
@@ -116,11 +115,11 @@ async def find(recording_id: str, service: Service) -> bytes | None:
     ProblemError
         If there is no such result and none is on its way.
     """
-    found = await run_sync(service.store.find, recording_id) if is_id(recording_id) else NotThere.UNKNOWN
-    if found is NotThere.UNKNOWN:
+    found = await run_sync(service.store.find, recording_id) if is_id(recording_id) else Missing.UNKNOWN
+    if found is Missing.UNKNOWN:
         raise ProblemError(
             "no_result",
             "No recording has been uploaded under this id. An id comes from POST /uploads, and counts once the form "
             "has been posted.",
         )
-    return None if found is NotThere.ON_ITS_WAY else found
+    return None if found is Missing.PENDING else found

@@ -9,9 +9,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from jsonschema import Draft202012Validator
 
 from core.errors import DecoderUnavailable, StorageUnavailable
 from core.online.folder_store import FolderResultStore
-from core.online.result_store import is_id
+from core.online.result_store import is_id, new_id
 from core.pipeline import Pipeline
 from core.results import Result
 from core.settings import ApiSettings
@@ -421,43 +422,57 @@ def test_an_upload_that_is_no_audio_gets_its_failed_result(client: httpx2.Client
     assert (answer.status_code, answer.json()["error"]["code"]) == (200, "not_audio")
 
 
-def test_only_a_form_that_was_signed_here_for_this_key_and_lately_is_taken(
-    client: httpx2.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+def test_a_form_that_was_not_issued_or_has_expired_is_refused(
+    client: httpx2.Client, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, other = client.post("/uploads").json(), client.post("/uploads").json()
-    store = service.store
+    place = client.post("/uploads").json()
+    recording = {"file": ANGER.read_bytes()}
+    unknown = [f"api/{new_id()}", place["id"], "api/../../evil", "\u00e9", ""]
+    for key in unknown:
+        problem(client.post(place["url"], data={"key": key}, files=recording), 403, "ticket_refused")
+    problem(client.post(place["url"], files=recording), 403, "ticket_refused")
+
+    expires_at = datetime.fromisoformat(place["expires_at"])
+    monkeypatch.setattr("core.online.folder_store.now", lambda: expires_at + timedelta(seconds=1))
+    document = problem(client.post(place["url"], data=place["fields"], files=recording), 403, "ticket_refused")
+
+    assert "expired" in document["detail"]
+    problem(client.get(place["result"]), 404, "no_result")
+
+
+def test_a_form_is_used_once_even_if_it_is_posted_twice_at_the_same_time(client: httpx2.Client) -> None:
+    place = client.post("/uploads").json()
+
+    def post(_: int) -> int:
+        return client.post(place["url"], data=place["fields"], files={"file": ANGER.read_bytes()}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(post, range(4))) == [204, 403, 403, 403]
+    assert wait_for(client, place["result"]).json()["emotion"] == "anger"
+
+
+def test_a_form_can_be_posted_again_after_the_server_failed_to_copy_the_recording(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, recording = service.store, io.BytesIO(ANGER.read_bytes())
     assert isinstance(store, FolderResultStore)
-    monkeypatch.setattr(store, "_settings", other_settings(service, api_upload_expiry_s=60).settings)
-    late = store.create_upload(str(client.base_url))
-    real_now = time.time() + 61
+    place = store.create_upload("")
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr("core.online.folder_store.shutil.copyfileobj", raises(OSError("No space left on device.")))
+        with pytest.raises(OSError, match="No space"):
+            store.submit(place.fields["key"], recording, service.recogniser)
 
-    class Later:
-        @staticmethod
-        def now(zone: Any) -> Any:
-            import datetime
+    store.submit(place.fields["key"], recording, service.recogniser)
+    store.close()
 
-            return datetime.datetime.fromtimestamp(real_now, zone)
+    assert isinstance(store.find(place.id), bytes)
 
-        @staticmethod
-        def fromisoformat(text: str) -> Any:
-            import datetime
 
-            return datetime.datetime.fromisoformat(text)
+def raises(error: Exception) -> Callable[..., None]:
+    def function(*_: object) -> None:
+        raise error
 
-    forged = [
-        place["fields"] | {"key": other["fields"]["key"]},
-        place["fields"] | {"key": "api/../../evil"},
-        place["fields"] | {"policy": other["fields"]["policy"]},
-        place["fields"] | {"signature": "0" * 64},
-        place["fields"] | {"signature": "\u00e9"},
-        {},
-    ]
-    for fields in forged:
-        answer = client.post(place["url"], data=fields, files={"file": ANGER.read_bytes()})
-        problem(answer, 403, "ticket_refused")
-    monkeypatch.setattr("core.online.folder_store.datetime", Later)
-    answer = client.post(late.url, data=dict(late.fields), files={"file": ANGER.read_bytes()})
-    assert "run out" in problem(answer, 403, "ticket_refused")["detail"]
+    return function
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from core.delivery.storage import Storage
 from core.errors import SettingsInvalid, StorageRefused
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
-from core.online.result_store import NotThere, S3ResultStore, is_id, new_id, presigning_s3_client
+from core.online.result_store import Missing, S3ResultStore, is_id, new_id, presigning_s3_client
 from core.results import Model, Processing, Result, Source, now
 from core.settings import ApiSettings, read
 from tests.conftest import ROOT
@@ -44,11 +44,11 @@ def result(recording_id: str) -> Result:
 
 def test_a_result_is_unknown_then_on_its_way_then_there(store: S3ResultStore, stack: Stack) -> None:
     place = store.create_upload("")
-    assert store.find(place.id) is NotThere.UNKNOWN
+    assert store.find(place.id) is Missing.UNKNOWN
 
     answer = httpx2.post(place.url, data=dict(place.fields), files={"file": b"recording"})
     assert answer.status_code == 204
-    assert store.find(place.id) is NotThere.ON_ITS_WAY
+    assert store.find(place.id) is Missing.PENDING
     assert stack.s3.get_object(Bucket=UPLOADS_BUCKET, Key=f"api/{place.id}")["Body"].read() == b"recording"
 
     store.store(place.id, result(place.id))
