@@ -1,7 +1,7 @@
 """Every error this project raises on purpose.
 
     AudioEmotionError
-    ├── RecordingError                 permanent: the recording gets a `failed` result, with the code and the message
+    ├── RecordingError                 permanent: the recording gets a `failed` result with the code and the message
     │   ├── EmptyRecording               empty
     │   ├── NotAudio                     not_audio
     │   ├── NoAudioStream                no_audio_stream
@@ -13,17 +13,17 @@
     │   ├── RecordingEncrypted           encrypted
     │   ├── DeadlineExceeded             deadline_exceeded
     │   └── GivenUp                      given_up
-    ├── TransientError                 the delivery is reported as failed and comes back
+    ├── TransientError                 transient: SQS retries the delivery
     │   ├── StorageUnavailable
     │   ├── StorageRefused
     │   ├── RecordingInProgress
     │   ├── DecoderUnavailable
     │   └── OutOfTime
-    ├── RecordingSuperseded            not a failure: the version was deleted or overwritten, nothing is left to do
+    ├── RecordingSuperseded            no failure: the version was deleted or overwritten, and nothing is left to do
     ├── EventNotUnderstood
     ├── SettingsInvalid
     ├── ResultUnreadable
-    ├── OperationFailed                what an operator asked for on AWS
+    ├── OperationFailed                an operator's command failed on AWS
     │   ├── StackUnknown
     │   └── AwsRefused
     ├── WorkerEnded
@@ -36,152 +36,152 @@
         ├── VoiceActivityUnavailable
         └── ParityMissed
 
-Every message is one sentence that a person can act on. Codes are part of the result document: they never change.
+Every message is one sentence that a person can act on. Codes are part of the result document and never change.
 """
 
 
 class AudioEmotionError(Exception):
-    """Anything this project raises on purpose."""
+    """Base of every error that this project raises on purpose."""
 
 
 class RecordingError(AudioEmotionError):
-    """The recording itself is at fault: trying again cannot help."""
+    """A permanent error: the recording itself prevents classification, so a retry cannot help."""
 
     code = "failed"
 
 
 class EmptyRecording(RecordingError):
-    """There are no bytes, or no samples."""
+    """The file has no bytes, or no audio samples."""
 
     code = "empty"
 
 
 class NotAudio(RecordingError):
-    """ffmpeg knows no such format, or it is one that is not accepted."""
+    """The file is not in an accepted audio format."""
 
     code = "not_audio"
 
 
 class NoAudioStream(RecordingError):
-    """A media file without sound: a silent film, a picture."""
+    """The file has no audio stream, such as a silent film or a picture."""
 
     code = "no_audio_stream"
 
 
 class DamagedAudio(RecordingError):
-    """The format is known, but nothing could be decoded from it, or not enough to be called the recording."""
+    """The format is known, but too little of the file can be decoded."""
 
     code = "damaged"
 
 
 class TooManyChannels(RecordingError):
-    """More channels than any recording of speech has."""
+    """The recording has more channels than `MAX_CHANNELS`."""
 
     code = "too_many_channels"
 
 
 class RecordingTooLong(RecordingError):
-    """The audio lasts longer than is allowed."""
+    """The recording is longer than `MAX_DURATION_S`."""
 
     code = "too_long"
 
 
 class RecordingTooLarge(RecordingError):
-    """The object has more bytes than are allowed."""
+    """The file is larger than `MAX_SIZE_BYTES`."""
 
     code = "too_large"
 
 
 class RecordingArchived(RecordingError):
-    """The object lies in an archive class and cannot be read before it is restored."""
+    """The object is in an archive storage class and must be restored first."""
 
     code = "archived"
 
 
 class RecordingEncrypted(RecordingError):
-    """The object was uploaded with a key of the customer's own, or its sound is protected: we have no key to it."""
+    """The object is encrypted with a customer's key, or its audio is protected (DRM)."""
 
     code = "encrypted"
 
 
 class DeadlineExceeded(RecordingError):
-    """There was not enough time for a recording of this length."""
+    """The recording cannot be classified within the time of one invocation."""
 
     code = "deadline_exceeded"
 
 
 class GivenUp(RecordingError):
-    """Every delivery failed for a reason that was not the recording's; a redrive or a backfill tries again."""
+    """All deliveries failed with transient errors. A redrive or a backfill retries the upload."""
 
     code = "given_up"
 
 
 class TransientError(AudioEmotionError):
-    """The surroundings are at fault: the same delivery may succeed later."""
+    """A transient error: a retry of the delivery may succeed."""
 
 
 class StorageUnavailable(TransientError):
-    """S3 throttled, failed, timed out, or sent fewer bytes than it announced."""
+    """S3 throttled the request, failed, timed out, or sent too few bytes."""
 
 
 class StorageRefused(TransientError):
-    """S3 refused access; an operator can mend that, so the delivery comes back."""
+    """S3 refused access. The delivery is retried, because an operator can grant it."""
 
 
 class RecordingInProgress(TransientError):
-    """Another delivery of the same version is at work on it right now."""
+    """Another delivery of the same version is in progress."""
 
 
 class DecoderUnavailable(TransientError):
-    """ffmpeg could not be started, or was killed from outside."""
+    """ffmpeg could not be started, or another process killed it."""
 
 
 class OutOfTime(TransientError):
-    """The invocation has too little time left to begin on another recording."""
+    """Too little of the invocation is left to start another recording."""
 
 
 class RecordingSuperseded(AudioEmotionError):
-    """The version that the event names is no longer the newest one, or the object is gone."""
+    """The version that the event names was deleted or overwritten."""
 
 
 class EventNotUnderstood(AudioEmotionError):
-    """The event is of no kind that this function takes."""
+    """The event is of an unknown kind."""
 
 
 class SettingsInvalid(AudioEmotionError):
-    """An environment variable has a value that cannot be used."""
+    """An environment variable has an unusable value."""
 
 
 class ResultUnreadable(AudioEmotionError):
-    """A file is no result document, or not that of the recording."""
+    """A file is no result document, or another recording's."""
 
 
 class OperationFailed(AudioEmotionError):
-    """What an operator asked for could not be done on AWS."""
+    """An operator's command failed on AWS."""
 
 
 class StackUnknown(OperationFailed):
-    """There is no such stack, or it is none of ours."""
+    """The stack does not exist, or another template created it."""
 
 
 class AwsRefused(OperationFailed):
-    """AWS could not be asked, or said no."""
+    """AWS could not be reached, or refused the request."""
 
 
 class WorkerEnded(AudioEmotionError):
-    """A worker of the embedded stack is gone, and nothing would be classified any more."""
+    """A worker process of the embedded stack ended unexpectedly."""
 
 
 class UploadFormRejected(AudioEmotionError):
-    """An upload to the local API carries no ticket, or one that has run out or was used."""
+    """An upload form of the local API is unknown, expired or used."""
 
 
 class ManifestUnreadable(AudioEmotionError):
-    """A list of labelled recordings cannot be used."""
+    """A list of labelled recordings is unusable."""
 
 
 class ModelError(AudioEmotionError):
-    """Something about the checkpoint or the serving package."""
+    """Base of errors of checkpoints and serving packages."""
 
 
 class CheckpointUnreadable(ModelError):
@@ -189,7 +189,7 @@ class CheckpointUnreadable(ModelError):
 
 
 class CheckpointUnreachable(ModelError):
-    """The Hugging Face Hub, or what stands in for it, could not deliver the checkpoint."""
+    """The Hugging Face Hub could not deliver the checkpoint."""
 
 
 class PackageRefused(ModelError):
@@ -197,8 +197,8 @@ class PackageRefused(ModelError):
 
 
 class VoiceActivityUnavailable(ModelError):
-    """The network that tells speech from everything else is not installed."""
+    """The voice activity detection network is not installed."""
 
 
 class ParityMissed(ModelError):
-    """The exported network does not say what the reference says."""
+    """The exported network does not agree with the PyTorch reference."""

@@ -1,4 +1,4 @@
-"""The result document: one for each upload, whatever became of it.
+"""The result document: exactly one for each upload, whether it could be classified or not.
 
 `docs/result.schema.json` is generated from these models (`make schema`); a test holds the two together.
 """
@@ -34,55 +34,59 @@ class _Part(BaseModel):
 
 
 class Source(_Part):
-    """Which upload this is about; without a bucket, a file."""
+    """The upload, or a file on this machine."""
 
-    bucket: str | None = None
-    key: str
-    version_id: str | None = None
-    etag: str | None = None
-    size_bytes: int | None = None
+    bucket: str | None = Field(default=None, description="The uploads bucket; absent for a file.")
+    key: str = Field(description="Key of the upload, or path of the file.")
+    version_id: str | None = Field(default=None, description="Version of the object, in a bucket with versioning.")
+    etag: str | None = Field(default=None, description="ETag of the object.")
+    size_bytes: int | None = Field(default=None, description="Size of the upload.")
 
 
 class Audio(_Part):
-    """What was in it. The duration is what was decoded, not what the header claims."""
+    """The recording's first audio stream."""
 
-    container: str
-    codec: str
-    sample_rate_hz: int
-    channels: int
-    duration_s: Seconds
+    container: str = Field(description="Container format, in FFmpeg's terms.")
+    codec: str = Field(description="Codec, in FFmpeg's terms.")
+    sample_rate_hz: int = Field(description="Sample rate of the recording. The model gets 16,000 Hz.")
+    channels: int = Field(description="Number of audio channels.")
+    duration_s: Seconds = Field(description="Duration of the decoded audio. The header may claim another one.")
 
 
 class Model(_Part):
-    """What judged it. `demo` stands only where the demo model did, which knows nothing of real people."""
+    """The model that classified the recording."""
 
-    id: str
-    revision: str
-    precision: str
-    fingerprint: str
-    labels: tuple[str, ...]
-    demo: Literal[True] | None = None
+    id: str = Field(description="Name of the checkpoint, for example on the Hugging Face Hub.")
+    revision: str = Field(description="Commit of the checkpoint.")
+    precision: str = Field(description="Number format of the weights: `int8`, `int8-ffn` or `fp32`.")
+    fingerprint: str = Field(
+        description="Hash that identifies the model. Results of equal fingerprints are comparable."
+    )
+    labels: tuple[str, ...] = Field(description="Its labels.")
+    demo: Literal[True] | None = Field(
+        default=None, description="Present for the demo model only, which knows nothing of real people."
+    )
 
 
 class EmotionScores(_Part):
-    """The emotion that is heard, how surely, and the probability of each."""
+    """The scores of each emotion, and the highest of them."""
 
-    emotion: str
-    score: Probability
-    scores: dict[str, Probability]
+    emotion: str = Field(description="The emotion with the highest score.")
+    score: Probability = Field(description="Its score.")
+    scores: dict[str, Probability] = Field(description="A probability for each label of the model, summing to 1.")
 
     @classmethod
     def of(cls, scores: Mapping[str, float]) -> "EmotionScores":
-        """Name the emotion with the highest score."""
+        """Return the scores with the highest of them."""
         emotion = max(scores, key=lambda label: scores[label])
         return cls(emotion=emotion, score=scores[emotion], scores=dict(scores))
 
 
 class Utterance(EmotionScores):
-    """A stretch of speech."""
+    """A stretch of speech of at most six seconds."""
 
-    start_s: Seconds
-    end_s: Seconds
+    start_s: Seconds = Field(description="When it starts, from the recording's start.")
+    end_s: Seconds = Field(description="When it ends.")
 
     @property
     def duration_s(self) -> float:
@@ -91,32 +95,31 @@ class Utterance(EmotionScores):
 
 
 class Channel(EmotionScores):
-    """One channel: the means over its utterances, weighted by their durations.
+    """One channel with speech. Its scores are the means of its utterances' scores, weighted by duration."""
 
-    `mixed` stands only where several channels carried the same and were mixed; `channel` is the first of them.
-    """
-
-    channel: int
-    mixed: tuple[int, ...] | None = None
-    speech_s: Seconds
-    utterances: tuple[Utterance, ...]
+    channel: int = Field(description="Number of the channel, from 0; of mixed channels, the first.")
+    mixed: tuple[int, ...] | None = Field(
+        default=None, description="Numbers of the channels that were mixed because they carry the same speech."
+    )
+    speech_s: Seconds = Field(description="Total duration of its utterances.")
+    utterances: tuple[Utterance, ...] = Field(description="Its utterances, in order of time.")
 
 
 class Error(_Part):
-    """Why there is no classification: a code that never changes, and one sentence that a person can act on."""
+    """Why the recording could not be classified."""
 
-    code: str
-    message: str
+    code: str = Field(description="The reason, for programs. Codes never change.")
+    message: str = Field(description="The reason in one sentence that says what to do.")
 
 
 class Processing(_Part):
-    """When and by what the result was made."""
+    """When the result was made, how long it took, and by which version."""
 
-    finished_at: datetime
-    decode_ms: Milliseconds = 0
-    inference_ms: Milliseconds = 0
-    request_id: str | None = None
-    version: str
+    finished_at: datetime = Field(description="When the result was finished, in UTC.")
+    decode_ms: Milliseconds = Field(default=0, description="Time spent on probing and decoding.")
+    inference_ms: Milliseconds = Field(default=0, description="Time spent in the model.")
+    request_id: str | None = Field(default=None, description="Request that stored the result, as in the log.")
+    version: str = Field(description="Version of Audio Emotion.")
 
     @classmethod
     def finished_now(cls, *, decode_s: float = 0.0, inference_s: float = 0.0) -> "Processing":
@@ -130,20 +133,24 @@ class Processing(_Part):
 
 
 class Result(_Part):
-    """The document. `classified` has a judgement and channels, `failed` has an error, `no_speech` has neither."""
+    """The result of one recording. Fields that do not apply to its status are absent."""
 
-    schema_version: Literal["1.0"] = "1.0"
-    status: Literal["classified", "no_speech", "failed"]
-    source: Source
-    audio: Audio | None = None
-    model: Model
-    emotion: str | None = None
-    score: Probability | None = None
-    scores: dict[str, Probability] | None = None
-    speech_s: Seconds | None = None
-    channels: tuple[Channel, ...] | None = None
-    error: Error | None = None
-    processing: Processing
+    schema_version: Literal["1.0"] = Field(default="1.0", description="Version of this format.")
+    status: Literal["classified", "no_speech", "failed"] = Field(
+        description="`classified`: there is an emotion. `no_speech`: nobody speaks. `failed`: `error` says why."
+    )
+    source: Source = Field(description="The upload.")
+    audio: Audio | None = Field(default=None, description="The recording; absent if it could not be probed.")
+    model: Model = Field(description="The model.")
+    emotion: str | None = Field(default=None, description="The emotion with the highest mean score.")
+    score: Probability | None = Field(default=None, description="Its mean score.")
+    scores: dict[str, Probability] | None = Field(
+        default=None, description="Mean scores of all utterances, weighted by duration."
+    )
+    speech_s: Seconds | None = Field(default=None, description="Total duration of all utterances.")
+    channels: tuple[Channel, ...] | None = Field(default=None, description="The channels with speech.")
+    error: Error | None = Field(default=None, description="Why the recording could not be classified.")
+    processing: Processing = Field(description="How the result was made.")
 
     @classmethod
     def failed(

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from core import settings
 from core.cli.app import app
+from core.errors import RecordingError
 from core.results import Result
 from tools.template import read_template
 
@@ -229,6 +230,11 @@ def _result() -> Iterator[str]:
             for field, described in part["properties"].items()
         ]
         yield _table(("field", "type", "always present", "meaning"), rows)
+    yield "## Error codes"
+    yield _table(
+        ("code", "meaning"),
+        [(f"`{error.code}`", _prose(error.__doc__ or "")) for error in RecordingError.__subclasses__()],
+    )
 
 
 def _schema_type(described: Mapping[str, Any]) -> str:
