@@ -86,10 +86,9 @@ clean: ## remove everything that make has built
 	rm -rf build out .aws-sam .venv .venv-sam .venv-audit
 
 # One virtual environment. Each level adds packages to the level before it.
-$(VENV)/local: requirements/local.txt requirements/no-deps.txt pyproject.toml | system
+$(VENV)/local: requirements/local.txt pyproject.toml | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements/local.txt
-	$(BIN)/pip install --quiet --no-deps --requirement requirements/no-deps.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -97,8 +96,9 @@ $(VENV)/model: requirements/model.txt $(VENV)/local
 	$(BIN)/pip install --quiet --requirement requirements/model.txt
 	@touch $@
 
-$(VENV)/dev: requirements/dev.txt $(VENV)/local
+$(VENV)/dev: requirements/dev.txt requirements/no-deps.txt $(VENV)/local
 	$(BIN)/pip install --quiet --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --requirement requirements/no-deps.txt
 	@touch $@ $(VENV)/model
 
 $(SAM): requirements/sam.txt

@@ -197,7 +197,7 @@ class PackageRefused(ModelError):
 
 
 class VoiceActivityUnavailable(ModelError):
-    """The voice activity detection network is not installed."""
+    """The voice activity detection network is missing or damaged."""
 
 
 class ParityMissed(ModelError):

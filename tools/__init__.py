@@ -1,1 +1,1 @@
-"""The layers of the function's image, one folder each, and what builds and tries it."""
+"""Programs for developers: they build and try the image, and generate files that are committed."""

@@ -3,7 +3,6 @@
 #
 #   build.sh REQUIREMENTS FOLDER
 #
-# Beside the requirements lies no-deps.txt: packages whose own dependencies the function has no use for.
 # What a cold start costs is files opened and bytes read, so the point is not the size alone: modules come compiled, and
 # marked as not to be compared with their sources.
 set -euo pipefail
@@ -16,8 +15,6 @@ cd "$2"
 # Wheels only: nothing here may need a compiler.
 python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile --only-binary :all: \
   --target . --requirement "$requirements"
-python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile --only-binary :all: \
-  --target . --no-deps --requirement "$(dirname "$requirements")/no-deps.txt"
 
 # Tests, headers, type stubs, sources of extension modules, commands for people. Licences lie in *.dist-info, and stay.
 find . -depth -type d \( -name tests -o -name test -o -name include -o -name __pycache__ \) -exec rm -rf {} +
@@ -30,9 +27,6 @@ rm -rf onnxruntime/{backend,datasets,quantization,tools,transformers} numpy/{f2p
 rm -f onnxruntime/capi/libonnxruntime.so.*
 # future: the translators from Python 2, which ffmpeg-python never calls.
 rm -rf libfuturize libpasteurize future/backports/test future/moves/test
-
-# silero-vad: of its networks, the one that core/audio/voice_activity.py reads; its code needs PyTorch, and never runs.
-find silero_vad -type f ! -name silero_vad_16k_sequence.onnx -delete
 
 # botocore knows some four hundred services; the function talks to these.
 find botocore/data boto3/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name events ! -name sqs ! -name sts -exec rm -rf {} +

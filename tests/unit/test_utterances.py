@@ -11,7 +11,7 @@ from core.audio.channels import group_channels
 from core.audio.decode import Block
 from core.audio.segmenter import MIN_SAMPLES, Segmenter, Span
 from core.audio.utterances import SpeechSegment, cut
-from core.audio.voice_activity import FRAME_SAMPLES, Probabilities, VoiceActivityDetector
+from core.audio.voice_activity import FRAME_SAMPLES, Probabilities
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import SegmentationSettings
 from tests.conftest import ROOT
@@ -239,11 +239,3 @@ def test_short_stereo_of_one_microphone_is_what_mixing_gives() -> None:
 def test_channels_can_be_told_to_split_or_mix() -> None:
     assert [u.channels for u in utterances(voice(), voice(), channels="split")] == [(0,), (1,)]
     assert [u.channels for u in utterances(voice(), silence(voice().size / 16_000), channels="mix")] == [(0, 1)]
-
-
-def test_the_network_is_read_without_running_its_package() -> None:
-    import sys
-
-    VoiceActivityDetector.load()
-
-    assert "silero_vad" not in sys.modules

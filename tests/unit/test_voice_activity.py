@@ -1,7 +1,5 @@
-"""The voice activity network, laid out anew, says what the published file says."""
+"""The voice activity network says what the published file says, and is what the script makes of that file."""
 
-import importlib.metadata
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +7,20 @@ import onnxruntime
 import pytest
 import soundfile
 
-from core.audio.silero import rearranged
-from core.audio.voice_activity import FRAME_SAMPLES, VoiceActivityDetector
+from core.audio.voice_activity import FRAME_SAMPLES, NETWORK_FILE, VoiceActivityDetector, read_network
 from core.errors import VoiceActivityUnavailable
 from tests.conftest import ROOT
+from tools.make_silero import LICENCE_FILE, PUBLISHED_FILE, installed_file, rewrite
 
 
 @pytest.fixture(scope="module")
 def published() -> bytes:
-    files = importlib.metadata.files("silero-vad") or []
-    (file,) = (file for file in files if file.name == "silero_vad_16k_sequence.onnx")
-    return Path(str(file.locate())).read_bytes()
+    return installed_file(PUBLISHED_FILE)
 
 
 def test_it_says_what_the_published_file_says_frame_by_frame(published: bytes) -> None:
     waveform, _ = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
-    # One block, loud enough to be heard as it is. The file takes each frame with 64 samples of the one before.
+    # One block at the peak that needs no gain. The file takes each frame with 64 samples of the previous one.
     block = 0.5 * waveform[: 32 * FRAME_SAMPLES] / np.abs(waveform[: 32 * FRAME_SAMPLES]).max()
     frames = block.reshape(-1, FRAME_SAMPLES)
     contexts = np.vstack([np.zeros((1, 64), np.float32), frames[:-1, -64:]])
@@ -32,20 +28,29 @@ def test_it_says_what_the_published_file_says_frame_by_frame(published: bytes) -
     session = onnxruntime.InferenceSession(published, providers=["CPUExecutionProvider"])
     (expected,) = session.run(["speech_probs"], {"input": np.hstack([contexts, frames]), "h": state, "c": state})
 
-    said = VoiceActivityDetector(published).probabilities(block)
+    probabilities = VoiceActivityDetector.load().probabilities(block)
 
     assert expected.max() > 0.9
-    assert np.allclose(said, expected.reshape(-1), atol=2e-5)
+    assert np.allclose(probabilities, expected.reshape(-1), atol=2e-5)
 
 
-@pytest.mark.parametrize("spoil", [lambda file: b"", lambda file: file[:500_000], lambda file: b"\xff" * 100])
-def test_a_file_with_something_else_in_it_is_refused(published: bytes, spoil: Callable[[bytes], bytes]) -> None:
-    with pytest.raises(VoiceActivityUnavailable, match="not the network"):
-        VoiceActivityDetector(spoil(published))
+def test_the_file_is_what_the_script_makes_of_the_published_one(published: bytes) -> None:
+    assert rewrite(published) == NETWORK_FILE.read_bytes()
+    assert installed_file("LICENSE") == LICENCE_FILE.read_bytes()
 
 
-def test_a_network_of_another_shape_is_refused(published: bytes) -> None:
-    renamed = published.replace(b"encoder.2.weight", b"encoder.9.weight")
+def test_the_script_refuses_another_network(published: bytes) -> None:
+    with pytest.raises(ValueError, match="not the file that this script was written for"):
+        rewrite(published.replace(b"encoder.2.weight", b"encoder.9.weight"))
 
-    with pytest.raises(ValueError, match=r"no encoder\.2\.weight of the shape \(64, 64, 3\)"):
-        rearranged(renamed)
+
+@pytest.mark.parametrize("content", [b"", NETWORK_FILE.read_bytes()[:-1], b"\xff" * 100])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "silero.onnx").write_bytes(content)
+    with pytest.raises(VoiceActivityUnavailable, match="is damaged"):
+        read_network(tmp_path / "silero.onnx")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VoiceActivityUnavailable, match="cannot be read"):
+        read_network(tmp_path / "silero.onnx")
