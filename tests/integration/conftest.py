@@ -1,7 +1,7 @@
-"""What the tests of the whole path share."""
+"""Fixtures for the tests of several parts together."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import soundfile
@@ -15,6 +15,21 @@ def aws_server() -> Iterator[str]:
     """The endpoint of moto's server. `running_stack` empties it for each stack, so at most one stack is in use."""
     with running_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def advance_queue_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A function that moves the clock of moto's queues by some seconds. The clock stands still otherwise."""
+    from moto.core.utils import unix_time_millis
+
+    now_ms = unix_time_millis()
+
+    def advance(seconds: float) -> None:
+        nonlocal now_ms
+        now_ms += 1000 * seconds
+
+    monkeypatch.setattr("moto.sqs.models.unix_time_millis", lambda: now_ms)
+    return advance
 
 
 @pytest.fixture(scope="session")

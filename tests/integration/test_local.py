@@ -44,7 +44,7 @@ def drain(mapping: EventSourceMapping) -> int:
 
 
 def test_what_the_function_reports_as_failed_comes_back_and_ends_in_the_dead_letters(
-    stack: Stack, tmp_path: Path
+    stack: Stack, tmp_path: Path, advance_queue_time: Callable[[float], None]
 ) -> None:
     counts: list[tuple[str, str]] = []
 
@@ -61,15 +61,17 @@ def test_what_the_function_reports_as_failed_comes_back_and_ends_in_the_dead_let
     stack.upload(tmp_path / "file", "bad")
     mapping = EventSourceMapping(stack.sqs, stack.queue_url, function, OPTIONS)
     assert drain(mapping) == 3  # the test event, and one for each upload
-    time.sleep(1.1)
+    advance_queue_time(1.1)
     assert drain(mapping) == 1
     assert [count for _, count in counts] == ["1", "2"]
-    time.sleep(1.1)
+    advance_queue_time(1.1)
     assert drain(mapping) == 0
     assert stack.dead_letters() == 1
 
 
-def test_a_function_that_raises_loses_nothing(stack: Stack, tmp_path: Path) -> None:
+def test_a_function_that_raises_loses_nothing(
+    stack: Stack, tmp_path: Path, advance_queue_time: Callable[[float], None]
+) -> None:
     def function(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -77,7 +79,7 @@ def test_a_function_that_raises_loses_nothing(stack: Stack, tmp_path: Path) -> N
     stack.upload(tmp_path / "file")
     mapping = EventSourceMapping(stack.sqs, stack.queue_url, function, OPTIONS)
     taken = drain(mapping)
-    time.sleep(1.1)
+    advance_queue_time(1.1)
     assert drain(mapping) == taken
 
 
@@ -194,7 +196,9 @@ def test_local_classifies_what_is_dropped_and_ends_cleanly_on_ctrl_c(
     assert json.loads(result.read_bytes())["status"] == "classified"
 
 
-def test_a_queue_that_fails_loses_nothing(stack: Stack, tmp_path: Path) -> None:
+def test_a_queue_that_fails_loses_nothing(
+    stack: Stack, tmp_path: Path, advance_queue_time: Callable[[float], None]
+) -> None:
     taken: list[str] = []
 
     def function(event: dict[str, Any], _: object) -> dict[str, Any]:
@@ -219,7 +223,7 @@ def test_a_queue_that_fails_loses_nothing(stack: Stack, tmp_path: Path) -> None:
         proxy.plan = lambda call: Fault.INTERNAL_ERROR if call.operation == "DeleteMessage" else None
         assert mapping.poll(wait_s=0) == 1
         proxy.plan = lambda _: None
-        time.sleep(1.1)
+        advance_queue_time(1.1)
         assert drain(mapping) == 1
     assert len(taken) == 2
     assert stack.dead_letters() == 0
