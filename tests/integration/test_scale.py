@@ -1,4 +1,4 @@
-"""What the soak and the simulation lean on, tried with real parts."""
+"""A small soak, and the number of S3 requests that costs and backfills assume."""
 
 from collections import Counter
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tests.support.faults.fault_proxy import faulty
 from tests.support.soak.run import Settings, soak
 
 
-def test_a_recording_asks_of_s3_what_simulation_and_backfill_reckon_with(
+def test_a_recording_makes_the_s3_requests_that_costs_and_backfills_assume(
     aws_server: str, package: Path, tone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_stack(endpoint=aws_server) as stack, faulty(stack.endpoint) as proxy:
@@ -45,12 +45,12 @@ def test_a_recording_asks_of_s3_what_simulation_and_backfill_reckon_with(
     assert calls_if_done == {"HEAD": requests.READS_IF_DONE}
 
 
-def test_a_small_soak_loses_nothing_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_soak_loses_nothing_and_repeats_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = Settings(count=12, workers=2, seed=3, fault_rate=0.02, kills=1, bad_share=0.2, timeout_s=12)
 
     status = soak(chosen, tmp_path)
 
-    said = capsys.readouterr().out
-    assert status == 0, said
-    assert "Nothing lost, nothing twice" in said
-    assert "| recordings | 12 |" in said
+    output = capsys.readouterr().out
+    assert status == 0, output
+    assert "Nothing lost, nothing twice" in output
+    assert "| recordings | 12 |" in output

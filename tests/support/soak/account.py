@@ -1,7 +1,4 @@
-"""What a soak is judged by: what the function's log and the notes of `soak_worker` say of every upload.
-
-Nothing here talks to anybody: lines go in, verdicts come out.
-"""
+"""Analysis of a soak: the function's log and the workers' notes, without any input or output."""
 
 import json
 import statistics
@@ -14,18 +11,18 @@ from itertools import pairwise
 from typing import Any
 
 DONE = frozenset({"classified", "no_speech", "failed", "duplicate"})
-"""What the log says of a delivery after which the result is there."""
+"""Statuses of a delivery after which the result exists."""
 
 MAX_GROWTH_KB = 30.0
-"""For each recording that a worker hears: thirty megabytes after a thousand, of the gigabytes that it has to spare."""
+"""For each recording: 30 MB after a thousand."""
 _MIN_SAMPLES = 20
 _MIN_RECORDINGS = 200
-"""An allocator takes memory by the megabyte: over fewer recordings than this, one such step looks like a slope."""
+"""An allocator takes memory by the megabyte, and one step looks like a slope over fewer recordings."""
 
 
 @dataclass
 class Log:
-    """The function's log, as far as it has been read."""
+    """The function's log, as far as it is read."""
 
     done_at_s: dict[str, float] = field(default_factory=dict)
     service_ms: list[float] = field(default_factory=list)
@@ -35,7 +32,7 @@ class Log:
     superseded: int = 0
 
     def read(self, line: bytes) -> None:
-        """Take in one line; what is no word on a recording is passed over."""
+        """Add one line. Lines that do not report a recording are skipped."""
         try:
             entry: dict[str, Any] = json.loads(line)
         except ValueError:
@@ -60,22 +57,22 @@ class Log:
 
 @dataclass
 class Pass:
-    """One recording's way through the pipeline, in one process."""
+    """One run of the pipeline on a recording, in one process."""
 
     pid: int
     begun_s: float
     ended_s: float | None
     outcome: str | None
-    """What the log says of its delivery; None if the process was killed before it could say anything."""
+    """The status of its delivery in the log; None if the process was killed before."""
 
     @property
     def counts(self) -> bool:
-        """Whether its result was stored, by itself or, where S3's answer was lost, as it then found out."""
+        """Whether its result was stored, even if S3's response was lost."""
         return self.outcome in DONE
 
 
 def passes(notes: Iterable[bytes], outcomes: Mapping[str, str]) -> dict[str, list[Pass]]:
-    """All passes of every key, in the order in which they began."""
+    """Return the passes of every key, in the order of their start."""
     found: dict[str, list[Pass]] = {}
     by_request: dict[str, Pass] = {}
     for line in notes:
@@ -90,9 +87,9 @@ def passes(notes: Iterable[bytes], outcomes: Mapping[str, str]) -> dict[str, lis
 
 
 def done_twice(of_one_version: Sequence[Pass]) -> bool:
-    """Whether a version's inference was done again after it had come to a result, or twice at the same moment.
+    """Return whether inference was repeated after a result was stored, or ran twice at the same time.
 
-    A pass that was killed, or whose result could not be stored, has to be done again.
+    A pass that was killed or whose result could not be stored has to be repeated.
     """
     finished = [one for one in of_one_version if one.counts]
     again = len(finished) > 1 or any(one.begun_s > (finished[0].ended_s or 0) for one in of_one_version if finished)
@@ -103,14 +100,14 @@ def done_twice(of_one_version: Sequence[Pass]) -> bool:
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Which fields of a result document are not what the same file gets without faults."""
+    """Return the fields in which a result differs from the one without faults."""
     changing = {"source", "processing"}
     return sorted(name for name in (expected.keys() | found.keys()) - changing if expected.get(name) != found.get(name))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How much memory a worker had at some time."""
+    """The memory of a worker at one time."""
 
     at_s: float
     rss_mb: float
@@ -118,7 +115,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Growth:
-    """A worker's memory from after the warming up to the end; first and last are medians of a tenth of the samples."""
+    """A worker's memory after the warm-up. First and last are medians of a tenth of the samples."""
 
     recordings: int
     first_mb: float
@@ -128,34 +125,34 @@ class Growth:
 
     @property
     def flat(self) -> bool:
-        """Whether the end is as the beginning, within what an allocator does."""
+        """Whether memory grows by less than `MAX_GROWTH_KB` for each recording."""
         return self.per_recording_kb < MAX_GROWTH_KB
 
 
-def growth(samples: Sequence[Sample], heard_at_s: Sequence[float], warm_after: int) -> Growth | None:
-    """How a worker's memory changed after it had heard so many recordings; None if it did not hear many more.
+def growth(samples: Sequence[Sample], classified_at_s: Sequence[float], warm_after: int) -> Growth | None:
+    """Return how a worker's memory changed after `warm_after` recordings; None if too few followed.
 
     Parameters
     ----------
-    heard_at_s
-        When it was done with each of its own, in order.
+    classified_at_s
+        The end of each of the worker's own passes, in order.
     """
-    counted = [(bisect(heard_at_s, sample.at_s), sample.rss_mb) for sample in samples]
-    warm = [(heard, rss_mb) for heard, rss_mb in counted if heard >= warm_after]
+    counted = [(bisect(classified_at_s, sample.at_s), sample.rss_mb) for sample in samples]
+    warm = [(classified, rss_mb) for classified, rss_mb in counted if classified >= warm_after]
     if not warm or warm[-1][0] - warm[0][0] < _MIN_RECORDINGS or len(warm) < _MIN_SAMPLES:
         return None
-    heard, memory_mb = zip(*warm, strict=True)
+    classified, memory_mb = zip(*warm, strict=True)
     tenth = len(warm) // 10
     return Growth(
-        recordings=heard[-1] - heard[0],
+        recordings=classified[-1] - classified[0],
         first_mb=statistics.median(memory_mb[:tenth]),
         last_mb=statistics.median(memory_mb[-tenth:]),
         highest_mb=max(memory_mb),
-        per_recording_kb=statistics.linear_regression(heard, memory_mb).slope * 1024,
+        per_recording_kb=statistics.linear_regression(classified, memory_mb).slope * 1024,
     )
 
 
 def percentiles(values: Sequence[float], which: Sequence[int] = (50, 90, 95, 99)) -> list[float]:
-    """The percentiles asked for, then the greatest."""
+    """Return the given percentiles, then the maximum."""
     ordered = sorted(values)
     return [ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] for percent in which] + ordered[-1:]

@@ -1,4 +1,4 @@
-"""Recordings of mixed kinds, made from the samples by ffmpeg: formats, durations, one voice or two, and broken ones."""
+"""Recordings that ffmpeg makes from the samples: formats, durations, one or two voices, and damaged files."""
 
 import random
 import subprocess
@@ -21,15 +21,15 @@ _ENCODINGS: dict[str, Sequence[str]] = {
 }
 
 _DURATIONS_S: dict[float | None, int] = {None: 80, 0.6: 5, 5.9: 8, 12.0: 5, 45.0: 2}
-"""What is asked for, None for the sample's own, and how often."""
+"""Weights of the durations. None keeps the sample's own."""
 
 _LAYOUTS = {"mono": 75, "both alike": 10, "two voices": 15}
-"""Channels, and how often."""
+"""Weights of the channel layouts."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A file to upload, and what is in it."""
+    """A file to upload."""
 
     path: Path
     kind: str
@@ -37,7 +37,7 @@ class Recording:
 
 
 def good_recordings(folder: Path, count: int, seed: int) -> list[Recording]:
-    """Make so many different recordings of speech."""
+    """Make different recordings of speech."""
     chance = random.Random(seed)
     samples = sorted(file for file in SAMPLES.iterdir() if file.suffix not in (".json", ".md"))
     made = []
@@ -69,7 +69,7 @@ def _ffmpeg(*arguments: str | Path) -> None:
 
 
 def bad_recordings(folder: Path, seed: int) -> list[Recording]:
-    """One of every kind of file that is no recording of speech, or is damaged beyond hearing."""
+    """Make one file of each kind that contains no speech or cannot be decoded."""
     chance = random.Random(seed)
     whole = folder / "whole.m4a"
     _ffmpeg("-i", SAMPLES / "anger.wav", "-c:a", "aac", whole)

@@ -1,4 +1,4 @@
-"""Says how a soak went, and whether anything was lost, done twice, or grew."""
+"""The report of a soak: what was lost, repeated, or grew."""
 
 import json
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tests.support.soak.run import Course
 
 WARM_AFTER = 200
-"""Recordings that a worker has heard, after which its memory should not grow any more."""
+"""Recordings of a worker after which its memory must not grow."""
 
 
 def report(course: "Course", stack: Stack, proxy: FaultyEndpoint, notes: Sequence[bytes]) -> int:
-    """Print it; returns the exit status."""
+    """Print the report and return the exit status."""
     by_key = passes(notes, course.log.outcomes)
     print(f"\n{machine()}")
     _show_course(course, by_key, stack.dead_letters())
@@ -26,18 +26,18 @@ def report(course: "Course", stack: Stack, proxy: FaultyEndpoint, notes: Sequenc
     grown = _show_memory(course, by_key)
     problems = _lost(course, stack) + _twice(by_key) + grown
     if course.log.superseded:
-        problems.append(f"{course.log.superseded} deliveries were taken for superseded, and nothing was overwritten")
+        problems.append(f"{course.log.superseded} deliveries were superseded, although nothing was overwritten")
     if course.stuck:
-        problems.append("nothing moved any more: the run was ended")
+        problems.append("no result for ten minutes: the run was ended")
     print()
     for problem in problems[:50]:
         print(f"WRONG: {problem}")
-    print("Nothing lost, nothing twice, nothing growing." if not problems else f"{len(problems)} things are wrong.")
+    print("Nothing lost, nothing twice, nothing growing." if not problems else f"{len(problems)} problems.")
     return int(bool(problems))
 
 
 def _lost(course: "Course", stack: Stack) -> list[str]:
-    """Every key has exactly one result, and it is the one that its file gets without faults."""
+    """Return the keys without exactly one result, or with a result that differs from the one without faults."""
     found = set(stack.results())
     wanted = {result_key_for(key, RESULTS_PREFIX): key for key in course.expected}
     problems = [f"no result for {wanted[result_key]}" for result_key in sorted(wanted.keys() - found)]
@@ -49,7 +49,7 @@ def _lost(course: "Course", stack: Stack) -> list[str]:
         if document["source"]["key"] != key:
             wrong.append("source")
         if wrong:
-            problems.append(f"{key}: {', '.join(wrong)} is not as without faults ({document.get('error')})")
+            problems.append(f"{key}: {', '.join(wrong)} differs from the run without faults ({document.get('error')})")
     return problems
 
 
@@ -65,14 +65,14 @@ def _show_course(course: "Course", by_key: dict[str, list[Pass]], dead_letters: 
         ["recordings", f"{len(course.expected)}"],
         ["of which classified / no speech / failed", " / ".join(str(statuses.count(s)) for s in _STATUSES)],
         ["duplicate notifications", f"{course.duplicates}"],
-        ["deliveries that found the result there", f"{course.log.duplicates}"],
+        ["duplicate deliveries", f"{course.log.duplicates}"],
         ["workers killed", f"{course.kills}"],
         ["passes through the pipeline", f"{sum(map(len, by_key.values()))}"],
         ["of which ended by a killed worker", f"{killed}"],
-        ["of which came to a result that S3 did not confirm", f"{len(in_vain) - killed}"],
+        ["of which had a result that S3 did not confirm", f"{len(in_vain) - killed}"],
         ["recordings that needed a second pass", f"{sum(len(of_key) > 1 for of_key in by_key.values())}"],
         ["recordings that needed none: empty", f"{len(course.expected) - len(by_key)}"],
-        ["deliveries that were put back", f"{sum(course.log.retries.values())}"],
+        ["deliveries that were retried", f"{sum(course.log.retries.values())}"],
         ["dead letters moved back / left", f"{course.redriven} / {dead_letters}"],
         ["minutes", f"{course.elapsed_s / 60:.1f}"],
         ["recordings a second", f"{len(course.log.done_at_s) / course.elapsed_s:.2f}"],
@@ -84,7 +84,7 @@ def _show_course(course: "Course", by_key: dict[str, list[Pass]], dead_letters: 
     latencies_s = [at_s - course.uploaded_at_s[key] for key, at_s in course.log.done_at_s.items()]
     show(
         "Latency",
-        ["seconds", "50 %", "90 %", "95 %", "99 %", "longest"],
+        ["seconds", "50 %", "90 %", "95 %", "99 %", "maximum"],
         [
             ["from upload to result", *(f"{value:.1f}" for value in percentiles(latencies_s))],
             ["the delivery that made it", *(f"{value / 1000:.1f}" for value in percentiles(course.log.service_ms))],
@@ -99,7 +99,7 @@ def _show_faults(course: "Course", proxy: FaultyEndpoint) -> None:
     rows = [[fault.value, str(count)] for fault, count in sorted(proxy.injected.items())]
     rows += [["worker killed", str(course.kills)], ["**of calls**", str(len(proxy.calls))]]
     show("Faults injected", ["", "times"], rows)
-    show("Why deliveries were put back", ["", "times"], [[k, str(v)] for k, v in course.log.retries.most_common()])
+    show("Reasons for retries", ["", "times"], [[k, str(v)] for k, v in course.log.retries.most_common()])
 
 
 def _show_memory(course: "Course", by_key: dict[str, list[Pass]]) -> list[str]:
@@ -115,7 +115,7 @@ def _show_memory(course: "Course", by_key: dict[str, list[Pass]]) -> list[str]:
         if not change.flat:
             problems.append(f"the memory of worker {pid} grew by {change.per_recording_kb:.0f} kB for each recording")
     if not rows:
-        print(f"\nToo short to say whether memory grows: that is seen from a worker's {WARM_AFTER}th recording on.")
+        print(f"\nMemory is not checked: no worker had enough recordings after its {WARM_AFTER}th.")
         return problems
     more = f"recordings after {WARM_AFTER}"
     header = ["worker", more, "MB then", "MB at the end", "change", "highest", "kB for each recording"]

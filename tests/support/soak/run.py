@@ -1,7 +1,7 @@
-"""Thousands of recordings through the embedded stack, while S3, the queue and the workers fail: `make soak`.
+"""Soak test: thousands of recordings through the embedded stack while S3, the queue and the workers fail.
 
-Nothing may be lost, nothing done twice, and a worker's memory may not grow; the exit status is 1 otherwise. The queue
-is kept from running dry, not filled at once, so that the latencies are those of a busy system and not of a backlog.
+The exit status is 1 if a result is lost, inference is repeated, or a worker's memory grows. Uploads keep the queue
+short, so that the latencies are those of a busy system and not of a backlog. Run `make soak`, or
 `python -m tests.support.soak.run --help`.
 """
 
@@ -33,7 +33,7 @@ from tests.support.soak.report import report
 
 _MODEL = Path("models/demo/package")
 _MAX_VARIANTS = 48
-"""Different files; each is uploaded under many keys. ffmpeg would take longer than the function otherwise."""
+"""Different files, each uploaded under many keys: encoding would take longer than classifying otherwise."""
 _SETTINGS = {"DEADLINE_MARGIN_S": "4", "S3_READ_TIMEOUT_S": "3", "INFERENCE_THREADS": "1"}
 _WAITING_FOR_EACH_WORKER = 4
 _POLL_INTERVAL_S = 0.1
@@ -43,12 +43,12 @@ _MAX_REDRIVES = 3
 
 
 Upload = tuple[str, Recording]
-"""A key, and what is uploaded under it."""
+"""A key and its recording."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a soak is to be."""
+    """Parameters of a soak."""
 
     count: int
     workers: int
@@ -61,13 +61,13 @@ class Settings:
 
     @property
     def options(self) -> StackOptions:
-        """A claim expires with its holder's invocation, before the message comes back: as on AWS, only sooner."""
+        """The stack's options: a lease expires before the message is visible again, as on AWS."""
         return StackOptions(self.timeout_s, round(1.1 * self.timeout_s), max_receive_count=5)
 
 
 @dataclass
 class Course:
-    """Everything that is noted on the way."""
+    """Everything that is recorded during a soak."""
 
     settings: Settings
     started_s: float = field(default_factory=time.time)
@@ -86,12 +86,12 @@ class Course:
 
     @property
     def done(self) -> int:
-        """How many uploads have their results."""
+        """The number of uploads that have a result."""
         return len(self.log.done_at_s)
 
 
 class Soak:
-    """One run: uploads, duplicates, kills, and a look at everything ten times a second."""
+    """One run: uploads, duplicates and kills, checked ten times a second."""
 
     def __init__(
         self, stack: Stack, workers: Workers, uploads: Sequence[tuple[str, Recording]], course: Course
@@ -109,7 +109,7 @@ class Soak:
         self._progress_s = time.monotonic()
 
     def run(self) -> None:
-        """Until every upload has its result and the queue is empty, or nothing moves any more."""
+        """Run until every upload has its result and the queue is empty, or until nothing changes for ten minutes."""
         with self._log_file:
             self._run()
         self._course.elapsed_s = max(self._course.log.done_at_s.values()) - self._course.started_s
@@ -154,13 +154,13 @@ class Soak:
             self._notify_again(key)
 
     def _notify_again(self, key: str) -> None:
-        """What S3 sends, a second time."""
+        """Send S3's notification again."""
         about = {"bucket": {"name": UPLOADS_BUCKET}, "object": {"key": quote_plus(key), "eTag": self._etags[key]}}
         record = {"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": about}
         self._stack.sqs.send_message(QueueUrl=self._stack.queue_url, MessageBody=json.dumps({"Records": [record]}))
 
     def _kill_one(self) -> None:
-        """Always the first: the others live through the whole of it, so that their memory can be watched."""
+        """Kill the first worker when it is due. The others live on, so that their memory can be measured."""
         course = self._course
         due = course.done * (course.settings.kills + 1) // course.settings.count
         if course.kills < min(due, course.settings.kills):
@@ -189,7 +189,7 @@ class Soak:
         return not self._redrive()
 
     def _redrive(self) -> int:
-        """Move the dead letters back, as an operator does; returns how many."""
+        """Move the dead letters back, as an operator does, and return how many."""
         if self._course.redriven >= _MAX_REDRIVES * max(1, self._course.settings.count // 10):
             return 0
         source, moved = self._stack.dead_letter_queue_url, 0
@@ -207,18 +207,18 @@ def _rss_mb(pid: int) -> float:
 
 
 def _cpu_s(pid: int) -> float:
-    """Of a process and of those that it started and that have ended: ffmpeg."""
+    """Return the processor time of a process and of its children that have ended, such as ffmpeg."""
     with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
         fields = stat.read().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def expected_results(recordings: Sequence[Recording]) -> dict[Path, dict[str, Any]]:
-    """What each file gets without a queue, without S3 and without faults."""
+    """Return each file's result document without a queue, S3 or faults."""
     pipeline = Pipeline(EmotionClassifier.load(_MODEL, threads=1), MediaLimits())
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        # Under the name that the function gives every recording: ffmpeg's words depend on the ending.
+        # The function names every recording like this, and ffmpeg's messages depend on the extension.
         nameless = Path(folder) / "recording"
         for recording in recordings:
             shutil.copyfile(recording.path, nameless)
@@ -227,7 +227,7 @@ def expected_results(recordings: Sequence[Recording]) -> dict[Path, dict[str, An
 
 
 def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
-    """Which file is uploaded under which key, in a random order."""
+    """Return the uploads in a random order."""
     chance = random.Random(settings.seed)
     bad_count = round(settings.count * settings.bad_share)
     good = good_recordings(folder, min(settings.count, _MAX_VARIANTS), settings.seed)
@@ -239,8 +239,8 @@ def plan_uploads(settings: Settings, folder: Path) -> list[Upload]:
 
 
 @contextmanager
-def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, FaultyEndpoint, Workers]]:
-    # A temporary folder of their own: elsewhere on the machine a function may start, and clear away what others left.
+def _environment(settings: Settings, folder: Path) -> Iterator[tuple[Stack, FaultyEndpoint, Workers]]:
+    # A separate TMPDIR: a function that starts elsewhere on this machine clears the shared one.
     scratch = folder / "tmp"
     scratch.mkdir()
     own = {"SOAK_NOTES": str(folder / "notes.jsonl"), "TMPDIR": str(scratch)}
@@ -261,12 +261,12 @@ def _surroundings(settings: Settings, folder: Path) -> Iterator[tuple[Stack, Fau
 
 
 def soak(settings: Settings, folder: Path) -> int:
-    """Run it; prints what happened and returns the exit status."""
+    """Run a soak, print the report and return the exit status."""
     print(f"Making recordings in {folder} …", flush=True)
     uploads = plan_uploads(settings, folder)
     distinct = {recording.path: recording for _, recording in uploads}
     expected = expected_results(list(distinct.values()))
-    with _surroundings(settings, folder) as (stack, proxy, workers):
+    with _environment(settings, folder) as (stack, proxy, workers):
         course = Course(settings, expected={key: expected[recording.path] for key, recording in uploads})
         print(f"{settings.count} uploads of {len(distinct)} different files, {settings.workers} workers …", flush=True)
         cpu_s = time.process_time()
@@ -276,14 +276,14 @@ def soak(settings: Settings, folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line, soak, say what happened."""
+    """Run a soak with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=2000, help="how many recordings")
-    parser.add_argument("--workers", type=int, default=3, help="how many processes run the function")
-    parser.add_argument("--seed", type=int, default=1, help="of the recordings, the faults and the duplicates")
-    parser.add_argument("--faults", type=float, default=0.02, help="share of the calls to S3 and SQS that fail")
+    parser.add_argument("--count", type=int, default=2000, help="number of recordings")
+    parser.add_argument("--workers", type=int, default=3, help="number of processes that run the function")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the recordings, the faults and the duplicates")
+    parser.add_argument("--faults", type=float, default=0.02, help="share of the requests to S3 and SQS that fail")
     parser.add_argument("--kills", type=int, help="how often a worker is killed (default: once in 100 recordings)")
-    parser.add_argument("--keep", type=Path, help="a folder for the recordings, the log and the notes (default: none)")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the recordings, the log and the notes")
     given = parser.parse_args(arguments)
     kills = given.count // 100 if given.kills is None else given.kills
     settings = Settings(given.count, given.workers, given.seed, given.faults, kills)

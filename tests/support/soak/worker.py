@@ -1,7 +1,7 @@
-"""The function's own handler, with a note of every pass through the pipeline: what `tests.support.soak.run` counts.
+"""The function's handler, which also records every pass through the pipeline.
 
-The function's log tells what became of each delivery, and says nothing of work that was done in vain. Each pass writes
-two lines into the file that SOAK_NOTES names: when it begins, and when it ends. One that is killed writes no second.
+The function's log has one line for each delivery, but none for inference whose result was lost. Each pass appends two
+lines to the file in SOAK_NOTES, at its start and at its end. A killed pass appends only the first.
 """
 
 import json
@@ -25,7 +25,7 @@ _request_ids: list[str] = []
 
 def _note(what: str, source: Source) -> None:
     line = {"what": what, "at_s": time.time(), "pid": os.getpid(), "request_id": _request_ids[-1]}
-    # One write to a file opened for appending: several processes do not mix their lines.
+    # A single write to a file opened for appending, so that the lines of several processes do not mix.
     os.write(_notes, json.dumps({**line, "key": source.key, "version_id": source.version_id}).encode() + b"\n")
 
 
@@ -47,7 +47,7 @@ Pipeline.run = _noted  # type: ignore[method-assign]
 
 
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Handle one event, as the function does."""
+    """Handle one event as the function does."""
     _request_ids.append(context.aws_request_id)
     answer: dict[str, Any] = s3_upload.handler(event, context)
     return answer
