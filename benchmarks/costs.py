@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.tables import show
-from core.operations.requests import LEASE_DELETES, LEASE_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
+from core.operations.backfill import LEASE_DELETES, LEASE_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 from core.settings import MEMORY_MB_PER_VCPU, FunctionSettings
 
 MEMORY_SIZES_MB = (1769, 3538, 5307, 7076, 10_240)

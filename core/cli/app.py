@@ -184,17 +184,18 @@ def backfill(
 
     The model that is here, if it is the deployed one, tells how many results are stale; the estimate rests on that.
     """
-    from core.cli.operations import run_backfill, stack_named
+    from core.cli.aws import named_stack
+    from core.cli.backfill import run_backfill
     from core.operations.backfill import Scope
 
-    found = stack_named(stack, bucket)
+    found = named_stack(stack, bucket)
     scope = Scope(found.uploads_bucket, prefix, _moment(since))
 
-    def agreed() -> bool:
-        return yes or typer.confirm("Begin?")
+    def confirm() -> bool:
+        return yes or typer.confirm("Start the backfill?")
 
     model_dir = model or default_model()
-    raise typer.Exit(run_backfill(found, scope, model_dir, agreed=agreed, dry_run=dry_run, wait=wait))
+    raise typer.Exit(run_backfill(found, scope, model_dir, confirm=confirm, dry_run=dry_run, wait=wait))
 
 
 @app.command()
@@ -206,9 +207,10 @@ def redrive(
     ] = None,
 ) -> None:
     """Bring the uploads that were given up back into the queue, once the reason is mended."""
-    from core.cli.operations import run_redrive, stack_named
+    from core.cli.aws import named_stack
+    from core.cli.redrive import run_redrive
 
-    raise typer.Exit(run_redrive(stack_named(stack, bucket), per_s))
+    raise typer.Exit(run_redrive(named_stack(stack, bucket), per_s))
 
 
 @app.command()
@@ -220,9 +222,10 @@ def status(
     model: ModelDir = None,
 ) -> None:
     """Count a stack's uploads, results, failures, and messages that wait."""
-    from core.cli.operations import run_status, stack_named
+    from core.cli.aws import named_stack
+    from core.cli.status import run_status
 
-    raise typer.Exit(run_status(stack_named(stack, bucket), model or default_model(), sample=sample, as_json=as_json))
+    raise typer.Exit(run_status(named_stack(stack, bucket), model or default_model(), sample=sample, as_json=as_json))
 
 
 @app.command()
@@ -262,9 +265,9 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
         raise typer.BadParameter("--stack and --bucket cannot go together.")
     place: Path | tuple[str, str] = folder
     if stack:
-        from core.cli.operations import stack_named
+        from core.cli.aws import named_stack
 
-        found = stack_named(stack, None)
+        found = named_stack(stack, None)
         place = (found.results_bucket, found.results_prefix)
     elif bucket:
         place = (bucket, results_prefix)
@@ -273,10 +276,10 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
 
 
 def _moment(text: str | None) -> datetime | None:
-    from core.operations.results import point_in_time
+    from core.operations.results import parse_time
 
     try:
-        return point_in_time(text) if text else None
+        return parse_time(text) if text else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -31,7 +31,7 @@ def show_results(place: Path | tuple[str, str], wanted: ResultFilter, form: Form
         else results_in_bucket(boto3.client("s3"), place[0], place[1], wanted)
     )
     left_out: list[str] = []
-    results = (result for result in _read(found, left_out) if wanted.fits(result))
+    results = (result for result in _read(found, left_out) if wanted.matches(result))
     if form == "table":
         _show_table(results)
     elif form == "csv":

@@ -1,1 +1,1 @@
-"""What an operator does with a stack on AWS: count, backfill, redrive, read results in bulk. No function needs it."""
+"""An operator's tasks on a deployed stack: count, backfill, redrive, read results in bulk."""

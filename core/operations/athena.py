@@ -1,7 +1,7 @@
-"""Result documents as a table that Athena reads: the types of its columns, from the schema of the documents.
+"""The columns of the Athena table of results, from the schema of the result document.
 
-template.yaml holds them written out, since CloudFormation cannot compute; a test holds the two together, and `python -m
-core.operations.athena` prints them for whoever has changed the document.
+CloudFormation cannot compute them, so template.yaml contains them written out, and a test compares the two. After the
+document has changed, `python -m core.operations.athena` prints the new columns.
 """
 
 import sys
@@ -14,19 +14,21 @@ _SIMPLE = {"string": "string", "integer": "bigint", "number": "double", "boolean
 
 
 def columns() -> dict[str, str]:
-    """Name and Hive type of each top-level field of the result document."""
+    """Return the name and the Hive type of each top-level field of the result document."""
     schema = Result.model_json_schema(mode="serialization")
     definitions = schema.get("$defs", {})
     return {name: hive_type(field, definitions) for name, field in schema["properties"].items()}
 
 
 def hive_type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """The Hive type for a part of a JSON Schema; times stay text, which no JSON reader for Hive takes for a time.
+    """Return the Hive type of a part of a JSON Schema.
+
+    Times stay strings: Hive's JSON readers do not parse ISO 8601.
 
     Raises
     ------
     ValueError
-        If the part has no equal in Hive.
+        If Hive has no such type.
     """
     if "$ref" in field:
         return hive_type(definitions[field["$ref"].rpartition("/")[2]], definitions)
@@ -43,7 +45,7 @@ def hive_type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return f"struct<{','.join(parts)}>"
     if kind == "object":
         return f"map<string,{hive_type(field['additionalProperties'], definitions)}>"
-    raise ValueError(f"{field} has no equal in Hive.")
+    raise ValueError(f"Hive has no type for {field}.")
 
 
 if __name__ == "__main__":

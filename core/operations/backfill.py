@@ -1,8 +1,8 @@
-"""A backfill: S3 Batch Operations takes the function through uploads that are there already.
+"""A backfill: S3 Batch Operations invokes the function for uploads that are already in the bucket.
 
-S3 lists the objects, invokes the function for each, repeats what fails and writes a report; a job may have billions. A
-recording that has its result by the very same model costs an invocation of some milliseconds and no inference, so the
-job need not know which those are. What it will take is judged from results that are there.
+S3 lists the objects, invokes the function for each, retries, and writes a report; a job may have billions of objects.
+The job includes recordings that have a final result of the deployed model: each costs an invocation of some
+milliseconds and no inference. The estimate of time and cost comes from a sample of the stored results.
 """
 
 import uuid
@@ -14,25 +14,35 @@ from typing import TYPE_CHECKING, Any
 from core.delivery import is_final
 from core.delivery.keys import is_folder_marker, result_key_for
 from core.operations.deployed_stack import DeployedStack, aws_errors
-from core.operations.requests import LEASE_PUTS, READS_IF_DONE, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 from core.operations.results import StoredResult, read_results
-from core.operations.s3_listing import ReservoirSample, S3Object, listed
+from core.operations.s3_listing import ReservoirSample, S3Object, list_objects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 REPORTS_PREFIX = "backfill"
-"""Of the results bucket; the role of a job may write nowhere else."""
+"""Prefix of the job's report in the results bucket; the job's role may write nowhere else."""
 
-_SAMPLE = 200
-"""Results that are read to judge the others by: a share is then known to within seven points."""
-_PRIORITY = 10
 ENDED = ("Complete", "Failed", "Cancelled")
+"""The final states of a job."""
+
+UPLOAD_READS, RESULT_READS = 2, 3
+"""S3 reads for one recording: HEAD and GET of the upload; HEAD of the result before and after the lease and the work.
+
+tests/integration/test_scale.py counts the requests that a delivery makes.
+"""
+RESULT_PUTS, LEASE_PUTS, LEASE_DELETES = 1, 1, 1
+READS_IF_DONE = 2
+"""S3 reads for a recording that has its result already: HEAD of the upload, HEAD of the result."""
+
+_SAMPLE_SIZE = 200
+"""Results to read for the estimate. A share is then known to within seven points."""
+_PRIORITY = 10
 
 
 @dataclass(frozen=True)
 class Prices:
-    """List prices of us-east-1 in US dollars, on x86. A DELETE is free."""
+    """List prices in us-east-1 in US dollars, on x86. A DELETE is free."""
 
     job: float = 0.25
     object: float = 1.0e-6
@@ -44,30 +54,32 @@ class Prices:
 
 @dataclass(frozen=True)
 class Scope:
-    """Which uploads."""
+    """Which uploads a backfill covers."""
 
     bucket: str
     prefix: str = ""
     created_after: datetime | None = None
 
-    def holds(self, found: S3Object) -> bool:
-        """Whether an object is one of them; a folder marker never is."""
+    def contains(self, found: S3Object) -> bool:
+        """Return whether the backfill covers an object below the prefix; folder markers are never covered."""
         is_new = self.created_after is None or found.modified_at > self.created_after
         return is_new and not is_folder_marker(found.key, found.size_bytes)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a backfill has before it.
+    """The estimated size, duration and cost of a backfill.
 
     Attributes
     ----------
     with_result
         Recordings that have a result of any kind.
+    sampled
+        Results that were read for the estimate.
     share_done
-        Of those, how many are of this very model and final, judged from `sampled` of them.
+        Share of the sampled results that are final results of the deployed model.
     seconds_each
-        The function's time for a recording, from those that did not fail; None if there is nothing to judge from.
+        Mean time of the function for a recording that did not fail; None without such a result.
     """
 
     recordings: int
@@ -79,26 +91,25 @@ class Forecast:
 
     @property
     def to_classify(self) -> int:
-        """About how many cost inference."""
+        """Recordings that need inference, estimated."""
         return self.recordings - round(self.with_result * self.share_done)
 
     @property
     def work_s(self) -> float | None:
-        """The function's time in all."""
+        """Total time of the function; None if unknown."""
         return None if self.seconds_each is None else self.to_classify * self.seconds_each
 
     def cost_usd(self, memory_size_mb: int, prices: Prices | None = None) -> float | None:
-        """What it costs, at list prices; None if there is nothing to judge from."""
+        """Return the cost at list prices; None if unknown."""
         if self.work_s is None:
             return None
         prices = prices or Prices()
         done = self.recordings - self.to_classify
         puts = self.to_classify * (RESULT_PUTS + LEASE_PUTS)
         reads = self.to_classify * (UPLOAD_READS + RESULT_READS) + done * READS_IF_DONE
-        a_recording = prices.object + prices.invocation
         return (
             prices.job
-            + self.recordings * a_recording
+            + self.recordings * (prices.object + prices.invocation)
             + self.work_s * memory_size_mb / 1024 * prices.gb_s
             + puts * prices.s3_put
             + reads * prices.s3_get
@@ -106,19 +117,19 @@ class Forecast:
 
 
 def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: str | None) -> Forecast:
-    """Count the recordings, and judge from some of their results what they will take.
+    """Count the recordings of a scope, and estimate the work from a sample of their results.
 
     Parameters
     ----------
     fingerprint
-        Of the model that the function has; None if it is not known here, and then nothing counts as done.
+        Fingerprint of the deployed model. If None, every recording counts as not done.
     """
     prefix = stack.results_prefix
-    stored = {found.key for found in listed(s3, stack.results_bucket, prefix + scope.prefix)}
-    sample = ReservoirSample(_SAMPLE)
+    stored = {found.key for found in list_objects(s3, stack.results_bucket, prefix + scope.prefix)}
+    sample = ReservoirSample(_SAMPLE_SIZE)
     recordings = size_bytes = 0
-    for found in listed(s3, scope.bucket, scope.prefix):
-        if not scope.holds(found):
+    for found in list_objects(s3, scope.bucket, scope.prefix):
+        if not scope.contains(found):
             continue
         recordings += 1
         size_bytes += found.size_bytes
@@ -126,23 +137,23 @@ def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: st
         if result_key in stored:
             sample.offer(result_key)
     read = list(read_results(s3, stack.results_bucket, sample.items))
-    return Forecast(recordings, size_bytes, sample.seen, len(read), *judged(read, fingerprint))
+    return Forecast(recordings, size_bytes, sample.seen, len(read), *estimate_from(read, fingerprint))
 
 
-def judged(results: Iterable[StoredResult], fingerprint: str | None) -> tuple[float, float | None]:
-    """The share of results that are done with, and the mean time that each took, in seconds.
+def estimate_from(results: Iterable[StoredResult], fingerprint: str | None) -> tuple[float, float | None]:
+    """Return the share of results that are done, and the function's mean time for a recording in seconds.
 
-    Failures are left out of the mean: what was given up or refused took no time, and would make the rest look cheap.
+    The mean leaves failures out. A refused recording takes no time, and would make the others look cheap.
     """
-    known = list(results)
-    done = [found for found in known if is_done(found, fingerprint)]
-    heard = [found.result.processing for found in known if found.result and found.result.status != "failed"]
-    seconds = [(times.decode_ms + times.inference_ms) / 1000 for times in heard]
-    return len(done) / len(known) if known else 0.0, sum(seconds) / len(seconds) if seconds else None
+    stored = list(results)
+    done = [found for found in stored if is_done(found, fingerprint)]
+    times = [found.result.processing for found in stored if found.result and found.result.status != "failed"]
+    seconds = [(time.decode_ms + time.inference_ms) / 1000 for time in times]
+    return len(done) / len(stored) if stored else 0.0, sum(seconds) / len(seconds) if seconds else None
 
 
 def is_done(found: StoredResult, fingerprint: str | None) -> bool:
-    """Whether a result is this model's last word, so that the function will not work on its recording again."""
+    """Return whether a result is final for this model, so that the function skips its recording."""
     if found.result is None or found.result.model.fingerprint != fingerprint:
         return False
     error = found.result.error
@@ -150,22 +161,22 @@ def is_done(found: StoredResult, fingerprint: str | None) -> bool:
 
 
 def job_request(stack: DeployedStack, scope: Scope) -> dict[str, Any]:
-    """What S3 is asked for: parameters of `CreateJob`."""
-    only: dict[str, Any] = {}
+    """Return the parameters of `CreateJob`."""
+    job_filter: dict[str, Any] = {}
     if scope.prefix:
-        only["KeyNameConstraint"] = {"MatchAnyPrefix": [scope.prefix]}
+        job_filter["KeyNameConstraint"] = {"MatchAnyPrefix": [scope.prefix]}
     if scope.created_after:
-        only["CreatedAfter"] = scope.created_after
+        job_filter["CreatedAfter"] = scope.created_after
     generator: dict[str, Any] = {
         "ExpectedBucketOwner": stack.account,
         "SourceBucket": stack.bucket_arn(scope.bucket),
-        # The list is made for this job alone; kept, it would need a right more.
+        # Nothing reads the list after the job, and keeping it would need one more permission.
         "EnableManifestOutput": False,
-        **({"Filter": only} if only else {}),
+        **({"Filter": job_filter} if job_filter else {}),
     }
     return {
         "AccountId": stack.account,
-        # Whoever called was asked already.
+        # The command line has asked for confirmation already.
         "ConfirmationRequired": False,
         "Operation": {
             "LambdaInvoke": {"FunctionArn": stack.backfill_version_arn, "InvocationSchemaVersion": "2.0"},
@@ -187,12 +198,12 @@ def job_request(stack: DeployedStack, scope: Scope) -> dict[str, Any]:
 
 
 def create_job(s3control: Any, stack: DeployedStack, scope: Scope) -> str:
-    """Have S3 begin; returns the job's id.
+    """Start the job and return its id.
 
     Raises
     ------
     OperationFailed
-        If S3 will not.
+        If S3 refuses the job.
     """
     with aws_errors("the job"):
         answer = s3control.create_job(**job_request(stack, scope))
@@ -201,7 +212,7 @@ def create_job(s3control: Any, stack: DeployedStack, scope: Scope) -> str:
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job is."""
+    """The progress of a job."""
 
     status: str
     tasks: int
@@ -211,7 +222,7 @@ class JobState:
 
 
 def job_states(s3control: Any, stack: DeployedStack, job_id: str) -> Iterator[JobState]:
-    """How far a job is, whenever the caller asks, until it has ended."""
+    """Yield the job's progress whenever the caller asks, until the job has ended."""
     while True:
         with aws_errors(f"the job {job_id}"):
             job = s3control.describe_job(AccountId=stack.account, JobId=job_id)["Job"]

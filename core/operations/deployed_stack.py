@@ -1,4 +1,4 @@
-"""Finding the parts of a deployed stack: CloudFormation knows its outputs and its parameters."""
+"""A deployed stack, read from its outputs and parameters in CloudFormation."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class DeployedStack:
     Attributes
     ----------
     backfill_concurrency
-        How many recordings a backfill classifies at the same time; 0 if the account alone limits it.
+        How many recordings a backfill classifies at once; 0 if only the account limits the number.
     """
 
     name: str
@@ -37,28 +37,28 @@ class DeployedStack:
 
     @property
     def account(self) -> str:
-        """The account that it lies in."""
+        """The AWS account of the stack."""
         return self.backfill_version_arn.split(":")[4]
 
     @property
     def partition(self) -> str:
-        """`aws`, or another of Amazon's worlds."""
+        """`aws`, or another AWS partition such as `aws-cn`."""
         return self.backfill_version_arn.split(":")[1]
 
     def bucket_arn(self, bucket: str) -> str:
-        """The ARN of one of its buckets."""
+        """Return the ARN of one of the stack's buckets."""
         return f"arn:{self.partition}:s3:::{bucket}"
 
 
 def find_stack(name: str, cloudformation: Any) -> DeployedStack:
-    """Ask CloudFormation for a stack.
+    """Return the stack of this name.
 
     Raises
     ------
     StackUnknown
-        If there is none of this name, or it was made by another template.
+        If no stack has this name, or another template made it.
     AwsRefused
-        If CloudFormation cannot or will not say.
+        If CloudFormation cannot be reached or refuses the request.
     """
     with aws_errors(f"the stack {name}", unknown="does not exist"):
         [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
@@ -80,40 +80,51 @@ def find_stack(name: str, cloudformation: Any) -> DeployedStack:
         )
     except KeyError as error:
         raise StackUnknown(
-            f"The stack {name} has no {error.args[0]}: it is another template's, or an older one's; deploy it again."
+            f"The stack {name} has no {error.args[0]}: another or an older template made it. Deploy it again."
         ) from error
 
 
-def stack_of_bucket(bucket: str) -> str:
-    """The name of the stack that an uploads bucket belongs to: template.yaml puts it first.
+def stack_name_from_bucket(bucket: str) -> str:
+    """Return the name of the stack that an uploads bucket belongs to: template.yaml begins the bucket's name with it.
 
     Raises
     ------
     StackUnknown
-        If the bucket is none of ours.
+        If the name is not that of an uploads bucket.
     """
     match = _UPLOADS_BUCKET.fullmatch(bucket)
     if match is None:
-        raise StackUnknown(f"{bucket} is no stack's uploads bucket, whose name has -uploads- and an account in it.")
+        raise StackUnknown(
+            f"{bucket} is not a stack's uploads bucket: such a name is like STACK-uploads-123456789012-REGION."
+        )
     return match["stack"]
 
 
 @contextmanager
 def aws_errors(what: str, *, unknown: str | None = None) -> Iterator[None]:
-    """Tell what AWS answers to an operator in one sentence.
+    """Raise errors of AWS as errors with one sentence for the operator.
 
     Parameters
     ----------
+    what
+        What the request was about, such as "the queue NAME".
     unknown
-        What AWS says in its message if there is no such thing.
+        Part of the message with which AWS says that it does not exist.
+
+    Raises
+    ------
+    StackUnknown
+        If AWS says that it does not exist.
+    AwsRefused
+        On every other error.
     """
     try:
         yield
     except ClientError as error:
         about = error.response.get("Error", {})
         if unknown and unknown in about.get("Message", ""):
-            raise StackUnknown(f"There is no such thing as {what} in this account and region.") from error
-        raise AwsRefused(f"AWS did not answer for {what}: {about.get('Message') or about.get('Code')}") from error
+            raise StackUnknown(f"AWS does not know {what} in this account and region.") from error
+        raise AwsRefused(f"AWS refused the request for {what}: {about.get('Message') or about.get('Code')}") from error
     except BotoCoreError as error:
-        # Without credentials, without a region, without a network: botocore's own sentence says it best.
-        raise AwsRefused(f"AWS could not be asked for {what}: {error}") from error
+        # botocore's own message explains missing credentials, a missing region and network errors.
+        raise AwsRefused(f"The request for {what} failed: {error}") from error

@@ -1,4 +1,4 @@
-"""Bringing dead letters back into the queue, once what failed them is mended. SQS itself moves them."""
+"""A redrive: SQS moves the messages of a dead-letter queue back to the queue that they came from."""
 
 import time
 from collections.abc import Iterator
@@ -15,50 +15,52 @@ _POLL_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Moved:
-    """How far the move is."""
+class RedriveState:
+    """The progress of a redrive."""
 
     messages: int
     of: int
     status: str
 
 
-def waiting_messages(sqs: "SQSClient", queue_url: str) -> int:
-    """About how many messages wait in a queue."""
+def count_messages(sqs: "SQSClient", queue_url: str) -> int:
+    """Return the approximate number of messages in a queue."""
     with aws_errors(f"the queue {queue_url}"):
         answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["ApproximateNumberOfMessages"])
     return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
 
 def redrive(
-    sqs: "SQSClient", queue_arn: str, *, per_s: int | None = None, between_looks_s: float = _POLL_INTERVAL_S
-) -> Iterator[Moved]:
-    """Move everything in a dead-letter queue to where it came from, and say how far that is until it is over.
+    sqs: "SQSClient", queue_arn: str, *, per_s: int | None = None, poll_interval_s: float = _POLL_INTERVAL_S
+) -> Iterator[RedriveState]:
+    """Move every message of a dead-letter queue back, and yield the progress until the move has ended.
 
     Parameters
     ----------
     per_s
-        Messages a second at the most; as fast as SQS can if None.
+        Maximum number of messages a second; None for as fast as SQS can.
 
     Raises
     ------
     OperationFailed
-        If SQS will not begin (a move may be under way already), or gave up in between.
+        If SQS does not start the move (another one may be running), or stops before the end.
     """
-    asked: dict[str, Any] = {"SourceArn": queue_arn}
+    request: dict[str, Any] = {"SourceArn": queue_arn}
     if per_s is not None:
-        asked["MaxNumberOfMessagesPerSecond"] = per_s
+        request["MaxNumberOfMessagesPerSecond"] = per_s
     with aws_errors(f"the queue {queue_arn}"):
-        sqs.start_message_move_task(**asked)
+        sqs.start_message_move_task(**request)
     while True:
         with aws_errors(f"the queue {queue_arn}"):
             newest = sqs.list_message_move_tasks(SourceArn=queue_arn, MaxResults=1)["Results"][0]
         status = newest.get("Status", "RUNNING")
         moved = newest.get("ApproximateNumberOfMessagesMoved", 0)
-        yield Moved(moved, newest.get("ApproximateNumberOfMessagesToMove") or moved, status)
+        yield RedriveState(moved, newest.get("ApproximateNumberOfMessagesToMove") or moved, status)
         if status == "COMPLETED":
             return
         if status not in ("RUNNING", "CANCELLING"):
             why = newest.get("FailureReason") or status.lower()
-            raise AwsRefused(f"SQS stopped after {moved} messages: {why}. The rest are where they were.")
-        time.sleep(between_looks_s)
+            raise AwsRefused(
+                f"SQS stopped after {moved} messages: {why}. The others are still in the dead-letter queue."
+            )
+        time.sleep(poll_interval_s)

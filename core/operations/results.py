@@ -1,4 +1,4 @@
-"""Many result documents: from the results bucket, or from a folder that holds copies of them."""
+"""Many result documents, from a results bucket or from a folder."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from core.errors import ResultUnreadable
 from core.operations.deployed_stack import aws_errors
-from core.operations.s3_listing import in_threads, listed
+from core.operations.s3_listing import in_threads, list_objects
 from core.results import Result
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True)
 class ResultFilter:
-    """Which results are asked for; what is None does not matter.
+    """Which results to select; None selects all.
 
     Attributes
     ----------
     since
-        Finished then or later.
+        Earliest time at which processing finished.
     emotion
-        Of the recording: the one with the highest mean score.
+        Emotion of the recording: the one with the highest mean score.
     utterance
-        Of at least one utterance.
+        Emotion of at least one utterance.
     key_prefix
-        Of the recording.
+        Prefix of the recording's key.
     """
 
     since: datetime | None = None
@@ -45,37 +45,47 @@ class ResultFilter:
     status: str | None = None
     key_prefix: str = ""
 
-    def fits(self, result: Result) -> bool:
-        """Whether a result is one of those."""
+    def matches(self, result: Result) -> bool:
+        """Return whether the filter selects a result."""
         return (
             (self.since is None or result.processing.finished_at >= self.since)
             and (self.emotion is None or result.emotion == self.emotion)
-            and (self.utterance is None or self.utterance in _heard(result))
+            and (self.utterance is None or self.utterance in _emotions_of_utterances(result))
             and (self.status is None or result.status == self.status)
             and result.source.key.startswith(self.key_prefix)
         )
 
 
-def _heard(result: Result) -> set[str]:
+def _emotions_of_utterances(result: Result) -> set[str]:
     return {part.emotion for channel in result.channels or () for part in channel.utterances}
 
 
 @dataclass(frozen=True)
 class StoredResult:
-    """A document that was read, and what S3 knows of it; `result` is None if it is no result document."""
+    """A stored document.
+
+    Attributes
+    ----------
+    place
+        Path or URL of the document.
+    result
+        None if it is not a result document.
+    state
+        From the object's metadata: `done` or `given-up`.
+    """
 
     place: str
     result: Result | None
     state: str | None = None
 
 
-def point_in_time(text: str) -> datetime:
-    """A moment as people write it: 2026-01-31, 2026-01-31T14:00 (both UTC unless they say otherwise), 90m, 12h, 7d.
+def parse_time(text: str) -> datetime:
+    """Parse 2026-01-31, 2026-01-31T14:00 (UTC if there is no offset), or a time ago such as 90m, 12h or 7d.
 
     Raises
     ------
     ValueError
-        If it is none of these; the message says what would do.
+        If the text has none of these forms; the message lists them.
     """
     ago = _AGO.fullmatch(text.strip().lower())
     try:
@@ -83,44 +93,46 @@ def point_in_time(text: str) -> datetime:
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         moment = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{text!r} is no time: write 2026-01-31, 2026-01-31T14:00, 90m, 12h or 7d.") from error
+        raise ValueError(f"{text!r} is not a time: write 2026-01-31, 2026-01-31T14:00, 90m, 12h or 7d.") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def results_in_folder(folder: Path) -> Iterator[StoredResult]:
-    """Every document below a folder.
+    """Yield every document below a folder.
 
     Raises
     ------
     ResultUnreadable
-        If there is no such folder.
+        If the folder does not exist.
     """
     if not folder.is_dir():
-        raise ResultUnreadable(f"{folder} is no folder: `audio-emotion local` and `demo` fill out/results.")
+        raise ResultUnreadable(
+            f"{folder} is not a folder. `audio-emotion demo` and `local` write results to out/results."
+        )
     for file in sorted(folder.rglob(f"*{_SUFFIX}")):
         yield StoredResult(str(file), _parsed(file.read_bytes()))
 
 
-def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, wanted: ResultFilter) -> Iterator[StoredResult]:
-    """Every document below a prefix of a bucket that may be wanted, read by several threads.
+def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, selection: ResultFilter) -> Iterator[StoredResult]:
+    """Yield the documents below a prefix of a bucket that the filter may select, read in several threads.
 
     Raises
     ------
     OperationFailed
-        If S3 cannot or will not say.
+        If S3 cannot be reached or refuses the request.
     """
-    # A document is finished before it is stored, so what was stored earlier was finished earlier. Its key begins as its
-    # recording's does, but for those too long to be kept whole.
+    # S3 stores a document after processing has finished, so an object older than `since` cannot match. A result key
+    # begins with the recording's key, of which it may lack the last bytes.
     keys = (
         found.key
-        for found in listed(s3, bucket, prefix + wanted.key_prefix)
-        if found.key.endswith(_SUFFIX) and (wanted.since is None or found.modified_at >= wanted.since)
+        for found in list_objects(s3, bucket, prefix + selection.key_prefix)
+        if found.key.endswith(_SUFFIX) and (selection.since is None or found.modified_at >= selection.since)
     )
     yield from read_results(s3, bucket, keys)
 
 
 def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[StoredResult]:
-    """The documents at these keys; one that has been deleted meanwhile is left out."""
+    """Yield the documents at these keys, except those that no longer exist."""
 
     def read(key: str) -> StoredResult | None:
         with aws_errors(f"s3://{bucket}/{key}"):

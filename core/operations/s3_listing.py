@@ -1,4 +1,4 @@
-"""Going through many objects of a bucket: listing them, reading them in threads, choosing a few by chance."""
+"""Many objects of a bucket: list them, read them in threads, sample them."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -16,26 +16,26 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _THREADS = 16
-_AHEAD = 4 * _THREADS
-"""So many are asked for at the same time at the most, however long the list is."""
+_MAX_PENDING = 4 * _THREADS
+"""Bounds the memory, however long the list is."""
 
 
 @dataclass(frozen=True)
 class S3Object:
-    """One object, as a listing shows it."""
+    """One object of a listing."""
 
     key: str
     size_bytes: int
     modified_at: datetime
 
 
-def listed(s3: "S3Client", bucket: str, prefix: str = "") -> Iterator[S3Object]:
-    """Every object of a bucket below a prefix, in the order of their keys.
+def list_objects(s3: "S3Client", bucket: str, prefix: str = "") -> Iterator[S3Object]:
+    """Yield every object of a bucket below a prefix, in the order of the keys.
 
     Raises
     ------
     OperationFailed
-        If S3 cannot or will not say.
+        If S3 cannot be reached or refuses the request.
     """
     with aws_errors(f"the bucket {bucket}", unknown="bucket does not exist"):
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
@@ -44,19 +44,19 @@ def listed(s3: "S3Client", bucket: str, prefix: str = "") -> Iterator[S3Object]:
 
 
 def in_threads(function: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
-    """The function's answers, in the order of the items, which may be without end."""
+    """Yield the function's answers in the order of the items, of which there may be any number."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        under_way: list[Future[Answer]] = []
+        pending: list[Future[Answer]] = []
         for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) >= _AHEAD:
-                yield under_way.pop(0).result()
-        for future in under_way:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= _MAX_PENDING:
+                yield pending.pop(0).result()
+        for future in pending:
             yield future.result()
 
 
 class ReservoirSample:
-    """A few of many items, each as likely as every other, without knowing how many there will be."""
+    """A uniform sample of a stream of unknown length."""
 
     def __init__(self, size: int, seed: int | None = None) -> None:
         self._size = size
@@ -65,7 +65,7 @@ class ReservoirSample:
         self.items: list[str] = []
 
     def offer(self, item: str) -> None:
-        """Take an item, or leave it."""
+        """Offer one item of the stream."""
         self.seen += 1
         if len(self.items) < self._size:
             self.items.append(item)

@@ -1,69 +1,86 @@
-"""How a stack is doing: what lies in its buckets and waits in its queues."""
+"""The status of a stack: the objects in its buckets and the messages in its queues."""
 
+import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from core.delivery.keys import is_folder_marker, result_key_for
 from core.operations.deployed_stack import DeployedStack, aws_errors
 from core.operations.results import StoredResult, read_results
-from core.operations.s3_listing import listed
+from core.operations.s3_listing import list_objects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-SAMPLE = 1000
-"""Documents that are read to judge the others by; with so many or fewer, all of them."""
+DEFAULT_SAMPLE_SIZE = 1000
+"""How many results to read at random; all of them if there are no more."""
 
 _AGE_WINDOW = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
 class Status:
-    """What was counted. `judged` is what some documents say, of `read` ones: a status, or `stale` or `given_up`."""
+    """The counts of a stack.
+
+    Attributes
+    ----------
+    read
+        Results that were read.
+    by_status
+        Of those, how many have each status, and how many are `given_up`, `stale` or `unreadable`.
+    oldest_s
+        Age of the oldest message in the queue; None if CloudWatch has no value.
+    """
 
     uploads: int
     uploads_bytes: int
     results: int
     without_result: int
     read: int
-    judged: dict[str, int] = field(default_factory=dict)
-    waiting: int = 0
-    in_flight: int = 0
-    dead_letters: int = 0
-    oldest_s: float | None = None
+    by_status: dict[str, int]
+    waiting: int
+    in_flight: int
+    dead_letters: int
+    oldest_s: float | None
+
+    def to_json(self) -> str:
+        """Return the counts as a JSON object, in which `by_status` has the name `judged`."""
+        return json.dumps({"judged" if name == "by_status" else name: value for name, value in asdict(self).items()})
 
 
-def status_of(
+def read_status(
     stack: DeployedStack,
     s3: "S3Client",
     sqs: "SQSClient",
     cloudwatch: Any,
     *,
     fingerprint: str | None = None,
-    sample: int = SAMPLE,
+    sample: int = DEFAULT_SAMPLE_SIZE,
 ) -> Status:
     """Count a stack's uploads, results and messages, and read some results.
 
     Parameters
     ----------
     fingerprint
-        Of the model that results should be by; None: whether they are stale is not asked.
+        Fingerprint of the model that results should have. If None, no result counts as stale.
     sample
-        How many documents are read at the most.
+        Maximum number of results to read.
 
     Raises
     ------
     OperationFailed
-        If AWS cannot or will not say.
+        If AWS cannot be reached or refuses the request.
     """
     keys = {
-        found.key for found in listed(s3, stack.results_bucket, stack.results_prefix) if found.key.endswith(".json")
+        found.key
+        for found in list_objects(s3, stack.results_bucket, stack.results_prefix)
+        if found.key.endswith(".json")
     }
     uploads = uploads_bytes = without_result = 0
-    for found in listed(s3, stack.uploads_bucket):
+    for found in list_objects(s3, stack.uploads_bucket):
         if is_folder_marker(found.key, found.size_bytes):
             continue
         uploads += 1
@@ -71,24 +88,24 @@ def status_of(
         without_result += result_key_for(found.key, stack.results_prefix) not in keys
     chosen = random.sample(sorted(keys), min(sample, len(keys)))
     read = list(read_results(s3, stack.results_bucket, chosen))
-    waiting, in_flight = _depth(sqs, stack.queue_url)
-    dead_letters, _ = _depth(sqs, stack.dead_letter_queue_url)
+    waiting, in_flight = _message_counts(sqs, stack.queue_url)
+    dead_letters, _ = _message_counts(sqs, stack.dead_letter_queue_url)
     return Status(
         uploads=uploads,
         uploads_bytes=uploads_bytes,
         results=len(keys),
         without_result=without_result,
         read=len(read),
-        judged=judge(read, fingerprint),
+        by_status=count_by_status(read, fingerprint),
         waiting=waiting,
         in_flight=in_flight,
         dead_letters=dead_letters,
-        oldest_s=oldest_age_s(cloudwatch, stack.queue_url),
+        oldest_s=_oldest_message_age_s(cloudwatch, stack.queue_url),
     )
 
 
-def judge(results: list[StoredResult], fingerprint: str | None) -> dict[str, int]:
-    """How many documents have which status, were given up, or are another model's."""
+def count_by_status(results: list[StoredResult], fingerprint: str | None) -> dict[str, int]:
+    """Count the documents with each status, those that were given up, and those of another model."""
     counted = {"classified": 0, "no_speech": 0, "failed": 0, "given_up": 0, "stale": 0, "unreadable": 0}
     for found in results:
         if found.result is None:
@@ -100,7 +117,7 @@ def judge(results: list[StoredResult], fingerprint: str | None) -> dict[str, int
     return counted
 
 
-def _depth(sqs: "SQSClient", queue_url: str) -> tuple[int, int]:
+def _message_counts(sqs: "SQSClient", queue_url: str) -> tuple[int, int]:
     with aws_errors(f"the queue {queue_url}"):
         attributes = sqs.get_queue_attributes(
             QueueUrl=queue_url,
@@ -112,13 +129,13 @@ def _depth(sqs: "SQSClient", queue_url: str) -> tuple[int, int]:
     )
 
 
-def oldest_age_s(cloudwatch: Any, queue_url: str) -> float | None:
-    """How long the oldest message has been waiting, or None if CloudWatch does not know of any.
+def _oldest_message_age_s(cloudwatch: Any, queue_url: str) -> float | None:
+    """Return the age of the oldest message, or None if CloudWatch has no value.
 
-    SQS tells this to CloudWatch alone. Looking at the message itself would count as a delivery.
+    Only CloudWatch has the age: receiving the message from SQS would count as a delivery.
     """
     now = datetime.now(UTC)
-    with aws_errors("the queue's age"):
+    with aws_errors("the age of the queue's oldest message"):
         points = cloudwatch.get_metric_statistics(
             Namespace="AWS/SQS",
             MetricName="ApproximateAgeOfOldestMessage",

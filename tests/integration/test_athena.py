@@ -1,4 +1,4 @@
-"""The table and the view that Athena is given fit the result document, and the view says what the documents say."""
+"""The Athena table and view match the result document, and the view returns what the documents contain."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ HIVE_OF_TRINO = {"varchar": "string", "timestamp(3)": "timestamp", "map(varchar,
 
 
 def view() -> dict[str, Any]:
-    """What Athena keeps of a view: base64 in a comment."""
+    """Return the definition that Athena stores for a view: base64 in a comment."""
     match = re.fullmatch(r"/\* Presto View: (\S+) \*/", VIEW["ViewOriginalText"])
     assert match
     decoded: dict[str, Any] = json.loads(base64.b64decode(match[1]))
@@ -34,10 +34,10 @@ def view() -> dict[str, Any]:
 
 def test_the_table_has_a_column_for_each_field_of_the_document() -> None:
     described = {column["Name"]: column["Type"] for column in TABLE["StorageDescriptor"]["Columns"]}
-    assert described == columns(), "python -m core.operations.athena prints what belongs into template.yaml"
+    assert described == columns(), "python -m core.operations.athena prints the columns for template.yaml"
 
 
-def test_the_table_lies_over_the_results_and_is_off_unless_asked_for() -> None:
+def test_the_table_covers_the_results_and_is_off_by_default() -> None:
     location = f"s3://{STACK}-results-{ACCOUNT}-{REGION}/out/results/"
     assert TABLE["StorageDescriptor"]["Location"] == location
     assert not any(name.startswith("AWS::Glue") for name in Deployed().resources("AWS::Glue::Table"))
@@ -47,7 +47,7 @@ def test_the_table_lies_over_the_results_and_is_off_unless_asked_for() -> None:
 
 @pytest.fixture(scope="module")
 def documents(package: Path) -> list[Result]:
-    """A conversation, two channels, a failure."""
+    """Return the results of a conversation, a stereo recording and a failure."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CHANNELS", "split")
         pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
@@ -55,11 +55,11 @@ def documents(package: Path) -> list[Result]:
         return [pipeline.run(ROOT / "samples" / name, Source(bucket="uploads", key=f"calls/{name}")) for name in files]
 
 
-def test_a_document_is_one_line_as_the_reader_of_the_table_needs_it(documents: list[Result]) -> None:
+def test_a_document_is_one_line_as_athena_requires(documents: list[Result]) -> None:
     assert all("\n" not in document.to_json() for document in documents)
 
 
-def test_a_query_has_a_limit() -> None:
+def test_a_query_scans_a_limited_number_of_bytes() -> None:
     workgroup = Deployed(Analytics="athena", QueryLimitMb="25").resources()["AnalyticsWorkgroup"]
     configuration = workgroup["WorkGroupConfiguration"]
     assert int(configuration["BytesScannedCutoffPerQuery"]) == 25_000_000
@@ -68,8 +68,8 @@ def test_a_query_has_a_limit() -> None:
     assert configuration["ResultConfiguration"]["OutputLocation"].endswith("/queries/")
 
 
-def test_the_three_places_that_name_the_views_columns_agree() -> None:
-    """Athena calls a view stale, and refuses it, where they do not."""
+def test_the_three_definitions_of_the_views_columns_agree() -> None:
+    """Athena rejects a view as stale if they differ."""
     decoded = view()
     stated = [(column["name"], HIVE_OF_TRINO.get(column["type"], column["type"])) for column in decoded["columns"]]
     assert stated == [(column["Name"], column["Type"]) for column in VIEW["StorageDescriptor"]["Columns"]]
@@ -79,8 +79,8 @@ def test_the_three_places_that_name_the_views_columns_agree() -> None:
     assert (VIEW["TableType"], VIEW["Parameters"]) == ("VIRTUAL_VIEW", {"presto_view": "true"})
 
 
-def test_what_hive_has_no_type_for_is_refused() -> None:
-    with pytest.raises(ValueError, match="no equal in Hive"):
+def test_a_type_that_hive_lacks_is_an_error() -> None:
+    with pytest.raises(ValueError, match="Hive has no type"):
         hive_type({"type": "null"}, {})
 
 
@@ -107,9 +107,9 @@ def test_the_view_has_a_row_for_each_utterance_of_real_documents(documents: list
         for n, u in enumerate(c.utterances, start=1)
     ]
     fields = ("recording", "channel", "utterance", "start_s", "end_s", "emotion", "score", "scores", "fingerprint")
-    told = [tuple(row[name] for name in (*fields, "recording_emotion")) for row in rows]
-    by_place = {(row[0], row[1], row[2]): row for row in told}
-    assert len(told) == len(expected) > len(documents)
+    found_rows = [tuple(row[name] for name in (*fields, "recording_emotion")) for row in rows]
+    by_place = {(row[0], row[1], row[2]): row for row in found_rows}
+    assert len(found_rows) == len(expected) > len(documents)
     assert by_place == {(row[0], row[1], row[2]): row for row in expected}
     finished = {d.source.key: d.processing.finished_at.replace(tzinfo=None) for d in documents}
     assert all(row["finished_at"] == finished[row["recording"]] for row in rows)

@@ -1,4 +1,4 @@
-"""What an operator does: on moto's S3, SQS and CloudWatch, with CloudFormation and the engines of AWS played."""
+"""Operations on a deployed stack: moto plays S3, SQS and CloudWatch, stubs play the services that moto lacks."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,18 @@ import pytest
 from botocore.stub import Stubber
 
 from core.cli.app import app
-from core.cli.operations import run_backfill, run_redrive, run_status
+from core.cli.backfill import run_backfill
+from core.cli.redrive import run_redrive
+from core.cli.status import run_status
 from core.errors import AwsRefused, StackUnknown
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.package import read_manifest
 from core.operations.backfill import Forecast, Scope, forecast, is_done, job_request
-from core.operations.deployed_stack import DeployedStack, find_stack, stack_of_bucket
-from core.operations.redrive import Moved, redrive
+from core.operations.deployed_stack import DeployedStack, find_stack, stack_name_from_bucket
+from core.operations.redrive import RedriveState, redrive
 from core.operations.results import StoredResult
 from core.operations.s3_listing import ReservoirSample, in_threads
-from core.operations.status import status_of
+from core.operations.status import read_status
 from core.results import Error, Model, Processing, Result, Source
 from tests.support.cloudformation import STACK, TEMPLATE, Deployed
 
@@ -31,8 +33,8 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 MODEL = Model(id="m", revision="r", precision="fp32", fingerprint="sha256:new", labels=("anger", "sad"))
 
 
-def told_by_cloudformation(**parameters: str) -> dict[str, Any]:
-    """What DescribeStacks answers for the stack that template.yaml makes."""
+def described_by_cloudformation(**parameters: str) -> dict[str, Any]:
+    """Return the answer of DescribeStacks for the stack of template.yaml."""
     given = {name: str(described["Default"]) for name, described in TEMPLATE["Parameters"].items()} | parameters
     outputs = Deployed(**parameters).outputs()
     return {
@@ -67,7 +69,7 @@ def world(aws_server: str) -> Iterator[Stack]:
 
 @pytest.fixture
 def deployed(world: Stack) -> DeployedStack:
-    with cloudformation(told_by_cloudformation()) as client:
+    with cloudformation(described_by_cloudformation()) as client:
         found = find_stack(STACK, client)
     return replace(
         found,
@@ -79,7 +81,7 @@ def deployed(world: Stack) -> DeployedStack:
 
 
 def fill(world: Stack) -> None:
-    """Five recordings: two are done by the newest model, one by an older, one was given up, one has no result."""
+    """Upload five recordings: two results of the newest model, one of an older model, one given up, one missing."""
     for key in ("a/new.wav", "a/failed.txt", "a/old.wav", "b/given-up.wav", "b/waiting.wav"):
         world.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=b"123")
     world.s3.put_object(Bucket=UPLOADS_BUCKET, Key="b/", Body=b"")  # a folder marker
@@ -124,38 +126,38 @@ def store(world: Stack, key: str, result: Result, state: str = "done") -> None:
 # --------------------------------------------------------------------------------------------------------- the stack
 
 
-def test_a_stack_is_found_by_its_outputs_and_parameters() -> None:
-    with cloudformation(told_by_cloudformation(BackfillConcurrency="7", ResultsPrefix="r/")) as client:
+def test_a_stack_is_read_from_its_outputs_and_parameters() -> None:
+    with cloudformation(described_by_cloudformation(BackfillConcurrency="7", ResultsPrefix="r/")) as client:
         found = find_stack(STACK, client)
     deployed = Deployed(BackfillConcurrency="7", ResultsPrefix="r/")
     assert found.uploads_bucket == deployed.resources()["UploadsBucket"]["BucketName"]
     assert (found.results_prefix, found.backfill_concurrency, found.memory_size_mb) == ("r/", 7, 3538)
     assert (found.account, found.partition) == ("123456789012", "aws")
-    assert stack_of_bucket(found.uploads_bucket) == STACK
+    assert stack_name_from_bucket(found.uploads_bucket) == STACK
 
 
-def test_a_stack_that_is_not_there_or_not_ours_is_named() -> None:
-    with cloudformation(None) as client, pytest.raises(StackUnknown, match="no such thing as the stack audio-emotion"):
+def test_an_unknown_stack_is_named_in_the_error() -> None:
+    with cloudformation(None) as client, pytest.raises(StackUnknown, match=STACK):
         find_stack(STACK, client)
     with (
-        cloudformation({**told_by_cloudformation(), "Outputs": []}) as client,
-        pytest.raises(StackUnknown, match="deploy it again"),
+        cloudformation({**described_by_cloudformation(), "Outputs": []}) as client,
+        pytest.raises(StackUnknown, match="Deploy it again"),
     ):
         find_stack(STACK, client)
     with pytest.raises(StackUnknown, match="holidays"):
-        stack_of_bucket("holidays")
+        stack_name_from_bucket("holidays")
 
 
 # ---------------------------------------------------------------------------------------------------------- backfill
 
 
 @pytest.mark.parametrize(("error", "done"), [("damaged", True), ("too_long", False), ("archived", False)])
-def test_a_failure_that_another_setting_may_mend_is_not_done(error: str, done: bool) -> None:
+def test_a_failure_that_another_setting_may_prevent_is_not_done(error: str, done: bool) -> None:
     failed = StoredResult("results/a.wav.json", document("a.wav", status="failed", error=error), state="done")
     assert is_done(failed, "sha256:new") is done
 
 
-def test_a_forecast_counts_recordings_and_judges_them_by_their_results(world: Stack, deployed: DeployedStack) -> None:
+def test_a_forecast_counts_recordings_and_samples_their_results(world: Stack, deployed: DeployedStack) -> None:
     all_of_them = forecast(world.s3, deployed, Scope(UPLOADS_BUCKET), "sha256:new")
     assert (all_of_them.recordings, all_of_them.size_bytes, all_of_them.with_result) == (5, 15, 4)
     assert (all_of_them.sampled, all_of_them.share_done) == (4, 0.5)
@@ -167,27 +169,27 @@ def test_a_forecast_counts_recordings_and_judges_them_by_their_results(world: St
     assert forecast(world.s3, deployed, later, "sha256:new").recordings == 0
 
 
-def test_without_results_nothing_is_made_up() -> None:
+def test_without_results_time_and_cost_are_unknown() -> None:
     unknown = Forecast(recordings=10, size_bytes=1, with_result=0, sampled=0, share_done=0.0, seconds_each=None)
     assert unknown.work_s is None
     assert unknown.cost_usd(3538) is None
 
 
-def test_a_cost_is_that_of_the_engine_the_function_and_the_requests() -> None:
+def test_the_cost_adds_up_the_job_the_function_and_the_requests() -> None:
     a_million = Forecast(1_000_000, 1, 0, 200, 0.0, 1.0)
-    engine, invocations = 0.25 + 1.00, 0.20
+    job, invocations = 0.25 + 1.00, 0.20
     function = 1_000_000 * 2 * 16.6667e-6  # at 2,048 MB
     requests = 1_000_000 * (2 * 5e-6 + 5 * 0.4e-6)  # as tests/integration/test_scale.py counts them
-    assert a_million.cost_usd(2048) == pytest.approx(engine + invocations + function + requests)
+    assert a_million.cost_usd(2048) == pytest.approx(job + invocations + function + requests)
     all_done = Forecast(1_000_000, 1, 1_000_000, 200, 1.0, 1.0)
-    assert all_done.cost_usd(2048) == pytest.approx(engine + invocations + 2 * 0.4)
+    assert all_done.cost_usd(2048) == pytest.approx(job + invocations + 2 * 0.4)
 
 
-def test_the_job_is_what_s3control_takes(deployed: DeployedStack) -> None:
+def test_s3control_accepts_the_job(deployed: DeployedStack) -> None:
     client = boto3.client("s3control", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     request = job_request(deployed, Scope(UPLOADS_BUCKET, "calls/", NOW))
     with Stubber(client) as stub:
-        # The stubber refuses what the service's own description has no place for.
+        # The stubber rejects parameters that the service model does not have.
         stub.add_response("create_job", {"JobId": "job-1"}, request)
         client.create_job(**request)
     assert request["Operation"]["LambdaInvoke"]["FunctionArn"].endswith("function:audio-emotion-backfill:1")
@@ -200,24 +202,24 @@ def test_the_job_is_what_s3control_takes(deployed: DeployedStack) -> None:
     assert "Filter" not in job_request(deployed, Scope(UPLOADS_BUCKET))["ManifestGenerator"]["S3JobManifestGenerator"]
 
 
-@pytest.mark.parametrize(("agreed", "dry_run"), [(True, False), (False, False), (True, True)])
-def test_a_job_is_made_only_once_somebody_has_agreed(
+@pytest.mark.parametrize(("confirmed", "dry_run"), [(True, False), (False, False), (True, True)])
+def test_a_job_starts_only_after_confirmation(
     deployed: DeployedStack,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     package: Path,
-    agreed: bool,
+    confirmed: bool,
     dry_run: bool,
 ) -> None:
     client = boto3.client("s3control")
     original = boto3.client
     monkeypatch.setattr(boto3, "client", lambda name: client if name == "s3control" else original(name))
     scope = Scope(UPLOADS_BUCKET)
-    begun = agreed and not dry_run
+    begun = confirmed and not dry_run
     with Stubber(client) as stub:
         if begun:
-            asked = {**job_request(deployed, scope), "ClientRequestToken": ANY}
-            stub.add_response("create_job", {"JobId": "job-1"}, asked)
+            request = {**job_request(deployed, scope), "ClientRequestToken": ANY}
+            stub.add_response("create_job", {"JobId": "job-1"}, request)
             for status, done in (("Active", 2), ("Complete", 5)):
                 progress = {
                     "TotalNumberOfTasks": 5,
@@ -225,15 +227,15 @@ def test_a_job_is_made_only_once_somebody_has_agreed(
                     "NumberOfTasksFailed": 0,
                 }
                 stub.add_response("describe_job", {"Job": {"Status": status, "ProgressSummary": progress}})
-        monkeypatch.setattr("core.cli.operations._POLL_INTERVAL_S", 0.0)
-        rc = run_backfill(deployed, scope, package, agreed=lambda: agreed, dry_run=dry_run, wait=True)
+        monkeypatch.setattr("core.cli.backfill._POLL_INTERVAL_S", 0.0)
+        rc = run_backfill(deployed, scope, package, confirm=lambda: confirmed, dry_run=dry_run, wait=True)
         stub.assert_no_pending_responses()
     printed = capsys.readouterr().out
     assert rc == (0 if begun or dry_run else 1)
     assert "5 recordings" in printed
     assert "4 of them have a result" in printed
     assert "US dollars" in printed
-    assert ("job-1" in printed, "5 done, 0 failed" in printed) == (begun, begun)
+    assert ("job-1" in printed, "5 succeeded, 0 failed" in printed) == (begun, begun)
 
 
 # ----------------------------------------------------------------------------------------------------------- redrive
@@ -249,31 +251,35 @@ def moving(states: Sequence[dict[str, Any]]) -> Iterator[Any]:
         yield client
 
 
-def test_a_redrive_is_followed_to_its_end() -> None:
+def test_a_redrive_yields_its_progress_until_the_end() -> None:
     states = [
         {"Status": "RUNNING", "ApproximateNumberOfMessagesMoved": 1, "ApproximateNumberOfMessagesToMove": 3},
         {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 3},
     ]
     with moving(states) as sqs:
-        assert list(redrive(sqs, "arn", between_looks_s=0)) == [Moved(1, 3, "RUNNING"), Moved(3, 3, "COMPLETED")]
+        assert list(redrive(sqs, "arn", poll_interval_s=0)) == [
+            RedriveState(1, 3, "RUNNING"),
+            RedriveState(3, 3, "COMPLETED"),
+        ]
 
 
-def test_a_redrive_that_fails_says_how_far_it_came() -> None:
+def test_a_failed_redrive_says_how_many_messages_it_moved() -> None:
     failed = {"Status": "FAILED", "ApproximateNumberOfMessagesMoved": 2, "FailureReason": "AccessDenied"}
     with moving([failed]) as sqs, pytest.raises(AwsRefused, match="after 2 messages: AccessDenied"):
-        list(redrive(sqs, "arn", between_looks_s=0))
+        list(redrive(sqs, "arn", poll_interval_s=0))
 
 
-def test_without_dead_letters_nothing_is_moved(deployed: DeployedStack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_redrive_without_dead_letters_moves_nothing(
+    deployed: DeployedStack, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_redrive(deployed, None) == 0
     assert "no dead letters" in capsys.readouterr().out
 
 
-def test_dead_letters_are_back_in_the_queue(
+def test_a_redrive_moves_dead_letters_back_to_the_queue(
     world: Stack, deployed: DeployedStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """moto has no move task: played here on its real queues, as AWS does it."""
-
+    """moto has no move task, so the test moves the messages between moto's queues."""
     moved: list[str] = []
 
     def move(**_: Any) -> Any:
@@ -307,39 +313,41 @@ class _ok:  # noqa: N801 (a value)
 # ------------------------------------------------------------------------------------------------------------ status
 
 
-def test_a_status_counts_what_is_there(world: Stack, deployed: DeployedStack) -> None:
-    told = status_of(deployed, world.s3, world.sqs, boto3.client("cloudwatch"), fingerprint="sha256:new")
-    assert (told.uploads, told.uploads_bytes, told.results, told.without_result) == (5, 15, 4, 1)
-    assert told.read == 4
-    assert told.judged == {
+def test_a_status_counts_uploads_results_and_messages(world: Stack, deployed: DeployedStack) -> None:
+    status = read_status(deployed, world.s3, world.sqs, boto3.client("cloudwatch"), fingerprint="sha256:new")
+    assert (status.uploads, status.uploads_bytes, status.results, status.without_result) == (5, 15, 4, 1)
+    assert status.read == 4
+    assert status.by_status == {
         "classified": 1, "no_speech": 1, "failed": 2, "given_up": 1, "stale": 1, "unreadable": 0,
     }  # fmt: skip
-    assert told.waiting >= 5
-    assert (told.in_flight, told.dead_letters, told.oldest_s) == (0, 0, None)
+    assert status.waiting >= 5
+    assert (status.in_flight, status.dead_letters, status.oldest_s) == (0, 0, None)
 
 
-def test_a_status_reads_no_more_documents_than_it_is_told(world: Stack, deployed: DeployedStack) -> None:
-    told = status_of(deployed, world.s3, world.sqs, boto3.client("cloudwatch"), sample=2)
-    assert (told.results, told.read) == (4, 2)
-    assert sum(told.judged[name] for name in ("classified", "no_speech", "failed")) == 2
-    assert told.judged["stale"] == 0
+def test_a_status_reads_at_most_the_requested_number_of_results(world: Stack, deployed: DeployedStack) -> None:
+    status = read_status(deployed, world.s3, world.sqs, boto3.client("cloudwatch"), sample=2)
+    assert (status.results, status.read) == (4, 2)
+    assert sum(status.by_status[name] for name in ("classified", "no_speech", "failed")) == 2
+    assert status.by_status["stale"] == 0
 
 
-def test_a_status_knows_the_age_of_the_oldest_message_from_cloudwatch(
+def test_a_status_has_the_age_of_the_oldest_message_from_cloudwatch(
     deployed: DeployedStack, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dimensions = [{"Name": "QueueName", "Value": deployed.queue_url.rpartition("/")[2]}]
-    now = datetime.now(UTC)  # not when this module was loaded: that may be long ago
+    now = datetime.now(UTC)  # NOW may be too old: CloudWatch is asked for the last 15 minutes
     points = [
         {"MetricName": "ApproximateAgeOfOldestMessage", "Dimensions": dimensions, "Value": value, "Timestamp": moment}
         for value, moment in ((30.0, now - timedelta(minutes=5)), (3725.0, now - timedelta(minutes=1)))
     ]
     boto3.client("cloudwatch").put_metric_data(Namespace="AWS/SQS", MetricData=points)
     assert run_status(deployed, package, sample=10, as_json=True) == 0
-    assert json.loads(capsys.readouterr().out)["oldest_s"] == 3725.0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["oldest_s"] == 3725.0
+    assert printed["judged"]["failed"] == 2  # a name of 1.0
     run_status(deployed, package, sample=10, as_json=False)
     shown = capsys.readouterr().out
-    assert "the oldest for 1:02:05" in shown
+    assert "1:02:05" in shown
     assert "uploads without a result" in shown
     assert read_manifest(package).fingerprint not in ("sha256:new", "sha256:old")
     assert "stale" in shown
@@ -348,7 +356,7 @@ def test_a_status_knows_the_age_of_the_oldest_message_from_cloudwatch(
 # ----------------------------------------------------------------------------------------------------------- helpers
 
 
-def test_a_sample_is_as_likely_to_hold_the_last_as_the_first() -> None:
+def test_a_reservoir_sample_is_uniform() -> None:
     held = [0] * 20
     for seed in range(2000):
         sample = ReservoirSample(5, seed)
@@ -361,7 +369,7 @@ def test_a_sample_is_as_likely_to_hold_the_last_as_the_first() -> None:
     assert all(abs(count - 500) < 78 for count in held)
 
 
-def test_threads_keep_the_order_and_do_not_run_ahead_without_end() -> None:
+def test_threads_keep_the_order_and_read_ahead_a_bounded_number_of_items() -> None:
     begun = 0
 
     def items() -> Iterator[int]:
@@ -375,7 +383,7 @@ def test_threads_keep_the_order_and_do_not_run_ahead_without_end() -> None:
     assert begun < 100
 
 
-def test_every_command_is_explained() -> None:
+def test_every_command_has_a_help_text() -> None:
     commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
     assert {"backfill", "redrive", "status", "results"} <= commands
     assert all(command.callback.__doc__ for command in app.registered_commands if command.callback)

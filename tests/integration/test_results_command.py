@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from core.cli.app import app
 from core.local.stack import RESULTS_BUCKET, Stack, running_stack
-from core.operations.results import point_in_time
+from core.operations.results import parse_time
 from core.results import Channel, Error, Model, Processing, Result, Source, Utterance
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -160,13 +160,13 @@ def test_a_file_that_is_no_document_is_named_and_left_out(tmp_path: Path) -> Non
     ],
 )
 def test_a_moment_is_read_as_people_write_it(text: str, expected: datetime) -> None:
-    assert point_in_time(text) == expected
+    assert parse_time(text) == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "7w", "9" * 30 + "d", ""])
 def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"2026-01-31"):
-        point_in_time(text)
+        parse_time(text)
 
 
 def test_options_that_exclude_each_other_are_refused() -> None:

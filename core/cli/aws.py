@@ -1,0 +1,37 @@
+"""The deployed stack that a command works on, and how its numbers are printed."""
+
+from pathlib import Path
+
+import boto3
+from rich.console import Console
+
+from core.errors import PackageRefused
+from core.model.package import read_manifest
+from core.operations.deployed_stack import DeployedStack, aws_errors, find_stack, stack_name_from_bucket
+
+_BYTES_PER_GB = 1e9
+
+
+def named_stack(name: str, bucket: str | None) -> DeployedStack:
+    """Return the stack of this name, or the stack that an uploads bucket belongs to."""
+    with aws_errors("CloudFormation"):
+        cloudformation = boto3.client("cloudformation")
+    return find_stack(stack_name_from_bucket(bucket) if bucket else name, cloudformation)
+
+
+def local_fingerprint(model_dir: Path) -> str | None:
+    """Return the fingerprint of a serving package on this machine; None if the folder is not one."""
+    try:
+        return read_manifest(model_dir).fingerprint
+    except PackageRefused:
+        return None
+
+
+def aws_console() -> Console:
+    """Return a console that prints commands and URLs on one line each, so that they can be copied."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def gigabytes(size_bytes: int) -> str:
+    """Format a size."""
+    return f"{size_bytes / _BYTES_PER_GB:,.3f} GB"

@@ -1,0 +1,27 @@
+"""`audio-emotion redrive`: move the dead letters back to the queue."""
+
+import boto3
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from core.cli.aws import aws_console
+from core.operations.deployed_stack import DeployedStack
+from core.operations.redrive import count_messages, redrive
+
+
+def run_redrive(stack: DeployedStack, per_s: int | None) -> int:
+    """Move the dead letters and show the progress; return the exit status."""
+    console = aws_console()
+    sqs = boto3.client("sqs")
+    total = count_messages(sqs, stack.dead_letter_queue_url)
+    if total == 0:
+        console.print("There are no dead letters.")
+        return 0
+    columns = (TextColumn("moving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    moved = 0
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=total)
+        for state in redrive(sqs, stack.dead_letter_queue_arn, per_s=per_s):
+            moved = state.messages
+            progress.update(bar, completed=moved, total=max(total, state.of))
+    console.print(f"{moved:,} uploads are back in the queue. A retry that succeeds replaces the given-up result.")
+    return 0
