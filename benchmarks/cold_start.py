@@ -21,9 +21,9 @@ import sys, time
 begun = time.perf_counter()
 from pathlib import Path
 import numpy as np
-from core.model.classifier import EmotionClassifier
+from core.checkpoints.loading import load_classifier
 imported = time.perf_counter()
-classifier = EmotionClassifier.load(Path(sys.argv[1]), threads=int(sys.argv[2]))
+classifier = load_classifier(Path(sys.argv[1]), int(sys.argv[2]))
 loaded = time.perf_counter()
 classifier.classify(np.random.default_rng(0).standard_normal(32_000).astype(np.float32))
 done = time.perf_counter()

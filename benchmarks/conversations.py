@@ -21,9 +21,11 @@ from benchmarks.full_size import clip as clip_of
 from benchmarks.full_size import full_size_checkpoint, full_size_package
 from benchmarks.tables import machine, show
 from core.audio.utterances import SpeechSegment, cut
+from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
+from core.settings import SegmentationSettings
 from tests.support.calls import (
     DEGRADATIONS,
     Call,
@@ -109,7 +111,7 @@ def _row(
         chosen = clips[start : start + _CLIPS_IN_A_CALL]
         call = build_call(chosen, channels=channels, seed=start, pauses_s=pauses_s)
         call = Call(DEGRADATIONS[kind](call.sound, folder), call.turns)
-        found = [(part, classifier.classify(part.waveform)) for part in cut(call.blocks())]
+        found = [(part, classifier.classify(part.waveform)) for part in _found(call)]
         utterances += len(found)
         for channel in range(channels):
             spans = [(part.start_s, part.end_s) for part, _ in found if part.channel == channel]
@@ -157,7 +159,7 @@ def _costs(corpora: Path) -> None:
 
 
 def _found(call: Call) -> list[SpeechSegment]:
-    return list(cut(call.blocks()))
+    return list(cut(call.blocks(), SegmentationSettings(), VoiceActivityDetector.load()))
 
 
 def _processor_s(work: Callable[[], object]) -> float:

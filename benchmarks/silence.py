@@ -14,7 +14,7 @@ from core.audio.decode import decode, probe
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.support.calls import read_clips
 from tests.support.corpora import corpus_files
 
@@ -77,7 +77,8 @@ def _waveform(file: Path) -> Waveform:
 
 def _speech_share(sound: Waveform) -> float:
     blocks = (sound[None, start : start + SAMPLE_RATE_HZ] for start in range(0, sound.size, SAMPLE_RATE_HZ))
-    return sum(part.duration_s for part in cut(blocks)) / (sound.size / SAMPLE_RATE_HZ)
+    parts = cut(blocks, SegmentationSettings(), VoiceActivityDetector.load())
+    return sum(part.duration_s for part in parts) / (sound.size / SAMPLE_RATE_HZ)
 
 
 def _tunes() -> list[tuple[str, Waveform]]:

@@ -20,14 +20,15 @@ from benchmarks.full_size import full_size_checkpoint, full_size_package
 from benchmarks.tables import machine, show
 from core.audio import utterances
 from core.audio.decode import decode, probe
+from core.audio.voice_activity import VoiceActivityDetector
 from core.deadline import Deadline
 from core.delivery.storage import Storage
 from core.export.graph import Precision
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, running_stack
-from core.model.classifier import EmotionClassifier
+from core.model.classifier import EmotionClassifier, default_threads
 from core.pipeline import Pipeline
 from core.results import Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, ModelSettings, SegmentationSettings
 
 _OVERHEAD = ("probe", "decode", "utterances", "write")
 _SAMPLE = Path("samples/conversation.ogg")
@@ -57,7 +58,8 @@ def _decoder() -> str:
 def main(rounds: int = 15, decoders: str = "") -> None:
     """Print the median and the minimum of each stage."""
     package = full_size_package(full_size_checkpoint(BUILD / "checkpoint"), BUILD / "int8", Precision.INT8)
-    classifier, limits, watch = EmotionClassifier.load(package), MediaLimits(), _Stopwatch()
+    classifier = EmotionClassifier.load(package, default_threads(ModelSettings()))
+    limits, watch = MediaLimits(), _Stopwatch()
     with tempfile.TemporaryDirectory() as folder, running_stack() as stack:
         path = Path(folder) / "recording"
         mp3 = Path(folder) / "ten-seconds.mp3"
@@ -67,7 +69,7 @@ def main(rounds: int = 15, decoders: str = "") -> None:
             os.environ["PATH"] = f"{Path(decoders).absolute()}{os.pathsep}{os.environ['PATH']}"
         storage = Storage(stack.s3)
         stack.upload(mp3)
-        result = Pipeline(classifier, limits).run(mp3, Source(key="warm-up"))
+        result = Pipeline(classifier, limits, SegmentationSettings()).run(mp3, Source(key="warm-up"))
         for number in range(rounds):
             with watch.stage("download"):
                 version = storage.head(UPLOADS_BUCKET, mp3.name)
@@ -78,7 +80,7 @@ def main(rounds: int = 15, decoders: str = "") -> None:
             with watch.stage("decode"):
                 blocks = list(decode(path, info, limits))
             with watch.stage("utterances"):
-                found = list(utterances.cut(blocks))
+                found = list(utterances.cut(blocks, SegmentationSettings(), VoiceActivityDetector.load()))
             with watch.stage("inference"):
                 classifier.classify_all(utterance.waveform for utterance in found)
             with watch.stage("write"):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core import settings
 from core.audio import utterances
 from core.audio.channels import ChannelGroup
 from core.audio.decode import Block, MediaInfo, decode, probe
@@ -59,12 +58,10 @@ class _Progress:
 class Pipeline:
     """Turns recordings into results, with one classifier and one set of limits."""
 
-    def __init__(
-        self, classifier: EmotionClassifier, limits: MediaLimits, segmentation: SegmentationSettings | None = None
-    ) -> None:
+    def __init__(self, classifier: EmotionClassifier, limits: MediaLimits, segmentation: SegmentationSettings) -> None:
         self._classifier = classifier
         self._limits = limits
-        self._segmentation = segmentation or settings.read(SegmentationSettings)
+        self._segmentation = segmentation
         # Now, not with the first recording: in Lambda, the time before that has the whole processor to itself.
         self._vad = VoiceActivityDetector.load()
 

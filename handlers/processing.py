@@ -8,12 +8,13 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from core import settings
+from core.checkpoints.loading import load_classifier
 from core.deadline import Deadline
 from core.delivery import Delivery, Outcome, Upload
 from core.delivery.eventbridge import ResultPublisher
 from core.delivery.storage import Storage, s3_client
 from core.errors import TransientError
-from core.model.classifier import EmotionClassifier
+from core.model.classifier import default_threads
 from core.pipeline import Pipeline
 from core.scratch import remove_leftovers
 from handlers.log import SERVICE, logger
@@ -32,8 +33,9 @@ def delivery() -> Delivery:
     """The delivery of this process, made from the environment."""
     function = settings.read(settings.FunctionSettings)
     model = settings.read(settings.ModelSettings)
-    classifier = EmotionClassifier.load(model.model_dir)
-    pipeline = Pipeline(classifier, settings.read(settings.MediaLimits))
+    classifier = load_classifier(model.model_dir, default_threads(model))
+    limits, segmentation = settings.read(settings.MediaLimits), settings.read(settings.SegmentationSettings)
+    pipeline = Pipeline(classifier, limits, segmentation)
     return Delivery(Storage(s3_client()), pipeline, function)
 
 

@@ -24,7 +24,7 @@ from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.report import render
 from core.results import Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 
 _ROOT = Path(__file__).parents[1]
 _SAMPLES = _ROOT / "samples"
@@ -60,7 +60,8 @@ def main() -> None:
         call = Path(folder) / "call.wav"
         _write_call(call, limits)
         page = Path(folder) / "report.html"
-        result = Pipeline(EmotionClassifier.load(_PACKAGE), limits).run(call, Source(key=call.name))
+        pipeline = Pipeline(EmotionClassifier.load(_PACKAGE), limits, SegmentationSettings())
+        result = pipeline.run(call, Source(key=call.name))
         page.write_text(render(result), encoding="utf-8")
         for scheme in ("light", "dark"):
             picture = Path(folder) / f"{scheme}.png"

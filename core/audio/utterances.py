@@ -11,7 +11,6 @@ from itertools import chain
 
 import numpy as np
 
-from core import settings
 from core.audio.channels import LISTENED_S, ChannelGroup, group_channels, mix
 from core.audio.decode import Block
 from core.audio.segmenter import Segmenter, Span
@@ -58,22 +57,13 @@ class SpeechSegment:
         return self.end_s - self.start_s
 
 
-def cut(
-    blocks: Iterable[Block], options: SegmentationSettings | None = None, vad: VoiceActivityDetector | None = None
-) -> Iterator[SpeechSegment]:
+def cut(blocks: Iterable[Block], options: SegmentationSettings, vad: VoiceActivityDetector) -> Iterator[SpeechSegment]:
     """Cut a recording, given as blocks of shape ``(channels, n)``, into utterances.
 
     Yields
     ------
     Each channel's utterances in their order, soon after they end; those of several channels interleave.
-
-    Raises
-    ------
-    VoiceActivityUnavailable
-        If the network is not installed, and none is given.
     """
-    options = options or settings.read(SegmentationSettings)
-    vad = vad or VoiceActivityDetector.load()
     coming = iter(blocks)
     head = _head(coming, options)
     if not head:

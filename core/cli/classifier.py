@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from core import settings
+from core.checkpoints import loading
 from core.cli.tables import show_demo_notice
 from core.model.classifier import EmotionClassifier, default_threads
 from core.settings import CLI_PREFIX, ModelSettings
@@ -11,7 +12,7 @@ from core.settings import CLI_PREFIX, ModelSettings
 def load_classifier(model_dir: Path) -> EmotionClassifier:
     """Load a serving package or a checkpoint, and warn on stderr if it is the demo model."""
     threads = default_threads(settings.read(ModelSettings, prefix=CLI_PREFIX))
-    classifier = EmotionClassifier.load(model_dir, threads=threads)
+    classifier = loading.load_classifier(model_dir, threads)
     if classifier.identity.demo:
         show_demo_notice()
     return classifier

@@ -9,6 +9,7 @@ from rich.table import Table
 from core import settings
 from core.audio import utterances
 from core.audio.decode import decode, probe
+from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import Waveform
 from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
 from core.export.exporter import export
@@ -80,9 +81,10 @@ def _parity_table() -> Table:
 
 def _clips(folder: Path, limits: MediaLimits, segmentation: SegmentationSettings) -> Iterator[Waveform]:
     """The first utterance of every file in a folder that is speech."""
+    vad = VoiceActivityDetector.load()
     for file in sorted(path.resolve() for path in folder.rglob("*") if path.is_file()):
         try:
-            utterance = next(utterances.cut(decode(file, probe(file, limits), limits), segmentation), None)
+            utterance = next(utterances.cut(decode(file, probe(file, limits), limits), segmentation, vad), None)
         except RecordingError:
             continue  # a README or a list beside the recordings
         if utterance:

@@ -18,7 +18,7 @@ from core.checkpoints.reference import ReferenceNetwork
 from core.errors import ParityMissed
 from core.export.graph import Precision, build_graph
 from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, compare, meets_bound
-from core.model.classifier import EmotionClassifier, Logits
+from core.model.classifier import EmotionClassifier, Logits, default_threads
 from core.model.package import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -28,6 +28,7 @@ from core.model.package import (
     ParityReport,
     file_sha256,
 )
+from core.settings import ModelSettings
 
 _TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
 
@@ -125,7 +126,7 @@ def write_package(
     )
     _write_manifest(draft, manifest)
     # Measured through the very files that are shipped, not through the graph in memory.
-    package = EmotionClassifier.load(draft)
+    package = EmotionClassifier.load(draft, threads=default_threads(ModelSettings()))
     parity = compare(reference, [package.logits(clip) for clip in clips])
     _write_manifest(draft, manifest.model_copy(update={"parity": parity}))
     return parity

@@ -11,13 +11,14 @@ import anyio.to_thread
 from fastapi import Request
 
 from core import settings
+from core.checkpoints.loading import load_classifier
 from core.delivery.storage import Storage, s3_client
-from core.model.classifier import EmotionClassifier
+from core.model.classifier import default_threads
 from core.online.folder_store import FolderResultStore
 from core.online.recogniser import Recogniser
 from core.online.result_store import ResultStore, S3ResultStore, presigning_s3_client
 from core.pipeline import Pipeline
-from core.settings import ApiSettings, MediaLimits
+from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
 
 Answer = TypeVar("Answer")
@@ -80,7 +81,8 @@ class Service:
             store = S3ResultStore(Storage(s3_client()), presigning_s3_client(), api, limits.max_size_bytes)
         else:
             store = FolderResultStore(api, limits.max_size_bytes)
-        pipeline = Pipeline(EmotionClassifier.load(model_dir), limits)
+        threads = default_threads(settings.read(ModelSettings))
+        pipeline = Pipeline(load_classifier(model_dir, threads), limits, settings.read(SegmentationSettings))
         return cls(api, limits, store, Recogniser(pipeline, store), Workers(api.api_concurrency, api.api_waiting))
 
 

@@ -10,7 +10,7 @@ from core.local.stack import UPLOADS_BUCKET, Stack
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
-from core.settings import MediaLimits, read
+from core.settings import MediaLimits, SegmentationSettings, read
 from tests.image.conftest import event, result
 from tools.container import Container, Network, docker
 from tools.emulator import ROOT
@@ -158,7 +158,7 @@ def test_a_sample_sounds_the_same_as_with_this_machine_s_ffmpeg(
 @pytest.fixture(scope="module")
 def host_pipeline(image_model: Path) -> Pipeline:
     """The pipeline on this machine, with this machine's ffmpeg and the image's own model."""
-    return Pipeline(EmotionClassifier.load(image_model), read(MediaLimits))
+    return Pipeline(EmotionClassifier.load(image_model), read(MediaLimits), read(SegmentationSettings))
 
 
 def test_the_small_ffmpeg_reads_every_container_that_is_accepted(function: Container) -> None:

@@ -17,7 +17,7 @@ import pytest
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from handlers.api.server import MAX_CONNECTIONS
 from tests.conftest import ROOT
 from tools.emulator import free_port
@@ -73,7 +73,8 @@ def test_the_published_call_gets_its_answer(server: Started, package: Path, corp
 
     assert answer.status_code == 200, answer.text
     body = answer.json()
-    expected = Pipeline(EmotionClassifier.load(package), MediaLimits()).run(file, Source(key="x"))
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+    expected = pipeline.run(file, Source(key="x"))
     assert {name: body[name] for name in ("predict", "score")} == {
         "predict": expected.emotion,
         "score": pytest.approx(expected.score, abs=1e-5),

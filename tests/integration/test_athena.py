@@ -14,7 +14,7 @@ from core.model.classifier import EmotionClassifier
 from core.operations.athena import columns, hive_type
 from core.pipeline import Pipeline
 from core.results import Result, Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.support.cloudformation import ACCOUNT, REGION, STACK, Deployed
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def documents(package: Path) -> list[Result]:
     """Return the results of a conversation, a stereo recording and a failure."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CHANNELS", "split")
-        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
+        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
         files = ("conversation.ogg", "surprise stereo 48kHz.m4a", "README.md")
         return [pipeline.run(ROOT / "samples" / name, Source(bucket="uploads", key=f"calls/{name}")) for name in files]
 

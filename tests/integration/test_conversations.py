@@ -12,6 +12,7 @@ import soundfile
 from benchmarks.full_size import full_size_package
 from core.audio.decode import Block
 from core.audio.utterances import cut
+from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.deadline import Deadline, Pace, believable
 from core.errors import DeadlineExceeded
@@ -46,7 +47,7 @@ def test_what_is_spoken_is_heard_and_what_is_not_is_left_out(
     fits: list[Fit] = []
     for call in calls(clips, channels):
         heard = Call(DEGRADATIONS[kind](call.sound, tmp_path), call.turns)
-        found = list(cut(heard.blocks()))
+        found = list(cut(heard.blocks(), SegmentationSettings(), VoiceActivityDetector.load()))
         assert all(0.5 <= utterance.duration_s <= 6.0 for utterance in found)
         for channel in range(channels):
             spans = [(part.start_s, part.end_s) for part in found if part.channel == channel]
@@ -76,7 +77,8 @@ def test_in_a_call_an_utterance_is_heard_as_it_is_alone(
 ) -> None:
     right: list[bool] = []
     for call in calls(clips, channels):
-        right += rightly_heard(call, [(part, trained.classify(part.waveform)) for part in cut(call.blocks())])
+        parts = cut(call.blocks(), SegmentationSettings(), VoiceActivityDetector.load())
+        right += rightly_heard(call, [(part, trained.classify(part.waveform)) for part in parts])
 
     assert len(right) == len(clips) == 240
     assert accuracy_alone > 0.7
@@ -135,13 +137,14 @@ import numpy as np
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 
 class Quick:
     def logits(self, waveform):
         return np.zeros(6, np.float32)
 
-pipeline = Pipeline(EmotionClassifier(Quick(), EmotionClassifier.load(Path(sys.argv[1])).identity), MediaLimits())
+identity = EmotionClassifier.load(Path(sys.argv[1])).identity
+pipeline = Pipeline(EmotionClassifier(Quick(), identity), MediaLimits(), SegmentationSettings())
 result = pipeline.run(Path(sys.argv[2]), Source(key="long"))
 assert result.status == "classified", result
 assert len(result.channels) == 2
@@ -179,7 +182,7 @@ def test_a_recording_too_long_for_the_deadline_fails_early(package: Path, tmp_pa
     with soundfile.SoundFile(file, "w", SAMPLE_RATE_HZ, 2, "PCM_16") as wav:
         for _ in range(100):
             wav.write(sound.T)
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
 
     result = run(pipeline, file, Deadline.after(5.0))
 

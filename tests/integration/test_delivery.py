@@ -23,7 +23,7 @@ from core.errors import DecoderUnavailable, RecordingInProgress, StorageRefused,
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.classifier import EmotionClassifier, Logits, Network
 from core.pipeline import Pipeline
-from core.settings import FunctionSettings, MediaLimits
+from core.settings import FunctionSettings, MediaLimits, SegmentationSettings
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 
@@ -53,7 +53,7 @@ class World:
     def delivery_with(
         self, storage: Storage | None = None, settings: FunctionSettings = SETTINGS, limits: MediaLimits | None = None
     ) -> Delivery:
-        pipeline = Pipeline(self.classifier, limits or MediaLimits())
+        pipeline = Pipeline(self.classifier, limits or MediaLimits(), SegmentationSettings())
         return Delivery(storage or self.storage, pipeline, settings)
 
     def put(self, key: str, body: bytes, sequencer: str | None = None) -> Upload:
@@ -426,7 +426,7 @@ def test_a_recording_that_vanishes_from_the_temporary_folder_is_tried_again(worl
             return result
 
     upload = world.put("a.wav", speech)
-    clearing = Delivery(world.storage, Clearing(world.classifier, MediaLimits()), SETTINGS)
+    clearing = Delivery(world.storage, Clearing(world.classifier, MediaLimits(), SegmentationSettings()), SETTINGS)
     with pytest.raises(DecoderUnavailable, match="vanished"):
         clearing.deliver(upload)
     assert not world.has_result("a.wav")

@@ -26,7 +26,7 @@ from core.model.package import read_manifest
 from core.pipeline import Pipeline
 from core.report import render
 from core.results import EmotionScores, Result, Source, Utterance
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
 
 EIGHT = ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -35,7 +35,7 @@ CONVERSATION = ROOT / "samples" / "conversation.ogg"
 
 @pytest.fixture(scope="module")
 def result(small_wav2vec2_package: Path) -> Result:
-    pipeline = Pipeline(EmotionClassifier.load(small_wav2vec2_package), MediaLimits())
+    pipeline = Pipeline(EmotionClassifier.load(small_wav2vec2_package), MediaLimits(), SegmentationSettings())
     return pipeline.run(CONVERSATION, Source(key=CONVERSATION.name))
 
 

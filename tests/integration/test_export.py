@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from core.audio.waveform import Waveform
+from core.checkpoints.loading import load_classifier
 from core.errors import CheckpointUnreadable, PackageRefused, ParityMissed
 from core.export import exporter as exporting
 from core.export import parity as gate
@@ -30,7 +31,7 @@ def clips(speech_like: SpeechLike) -> list[Waveform]:
 def test_a_package_says_what_its_checkpoint_says(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
     manifest = export(small_checkpoint, tmp_path / "package", clips, precision=Precision.FP32)
 
-    reference, served = EmotionClassifier.load(small_checkpoint), EmotionClassifier.load(tmp_path / "package")
+    reference, served = load_classifier(small_checkpoint, 1), load_classifier(tmp_path / "package", 1)
     differences = [np.abs(reference.logits(clip) - served.logits(clip)).max() for clip in clips]
     assert max(differences) < 1e-4
     assert manifest.parity.largest_logit_change == pytest.approx(max(differences), abs=1e-6)

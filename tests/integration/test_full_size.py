@@ -18,6 +18,7 @@ from transformers import HubertConfig, HubertModel, HubertPreTrainedModel, Wav2V
 from core.audio.decode import decode, probe
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.loading import load_classifier
 from core.checkpoints.network import HubertForSpeechClassification
 from core.export.exporter import export
 from core.export.graph import Precision
@@ -76,7 +77,7 @@ def decoded(path: Path) -> Waveform:
 @pytest.fixture(scope="module")
 def reference(checkpoint: Path, waveforms: list[Waveform]) -> list[dict[str, float]]:
     """Our PyTorch path's scores."""
-    classifier = EmotionClassifier.load(checkpoint, threads=2)
+    classifier = load_classifier(checkpoint, threads=2)
     return [dict(classifier.classify(waveform)) for waveform in waveforms]
 
 

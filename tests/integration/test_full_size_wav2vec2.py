@@ -16,6 +16,7 @@ from torch import nn
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
 from core.audio.waveform import Waveform
+from core.checkpoints.loading import load_classifier
 from core.checkpoints.network import network_of
 from core.checkpoints.registry import CHECKPOINTS
 from core.export.exporter import export
@@ -153,7 +154,7 @@ class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transfo
 def test_our_reference_agrees_with_transformers_own_steps_on_a_padded_batch(
     checkpoint: Path, waveforms: list[Waveform]
 ) -> None:
-    reference, some = EmotionClassifier.load(checkpoint, threads=2), waveforms[:2]
+    reference, some = load_classifier(checkpoint, threads=2), waveforms[:2]
     scores = np.array([list(reference.classify(waveform).values()) for waveform in some])
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
     network = PublishedNetwork.from_pretrained(checkpoint).eval()

@@ -18,7 +18,7 @@ from core.model.classifier import EmotionClassifier
 from core.model.package import read_manifest
 from core.pipeline import Pipeline
 from core.results import EmotionScores, Result, Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT, MakeMedia
 from tests.support.corpora import MISSING, corpus_files
 
@@ -29,7 +29,7 @@ SAMPLES = sorted(file for file in (ROOT / "samples").glob("*") if file.suffix no
 
 @pytest.fixture(scope="module")
 def pipeline(package: Path) -> Pipeline:
-    return Pipeline(EmotionClassifier.load(package), MediaLimits())
+    return Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
 
 
 def run(pipeline: Pipeline, file: Path, deadline: Deadline | None = None) -> Result:
@@ -179,7 +179,7 @@ def test_a_deadline_that_has_passed_fails_the_recording(pipeline: Pipeline, tone
 
 
 def test_a_recording_that_is_too_long_still_says_what_it_was(package: Path, make_media: MakeMedia) -> None:
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(max_duration_s=3))
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(max_duration_s=3), SegmentationSettings())
 
     result = run(pipeline, make_media("x.ogg", "-c:a", "libopus", source="sine=300:duration=10"))
 

@@ -22,7 +22,7 @@ from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.report import Sound, render
 from core.results import Audio, Channel, EmotionScores, Error, Result, Source, Utterance
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import running_browser
 
@@ -41,7 +41,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="module")
 def result(package: Path) -> Result:
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
     return pipeline.run(CONVERSATION, Source(key=CONVERSATION.name))
 
 

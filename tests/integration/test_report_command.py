@@ -11,7 +11,7 @@ from core.errors import DecoderUnavailable, ResultUnreadable
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
 
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
@@ -20,7 +20,8 @@ OTHER = ROOT / "samples" / "anger.wav"
 
 @pytest.fixture(scope="module")
 def document(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    result = Pipeline(EmotionClassifier.load(package), MediaLimits()).run(CONVERSATION, Source(key="a call.ogg"))
+    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+    result = pipeline.run(CONVERSATION, Source(key="a call.ogg"))
     file = tmp_path_factory.mktemp("result") / "call.json"
     file.write_text(result.to_json(), encoding="utf-8")
     return file

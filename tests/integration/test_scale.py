@@ -13,7 +13,7 @@ from core.local.stack import UPLOADS_BUCKET, running_stack
 from core.model.classifier import EmotionClassifier
 from core.operations import backfill
 from core.pipeline import Pipeline
-from core.settings import FunctionSettings, MediaLimits
+from core.settings import FunctionSettings, MediaLimits, SegmentationSettings
 from tests.support.faults.fault_proxy import faulty
 from tests.support.soak.run import Settings, soak
 
@@ -24,7 +24,7 @@ def test_a_recording_makes_the_s3_requests_that_costs_and_backfills_assume(
     with running_stack(endpoint=aws_server) as stack, faulty(stack.endpoint) as proxy:
         for name, value in replace(stack, endpoint=proxy.endpoint).environment(package).items():
             monkeypatch.setenv(name, value)
-        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits())
+        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
         delivery = Delivery(Storage(s3_client()), pipeline, settings.read(FunctionSettings))
         stack.upload(tone, "a.wav")
 

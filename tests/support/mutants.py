@@ -175,12 +175,12 @@ class Judge:
 
         from core.model.classifier import EmotionClassifier
         from core.pipeline import Pipeline
-        from core.settings import MediaLimits
+        from core.settings import MediaLimits, SegmentationSettings
 
         schema = json.loads((ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8"))
         self._valid = jsonschema.Draft202012Validator(schema)
         classifier = EmotionClassifier.load(ROOT / "models" / "demo" / "package")
-        self._pipeline = Pipeline(classifier, MediaLimits(decoder_timeout_s=MAX_S))
+        self._pipeline = Pipeline(classifier, MediaLimits(decoder_timeout_s=MAX_S), SegmentationSettings())
         _forget_peak()
         self._own_mb_before, self._children_mb_before = _own_peak_mb(), _children_peak_mb()
 

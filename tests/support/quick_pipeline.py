@@ -16,7 +16,7 @@ from core.errors import DamagedAudio
 from core.model.classifier import EmotionClassifier, Logits
 from core.pipeline import Pipeline, _Progress
 from core.results import EmotionScores, Model, Utterance
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 
 DAMAGED = b"damaged"
 """How a recording begins that is at fault itself."""
@@ -39,7 +39,7 @@ class QuickPipeline(Pipeline):
         identity = Model(
             id="tests/quick_pipeline", revision="1", precision="none", fingerprint="sha256:quick", labels=LABELS
         )
-        super().__init__(EmotionClassifier(_NoNetwork(), identity), MediaLimits())
+        super().__init__(EmotionClassifier(_NoNetwork(), identity), MediaLimits(), SegmentationSettings())
         self._heard = heard
 
     def _work(self, path: Path, progress: _Progress, deadline: Deadline) -> None:

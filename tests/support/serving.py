@@ -13,7 +13,7 @@ from core.model.classifier import EmotionClassifier
 from core.online.folder_store import FolderResultStore
 from core.online.recogniser import Recogniser
 from core.pipeline import Pipeline
-from core.settings import ApiSettings, MediaLimits
+from core.settings import ApiSettings, MediaLimits, SegmentationSettings
 from handlers.api.app import create_app
 from handlers.api.server import server_for
 from handlers.api.service import Service, Workers
@@ -24,7 +24,7 @@ def folder_service(package: Path, folder: Path, **settings: object) -> Service:
     api = ApiSettings.model_validate({"results_folder": folder, **settings})
     limits = MediaLimits()
     store = FolderResultStore(api, limits.max_size_bytes)
-    recogniser = Recogniser(Pipeline(EmotionClassifier.load(package), limits), store)
+    recogniser = Recogniser(Pipeline(EmotionClassifier.load(package), limits, SegmentationSettings()), store)
     return Service(api, limits, store, recogniser, Workers(api.api_concurrency, api.api_waiting))
 
 

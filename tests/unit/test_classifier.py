@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from core.audio.waveform import Waveform
+from core.checkpoints.loading import load_classifier
 from core.errors import EmptyRecording
 from core.model.classifier import EmotionClassifier, softmax
 
@@ -19,7 +20,7 @@ SpeechLike = Callable[[int, int], Waveform]
 
 @pytest.fixture(scope="module")
 def both(small_checkpoint: Path, small_package: Path) -> tuple[EmotionClassifier, EmotionClassifier]:
-    return EmotionClassifier.load(small_checkpoint), EmotionClassifier.load(small_package)
+    return load_classifier(small_checkpoint, 1), load_classifier(small_package, 1)
 
 
 @pytest.mark.parametrize("samples", [1, 400, 20_000, 96_000, 150_000])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.checkpoints.loading import load_classifier
 from core.errors import PackageRefused
 from core.model.classifier import EmotionClassifier
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, read_manifest
@@ -115,7 +116,7 @@ def test_a_folder_with_nothing_to_load_is_refused_by_its_name(folder: str, tmp_p
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(PackageRefused, match=f"{folder} holds neither"):
-        EmotionClassifier.load(tmp_path / folder)
+        load_classifier(tmp_path / folder, 1)
 
 
 def test_the_fingerprint_follows_whatever_can_change_a_score(spoilt: Path) -> None:

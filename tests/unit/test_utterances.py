@@ -11,7 +11,7 @@ from core.audio.channels import group_channels
 from core.audio.decode import Block
 from core.audio.segmenter import MIN_SAMPLES, Segmenter, Span
 from core.audio.utterances import SpeechSegment, cut
-from core.audio.voice_activity import FRAME_SAMPLES, Probabilities
+from core.audio.voice_activity import FRAME_SAMPLES, Probabilities, VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import SegmentationSettings
 from tests.conftest import ROOT
@@ -35,7 +35,7 @@ def blocks(*channels: Waveform, samples: int = SAMPLE_RATE_HZ) -> Iterator[Block
 
 
 def utterances(*channels: Waveform, **options: object) -> list[SpeechSegment]:
-    return list(cut(blocks(*channels), SegmentationSettings.model_validate(options)))
+    return list(cut(blocks(*channels), SegmentationSettings.model_validate(options), VoiceActivityDetector.load()))
 
 
 def test_a_short_recording_is_one_utterance_to_the_last_sample() -> None:
@@ -83,7 +83,9 @@ def test_how_the_decoder_cuts_its_blocks_makes_no_difference() -> None:
     recording = np.concatenate([silence(1), voice(), silence(2), voice("neutral.flac"), silence(3)])
 
     spans = {
-        samples: [(u.start_s, u.end_s) for u in cut(blocks(recording, samples=samples), OPTIONS)]
+        samples: [
+            (u.start_s, u.end_s) for u in cut(blocks(recording, samples=samples), OPTIONS, VoiceActivityDetector.load())
+        ]
         for samples in (160, 5_000, 16_000, 200_000)
     }
 

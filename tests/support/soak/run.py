@@ -25,7 +25,7 @@ from core.local.workers import Workers, running_workers
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Source
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.support.faults.fault_proxy import FaultyEndpoint, faulty
 from tests.support.soak.account import Log, Sample
 from tests.support.soak.recordings import Recording, bad_recordings, good_recordings
@@ -215,7 +215,7 @@ def _cpu_s(pid: int) -> float:
 
 def expected_results(recordings: Sequence[Recording]) -> dict[Path, dict[str, Any]]:
     """Return each file's result document without a queue, S3 or faults."""
-    pipeline = Pipeline(EmotionClassifier.load(_MODEL, threads=1), MediaLimits())
+    pipeline = Pipeline(EmotionClassifier.load(_MODEL, threads=1), MediaLimits(), SegmentationSettings())
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         # The function names every recording like this, and ffmpeg's messages depend on the extension.

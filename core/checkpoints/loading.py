@@ -1,0 +1,38 @@
+"""Loads a classifier from a serving package or from a checkpoint, whichever a folder holds.
+
+A serving package needs ONNX Runtime, which takes a tenth of a second to import. A checkpoint needs PyTorch and
+transformers, which take four seconds and are not in the Lambda image: they are imported only for a checkpoint.
+"""
+
+from pathlib import Path
+
+from core.checkpoints.files import CONFIG_FILE
+from core.errors import PackageRefused
+from core.model.classifier import EmotionClassifier
+from core.model.package import MANIFEST_FILE
+
+
+def load_classifier(folder: Path, threads: int) -> EmotionClassifier:
+    """Load the serving package or the checkpoint in a folder.
+
+    Parameters
+    ----------
+    threads
+        The number of threads to compute with.
+
+    Raises
+    ------
+    PackageRefused
+        If the folder holds neither, or the package does not match its manifest.
+    CheckpointUnreadable
+        If the checkpoint is incomplete or does not fit the network.
+    """
+    if (folder / MANIFEST_FILE).exists():
+        return EmotionClassifier.load(folder, threads)
+    if (folder / CONFIG_FILE).exists():
+        from core.checkpoints.reference import load_reference
+
+        return EmotionClassifier(*load_reference(folder, threads))
+    raise PackageRefused(
+        f"{folder} holds neither a serving package ({MANIFEST_FILE}) nor a checkpoint ({CONFIG_FILE})."
+    )

@@ -1,0 +1,143 @@
+"""What runs in Lambda imports none of the packages that only developers need, and no two packages import each other."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+FORBIDDEN = {"torch", "transformers", "onnx", "moto", "typer", "rich"}
+"""PyTorch takes four seconds to import; the image has none of these."""
+
+DEVELOPERS = {"core.cli", "core.export", "core.local", "benchmarks", "tests", "tools"}
+"""Packages of this project that need them, together with those modules of `core.checkpoints` that load networks."""
+
+LIGHT_CHECKPOINT_MODULES = {"core.checkpoints", "core.checkpoints.files", "core.checkpoints.loading"}
+
+
+def modules(*packages: str) -> list[str]:
+    """Name every module of some packages or modules of this project."""
+    found = []
+    for package in packages:
+        path = ROOT.joinpath(*package.split("."))
+        files = path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+        for file in files:
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            found.append(".".join(part for part in parts if part != "__init__"))
+    return sorted(found)
+
+
+IN_LAMBDA = [
+    *modules("core.audio", "core.model", "core.pipeline", "core.delivery"),
+    *("handlers.s3_upload", "handlers.batch_operations", "handlers.api.app"),
+]
+
+_CHECK = """
+import importlib, sys
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+    loaded = set(sys.argv[1].split(",")) & sys.modules.keys()
+    if loaded:
+        sys.exit(f"{name} loads {sorted(loaded)}")
+"""
+
+
+def test_a_fresh_interpreter_loads_no_package_that_only_developers_need() -> None:
+    command = [sys.executable, "-c", _CHECK, ",".join(FORBIDDEN), *IN_LAMBDA]
+
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_module_of_the_function_names_such_a_package_at_its_top() -> None:
+    for module in _closure(IN_LAMBDA):
+        for name in _imports(module, with_functions=False):
+            assert name.split(".")[0] not in FORBIDDEN, f"{module} imports {name}"
+            assert not any(_is_within(name, package) for package in DEVELOPERS), f"{module} imports {name}"
+            if _is_within(name, "core.checkpoints"):
+                assert name in LIGHT_CHECKPOINT_MODULES, f"{module} imports {name}"
+
+
+def test_the_model_knows_nothing_of_checkpoints() -> None:
+    for module in modules("core.model"):
+        assert not any(_is_within(name, "core.checkpoints") for name in _imports(module, with_functions=True)), module
+
+
+def test_no_two_packages_import_each_other() -> None:
+    graph: dict[str, set[str]] = {}
+    for module in modules("core", "handlers"):
+        targets = graph.setdefault(_package(module), set())
+        targets |= {_package(name) for name in _imports(module, with_functions=True)} - {_package(module)}
+
+    circles = [package for package in graph if package in _reachable(graph, package)]
+
+    assert not circles
+
+
+def _package(module: str) -> str:
+    """Name the package of a module: `core.audio.decode` is in `core.audio`, `core.results` is one by itself."""
+    return ".".join(module.split(".")[: 2 if module.startswith("core.") else 1])
+
+
+def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    pending = list(graph.get(start, ()))
+    while pending:
+        package = pending.pop()
+        if package not in found:
+            found.add(package)
+            pending += graph.get(package, ())
+    return found
+
+
+def _closure(names: list[str]) -> set[str]:
+    """Find the modules of this project that are loaded with some of them."""
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        module = pending.pop()
+        if module not in found and _file(module) is not None:
+            found.add(module)
+            pending += _imports(module, with_functions=False)
+    return found
+
+
+def _is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def _file(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    candidates = (path / "__init__.py", path.with_suffix(".py"))
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
+@cache
+def _imports(module: str, *, with_functions: bool) -> frozenset[str]:
+    """Name what a module imports: a module where one is imported, else the module that a name comes from."""
+    file = _file(module)
+    assert file is not None
+    names = set()
+    for node in _statements(ast.parse(file.read_text(encoding="utf-8")), with_functions):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if _file(name) else node.module for name in inner}
+    return frozenset(names)
+
+
+def _statements(tree: ast.AST, with_functions: bool) -> Iterator[ast.AST]:
+    """Walk the statements that run; `if TYPE_CHECKING` never does, and a function only when it is called."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not with_functions:
+            continue
+        yield node
+        yield from _statements(node, with_functions)
