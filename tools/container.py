@@ -1,4 +1,4 @@
-"""The function's image in a container of its own, shut in more tightly than Lambda does."""
+"""The function's image in a Docker container, with tighter limits than Lambda has."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from core.local.workers import HANDLER
 from tools.emulator import Event, emulator_program, invoke
 
 IMAGE = "classifyfunction:latest"
-"""What `sam build` calls it: after the function's name in template.yaml, and its DockerTag."""
+"""The tag that `sam build` makes of the function's name in template.yaml and its DockerTag."""
 
 SANDBOX = (
     "--read-only",
@@ -21,14 +21,14 @@ SANDBOX = (
     "--pids-limit=128",
     "--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=64m",
 )
-"""Only /tmp can be written, and little there; no capability, no way to gain one."""
+"""Options of `docker run`: a read-only root, a small /tmp, no capabilities, no new privileges."""
 
 _PORT = 8080
 
 
 @dataclass(frozen=True)
 class Network:
-    """A Docker network, and where its containers find the embedded S3."""
+    """A Docker network, and the address of the local S3 in it."""
 
     name: str
     endpoint: str
@@ -36,14 +36,15 @@ class Network:
 
 @contextmanager
 def network_to_embedded_s3(*options: str) -> Iterator[Network]:
-    """Let containers reach the embedded S3, which itself listens on the loopback address alone.
+    """Create a Docker network whose containers can reach the local S3.
 
-    moto keeps what it holds in this process, so a second server of it, on the network's own address, shows the same.
+    The local S3 listens on the loopback address only. moto's state belongs to this process, so a second server on the
+    network's gateway address serves the same objects.
 
     Parameters
     ----------
     options
-        For `docker network create`: with ``--internal``, the network leads nowhere else.
+        Options of `docker network create`. With ``--internal``, containers can reach nothing else.
     """
     from moto.server import ThreadedMotoServer
 
@@ -63,21 +64,21 @@ def network_to_embedded_s3(*options: str) -> Iterator[Network]:
 
 @dataclass(frozen=True)
 class Container:
-    """A container that runs the function under Lambda's emulator."""
+    """A container that runs the function under Lambda's runtime interface emulator."""
 
     name: str
     address: str
 
     def invoke(self, event: Event) -> Any:
-        """The function's answer to an event."""
+        """Return the function's answer to an event."""
         return invoke(self.address, event)
 
     def run(self, *command: str) -> str:
-        """What a command prints that is run in the container."""
+        """Run a command in the container and return its output."""
         return docker("exec", self.name, *command)
 
     def log(self) -> str:
-        """What the function has logged so far."""
+        """Return the function's log."""
         return subprocess.run(
             ["docker", "logs", self.name], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ).stdout
@@ -91,19 +92,19 @@ def running_function(
     image: str = IMAGE,
     runtime: Sequence[str] = ("/usr/bin/python3", "-m", "awslambdaric", HANDLER),
 ) -> Iterator[Container]:
-    """Start the function's image on a network; it is gone when this is left.
+    """Run the function's image on a network, and remove the container at the end.
 
     Parameters
     ----------
     environment
-        The function's own variables.
+        Environment variables of the function.
     options
-        For `docker run`: `SANDBOX`, a limit on memory, ...
+        Options of `docker run`, such as `SANDBOX` or a memory limit.
     runtime
-        What the emulator starts.
+        The command that the emulator starts.
     """
     name = f"audio-emotion-{uuid.uuid4().hex[:12]}"
-    # On Lambda, the emulator's place is outside of the image, and what it needs is no business of the image's.
+    # The image does not contain the emulator: on Lambda, its counterpart runs outside the image.
     given = [f"--volume={emulator_program()}:/emulator:ro", "--entrypoint=/emulator", f"--network={network.name}"]
     variables = [f"--env={key}={value}" for key, value in {**environment, "AWS_ENDPOINT_URL": network.endpoint}.items()]
     try:
@@ -115,11 +116,11 @@ def running_function(
 
 
 def docker(*arguments: str) -> str:
-    """What a docker command prints.
+    """Run a docker command and return its output.
 
     Raises
     ------
     subprocess.CalledProcessError
-        If it fails; what it said is on stderr.
+        If it fails; stderr has docker's message.
     """
     return subprocess.run(["docker", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()

@@ -1,7 +1,7 @@
-"""Lambda's runtime interface emulator, which the SAM CLI's package brings along: in a container, or without one.
+"""Lambda's runtime interface emulator, which is part of the SAM CLI's package.
 
-It speaks Lambda's runtime API to the function and HTTP to us. As on Lambda, the handler is imported for the first
-invocation: that one is a cold start.
+The emulator offers Lambda's runtime API to the function and takes events over HTTP. As on Lambda, the first invocation
+is a cold start, because it imports the handler.
 """
 
 import http.client
@@ -30,7 +30,7 @@ _INVOKE_TIMEOUT_S = 300.0
 
 
 def emulator_program() -> Path:
-    """Where the emulator lies.
+    """Return the path of the emulator.
 
     Raises
     ------
@@ -39,7 +39,9 @@ def emulator_program() -> Path:
     """
     found = sorted(SAM_ENVIRONMENT.glob("lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64"))
     if not found:
-        raise FileNotFoundError(f"There is no Lambda emulator: the SAM CLI is not installed in {SAM_ENVIRONMENT.name}.")
+        raise FileNotFoundError(
+            f"The Lambda emulator is missing: the SAM CLI is not installed in {SAM_ENVIRONMENT.name}."
+        )
     return found[0]
 
 
@@ -47,14 +49,14 @@ def emulator_program() -> Path:
 def emulated(
     environment: Mapping[str, str], log: IO[bytes] | None = None, *, handler: str = HANDLER
 ) -> Iterator[Callable[[Event], Any]]:
-    """A handler of this checkout under the emulator, as a process of this machine; yields what invokes it."""
+    """Run a handler of this checkout under the emulator, without a container, and yield a function that invokes it."""
     address, runtime_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
     command = [str(emulator_program()), "--log-level", "error"]
     command += ["--runtime-interface-emulator-address", address, "--runtime-api-address", runtime_address]
     command += [sys.executable, "-m", "awslambdaric", handler]
     with tempfile.TemporaryDirectory() as scratch:
-        # Its own session: the emulator starts the function as a process of its own, and both have to end. A temporary
-        # folder of its own, as on Lambda, where the function clears away what it finds there.
+        # The emulator starts the function as another process. A session of their own lets one signal end both. The
+        # function deletes what it finds in the temporary folder, so the folder must not be shared.
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -72,12 +74,12 @@ def emulated(
 
 
 def invoke(address: str, event: Event) -> Any:
-    """Post an event to an emulator that is starting or running; returns the function's answer.
+    """Post an event to an emulator that is starting or running, and return the function's answer.
 
     Raises
     ------
     TimeoutError
-        If nobody listens there.
+        If the emulator does not start in time.
     """
     host, _, port = address.partition(":")
     _wait_for(host, int(port))
@@ -98,11 +100,11 @@ def _wait_for(host: str, port: int) -> None:
             time.sleep(0.005)
         else:
             return
-    raise TimeoutError(f"Nobody listens at {host}:{port} after {_START_TIMEOUT_S:.0f} s.")
+    raise TimeoutError(f"Nothing listens on {host}:{port} after {_START_TIMEOUT_S:.0f} s.")
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """Return a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,10 +1,10 @@
-"""Invoke the function on this machine with a sample event, as Lambda would, and show the results that it wrote.
+"""Invoke the function on this machine with a sample event, and show the results that it writes.
 
-    python -m tools.invoke events/s3-put.json             in its image, by `sam local invoke`
-    python -m tools.invoke --process events/s3-put.json   without one, under Lambda's emulator
+    python -m tools.invoke events/s3-put.json             with `sam local invoke`, in the function's image
+    python -m tools.invoke --process events/s3-put.json   with Lambda's emulator, without an image
 
-The embedded S3 of `core.local` stands in for AWS. Before the function runs, each upload that the event is about is put
-there, and the event is made to name the version that it got: the function reads exactly what its event says.
+The local S3 of `core.local` replaces AWS. Before the invocation, the script uploads a sample for each key in the event
+and replaces the version in the event with that of the upload.
 """
 
 import argparse
@@ -26,18 +26,18 @@ from tools.emulator import ROOT, SAM_ENVIRONMENT, Event, emulated
 from tools.template import read_template
 
 BUILT_TEMPLATE = ROOT / ".aws-sam" / "build" / "template.yaml"
-WORK = ROOT / "build" / "invoke"
+WORK_FOLDER = ROOT / "build" / "invoke"
 
 FUNCTION, API_FUNCTION, BACKFILL_FUNCTION = "ClassifyFunction", "ApiFunction", "BackfillFunction"
-"""Their names in template.yaml."""
+"""Logical ids in template.yaml."""
 
 API_HANDLER = "handlers.api.on_lambda.handler"
 BACKFILL_HANDLER = "handlers.batch_operations.handler"
 
 
 def function_for(event: Event) -> tuple[str, str]:
-    """The function that takes such events: its name in template.yaml, and its handler."""
-    if "requestContext" in event:  # what API Gateway makes of a request, which is about no upload
+    """Return the logical id and the handler of the function that takes such events."""
+    if "requestContext" in event:  # an HTTP request from API Gateway
         return API_FUNCTION, API_HANDLER
     if "invocationSchemaVersion" in event:
         return BACKFILL_FUNCTION, BACKFILL_HANDLER
@@ -45,7 +45,7 @@ def function_for(event: Event) -> tuple[str, str]:
 
 
 def stage(event: Event, stack: Stack, samples: Path = SAMPLES) -> Event:
-    """Put what the event is about into the embedded S3; returns the event, naming what is there now."""
+    """Upload a sample for each key in the event, and return the event with the versions of these uploads."""
     if event.get("source") == "aws.s3":
         stored = event["detail"]["object"]
         head = _put(stack, samples, stored["key"])
@@ -63,7 +63,7 @@ def _staged_record(record: Event, stack: Stack, samples: Path) -> Event:
         try:
             body = json.dumps(stage(json.loads(record["body"]), stack, samples))
         except json.JSONDecodeError:
-            return record  # a bad message stays as bad as it is
+            return record  # a malformed message, kept as it is
         return record | {"body": body, "md5OfBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()}
     stored = record["s3"]["object"]
     head = _put(stack, samples, unquote_plus(stored["key"]))
@@ -82,22 +82,22 @@ def _put(stack: Stack, samples: Path, key: str) -> Event:
 
 
 def _sample_for(key: str, samples: Path) -> Path:
-    """The sample of that name; for a key that no sample has, one of the same kind of file."""
+    """Return the sample with that name, or else one with the same suffix."""
     named = samples / key
     if named.is_file():
         return named
     alike = sorted(samples.glob(f"*{Path(key).suffix}"))
     if not alike:
-        raise SystemExit(f"No sample is called {key}, and none is a {Path(key).suffix} file: look into {samples}.")
+        raise SystemExit(f"{samples} has no sample named {key}, and none with the suffix {Path(key).suffix}.")
     return alike[0]
 
 
 def invoke_by_sam(event: Event, stack: Stack) -> int:
-    """Run `sam local invoke` on the image that `sam build` made; returns its exit status."""
+    """Run `sam local invoke` with the image that `sam build` made, and return its exit status."""
     if not BUILT_TEMPLATE.is_file():
-        raise SystemExit("There is no image yet: run `make image` first.")
-    WORK.mkdir(parents=True, exist_ok=True)
-    event_file, template_file = WORK / "event.json", WORK / "template.json"
+        raise SystemExit("There is no image. Run `make image` first.")
+    WORK_FOLDER.mkdir(parents=True, exist_ok=True)
+    event_file, template_file = WORK_FOLDER / "event.json", WORK_FOLDER / "template.json"
     name, _ = function_for(event)
     command = [str(SAM_ENVIRONMENT / "bin" / "sam"), "local", "invoke", name, "--skip-pull-image"]
     command += ["--template", str(template_file), "--event", str(event_file)]
@@ -106,15 +106,14 @@ def invoke_by_sam(event: Event, stack: Stack) -> int:
         variables = stack.environment(Path("/opt/model")) | {"AWS_ENDPOINT_URL": network.endpoint}
         event_file.write_text(json.dumps(event), encoding="utf-8")
         template_file.write_text(json.dumps(_local_template(name, variables)), encoding="utf-8")
-        # The keys reach the container by way of the SAM CLI's own environment.
+        # The SAM CLI passes the credentials of its own environment to the container.
         keys = {name: value for name, value in variables.items() if "KEY" in name or "REGION" in name}
         environment = {**os.environ, **keys, "SAM_CLI_TELEMETRY": "0"}
         return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 def _local_template(name: str, variables: Mapping[str, str]) -> Event:
-    # `sam local` hands a container no variable that its template does not name, and template.yaml has no reason to name
-    # another S3 than Amazon's; so here is a copy that does.
+    # `sam local` passes only variables that the template names. template.yaml names no S3 endpoint, so this copy does.
     template = read_template(BUILT_TEMPLATE)
     function = template["Resources"][name]["Properties"]
     function["Environment"]["Variables"] |= {name: value for name, value in variables.items() if "KEY" not in name}
@@ -122,33 +121,33 @@ def _local_template(name: str, variables: Mapping[str, str]) -> Event:
 
 
 def invoke_emulated(event: Event, stack: Stack) -> int:
-    """Run the handler of this checkout under the emulator, twice: cold and warm. Returns 1 if it raised."""
+    """Run the handler of this checkout under the emulator twice, cold and warm; return 1 if it raised an error."""
     environment = stack.environment(default_model()) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
     _, handler = function_for(event)
     with emulated(environment, handler=handler) as invoke:
         for which in ("first", "second"):
             started = time.monotonic()
             answer = invoke(event)
-            _say(f"{which} invocation: {time.monotonic() - started:.2f} s, answer: {json.dumps(answer)}")
+            _print(f"{which} invocation: {time.monotonic() - started:.2f} s, answer: {json.dumps(answer)}")
     return 1 if "errorMessage" in answer else 0
 
 
 def main() -> int:
-    """Stage, invoke, show."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.invoke", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("event", type=Path, help="a file of events/")
-    parser.add_argument("--process", action="store_true", help="under the emulator, without an image")
+    parser.add_argument("event", type=Path, help="a file in events/")
+    parser.add_argument("--process", action="store_true", help="use Lambda's emulator instead of the image")
     options = parser.parse_args()
     with running_stack() as stack:
         event = stage(json.loads(options.event.read_text(encoding="utf-8")), stack)
         status = (invoke_emulated if options.process else invoke_by_sam)(event, stack)
         for key in sorted(stack.results()):
             document = json.loads(stack.result(key))
-            _say(f"\n{key}\n{json.dumps(document, indent=2, ensure_ascii=False)}")
+            _print(f"\n{key}\n{json.dumps(document, indent=2, ensure_ascii=False)}")
         return status
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Reading template.yaml, whose short forms (`!Ref`, `!GetAtt`, ...) plain YAML does not know."""
+"""A reader for template.yaml, whose tags (`!Ref`, `!GetAtt`, ...) a plain YAML parser rejects."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]  # comes with moto
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
-    """Reads `!Ref X` as `{"Ref": "X"}` and `!GetAtt X.Y` as `{"Fn::GetAtt": "X.Y"}`: the long forms of the same."""
+    """Reads `!Ref X` as `{"Ref": "X"}` and `!GetAtt X.Y` as `{"Fn::GetAtt": "X.Y"}`."""
 
 
 def _intrinsic(loader: Any, suffix: str, node: Any) -> dict[str, Any]:
@@ -23,6 +23,6 @@ _Loader.add_multi_constructor("!", _intrinsic)
 
 
 def read_template(file: Path) -> dict[str, Any]:
-    """A CloudFormation template, with every short form written out."""
+    """Return a CloudFormation template with long forms in place of the tags."""
     template: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     return template

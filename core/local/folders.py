@@ -1,4 +1,4 @@
-"""The two folders of the embedded stack: an inbox that is uploaded, and result documents that come back."""
+"""The folders of the local stack: an inbox whose files are uploaded, and copies of the result documents."""
 
 import hashlib
 import logging
@@ -9,18 +9,19 @@ from core.local.stack import RESULTS_PREFIX, Stack
 _logger = logging.getLogger(__name__)
 
 _MAX_NAME_BYTES = 255
-_MAX_PARALLEL = 50
+_MAX_UPLOADS = 50
+"""Uploads in one pass, so that the first results appear before thousands of files are uploaded."""
 
 
 class ResultFiles:
-    """Keeps a folder of result documents in step with the results bucket."""
+    """A folder with a copy of every result document."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack = stack
         self._folder = folder
 
     def fetch_new(self) -> list[Path]:
-        """Write what is new or has changed; returns the files."""
+        """Write the documents that are new or have changed, and return their files."""
         written = []
         for key in self._stack.take_new_results():
             file = path_for(self._folder, key.removeprefix(RESULTS_PREFIX))
@@ -32,14 +33,14 @@ class ResultFiles:
     def clear(self) -> None:
         """Remove the documents of earlier runs."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Only what we wrote: the folder is the user's choice.
+        # The folder may contain other files of the user's.
         for file in self._folder.rglob("*.json"):
             if b'"schema_version"' in file.read_bytes()[:100]:
                 file.unlink()
 
 
 def path_for(folder: Path, key: str) -> Path:
-    """A path below the folder for any key: keys are the uploader's, and may climb or hold what no file name can."""
+    """Return a path below the folder for any key, even with `..`, a null byte or a part too long for a file name."""
     parts = ["_" if part in ("", ".", "..") else part.replace("\0", "_") for part in key.split("/")]
     return folder.joinpath(*(_short(part) for part in parts))
 
@@ -52,7 +53,7 @@ def _short(name: str) -> str:
 
 
 class Inbox:
-    """A folder whose files are uploaded once they are completely there."""
+    """A folder whose files are uploaded once they have stopped growing."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self._stack = stack
@@ -61,21 +62,18 @@ class Inbox:
         self._uploaded: dict[Path, tuple[int, int]] = {}
 
     def upload_new(self) -> list[str]:
-        """Upload files that have not changed since the last call; returns the keys.
-
-        Not all at once: whoever drops thousands wants to see the first results before the last upload.
-        """
+        """Upload some of the new files that have not changed since the last call, and return their keys."""
         keys: list[str] = []
         for file in sorted(self._folder.rglob("*")):
-            if len(keys) >= _MAX_PARALLEL:
+            if len(keys) >= _MAX_UPLOADS:
                 break
             if file.name.startswith("."):
                 continue
             try:
                 keys += self._upload_if_complete(file)
             except (OSError, UnicodeError) as error:
-                # Unreadable, gone again, or with a name that is no text: the next file is none the worse for it.
-                _logger.warning("%a is left out: %s", str(file), error)
+                # Unreadable, deleted, or with a name that is not UTF-8.
+                _logger.warning("%a was skipped: %s", str(file), error)
         return keys
 
     def _upload_if_complete(self, file: Path) -> list[str]:
@@ -85,7 +83,7 @@ class Inbox:
         state = (status.st_size, status.st_mtime_ns)
         if self._uploaded.get(file) == state:
             return []
-        # A file that is still being copied grows between two looks.
+        # A file that is still being copied grows between two calls.
         complete = self._growing.get(file) == state
         self._growing[file] = state
         if not complete:

@@ -1,4 +1,4 @@
-"""The embedded stack's resources: buckets, queues and notifications in moto's server."""
+"""The resources of the local stack: buckets, queues and notifications in moto's server."""
 
 import json
 import logging
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 UPLOADS_BUCKET = "audio-emotion-uploads"
 RESULTS_BUCKET = "audio-emotion-results"
 RESULTS_PREFIX = "results/"
+REGION = "us-east-1"
 
 _logger = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
-_REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What an operator would set in template.yaml, and what a test wants shorter.
+    """Settings of the function and the queue, which template.yaml has on AWS.
 
     Attributes
     ----------
     function_timeout_s, visibility_timeout_s
-        On AWS the second is six times the first; here a retry should not take an hour and a half.
+        On AWS, the second is six times the first. It is shorter here, so that a retry comes soon.
     """
 
     function_timeout_s: float = 60.0
@@ -56,7 +56,7 @@ class Stack:
     sqs: "SQSClient"
 
     def environment(self, model_dir: Path) -> dict[str, str]:
-        """The environment variables of the function."""
+        """Return the environment variables of the function."""
         return {
             **_credentials(self.endpoint),
             "UPLOADS_BUCKET": UPLOADS_BUCKET,
@@ -67,27 +67,27 @@ class Stack:
         }
 
     def upload(self, file: Path, key: str | None = None) -> str:
-        """Put a file into the uploads bucket; returns its key."""
+        """Put a file into the uploads bucket and return its key."""
         key = key or file.name
         with file.open("rb") as body:
             self.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
         return key
 
     def results(self) -> dict[str, str]:
-        """Key and ETag of every result there is."""
+        """Return the key and the ETag of every result."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=RESULTS_BUCKET, Prefix=RESULTS_PREFIX)
         return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", [])}
 
     def take_new_results(self) -> list[str]:
-        """Keys of results that were written since the last call, in that order, each once.
+        """Return the keys of results written since the last call, in order, without duplicates.
 
-        From notifications: moto takes a second and a half to list two thousand results, and looks are many.
+        They come from notifications: moto needs 1.5 s to list two thousand results, which is too slow for polling.
         """
         keys: dict[str, None] = {}
         url = self.new_results_queue_url
         while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
             for message in messages:
-                records = json.loads(message["Body"]).get("Records", [])  # none in the event that tests the connection
+                records = json.loads(message["Body"]).get("Records", [])  # the test event has none
                 keys |= {unquote_plus(record["s3"]["object"]["key"]): None for record in records}
             handles = [
                 {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
@@ -97,11 +97,11 @@ class Stack:
         return list(keys)
 
     def result(self, key: str) -> bytes:
-        """The document at a key of the results bucket."""
+        """Return the object at a key of the results bucket."""
         return self.s3.get_object(Bucket=RESULTS_BUCKET, Key=key)["Body"].read()
 
     def dead_letters(self) -> int:
-        """How many messages lie in the dead-letter queue."""
+        """Return the number of messages in the dead-letter queue."""
         answer = self.sqs.get_queue_attributes(
             QueueUrl=self.dead_letter_queue_url, AttributeNames=["ApproximateNumberOfMessages"]
         )
@@ -111,10 +111,10 @@ class Stack:
 @contextmanager
 def running_server() -> Iterator[str]:
     """Start moto's server on the loopback address, and yield its endpoint."""
-    # Imported here: moto's server costs half a second, and only this function needs it.
+    # The import takes half a second, and most users of this module have no server of their own.
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request otherwise
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it logs every request
 
     server = ThreadedMotoServer(ip_address=_LOOPBACK, port=0, verbose=False)
     server.start()
@@ -142,7 +142,7 @@ def running_stack(options: StackOptions | None = None, endpoint: str | None = No
 
 
 def _create_resources(endpoint: str, options: StackOptions) -> Stack:
-    session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=_REGION)  # noqa: S106
+    session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)  # noqa: S106
     s3 = session.client("s3", endpoint_url=endpoint)
     sqs = session.client("sqs", endpoint_url=endpoint)
     for bucket in (UPLOADS_BUCKET, RESULTS_BUCKET):
@@ -156,7 +156,7 @@ def _create_resources(endpoint: str, options: StackOptions) -> Stack:
     )["QueueUrl"]
     new_results_queue_url = sqs.create_queue(QueueName="audio-emotion-new-results")["QueueUrl"]
     _notify(s3, UPLOADS_BUCKET, _arn(sqs, queue_url), {})
-    # Of results, and not of the claims beside them.
+    # Leases are in the same bucket.
     only_results = {"Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": RESULTS_PREFIX}]}}}
     _notify(s3, RESULTS_BUCKET, _arn(sqs, new_results_queue_url), only_results)
     return Stack(endpoint, queue_url, dead_letter_queue_url, new_results_queue_url, options, s3, sqs)
@@ -177,7 +177,7 @@ def _credentials(endpoint: str) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": _REGION,
+        "AWS_DEFAULT_REGION": REGION,
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_EC2_METADATA_DISABLED": "true",
     }

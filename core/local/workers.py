@@ -1,4 +1,4 @@
-"""The event source mapping and the worker processes that run the function."""
+"""The event source mapping and the worker processes that run the function, as Lambda does on AWS."""
 
 import importlib
 import json
@@ -20,41 +20,39 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.errors import WorkerEnded
+from core.local.stack import REGION, Stack, StackOptions
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
-
-
-from core.local.stack import _REGION, Stack, StackOptions
 
 _logger = logging.getLogger(__name__)
 
 Handler = Callable[[dict[str, Any], Any], Mapping[str, Any] | None]
 
 HANDLER = "handlers.s3_upload.handler"
-"""What the function's image names as its command; imported by name, as Lambda's runtime does."""
+"""The command of the function's image."""
 
 
 @dataclass
 class LocalContext:
-    """What the function is told of its invocation."""
+    """The context object of an invocation."""
 
     timeout_s: float
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     function_name: str = "audio-emotion"
     function_version: str = "$LATEST"
     memory_limit_in_mb: int = 3538
-    invoked_function_arn: str = f"arn:aws:lambda:{_REGION}:000000000000:function:audio-emotion"
+    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:000000000000:function:audio-emotion"
     started_s: float = field(default_factory=time.monotonic)
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function would be killed."""
+        """Return the milliseconds until Lambda would stop the function."""
         return max(0, round((self.started_s + self.timeout_s - time.monotonic()) * 1000))
 
 
 class EventSourceMapping:
-    """Takes messages from the queue to the function, as Lambda's own does with `ReportBatchItemFailures`."""
+    """Invokes the function with messages of the queue, like Lambda with `ReportBatchItemFailures`."""
 
     def __init__(self, sqs: "SQSClient", queue_url: str, function: Handler, options: StackOptions) -> None:
         self._sqs = sqs
@@ -63,10 +61,10 @@ class EventSourceMapping:
         self._options = options
 
     def poll(self, wait_s: int = 1) -> int:
-        """Take one batch to the function, and delete what it does not report as failed; returns the batch's size.
+        """Receive one batch, invoke the function, delete the messages that succeeded, and return the batch's size.
 
-        A function that raises fails the whole batch. What failed, or could not be deleted, comes back after the
-        visibility time-out; a queue that does not answer is asked again with the next poll.
+        If the function raises, the whole batch fails. A message that failed or could not be deleted is received again
+        after the visibility timeout. If the queue does not answer, the next poll is the retry.
         """
         try:
             messages = self._sqs.receive_message(
@@ -76,7 +74,7 @@ class EventSourceMapping:
                 AttributeNames=["All"],
             ).get("Messages", [])
         except (BotoCoreError, ClientError) as error:
-            _logger.warning("the queue gave nothing: %s", error)
+            _logger.warning("The queue did not answer: %s", error)
             return 0
         failed = self._invoke(messages) if messages else set()
         for message in messages:
@@ -88,14 +86,14 @@ class EventSourceMapping:
         try:
             self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
         except (BotoCoreError, ClientError) as error:
-            _logger.warning("message %s will come again: %s", message["MessageId"], error)
+            _logger.warning("Message %s was not deleted and will be received again: %s", message["MessageId"], error)
 
     def _invoke(self, messages: "Sequence[MessageTypeDef]") -> set[str]:
         event = {"Records": [_sqs_record(message) for message in messages]}
         try:
             answer = self._function(event, LocalContext(self._options.function_timeout_s)) or {}
         except Exception:
-            _logger.exception("the function raised")
+            _logger.exception("The function raised an error.")
             return {message["MessageId"] for message in messages}
         return {failure["itemIdentifier"] for failure in answer.get("batchItemFailures", [])}
 
@@ -109,19 +107,19 @@ def _sqs_record(message: "MessageTypeDef") -> dict[str, Any]:
         "messageAttributes": {},
         "md5OfBody": message.get("MD5OfBody", ""),
         "eventSource": "aws:sqs",
-        "eventSourceARN": f"arn:aws:sqs:{_REGION}:000000000000:audio-emotion-uploads",
-        "awsRegion": _REGION,
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:000000000000:audio-emotion-uploads",
+        "awsRegion": REGION,
     }
 
 
 def load_handler(name: str) -> Handler:
-    """Import a function by its dotted name, as Lambda's runtime does."""
+    """Import a handler by its dotted name, as Lambda's runtime does."""
     module, _, attribute = name.rpartition(".")
     return cast(Handler, getattr(importlib.import_module(module), attribute))
 
 
-def work(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
-    """A worker's whole life: take batches to the function until told to stop."""
+def run_worker(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
+    """Poll the queue until SIGTERM."""
     stopping = False
 
     def stop(*_: object) -> None:
@@ -129,8 +127,8 @@ def work(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
         stopping = True
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever started us ends us
-    # A poll waits a second at the most: silence beyond five is a fault, and the next poll is the next try.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent sends SIGTERM
+    # A poll waits one second at most, so five seconds without an answer are an error.
     sqs = boto3.client("sqs", config=Config(read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}))
     mapping = EventSourceMapping(sqs, queue_url, load_handler(handler), options)
     while not stopping:
@@ -144,7 +142,7 @@ class Workers:
     Attributes
     ----------
     start
-        Starts one more like them.
+        Starts another worker process.
     """
 
     processes: "list[subprocess.Popen[bytes]]"
@@ -152,21 +150,21 @@ class Workers:
     start: "Callable[[], subprocess.Popen[bytes]]"
 
     def kill(self, number: int) -> None:
-        """End one as a crash would, in the middle of whatever it does, and start another in its place."""
+        """Kill a worker, as a crash would, and start another in its place."""
         self.processes[number].kill()
         self.processes[number].wait()
         self.processes[number] = self.start()
 
     def check(self) -> None:
-        """See that they are all alive.
+        """Check that every worker is alive.
 
         Raises
         ------
         WorkerEnded
-            If one has ended by itself.
+            If one has ended.
         """
         if any(process.poll() is not None for process in self.processes):
-            raise WorkerEnded(f"A worker of the function ended by itself: {self.log_file} says why.")
+            raise WorkerEnded(f"A worker process of the function ended unexpectedly. See {self.log_file}.")
 
 
 @contextmanager
@@ -179,12 +177,12 @@ def running_workers(
     handler: str = HANDLER,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Workers]:
-    """Start worker processes that serve the stack's queue; what the function logs goes to a file.
+    """Start worker processes that poll the stack's queue and write their log to a file.
 
     Parameters
     ----------
     settings
-        More environment variables for the function.
+        Additional environment variables of the function.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "core.local.workers", stack.queue_url, json.dumps(vars(stack.options)), handler]
@@ -210,4 +208,4 @@ def _end(worker: "subprocess.Popen[bytes]") -> None:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], StackOptions(**json.loads(sys.argv[2])), *sys.argv[3:])
+    run_worker(sys.argv[1], StackOptions(**json.loads(sys.argv[2])), *sys.argv[3:])

@@ -1,4 +1,4 @@
-"""The embedded stack: what plays the event source mapping, workers, the inbox, `demo` and `local`."""
+"""The local stack: the event source mapping, workers, folders, `demo` and `local`."""
 
 import json
 import os
@@ -29,10 +29,10 @@ def stack(aws_server: str) -> Iterator[Stack]:
         yield running
 
 
-def wait_until(condition: Callable[[], bool], longest_s: float = 30.0) -> None:
-    give_up_at_s = time.monotonic() + longest_s
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    give_up_at_s = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < give_up_at_s, "waited in vain"
+        assert time.monotonic() < give_up_at_s, "the condition did not become true in time"
         time.sleep(0.1)
 
 
@@ -43,7 +43,7 @@ def drain(mapping: EventSourceMapping) -> int:
     return taken
 
 
-def test_what_the_function_reports_as_failed_comes_back_and_ends_in_the_dead_letters(
+def test_a_message_that_fails_is_retried_and_ends_in_the_dead_letter_queue(
     stack: Stack, tmp_path: Path, advance_queue_time: Callable[[float], None]
 ) -> None:
     counts: list[tuple[str, str]] = []
@@ -69,7 +69,7 @@ def test_what_the_function_reports_as_failed_comes_back_and_ends_in_the_dead_let
     assert stack.dead_letters() == 1
 
 
-def test_a_function_that_raises_loses_nothing(
+def test_a_function_that_raises_loses_no_message(
     stack: Stack, tmp_path: Path, advance_queue_time: Callable[[float], None]
 ) -> None:
     def function(*_: object) -> None:
@@ -83,13 +83,13 @@ def test_a_function_that_raises_loses_nothing(
     assert drain(mapping) == taken
 
 
-def test_the_handler_is_found_by_the_name_that_the_template_gives() -> None:
+def test_the_handler_is_loaded_by_its_name_in_the_template() -> None:
     from handlers.s3_upload import handler
 
     assert load_handler("handlers.s3_upload.handler") is handler
 
 
-def test_workers_bring_uploads_to_results_and_end_when_told(
+def test_workers_turn_uploads_into_results_and_end_on_request(
     aws_server: str, package: Path, speech: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "speech.wav").write_bytes(speech)
@@ -109,7 +109,7 @@ def test_workers_bring_uploads_to_results_and_end_when_told(
     assert documents == {"classified", "failed"}
 
 
-def test_results_become_files_below_the_folder_whatever_their_keys(stack: Stack, tmp_path: Path) -> None:
+def test_results_become_files_below_the_folder_whatever_their_keys_are(stack: Stack, tmp_path: Path) -> None:
     for key in ("results/a/b.json", "results/../../escape.json", "results//etc/x.json", f"results/{'录' * 300}.json"):
         stack.s3.put_object(Bucket="audio-emotion-results", Key=key, Body=b"{}")
     files = ResultFiles(stack, tmp_path / "deep" / "results")
@@ -121,14 +121,14 @@ def test_results_become_files_below_the_folder_whatever_their_keys(stack: Stack,
     assert [file.read_bytes() for file in files.fetch_new()] == [b"[]"]
 
 
-def test_only_results_are_told_of_and_each_once(stack: Stack) -> None:
+def test_new_results_are_returned_once_and_leases_never(stack: Stack) -> None:
     for key in ("claims/1", "results/a b+c.json", "results/a b+c.json", "results/高.json"):
         stack.s3.put_object(Bucket="audio-emotion-results", Key=key, Body=b"{}")
     assert stack.take_new_results() == ["results/a b+c.json", "results/高.json"]
     assert stack.take_new_results() == []
 
 
-def test_a_large_inbox_is_uploaded_a_part_at_a_time_and_completely(stack: Stack, tmp_path: Path) -> None:
+def test_a_large_inbox_is_uploaded_completely_in_several_passes(stack: Stack, tmp_path: Path) -> None:
     for number in range(120):
         (tmp_path / f"{number:03d}.wav").write_bytes(b"x")
     inbox = Inbox(stack, tmp_path)
@@ -174,9 +174,7 @@ def test_the_function_gets_the_settings_of_the_command_line(monkeypatch: pytest.
     assert (settings["CHANNELS"], settings["MAX_CHANNELS"]) == ("auto", "8")
 
 
-def test_local_classifies_what_is_dropped_and_ends_cleanly_on_ctrl_c(
-    package: Path, speech: bytes, tmp_path: Path
-) -> None:
+def test_local_classifies_new_files_and_ends_cleanly_on_ctrl_c(package: Path, speech: bytes, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "core.cli", "local", "--model", str(package)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
@@ -196,7 +194,7 @@ def test_local_classifies_what_is_dropped_and_ends_cleanly_on_ctrl_c(
     assert json.loads(result.read_bytes())["status"] == "classified"
 
 
-def test_a_queue_that_fails_loses_nothing(
+def test_a_queue_that_fails_loses_no_message(
     stack: Stack, tmp_path: Path, advance_queue_time: Callable[[float], None]
 ) -> None:
     taken: list[str] = []
