@@ -147,7 +147,10 @@ PLAIN = Setting("as it is deployed", calls=10, faults=95, overwrites=18)
 LAST = Setting("on the last delivery", calls=11, faults=44, overwrites=20, max_receive_count=1)
 WITH_REPORTS = Setting("with reports", calls=13, faults=73, reports="html")
 WITHOUT_CLAIMS = Setting("without claims", calls=8, faults=33, leases_prefix="")
-SETTINGS = [PLAIN, LAST, WITH_REPORTS, WITHOUT_CLAIMS]
+SETTINGS = [
+    pytest.param(setting, id=setting.name, marks=() if setting == PLAIN else pytest.mark.slow)
+    for setting in (PLAIN, LAST, WITH_REPORTS, WITHOUT_CLAIMS)
+]
 
 ONE_OF_EACH_CLASS = (
     Fault.RESET,  # as a time-out, a 500 or a 503: nothing done, and worth another try
@@ -234,7 +237,7 @@ def case(what: str) -> Iterator[None]:
 
 
 @pytest.mark.timeout(1200)  # a minute, but for a machine that is busy with other things
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_each_call_fails_once_in_each_way(build: Callable[..., World], setting: Setting) -> None:
     world = build(setting)
     made = recorded(world)
@@ -256,7 +259,7 @@ def test_each_call_fails_once_in_each_way(build: Callable[..., World], setting: 
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("setting", [PLAIN, LAST], ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", SETTINGS[:2])
 def test_a_recording_is_overwritten_or_deleted_before_each_call(build: Callable[..., World], setting: Setting) -> None:
     world = build(setting)
     calls = list(filter(reaches_the_function, recorded(world)))
@@ -281,7 +284,7 @@ def test_a_recording_is_overwritten_or_deleted_before_each_call(build: Callable[
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_calls_fail_at_random(build: Callable[..., World], setting: Setting) -> None:
     world = build(setting, attempts=2)
     contents = {world.upload(content): content for content in (CONTENT, OTHER_CONTENT) * 5}

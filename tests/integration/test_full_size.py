@@ -33,7 +33,7 @@ SPREAD = 4.0
 and would agree whatever the network did. Scaled, they run from 0.03 to 0.35, and move by hundredths between clips."""
 
 # Half a minute on two idle cores, and minutes on a busy machine.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ SPREAD = 3.0
 and would agree whatever the network did."""
 
 # A minute of processor time, which a busy machine may take half an hour to give.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
