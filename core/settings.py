@@ -108,6 +108,11 @@ class ModelSettings(Settings):
     aws_lambda_function_memory_size: int | None = Field(default=None, gt=0)
     """The function's memory in MB. Lambda sets it."""
 
+    @property
+    def is_lambda(self) -> bool:
+        """Whether this process runs in Lambda."""
+        return self.aws_lambda_function_memory_size is not None
+
 
 class StorageSettings(Settings):
     """Timeouts and retries of S3 clients."""

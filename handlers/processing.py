@@ -33,7 +33,7 @@ def delivery() -> Delivery:
     """The delivery of this process, made from the environment."""
     function = settings.read(settings.FunctionSettings)
     model = settings.read(settings.ModelSettings)
-    classifier = load_classifier(model.model_dir, default_threads(model))
+    classifier = load_classifier(model.model_dir, default_threads(model), verify=not model.is_lambda)
     limits, segmentation = settings.read(settings.MediaLimits), settings.read(settings.SegmentationSettings)
     pipeline = Pipeline(classifier, limits, segmentation)
     return Delivery(Storage(s3_client()), pipeline, function)
@@ -46,7 +46,7 @@ def _publisher(event_bus: str) -> ResultPublisher:
 
 def warm_up() -> None:
     """In Lambda, do beforehand what is slow: the time before the first event has the whole processor to itself."""
-    if settings.read(settings.ModelSettings).aws_lambda_function_memory_size is None:
+    if not settings.read(settings.ModelSettings).is_lambda:
         return
     remove_leftovers()
     delivery()

@@ -12,13 +12,15 @@ from core.model.classifier import EmotionClassifier
 from core.model.package import MANIFEST_FILE
 
 
-def load_classifier(folder: Path, threads: int) -> EmotionClassifier:
+def load_classifier(folder: Path, threads: int, *, verify: bool = True) -> EmotionClassifier:
     """Load the serving package or the checkpoint in a folder.
 
     Parameters
     ----------
     threads
         The number of threads to compute with.
+    verify
+        Whether to check the hashes of a serving package.
 
     Raises
     ------
@@ -28,7 +30,7 @@ def load_classifier(folder: Path, threads: int) -> EmotionClassifier:
         If the checkpoint is incomplete or does not fit the network.
     """
     if (folder / MANIFEST_FILE).exists():
-        return EmotionClassifier.load(folder, threads)
+        return EmotionClassifier.load(folder, threads, verify=verify)
     if (folder / CONFIG_FILE).exists():
         from core.checkpoints.reference import load_reference
 

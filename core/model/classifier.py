@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from core.audio.waveform import Waveform
 from core.model.inputs import Geometry
-from core.model.package import Manifest, model_file, read_manifest
+from core.model.package import MODEL_FILE, Manifest, check_hashes, read_manifest
 from core.onnx_session import onnx_session
 from core.results import Model
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
@@ -44,8 +44,14 @@ class EmotionClassifier:
         self.identity = identity
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> "EmotionClassifier":
+    def load(cls, folder: Path, threads: int = 1, *, verify: bool = True) -> "EmotionClassifier":
         """Load a serving package; `core.checkpoints.loading` loads checkpoints too.
+
+        Parameters
+        ----------
+        verify
+            Whether to compare the files with the hashes in the manifest. The image's build has done so already for the
+            package in the image, and reading 113 MB would delay every cold start.
 
         Raises
         ------
@@ -53,6 +59,8 @@ class EmotionClassifier:
             If the folder holds no package, or one that does not match its manifest.
         """
         manifest = read_manifest(folder)
+        if verify:
+            check_hashes(folder, manifest)
         return cls(_OnnxNetwork(folder, manifest, threads), manifest.identity)
 
     def classify(self, waveform: Waveform) -> Scores:
@@ -85,7 +93,8 @@ class _OnnxNetwork:
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         self._geometry: Geometry = manifest.geometry
-        self._session = onnx_session(model_file(folder, manifest), threads)
+        # By its path: ONNX Runtime then maps the weights. See docs/decisions/0008-onnx-runtime-session.md.
+        self._session = onnx_session(folder / MODEL_FILE, threads)
 
     def logits(self, waveform: Waveform) -> Logits:
         outputs = self._session.run(["logits"], self._geometry.inputs(waveform))

@@ -106,11 +106,8 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def model_file(folder: Path, manifest: Manifest) -> Path:
-    """The network's file, unless it or its weights are not those that the manifest describes.
-
-    Hashed piece by piece and loaded by its path, its weights mapped: held in memory as a whole, they would add a
-    hundred megabytes to the peak.
+def check_hashes(folder: Path, manifest: Manifest) -> None:
+    """Compare the package's files with the hashes in its manifest.
 
     Raises
     ------
@@ -124,10 +121,9 @@ def model_file(folder: Path, manifest: Manifest) -> Path:
             raise PackageRefused(f"{folder} has no readable {name}.") from error
         if found != manifest.sha256.get(name):
             raise PackageRefused(f"{folder / name} does not match the hash in its manifest: export or fetch it again.")
-    return folder / MODEL_FILE
 
 
 def file_sha256(file: Path) -> str:
-    """The hash of a file's content, read piece by piece."""
+    """Return the hash of a file, read in pieces: in memory as a whole, the weights would add 113 MB to the peak."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

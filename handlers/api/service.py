@@ -81,8 +81,9 @@ class Service:
             store = S3ResultStore(Storage(s3_client()), presigning_s3_client(), api, limits.max_size_bytes)
         else:
             store = FolderResultStore(api, limits.max_size_bytes)
-        threads = default_threads(settings.read(ModelSettings))
-        pipeline = Pipeline(load_classifier(model_dir, threads), limits, settings.read(SegmentationSettings))
+        model = settings.read(ModelSettings)
+        classifier = load_classifier(model_dir, default_threads(model), verify=not model.is_lambda)
+        pipeline = Pipeline(classifier, limits, settings.read(SegmentationSettings))
         return cls(api, limits, store, Recogniser(pipeline, store), Workers(api.api_concurrency, api.api_waiting))
 
 

@@ -1,17 +1,27 @@
 #!/usr/bin/env bash
-# Puts the serving package that is baked in into the folder that is given: the exported one if there is one.
+# Copies the serving package of the image into FOLDER, and checks it against the hashes in its manifest.
 #
 #   choose.sh EXPORTED DEMO FOLDER
 #
-# EXPORTED is build/model of the checkout, or an empty folder; DEMO is the demo package, which is always there.
+# EXPORTED is build/model of the checkout, or an empty folder. Without a package there, DEMO is copied: the demo package.
+# The function does not check the hashes again, because reading 113 MB would delay every cold start.
 set -euo pipefail
 
 exported=$1 demo=$2 folder=$3
+
+refuse() {
+  echo "choose.sh: the serving package in $package cannot go into the image: $1. Export it again: make model." >&2
+  exit 1
+}
+
 if [[ -e $exported/manifest.json ]]; then package=$exported; else package=$demo; fi
 mkdir -p "$folder"
 cp "$package/manifest.json" "$folder/"
-# Half an export must not become an image: the function would refuse it at every start.
-hashes=$(sed -nE 's/.*"(model\.onnx|weights\.bin)": *"([0-9a-f]{64})".*/\2  \1/p' "$folder/manifest.json")
-while read -r _ file; do cp "$package/$file" "$folder/"; done <<<"$hashes"
-(cd "$folder" && sha256sum --check --quiet <<<"$hashes")
+for file in model.onnx weights.bin; do
+  hash=$(sed -nE "s/.*\"${file/./\\.}\": *\"([0-9a-f]{64})\".*/\1/p" "$folder/manifest.json")
+  [[ -n $hash ]] || refuse "its manifest has no hash of $file"
+  [[ -r $package/$file ]] || refuse "$file is missing"
+  cp "$package/$file" "$folder/"
+  sha256sum --check --status <<<"$hash  $folder/$file" || refuse "$file does not match the hash in its manifest"
+done
 chmod -R a+rX "$folder"

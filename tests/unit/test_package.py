@@ -12,6 +12,8 @@ from core.checkpoints.loading import load_classifier
 from core.errors import PackageRefused
 from core.model.classifier import EmotionClassifier
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, read_manifest
+from handlers.api.service import Service
+from handlers.processing import delivery
 
 
 @pytest.fixture
@@ -109,6 +111,28 @@ def test_a_missing_network_is_refused_by_name(spoilt: Path) -> None:
 
     with pytest.raises(PackageRefused, match=r"no readable model\.onnx"):
         EmotionClassifier.load(spoilt)
+
+
+def test_the_function_relies_on_the_check_of_the_image_s_build(spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One bit of a weight: only the hash shows it.
+    weights = bytearray((spoilt / WEIGHTS_FILE).read_bytes())
+    weights[0] ^= 1
+    (spoilt / WEIGHTS_FILE).write_bytes(weights)
+    monkeypatch.setenv("RESULTS_BUCKET", "results")
+    monkeypatch.setenv("UPLOADS_BUCKET", "uploads")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("MODEL_DIR", str(spoilt))
+    delivery.cache_clear()
+
+    with pytest.raises(PackageRefused, match="does not match the hash"):
+        delivery()
+    with pytest.raises(PackageRefused, match="does not match the hash"):
+        Service.load(spoilt)
+
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3538")
+    delivery()
+    Service.load(spoilt)
+    delivery.cache_clear()
 
 
 @pytest.mark.parametrize("folder", ["empty", "absent"])
