@@ -1,4 +1,4 @@
-"""The moment by which the work on a recording must be done, so that a result can still be written."""
+"""The time limit for classifying a recording, and an estimate of whether the recording will meet it."""
 
 import time
 from dataclasses import dataclass
@@ -6,17 +6,27 @@ from math import inf, isfinite
 
 from core.errors import DeadlineExceeded
 
+_MIN_SHARE_LEFT = 0.5
+"""Of the budget. With less, a recording is retried in full rather than failed with `deadline_exceeded`."""
+
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point on the monotonic clock; shared by everything that works on one recording."""
+    """A point on the monotonic clock, shared by all work on one recording.
+
+    Attributes
+    ----------
+    budget_s
+        Time from the start of the work until the deadline.
+    """
 
     at_s: float = inf
+    budget_s: float = inf
 
     @classmethod
     def after(cls, seconds: float) -> "Deadline":
-        """A deadline so many seconds from now."""
-        return cls(time.monotonic() + seconds)
+        """Return a deadline that many seconds from now."""
+        return cls(time.monotonic() + seconds, seconds)
 
     @property
     def remaining_s(self) -> float:
@@ -25,86 +35,95 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether there is no time left."""
+        """Whether no time is left."""
         return self.remaining_s == 0.0
 
+    @property
+    def is_half_spent(self) -> bool:
+        """Whether too little of the budget is left to begin."""
+        return self.remaining_s < self.budget_s * _MIN_SHARE_LEFT
+
+    def restarted(self) -> "Deadline":
+        """Return the same deadline with the remaining time as its budget."""
+        return Deadline(self.at_s, self.remaining_s)
+
     def sooner(self, seconds: float) -> "Deadline":
-        """This deadline, or one so many seconds from now, whichever comes first."""
-        return Deadline(min(self.at_s, time.monotonic() + seconds))
+        """Return this deadline, or one that many seconds from now if that comes first."""
+        return min(self, Deadline.after(seconds), key=lambda deadline: deadline.at_s)
 
 
 _CHECK_INTERVAL_S = 60.0
-"""Of audio. The first minute may be the ringing before the talk, so it is asked again after each."""
-_DOUBT = 1.25
-"""A recording is refused when it seems to need this times the time that is left. Speech is not spread evenly."""
-_CAUTION = 0.9
-"""What is said to fit is that much less than what seems to."""
+"""Of audio. The first minute may be ringing before the conversation, so the estimate is repeated after each minute."""
+_REFUSAL_FACTOR = 1.25
+"""A recording is refused if it seems to need this many times the remaining time. Speech is not spread evenly."""
+_SAFETY_FACTOR = 0.9
+"""Applied to the duration that the error message says would fit."""
 
 _MIN_BITS_PER_S = {"mp3": 8_000, "aac": 4_000, "amr_nb": 1_800, "amr_wb": 1_800}
-"""Of codecs that have a least: a header that claims more seconds than the file has room for is lying."""
+"""Lowest bit rates of codecs that have one."""
 _DEFAULT_MIN_BITS_PER_S = 500
 _MIN_MINUTES_S = 120.0
 
 
-class Pace:
-    """Watches the progress through one recording.
+class ProgressEstimate:
+    """Estimates, while a recording is processed, whether it will be finished by its deadline.
 
     Parameters
     ----------
-    claimed_s
-        The duration that the header claims, if it can be believed.
+    duration_s
+        The recording's duration, if it is known.
     """
 
-    def __init__(self, claimed_s: float | None, deadline: Deadline) -> None:
-        self._claimed_s = claimed_s
+    def __init__(self, duration_s: float | None, deadline: Deadline) -> None:
+        self._duration_s = duration_s
         self._deadline = deadline
         self._started = time.monotonic()
         self._allowed_s = deadline.remaining_s
-        self._next_look_s = _CHECK_INTERVAL_S
+        self._next_check_s = _CHECK_INTERVAL_S
 
     def check(self, done_s: float) -> None:
-        """Take note that so many seconds of audio are done with.
+        """Check the deadline after `done_s` seconds of audio were processed.
 
         Raises
         ------
         DeadlineExceeded
-            If there is no time left, or there will not be; the message says what would fit.
+            If no time is left, or the rest will take too long. The message says which duration would fit.
         """
         if self._deadline.passed:
-            raise DeadlineExceeded(f"There was time for the first {_spoken_duration(done_s)} only: {_ADVICE}.")
-        if self._claimed_s is None or not isfinite(self._allowed_s) or done_s < self._next_look_s:
+            raise DeadlineExceeded(f"There was only time for the first {_spoken_duration(done_s)}. {_ADVICE}")
+        if self._duration_s is None or not isfinite(self._allowed_s) or done_s < self._next_check_s:
             return
-        self._next_look_s = done_s + _CHECK_INTERVAL_S
+        self._next_check_s = done_s + _CHECK_INTERVAL_S
         taken_s = time.monotonic() - self._started
-        needed_s = taken_s / done_s * (self._claimed_s - done_s)
-        if needed_s > _DOUBT * self._deadline.remaining_s:
-            fits_s = _CAUTION * self._allowed_s * done_s / taken_s
+        needed_s = taken_s / done_s * (self._duration_s - done_s)
+        if needed_s > _REFUSAL_FACTOR * self._deadline.remaining_s:
+            fits_s = _SAFETY_FACTOR * self._allowed_s * done_s / taken_s
             raise DeadlineExceeded(
-                f"This recording of {_spoken_duration(self._claimed_s)} cannot be finished in time; at its pace, up to "
-                f"{_spoken_duration(fits_s)} would fit: {_ADVICE}."
+                f"This recording of {_spoken_duration(self._duration_s)} cannot be finished in time; at this rate, up "
+                f"to {_spoken_duration(fits_s)} would fit. {_ADVICE}"
             )
 
 
-_ADVICE = "split it, or give the function more memory or a longer time-out"
+_ADVICE = "Split the recording, or give the function more memory or a longer timeout."
 
 
-def believable(claimed_s: float | None, codec: str, size_bytes: int, bytes_per_s_of_pcm: int) -> float | None:
-    """The duration that a header claims, unless a file of this size cannot hold it.
+def plausible_duration_s(header_s: float | None, codec: str, size_bytes: int, min_pcm_bytes_per_s: int) -> float | None:
+    """Return the duration from a file's header, or None if a file of this size cannot hold that much audio.
 
     Parameters
     ----------
-    bytes_per_s_of_pcm
-        At one byte a sample, the least that PCM takes.
+    min_pcm_bytes_per_s
+        The least that PCM takes: one byte a sample.
     """
-    if claimed_s is None or not isfinite(claimed_s) or claimed_s <= 0:
+    if header_s is None or not isfinite(header_s) or header_s <= 0:
         return None
-    least = 8 * bytes_per_s_of_pcm if codec.startswith("pcm_") else _MIN_BITS_PER_S.get(codec)
-    longest_s = size_bytes * 8 / (least or _DEFAULT_MIN_BITS_PER_S)
-    return claimed_s if claimed_s <= longest_s else None
+    min_bits_per_s = 8 * min_pcm_bytes_per_s if codec.startswith("pcm_") else _MIN_BITS_PER_S.get(codec)
+    max_s = size_bytes * 8 / (min_bits_per_s or _DEFAULT_MIN_BITS_PER_S)
+    return header_s if header_s <= max_s else None
 
 
 def _spoken_duration(seconds: float) -> str:
-    """As a person says it, rounded down: "2 h 5 min", "7 min", "40 s"."""
+    """Return a duration as a person says it, rounded down: "2 h 5 min", "7 min", "40 s"."""
     if seconds == inf:
         return "any duration"
     if seconds < _MIN_MINUTES_S:

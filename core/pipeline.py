@@ -11,7 +11,7 @@ from core.audio.channels import ChannelGroup
 from core.audio.decode import Block, MediaInfo, decode, probe
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ
-from core.deadline import Deadline, Pace, believable
+from core.deadline import Deadline, ProgressEstimate, plausible_duration_s
 from core.errors import EmptyRecording, RecordingError
 from core.model.classifier import EmotionClassifier
 from core.results import (
@@ -107,11 +107,11 @@ class Pipeline:
         started = time.monotonic()
         progress.info = probe(path, self._limits, deadline)
         progress.decode_s = time.monotonic() - started
-        pace = Pace(_claimed_s(path, progress.info), deadline)
-        blocks = _counted(decode(path, progress.info, self._limits, deadline), progress, pace)
+        estimate = ProgressEstimate(_duration_s(path, progress.info), deadline)
+        blocks = _counted(decode(path, progress.info, self._limits, deadline), progress, estimate)
         for utterance in utterances.cut(blocks, self._segmentation, self._vad):
             if deadline.passed:
-                pace.check(utterance.start_s)
+                estimate.check(utterance.start_s)
             started = time.monotonic()
             judgement = EmotionScores.of(self._classifier.classify(utterance.waveform))
             progress.inference_s += time.monotonic() - started
@@ -141,19 +141,19 @@ class Pipeline:
         )
 
 
-def _claimed_s(path: Path, info: MediaInfo) -> float | None:
-    return believable(info.duration_s, info.codec, path.stat().st_size, info.sample_rate_hz * info.channels)
+def _duration_s(path: Path, info: MediaInfo) -> float | None:
+    return plausible_duration_s(info.duration_s, info.codec, path.stat().st_size, info.sample_rate_hz * info.channels)
 
 
-def _counted(blocks: Iterable[Block], progress: _Progress, pace: Pace) -> Iterator[Block]:
-    """The same blocks; notes how many samples there were, how long decoding kept us waiting, and the pace."""
+def _counted(blocks: Iterable[Block], progress: _Progress, estimate: ProgressEstimate) -> Iterator[Block]:
+    """Yield the same blocks, count their samples and the time that decoding takes, and check the deadline."""
     waiting_since = time.monotonic()
     for block in blocks:
         progress.decode_s += time.monotonic() - waiting_since
         progress.decoded_samples += block.shape[1]
         yield block
         # Whoever asks for the next block has done with this one.
-        pace.check(progress.decoded_samples / SAMPLE_RATE_HZ)
+        estimate.check(progress.decoded_samples / SAMPLE_RATE_HZ)
         waiting_since = time.monotonic()
 
 

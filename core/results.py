@@ -6,7 +6,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -175,6 +175,16 @@ class Result(_Part):
     def with_request_id(self, request_id: str | None) -> "Result":
         """Return a copy that names the request which stores it."""
         return self.model_copy(update={"processing": self.processing.model_copy(update={"request_id": request_id})})
+
+    def summary(self) -> dict[str, Any]:
+        """Return the fields that logs and published events have in common; None where a field does not apply."""
+        return {
+            "status": self.status,
+            "emotion": self.emotion,
+            "score": self.score,
+            "duration_s": self.audio.duration_s if self.audio else None,
+            "speech_s": self.speech_s,
+        }
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The document as stored: UTF-8 JSON, absent fields left out."""

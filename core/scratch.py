@@ -1,4 +1,4 @@
-"""Where a recording lies while it is worked on: a folder of its own, by whose name leftovers are known."""
+"""Temporary folders for recordings, with a common prefix that identifies leftovers."""
 
 import shutil
 import tempfile
@@ -8,19 +8,19 @@ PREFIX = "recording-"
 
 
 def scratch_folder() -> "tempfile.TemporaryDirectory[str]":
-    """A folder that is gone when its `with` block is left."""
+    """Return a folder that is deleted at the end of its `with` block."""
     return tempfile.TemporaryDirectory(prefix=PREFIX)
 
 
 def lasting_folder() -> Path:
-    """A folder that whoever asked for it removes."""
+    """Return a new folder that the caller deletes."""
     return Path(tempfile.mkdtemp(prefix=PREFIX))
 
 
 def remove_leftovers() -> None:
-    """Remove the folders of all recordings: only for a process that has the temporary folder to itself.
+    """Delete all recordings in the temporary folder. Only Lambda, which does not share `/tmp`, may call this.
 
-    An invocation in Lambda that was killed leaves its recording behind, and /tmp outlives it.
+    A killed invocation leaves its recording in `/tmp`, which the next process of the same environment inherits.
     """
-    for left_behind in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        shutil.rmtree(left_behind, ignore_errors=True)
+    for leftover in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)

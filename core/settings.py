@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from core.errors import SettingsInvalid
+from core.errors import EmptyRecording, RecordingTooLarge, SettingsInvalid
 
 MEMORY_MB_PER_VCPU = 1769
 """At 1,769 MB a function has the equivalent of one vCPU, as AWS documents."""
@@ -63,6 +63,19 @@ class MediaLimits(Settings):
 
     decoder_timeout_s: float = Field(default=600.0, gt=0)
     """Maximum time to wait for one ffmpeg process in all. A deadline of the invocation may be earlier."""
+
+    def check_size(self, size_bytes: int) -> None:
+        """Check the size of an upload.
+
+        Raises
+        ------
+        EmptyRecording, RecordingTooLarge
+            If the upload is empty or exceeds the limit.
+        """
+        if size_bytes == 0:
+            raise EmptyRecording("The file is empty (0 bytes).")
+        if size_bytes > self.max_size_bytes:
+            raise RecordingTooLarge(f"The file has {size_bytes:,} bytes; at most {self.max_size_bytes:,} are accepted.")
 
 
 class SegmentationSettings(Settings):

@@ -1,1 +1,1 @@
-"""One thin module per Lambda entry point: read the event, call core, answer."""
+"""Lambda entry points: each parses its event, calls core, and answers."""

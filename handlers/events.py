@@ -1,32 +1,31 @@
-"""From an event of any kind that the function takes to the uploads that it is about."""
+"""From an event that the function accepts to the uploads that it names."""
 
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
 from core.delivery import Upload
+from core.delivery.versions import known_version_id
 from core.errors import EventNotUnderstood
 
 Event = Mapping[str, Any]
 
 
 def is_queue_batch(event: Event) -> bool:
-    """Whether the event is a batch of SQS messages."""
+    """Return whether the event is a batch of SQS messages."""
     records = event.get("Records")
     return isinstance(records, list) and bool(records) and records[0].get("eventSource") == "aws:sqs"
 
 
 def uploads_in(event: Event) -> list[Upload]:
-    """The uploads that a bare S3 event or an EventBridge S3 event is about.
+    """Return the uploads that an S3 event or an EventBridge event of S3 names.
 
-    Returns
-    -------
-    Nothing for S3's test event and for events about anything but a new object.
+    The list is empty for S3's test event, and for events about anything but a new object.
 
     Raises
     ------
     EventNotUnderstood
-        If it is neither.
+        If the event is neither.
     """
     if event.get("Event") == "s3:TestEvent":
         return []
@@ -39,19 +38,19 @@ def uploads_in(event: Event) -> list[Upload]:
             upload.key.encode()
         return uploads
     except UnicodeEncodeError as error:
-        raise EventNotUnderstood("The event names a key that is no text, which S3 does not have.") from error
+        raise EventNotUnderstood("The event names a key that is not valid text. S3 has no such keys.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise EventNotUnderstood(
-            f"The event is neither an S3 event nor an EventBridge event of S3's: {error} is absent or malformed."
+            f"The event is neither an S3 event nor an EventBridge event of S3: {error} is absent or malformed."
         ) from error
 
 
 def _is_new_object(record: Event) -> bool:
     if record["eventSource"] != "aws:s3":
-        raise EventNotUnderstood(f"Records of {record['eventSource']!r} are not taken, only S3's.")
-    # 2.x promises that fields are only ever added.
+        raise EventNotUnderstood(f"The record comes from {record['eventSource']!r}; only S3's are accepted.")
+    # S3 promises that later versions 2.x only add fields.
     if record["eventVersion"].split(".")[0] != "2":
-        raise EventNotUnderstood(f"S3 events of version {record['eventVersion']!r} are not known, only 2.x.")
+        raise EventNotUnderstood(f"The S3 event has version {record['eventVersion']!r}; only 2.x is supported.")
     return str(record["eventName"]).removeprefix("s3:").startswith("ObjectCreated:")
 
 
@@ -59,10 +58,10 @@ def _from_record(s3: Event) -> Upload:
     stored = s3["object"]
     return Upload(
         bucket=s3["bucket"]["name"],
-        # Keys in S3 records are form-encoded: a space comes as "+", a plus sign as "%2B".
+        # Keys in S3 records are form-encoded: "+" is a space, "%2B" a plus sign.
         key=unquote_plus(stored["key"]),
-        version_id=known_version(stored.get("versionId")),
-        etag=stored.get("eTag"),
+        version_id=known_version_id(stored.get("versionId")),
+        etag=stored.get("eTag") or "",
         sequencer=stored.get("sequencer"),
         size_bytes=stored.get("size"),
     )
@@ -72,15 +71,10 @@ def _from_eventbridge(detail: Event) -> Upload:
     stored = detail["object"]
     return Upload(
         bucket=detail["bucket"]["name"],
-        # Not form-encoded here: a plus sign is a plus sign.
+        # Keys in EventBridge events are not encoded: "+" is a plus sign.
         key=stored["key"],
-        version_id=known_version(stored.get("version-id")),
-        etag=stored.get("etag"),
+        version_id=known_version_id(stored.get("version-id")),
+        etag=stored.get("etag") or "",
         sequencer=stored.get("sequencer"),
         size_bytes=stored.get("size"),
     )
-
-
-def known_version(version_id: str | None) -> str | None:
-    """The version that an event names, if it names one: "null" is what an object has from before versioning."""
-    return None if version_id in (None, "", "null") else version_id

@@ -1,4 +1,4 @@
-"""The log of every entry point: a JSON object a line."""
+"""The log of every entry point: one JSON object a line."""
 
 import json
 from typing import Any
@@ -9,9 +9,9 @@ SERVICE = "audio-emotion"
 
 
 def _one_line(entry: dict[str, Any]) -> str:
-    """JSON whose text is readable, and in which nothing that moves a cursor or turns the text around is left as it is.
+    """Return readable JSON with every non-printable character escaped.
 
-    Keys are the uploader's, and logs are read in terminals, which obey the control characters beyond ASCII as well.
+    Keys are untrusted input, and terminals that show logs obey control characters beyond ASCII, too.
     """
     text = json.dumps(entry, ensure_ascii=False, default=str, separators=(",", ":"))
     return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)

@@ -1,4 +1,4 @@
-"""Lambda entry point for uploads: as SQS messages, bare S3 events or EventBridge events."""
+"""Lambda entry point for uploads, which arrive in SQS messages, S3 events or EventBridge events."""
 
 import json
 from collections.abc import Mapping
@@ -20,50 +20,50 @@ if TYPE_CHECKING:
 @metrics.log_metrics(capture_cold_start_metric=True)
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Work on every upload that the event is about.
+    """Process every upload that the event names.
 
     Returns
     -------
-    For a batch of SQS messages, those that must come again; otherwise how many uploads there were.
+    For a batch of SQS messages, the messages to retry; otherwise the number of uploads.
 
     Raises
     ------
     TransientError
-        If an upload that came without a queue must come again: Lambda repeats asynchronous events itself.
+        If an upload of an asynchronous event must be retried. Lambda retries the event.
     EventNotUnderstood
-        If an event that came without a queue is of no known kind.
+        If an event that did not come from the queue is of no known kind.
     """
     metrics.add_metric("Invocations", MetricUnit.Count, 1)
     invocation = processing.Invocation(processing.delivery(), context)
     if not is_queue_batch(event):
         uploads = uploads_in(event)
-        invocation.process_all(uploads, last=False)
+        invocation.process_all(uploads, is_last=False)
         return {"uploads": len(uploads)}
 
-    failed = [message["messageId"] for message in event["Records"] if not _is_done(message, invocation)]
+    failed = [message["messageId"] for message in event["Records"] if not _process(message, invocation)]
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def _is_done(message: Mapping[str, Any], invocation: processing.Invocation) -> bool:
-    """Whether the queue may forget a message. One that fails does not keep the others waiting.
+def _process(message: Mapping[str, Any], invocation: processing.Invocation) -> bool:
+    """Process a message and return whether the queue may delete it.
 
-    Not Powertools' batch processor: it imports asyncio (docs/performance.md).
+    Powertools' batch processor would add to the function's imports (docs/decisions/0009-fewer-imports.md).
     """
     try:
-        uploads, receive_count = _read(message)
-        invocation.process_all(uploads, last=receive_count >= invocation.max_receive_count)
-    except Exception:  # noqa: BLE001 (whoever raised it has told the log)
+        uploads, receive_count = _parse(message)
+        invocation.process_all(uploads, is_last=receive_count >= invocation.max_receive_count)
+    except Exception:  # noqa: BLE001 (logged already)
         return False
     return True
 
 
-def _read(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
-    """The uploads that a message is about, and how often it has been handed out."""
+def _parse(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
+    """Return the uploads that a message names, and how often the queue has delivered it."""
     try:
         receive_count = int(message["attributes"]["ApproximateReceiveCount"])
         body = json.loads(message["body"])
         if not isinstance(body, dict):
-            raise EventNotUnderstood("The message's body is no JSON object.")
+            raise EventNotUnderstood("The message body is not a JSON object.")
         return uploads_in(body), receive_count
     except (KeyError, TypeError, ValueError, EventNotUnderstood) as error:
         metrics.add_metric("EventsNotUnderstood", MetricUnit.Count, 1)

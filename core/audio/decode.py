@@ -30,7 +30,6 @@ from core.errors import (
     NoAudioStream,
     NotAudio,
     RecordingEncrypted,
-    RecordingTooLarge,
     RecordingTooLong,
     TooManyChannels,
 )
@@ -108,10 +107,7 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         size_bytes = path.stat().st_size
     except FileNotFoundError as error:
         raise DecoderUnavailable("The recording is not in the temporary folder, where it was put.") from error
-    if size_bytes == 0:
-        raise EmptyRecording("The file is empty (0 bytes).")
-    if size_bytes > limits.max_size_bytes:
-        raise RecordingTooLarge(f"The file has {size_bytes:,} bytes; at most {limits.max_size_bytes:,} are accepted.")
+    limits.check_size(size_bytes)
     path = path.absolute()
     limit = deadline.sooner(_PROBE_TIMEOUT_S)
     with run_sandboxed(_probe_command(path), limits, limit) as decoder:

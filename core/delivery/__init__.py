@@ -1,17 +1,21 @@
-"""An upload in, its result stored, exactly once as a reader sees it.
+"""An upload in, exactly one stored result.
 
-Events come at least once, in any order and at the same moment. What keeps them apart:
+S3 events arrive at least once, in any order and concurrently. The rules:
 
-- The source's newest version is what counts. An event about any other one is superseded: the newer has its own event.
-- A result names, in its metadata, the version, the sequencer and the model that it stands for. A delivery that finds
-  its own result there is a duplicate and costs no inference.
-- A delivery takes a claim before it works, so that a second one at the same moment comes back later instead.
-- Results are written under a condition. Who loses that race looks again, and gives way to what is newer.
-- On the last delivery that the queue allows, a `failed` result is written first and replaced on success: even a crash
-  of the process leaves a result. Such a given-up result never counts as done.
-- Acknowledging is what cannot be undone. That an upload is gone or overwritten is asked again before it is believed.
+1. Only the newest version of a source object counts; an event about another version is superseded.
+2. A result's metadata names the version, the sequencer and the model that it stands for.
+3. A delivery that finds its own result is a duplicate and classifies nothing.
+4. A delivery takes a lease before it classifies; a concurrent delivery of the same version returns to the queue.
+5. Results are written with a conditional PUT.
+6. On conflict, the delivery re-reads the stored result and yields to a newer one.
+7. Transient errors are retried by the queue. Permanent errors get a `failed` result immediately.
+8. The last delivery writes a `given_up` result first and replaces it on success, so a crash leaves a result.
+9. A `given_up` result is never final: a redrive or a backfill classifies the recording.
+10. Acknowledging a message is irreversible, so "deleted" and "overwritten" are confirmed by a second HEAD first.
 """
 
-from core.delivery.delivery import Delivery, Outcome, Upload, is_final
+from core.delivery.delivery import Attempt, Delivery, Outcome
+from core.delivery.metadata import is_final
+from core.delivery.versions import Upload
 
-__all__ = ["Delivery", "Outcome", "Upload", "is_final"]
+__all__ = ["Attempt", "Delivery", "Outcome", "Upload", "is_final"]

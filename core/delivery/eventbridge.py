@@ -1,8 +1,8 @@
-"""Telling others that a result is there: an event on Amazon EventBridge, so that nobody has to poll.
+"""Events on Amazon EventBridge that publish results, so that consumers need not poll.
 
-The event follows the result and never stands in its way. So it comes at most once: a delivery that finds its result
-there already announces nothing, and one that dies between the two has announced nothing. Who must not miss any turns on
-S3's own notifications of the results bucket, which come at least once (`NotifyResults` in template.yaml).
+An event is published at most once, after its result was stored. A failure to publish never affects the result, and a
+duplicate delivery publishes nothing. A consumer that must not miss a result uses S3's notifications of the results
+bucket, which arrive at least once (`NotifyResults` in template.yaml).
 """
 
 import json
@@ -26,18 +26,18 @@ _logger = logging.getLogger(__name__)
 
 
 def events_client() -> "EventBridgeClient":
-    """A client that gives up within six seconds: the result is stored, and the invocation's time is nearly over."""
+    """Return a client that gives up within six seconds, because the invocation's time is nearly over."""
     retries: Any = {"mode": "standard", "max_attempts": 2}
     return boto3.client("events", config=Config(connect_timeout=1, read_timeout=2, retries=retries))
 
 
 class ResultPublisher:
-    """Puts an event on a bus for each result that was stored.
+    """Publishes an event for each stored result.
 
     Parameters
     ----------
     event_bus
-        Its name, or its ARN.
+        Name or ARN of the bus.
     """
 
     def __init__(self, event_bus: str, client: "EventBridgeClient | None" = None) -> None:
@@ -45,18 +45,18 @@ class ResultPublisher:
         self._client = client or events_client()
 
     def publish(self, result: Result, bucket: str, key: str) -> bool:
-        """Announce one result.
+        """Publish one result.
 
         Parameters
         ----------
         bucket, key
-            Where it lies.
+            Where the result is stored.
 
         Returns
         -------
-        Whether it was announced; if not, the log says why. The result is stored either way, so nothing is raised.
+        Whether the event was published. If not, the log says why.
         """
-        detail = json.dumps(summary(result, bucket, key), ensure_ascii=False)
+        detail = json.dumps(event_detail(result, bucket, key), ensure_ascii=False)
         kind = FAILED if result.status == "failed" else CLASSIFIED
         entry: Any = {"EventBusName": self._event_bus, "Source": SOURCE, "DetailType": kind, "Detail": detail}
         try:
@@ -71,19 +71,15 @@ class ResultPublisher:
         return True
 
 
-def summary(result: Result, bucket: str, key: str) -> dict[str, Any]:
-    """What the event tells of a result: where it lies, and as much of it as a rule may want to filter by."""
-    told = {
+def event_detail(result: Result, bucket: str, key: str) -> dict[str, Any]:
+    """Return the event's detail: where the result is stored, and the fields that a rule may filter by."""
+    detail = {
         "result": {"bucket": bucket, "key": key},
         "source": result.source.model_dump(exclude_none=True),
-        "status": result.status,
-        "emotion": result.emotion,
-        "score": result.score,
-        "duration_s": result.audio.duration_s if result.audio else None,
-        "speech_s": result.speech_s,
+        **result.summary(),
         "error": result.error.model_dump() if result.error else None,
         "model": {"id": result.model.id, "fingerprint": result.model.fingerprint},
         "demo": result.model.demo,
         "finished_at": result.model_dump(mode="json")["processing"]["finished_at"],
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in detail.items() if value is not None}

@@ -1,25 +1,28 @@
-"""The S3 keys of results, and what an upload's key and sequencer say."""
+"""S3 keys of results, folder markers, and the order of sequencers."""
 
 import hashlib
 
 _MAX_KEY_BYTES = 1024
 
 _MAX_PLAIN_KEY_BYTES = _MAX_KEY_BYTES - 4
-"""A key is cut between two characters, of up to four bytes: what was cut is longer than this, and the rest is not. So
-nobody can name an upload after the result of another."""
+"""Longest key that is not shortened. A shortened key is longer, since it is cut between characters of up to four bytes.
+So it never equals the plain key of another upload."""
 
 _SUFFIX = ".json"
 
 
 def is_folder_marker(key: str, size_bytes: int | None) -> bool:
-    """Whether an upload is what consoles make for an empty folder; what has bytes is a recording under an odd key."""
+    """Return whether an upload is the empty object that consoles create for a folder.
+
+    An object with content is a recording, even if its key ends with a slash.
+    """
     return key.endswith("/") and size_bytes == 0
 
 
 def result_key_for(key: str, prefix: str) -> str:
-    """Where the result of an upload lies: the prefix, the key, and `.json`.
+    """Return the key of an upload's result: the prefix, the upload's key, and `.json`.
 
-    A key that would reach S3's 1,024 bytes is cut and ends in a hash of the whole key.
+    A key that would exceed S3's 1,024 bytes is shortened and ends with a hash of the upload's key.
     """
     plain = f"{prefix}{key}{_SUFFIX}"
     if len(plain.encode()) <= _MAX_PLAIN_KEY_BYTES:
@@ -30,10 +33,9 @@ def result_key_for(key: str, prefix: str) -> str:
 
 
 def is_earlier(sequencer: str, other: str) -> bool:
-    """Whether an event of a key came before another of the same key.
+    """Return whether an event preceded another event of the same key.
 
-    Sequencers are hexadecimal numbers of differing lengths: S3's user guide has the shorter padded with zeros on the
-    right, then compared as text.
+    S3's user guide says to pad the shorter hexadecimal sequencer with zeros on the right, then to compare them as text.
     """
     width = max(len(sequencer), len(other))
     return sequencer.ljust(width, "0") < other.ljust(width, "0")

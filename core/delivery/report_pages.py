@@ -1,42 +1,43 @@
-"""The page beside each result document, where people asked for pages.
+"""The HTML report beside each result document.
 
-A page is always made from the document that lies there, whoever wrote that, and says in its metadata which one it was.
-So whoever comes by, be it for a duplicate, can tell whether the page is behind, and bring it up to date.
+A report is always rendered from the stored document, whichever delivery wrote it, and its metadata names that document.
+Every delivery, even a duplicate, can therefore detect an outdated report and replace it.
 """
 
-from core.delivery.storage import Storage, WriteConflict
+from core.delivery.s3_errors import WriteConflict
+from core.delivery.storage import Storage
 from core.errors import StorageUnavailable
 from core.results import Result
 
-_MADE_FROM = "document-etag"
+_DOCUMENT_ETAG = "document-etag"
 _MAX_WRITE_ATTEMPTS = 5
 
 
 def page_key_for(result_key: str) -> str:
-    """Where the page of a result lies: beside it, as `.html`, which is no longer than `.json`."""
+    """Return the key of a result's report: `.html` in place of `.json`."""
     return result_key.removesuffix(".json") + ".html"
 
 
 def refresh_report(storage: Storage, bucket: str, result_key: str) -> None:
-    """Make the page of a result, unless it is there and of the document as it is now.
+    """Write the report of a result, unless the stored report shows the stored document.
 
     Raises
     ------
     StorageUnavailable, StorageRefused
-        If S3 cannot or will not.
+        If S3 fails or denies access.
     """
-    # Here, not above: only those who ask for pages should wait for what draws them.
+    # Imported here, because most deployments store no reports.
     from core.report import render
 
     key = page_key_for(result_key)
     for _ in range(_MAX_WRITE_ATTEMPTS):
-        # In this order: a document that is written after we have read it is followed by a page, which then finds ours.
+        # The report first: a document written after this HEAD has a delivery that refreshes the report again.
         page = storage.head(bucket, key)
-        found = storage.get(bucket, result_key)
-        if found is None:
-            raise StorageUnavailable(f"{result_key} is not there, of which there is to be a page.")
-        document, content = found
-        if page and page.metadata.get(_MADE_FROM) == document.etag:
+        stored = storage.get(bucket, result_key)
+        if stored is None:
+            raise StorageUnavailable(f"{result_key} is absent, so its report cannot be rendered.")
+        document, content = stored
+        if page and page.metadata.get(_DOCUMENT_ETAG) == document.etag:
             return
         try:
             storage.put(
@@ -44,10 +45,10 @@ def refresh_report(storage: Storage, bucket: str, result_key: str) -> None:
                 key,
                 render(Result.model_validate_json(content)).encode(),
                 content_type="text/html; charset=utf-8",
-                metadata={_MADE_FROM: document.etag},
+                metadata={_DOCUMENT_ETAG: document.etag},
                 replaces=page.etag if page else None,
             )
         except WriteConflict:
             continue
         return
-    raise StorageUnavailable(f"{key} was written by others {_MAX_WRITE_ATTEMPTS} times in a row.")
+    raise StorageUnavailable(f"{key} changed during {_MAX_WRITE_ATTEMPTS} attempts to write it.")

@@ -19,7 +19,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from core.delivery.keys import result_key_for
-from core.delivery.storage import Storage, WriteConflict
+from core.delivery.metadata import ResultMetadata
+from core.delivery.s3_errors import WriteConflict
+from core.delivery.storage import Storage
 from core.errors import StorageRefused
 from core.results import Result
 from core.settings import ApiSettings
@@ -113,12 +115,12 @@ class S3ResultStore:
         StorageUnavailable, StorageRefused
             If S3 fails or refuses access.
         """
-        metadata = {
-            "source-version": recording_id,
-            "sequencer": "",
-            "fingerprint": result.model.fingerprint,
-            "state": "done",
-        }
+        metadata = ResultMetadata(
+            source_version=recording_id,
+            fingerprint=result.model.fingerprint,
+            state="done",
+            error=result.error.code if result.error else "",
+        )
         body = result.to_json().encode()
         try:
             self._storage.put(
@@ -126,7 +128,7 @@ class S3ResultStore:
                 self._result_key(recording_id),
                 body,
                 content_type="application/json",
-                metadata=metadata,
+                metadata=metadata.to_s3(),
                 replaces=None,
             )
         except WriteConflict:

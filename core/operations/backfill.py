@@ -26,8 +26,8 @@ REPORTS_PREFIX = "backfill"
 ENDED = ("Complete", "Failed", "Cancelled")
 """The final states of a job."""
 
-UPLOAD_READS, RESULT_READS = 2, 3
-"""S3 reads for one recording: HEAD and GET of the upload; HEAD of the result before and after the lease and the work.
+UPLOAD_READS, RESULT_READS = 2, 2
+"""S3 reads for one recording: HEAD and GET of the upload; HEAD of the result before and after the lease is taken.
 
 tests/integration/test_scale.py counts the requests that a delivery makes.
 """
@@ -157,7 +157,7 @@ def is_done(found: StoredResult, fingerprint: str | None) -> bool:
     if found.result is None or found.result.model.fingerprint != fingerprint:
         return False
     error = found.result.error
-    return is_final(found.state, error.code if error else None, anew=True)
+    return is_final(found.state, error.code if error else None, retry_recoverable=True)
 
 
 def job_request(stack: DeployedStack, scope: Scope) -> dict[str, Any]:

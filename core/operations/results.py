@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
+from core.delivery.metadata import ResultMetadata
 from core.errors import ResultUnreadable
 from core.operations.deployed_stack import aws_errors
 from core.operations.s3_listing import in_threads, list_objects
@@ -142,7 +143,9 @@ def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[S
                 if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
                     return None
                 raise
-            return StoredResult(f"s3://{bucket}/{key}", _parsed(answer["Body"].read()), answer["Metadata"].get("state"))
+            return StoredResult(
+                f"s3://{bucket}/{key}", _parsed(answer["Body"].read()), ResultMetadata.from_s3(answer["Metadata"]).state
+            )
 
     return (found for found in in_threads(read, keys) if found is not None)
 

@@ -18,7 +18,7 @@ from core.online.folder_store import FolderResultStore
 from core.online.recogniser import Recogniser
 from core.online.result_store import ResultStore, S3ResultStore, presigning_s3_client
 from core.pipeline import Pipeline
-from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings
+from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
 
 Answer = TypeVar("Answer")
@@ -78,7 +78,9 @@ class Service:
         api, limits = settings.read(ApiSettings), settings.read(MediaLimits)
         store: ResultStore
         if api.results_bucket:
-            store = S3ResultStore(Storage(s3_client()), presigning_s3_client(), api, limits.max_size_bytes)
+            store = S3ResultStore(
+                Storage(s3_client(settings.read(StorageSettings))), presigning_s3_client(), api, limits.max_size_bytes
+            )
         else:
             store = FolderResultStore(api, limits.max_size_bytes)
         model = settings.read(ModelSettings)

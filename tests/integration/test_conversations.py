@@ -14,7 +14,7 @@ from core.audio.decode import Block
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ
-from core.deadline import Deadline, Pace, believable
+from core.deadline import Deadline, ProgressEstimate, plausible_duration_s
 from core.errors import DeadlineExceeded
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
@@ -161,19 +161,19 @@ def _peak_mb(package: Path, file: Path) -> float:
 
 def test_what_cannot_be_finished_fails_after_its_first_minute_and_says_what_fits() -> None:
     deadline = Deadline.after(100)
-    pace = Pace(3 * 3600, deadline)
-    pace._started -= 30  # as if the first minute had taken half of one
+    estimate = ProgressEstimate(3 * 3600, deadline)
+    estimate._started -= 30  # as if the first minute had taken half of one
 
     with pytest.raises(DeadlineExceeded, match=r"3 h 0 min cannot be finished in time; .* up to 2 min would fit"):
-        pace.check(60.0)
+        estimate.check(60.0)
 
 
 def test_what_can_be_finished_is_not_refused() -> None:
-    pace = Pace(150.0, Deadline.after(100))
-    pace._started -= 30
+    estimate = ProgressEstimate(150.0, Deadline.after(100))
+    estimate._started -= 30
 
-    pace.check(60.0)
-    pace.check(120.0)
+    estimate.check(60.0)
+    estimate.check(120.0)
 
 
 def test_a_recording_too_long_for_the_deadline_fails_early(package: Path, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_recording_too_long_for_the_deadline_fails_early(package: Path, tmp_pa
 
 
 def test_a_header_that_claims_what_the_file_cannot_hold_is_not_believed() -> None:
-    assert believable(390_000.0, "mp3", 245_000, 44_100) is None
-    assert believable(60.0, "mp3", 245_000, 44_100) == 60.0
-    assert believable(None, "opus", 1000, 16_000) is None
-    assert believable(61.0, "pcm_s16le", 480_000, 8_000) is None
+    assert plausible_duration_s(390_000.0, "mp3", 245_000, 44_100) is None
+    assert plausible_duration_s(60.0, "mp3", 245_000, 44_100) == 60.0
+    assert plausible_duration_s(None, "opus", 1000, 16_000) is None
+    assert plausible_duration_s(61.0, "pcm_s16le", 480_000, 8_000) is None

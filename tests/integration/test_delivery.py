@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ from botocore.exceptions import ClientError
 
 from core.audio.waveform import Waveform
 from core.deadline import Deadline
-from core.delivery import Delivery, Outcome, Upload
-from core.delivery.storage import ObjectVersion, Storage
+from core.delivery import Attempt, Delivery, Outcome, Upload
+from core.delivery.lease import lease
+from core.delivery.storage import Storage
+from core.delivery.versions import ObjectVersion
 from core.errors import DecoderUnavailable, RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.classifier import EmotionClassifier, Logits, Network
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits, SegmentationSettings
+from tests.support.clock import Clock
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 
@@ -58,7 +62,7 @@ class World:
 
     def put(self, key: str, body: bytes, sequencer: str | None = None) -> Upload:
         answer = self.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
-        return Upload(UPLOADS_BUCKET, key, answer["VersionId"], answer["ETag"].strip('"'), sequencer)
+        return Upload(UPLOADS_BUCKET, key, answer["VersionId"], answer["ETag"].strip('"'), sequencer=sequencer)
 
     def result(self, key: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.stack.result(f"results/{key}.json"))
@@ -67,7 +71,10 @@ class World:
     def has_result(self, key: str) -> bool:
         return f"results/{key}.json" in self.stack.results()
 
-    def leftovers(self) -> list[str]:
+    def lease(self, key: str, duration_s: float) -> AbstractContextManager[None]:
+        return lease(self.storage, RESULTS_BUCKET, key, duration_s)
+
+    def leases(self) -> list[str]:
         listed = self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/")
         return [item["Key"] for item in listed.get("Contents", [])]
 
@@ -80,14 +87,14 @@ def world(aws_server: str, package: Path) -> Iterator[World]:
 
 def test_an_upload_gets_a_result_that_names_its_version(world: World, speech: bytes) -> None:
     upload = world.put("calls/a b+c 中.wav", speech)
-    outcome = world.delivery.deliver(upload, request_id="r-1")
+    outcome = world.delivery.deliver(upload, Attempt(request_id="r-1"))
     document = world.result("calls/a b+c 中.wav")
     assert outcome.kind == "stored"
     assert document["status"] == "classified"
     assert document["source"]["version_id"] == upload.version_id
     assert document["source"]["size_bytes"] == len(speech)
     assert document["processing"]["request_id"] == "r-1"
-    assert world.leftovers() == []
+    assert world.leases() == []
 
 
 def test_a_duplicate_delivery_costs_no_inference(world: World, speech: bytes) -> None:
@@ -188,9 +195,27 @@ def test_without_claims_two_deliveries_at_the_same_moment_still_leave_one_right_
     assert [version["Key"] for version in versions] == ["results/a.wav.json"]
 
 
-def test_a_claim_whose_holder_crashed_counts_for_nothing_once_its_time_is_over(world: World, speech: bytes) -> None:
-    upload = world.put("a.wav", speech)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which leases expire."""
+    clock = Clock()
+    monkeypatch.setattr("core.delivery.lease.time", clock)
+    return clock
 
+
+def test_a_lease_excludes_other_deliveries_until_it_expires(world: World, clock: Clock) -> None:
+    crashed = world.lease("claims/x", 60)
+    crashed.__enter__()
+    clock.sleep(59)
+    with pytest.raises(RecordingInProgress), world.lease("claims/x", 60):
+        pass
+    clock.sleep(2)
+    with world.lease("claims/x", 60):
+        pass
+    assert world.leases() == []
+
+
+def test_a_delivery_that_crashes_releases_its_lease(world: World, speech: bytes) -> None:
     class Crashed(Exception):
         pass
 
@@ -198,15 +223,7 @@ def test_a_claim_whose_holder_crashed_counts_for_nothing_once_its_time_is_over(w
         def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
             raise Crashed
 
-    held = world.storage.lease(RESULTS_BUCKET, "claims/x", 0.2)
-    held.__enter__()
-    taken = world.storage.lease(RESULTS_BUCKET, "claims/y", 60)
-    with taken, pytest.raises(RecordingInProgress), world.storage.lease(RESULTS_BUCKET, "claims/y", 60):
-        pass
-    threading.Event().wait(1.2)
-    with world.storage.lease(RESULTS_BUCKET, "claims/x", 60):
-        pass
-    # A delivery that fails gives its claim back at once.
+    upload = world.put("a.wav", speech)
     with pytest.raises(Crashed):
         world.delivery_with(CrashingStorage(world.stack.s3)).deliver(upload)
     assert world.delivery.deliver(upload).kind == "stored"
@@ -220,10 +237,10 @@ def test_a_deleted_upload_is_acknowledged_without_a_result(world: World, speech:
 
 
 @pytest.mark.parametrize("reports", ["none", "html"])
-@pytest.mark.parametrize("last", [False, True])
-def test_a_folder_marker_is_acknowledged_without_a_result(world: World, reports: str, last: bool) -> None:
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_folder_marker_is_acknowledged_without_a_result(world: World, reports: str, is_last: bool) -> None:
     delivery = world.delivery_with(settings=SETTINGS.model_copy(update={"reports": reports}))
-    assert delivery.deliver(world.put("calls/", b""), last=last).kind == "folder"
+    assert delivery.deliver(world.put("calls/", b""), Attempt(is_last=is_last)).kind == "folder"
     assert world.stack.results() == {}
 
 
@@ -233,7 +250,7 @@ def test_a_folder_marker_is_known_by_its_event_even_if_s3_is_down(world: World) 
             raise StorageUnavailable("S3 is down.")
 
     marker = replace(world.put("calls/", b""), size_bytes=0)
-    assert world.delivery_with(BlindStorage(world.stack.s3)).deliver(marker, last=True).kind == "folder"
+    assert world.delivery_with(BlindStorage(world.stack.s3)).deliver(marker, Attempt(is_last=True)).kind == "folder"
     assert world.stack.results() == {}
 
 
@@ -313,7 +330,7 @@ def test_a_transient_error_leaves_nothing_and_comes_back(world: World, speech: b
 def test_the_last_delivery_leaves_a_failed_result_and_a_redrive_replaces_it(world: World, speech: bytes) -> None:
     upload = world.put("a.wav", speech)
     with pytest.raises(TransientError):
-        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, last=True)
+        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, Attempt(is_last=True))
     assert world.result("a.wav")["error"]["code"] == "given_up"
     assert world.delivery.deliver(upload).kind == "stored"
     assert world.result("a.wav")["status"] == "classified"
@@ -325,7 +342,7 @@ def test_giving_up_does_not_replace_the_result_of_an_older_model(world: World, s
     identity = world.classifier.identity.model_copy(update={"fingerprint": "sha256:new"})
     world.classifier = EmotionClassifier(world.network, identity)
     with pytest.raises(TransientError):
-        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, last=True)
+        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, Attempt(is_last=True))
     assert world.result("a.wav")["status"] == "classified"
 
 
@@ -340,23 +357,23 @@ def test_the_last_delivery_leaves_a_failed_result_even_if_the_upload_cannot_be_a
             return super().head(bucket, key)
 
     upload = world.put("a.wav", speech)
-    for last in (False, True):
+    for is_last in (False, True):
         with pytest.raises(TransientError):
-            world.delivery_with(BlindStorage(world.stack.s3)).deliver(upload, last=last)
-        assert world.has_result("a.wav") is last
+            world.delivery_with(BlindStorage(world.stack.s3)).deliver(upload, Attempt(is_last=is_last))
+        assert world.has_result("a.wav") is is_last
     assert world.result("a.wav")["error"]["code"] == "given_up"
     assert world.delivery.deliver(upload).kind == "stored"
     assert world.result("a.wav")["status"] == "classified"
 
 
-def test_a_claim_that_went_to_somebody_else_is_not_given_back_for_them(world: World) -> None:
-    late = world.storage.lease(RESULTS_BUCKET, "claims/x", 0.1)
-    late.__enter__()
-    threading.Event().wait(1.2)
-    with world.storage.lease(RESULTS_BUCKET, "claims/x", 60):
-        late.__exit__(None, None, None)
-        assert world.leftovers() == ["claims/x"]
-    assert world.leftovers() == []
+def test_the_former_holder_of_an_expired_lease_does_not_release_it(world: World, clock: Clock) -> None:
+    former = world.lease("claims/x", 60)
+    former.__enter__()
+    clock.sleep(61)
+    with world.lease("claims/x", 60):
+        former.__exit__(None, None, None)
+        assert world.leases() == ["claims/x"]
+    assert world.leases() == []
 
 
 def test_an_upload_with_a_key_of_its_own_gets_a_result_that_says_so(world: World, speech: bytes) -> None:
@@ -383,7 +400,7 @@ def _refusal(code: str, message: str) -> ClientError:
 
 
 def test_a_last_delivery_that_succeeds_leaves_its_result(world: World, speech: bytes) -> None:
-    assert world.delivery.deliver(world.put("a.wav", speech), last=True).kind == "stored"
+    assert world.delivery.deliver(world.put("a.wav", speech), Attempt(is_last=True)).kind == "stored"
     assert world.result("a.wav")["status"] == "classified"
 
 
@@ -393,11 +410,11 @@ def test_a_process_that_is_killed_on_its_last_delivery_leaves_a_failed_result(
     upload = world.put("a.wav", speech)
     program = f"""
 import os, signal
-from core.delivery import Upload
+from core.delivery import Attempt, Upload
 from core.pipeline import Pipeline
 from handlers.processing import delivery
 Pipeline.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), last=True)
+delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), Attempt(is_last=True))
 """
     environment = {**os.environ, **world.stack.environment(package), "LEASES_PREFIX": ""}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
@@ -438,7 +455,7 @@ def test_a_stream_that_is_too_slow_is_tried_again(world: World, speech: bytes) -
     upload = world.put("a.wav", speech)
     storage = Storage(_Client(world.stack.s3, [speech[:100], speech[100:]]))  # type: ignore[arg-type]
     with pytest.raises(StorageUnavailable, match="slowly"):
-        world.delivery_with(storage).deliver(upload, deadline=Deadline.after(0))
+        world.delivery_with(storage).deliver(upload, Attempt(deadline=Deadline.after(0)))
 
 
 def test_a_bucket_without_versioning_is_read_by_etag(world: World, speech: bytes, other_speech: bytes) -> None:
@@ -485,9 +502,9 @@ def test_a_report_that_cannot_be_written_does_not_lose_the_result(world: World, 
     delivery = world.delivery_with(NoPages(world.stack.s3), settings)
     upload = world.put("a.wav", speech)
 
-    for last in (False, True):
+    for is_last in (False, True):
         with pytest.raises(StorageUnavailable):
-            delivery.deliver(upload, last=last)
+            delivery.deliver(upload, Attempt(is_last=is_last))
         assert world.result("a.wav")["status"] == "classified"
         assert "results/a.wav.html" not in world.stack.results()
 

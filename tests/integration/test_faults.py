@@ -143,13 +143,13 @@ class Setting:
         return [fault for fault in (Fault if everything else ONE_OF_EACH_CLASS) if call.can_suffer(fault)]
 
 
-PLAIN = Setting("as it is deployed", calls=10, faults=95, overwrites=18)
-LAST = Setting("on the last delivery", calls=11, faults=44, overwrites=20, max_receive_count=1)
-WITH_REPORTS = Setting("with reports", calls=13, faults=73, reports="html")
-WITHOUT_CLAIMS = Setting("without claims", calls=8, faults=33, leases_prefix="")
+PLAIN = Setting("as it is deployed", calls=9, faults=86, overwrites=16)
+LAST = Setting("on the last delivery", calls=10, faults=40, overwrites=18, max_receive_count=1)
+WITH_REPORTS = Setting("with reports", calls=12, faults=69, reports="html")
+WITHOUT_LEASES = Setting("without leases", calls=6, faults=25, leases_prefix="")
 SETTINGS = [
     pytest.param(setting, id=setting.name, marks=() if setting == PLAIN else pytest.mark.slow)
-    for setting in (PLAIN, LAST, WITH_REPORTS, WITHOUT_CLAIMS)
+    for setting in (PLAIN, LAST, WITH_REPORTS, WITHOUT_LEASES)
 ]
 
 ONE_OF_EACH_CLASS = (

@@ -11,7 +11,8 @@ import pytest
 
 from core.audio.decode import MediaInfo, probe
 from core.deadline import Deadline
-from core.delivery.storage import ObjectVersion, Storage
+from core.delivery.storage import Storage
+from core.delivery.versions import ObjectVersion
 from core.errors import EventNotUnderstood, StorageUnavailable
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.local.workers import LocalContext

@@ -179,7 +179,7 @@ def test_the_cost_adds_up_the_job_the_function_and_the_requests() -> None:
     a_million = Forecast(1_000_000, 1, 0, 200, 0.0, 1.0)
     job, invocations = 0.25 + 1.00, 0.20
     function = 1_000_000 * 2 * 16.6667e-6  # at 2,048 MB
-    requests = 1_000_000 * (2 * 5e-6 + 5 * 0.4e-6)  # as tests/integration/test_scale.py counts them
+    requests = 1_000_000 * (2 * 5e-6 + 4 * 0.4e-6)  # as tests/integration/test_scale.py counts them
     assert a_million.cost_usd(2048) == pytest.approx(job + invocations + function + requests)
     all_done = Forecast(1_000_000, 1, 1_000_000, 200, 1.0, 1.0)
     assert all_done.cost_usd(2048) == pytest.approx(job + invocations + 2 * 0.4)

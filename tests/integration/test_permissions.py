@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 import handlers.processing
+from core.delivery.lease import lease
 from core.delivery.storage import Storage
 from core.errors import StorageUnavailable
 from core.local.stack import Stack, running_stack
@@ -78,15 +79,14 @@ def task(key: str, version_id: str | None) -> dict[str, Any]:
     }
 
 
-def leave_a_claim(stack: Stack, patched: pytest.MonkeyPatch) -> None:
-    """Have every delivery find the claim of one that crashed long ago, which it has to look at to take over."""
-    original = Storage.lease
+def leave_expired_leases(stack: Stack, patched: pytest.MonkeyPatch) -> None:
+    """Have every delivery find the lease of a crashed one, which the delivery reads and replaces."""
 
-    def contested(storage: Storage, bucket: str, key: str, *rest: Any) -> Any:
+    def contested(storage: Storage, bucket: str, key: str, duration_s: float) -> Any:
         stack.s3.put_object(Bucket=bucket, Key=key, Body=b"x", Metadata={"expires-at": "0", "holder": "x"})
-        return original(storage, bucket, key, *rest)
+        return lease(storage, bucket, key, duration_s)
 
-    patched.setattr(Storage, "lease", contested)
+    patched.setattr("core.delivery.delivery.lease", contested)
 
 
 def check(calls: list[Right], role: str) -> None:
@@ -102,7 +102,7 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
     from handlers.s3_upload import handler
 
     set_environment(monkeypatch, "ClassifyFunction", package)
-    leave_a_claim(stack, monkeypatch)
+    leave_expired_leases(stack, monkeypatch)
     with recorded() as calls:
         versions = {key: put(stack, key, speech) for key in ("a.wav", "down.wav", "old.wav")}
         put(stack, "old.wav", speech)
@@ -124,7 +124,7 @@ def test_the_backfill_uses_every_right_of_its_role_and_no_other(
     from handlers.batch_operations import handler
 
     set_environment(monkeypatch, "BackfillFunction", package)
-    leave_a_claim(stack, monkeypatch)
+    leave_expired_leases(stack, monkeypatch)
     with recorded() as calls:
         handler(task("a.wav", put(stack, "a.wav", speech)), LocalContext(60.0))
         handler(task("a.wav", None), LocalContext(60.0))

@@ -13,7 +13,7 @@ from core.local.stack import UPLOADS_BUCKET, running_stack
 from core.model.classifier import EmotionClassifier
 from core.operations import backfill
 from core.pipeline import Pipeline
-from core.settings import FunctionSettings, MediaLimits, SegmentationSettings
+from core.settings import FunctionSettings, MediaLimits, SegmentationSettings, StorageSettings
 from tests.support.faults.fault_proxy import faulty
 from tests.support.soak.run import Settings, soak
 
@@ -25,7 +25,8 @@ def test_a_recording_makes_the_s3_requests_that_costs_and_backfills_assume(
         for name, value in replace(stack, endpoint=proxy.endpoint).environment(package).items():
             monkeypatch.setenv(name, value)
         pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
-        delivery = Delivery(Storage(s3_client()), pipeline, settings.read(FunctionSettings))
+        storage = Storage(s3_client(settings.read(StorageSettings)))
+        delivery = Delivery(storage, pipeline, settings.read(FunctionSettings))
         stack.upload(tone, "a.wav")
 
         assert delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav")).kind == "stored"

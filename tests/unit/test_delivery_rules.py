@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.delivery.keys import is_earlier, result_key_for
-from core.delivery.storage import WriteConflict, _error_for
+from core.delivery.s3_errors import WriteConflict, error_for
 from core.local.folders import path_for
 
 
@@ -83,7 +83,7 @@ def _client_error(code: str, status: int, message: str = "") -> ClientError:
     ],
 )
 def test_what_s3_answers_to_a_reader_becomes_one_of_our_errors(code: str, status: int, expected: type) -> None:
-    assert type(_error_for(_client_error(code, status), "b/k", writing=False)) is expected
+    assert type(error_for(_client_error(code, status), "b/k", is_write=False)) is expected
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_what_s3_answers_to_a_reader_becomes_one_of_our_errors(code: str, status
     ],
 )
 def test_what_s3_answers_to_a_writer_becomes_one_of_our_errors(code: str, status: int, expected: type) -> None:
-    assert type(_error_for(_client_error(code, status), "b/k", writing=True)) is expected
+    assert type(error_for(_client_error(code, status), "b/k", is_write=True)) is expected
 
 
 def test_an_upload_with_a_key_of_the_customers_own_is_a_permanent_error() -> None:
     message = "The object was stored using a form of Server Side Encryption."
-    error = _error_for(_client_error("InvalidRequest", 400, message), "b/k", writing=False)
+    error = error_for(_client_error("InvalidRequest", 400, message), "b/k", is_write=False)
     assert isinstance(error, errors.RecordingEncrypted)
 
 

@@ -22,7 +22,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.response import StreamingBody
 
 import core.deadline
-import core.delivery
+import core.delivery.delivery
+import core.delivery.lease
 import core.delivery.storage
 import handlers.batch_operations
 import handlers.processing
@@ -119,10 +120,10 @@ def serve(path: str) -> None:
 def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable()
-    for module in (core.deadline, core.delivery.storage, core.delivery):
+    for module in (core.deadline, core.delivery.delivery, core.delivery.lease):
         module.time = driver.clock  # type: ignore[attr-defined]
     # In this thread: whoever waits is waiting for the driver, who takes as long as he likes.
-    core.delivery.storage._in_time = lambda work, *_: work()
+    core.delivery.storage._run_until = lambda deadline, read, key: read()
     driver.line.send(os.getpid())
     while True:
         try:
