@@ -1,8 +1,8 @@
-"""What terminal and page say alike: times, and texts that came with a recording."""
+"""Formats for the terminal and the report page: times, and text from outside."""
 
 
 def clock(seconds: float, *, digits: int = 0) -> str:
-    """Minutes and seconds, rounded, with hours where there are any: "1:02:03", "2:03.45"."""
+    """Return minutes and seconds, rounded, with hours if there are any: "1:02:03", "2:03.45"."""
     scale = 10**digits
     whole, fraction = divmod(round(seconds * scale), scale)
     minutes, rest = divmod(whole, 60)
@@ -12,5 +12,5 @@ def clock(seconds: float, *, digits: int = 0) -> str:
 
 
 def printable(text: str) -> str:
-    """A key may hold anything, even what would move the cursor or turn the direction of what follows."""
+    """Replace the characters with which a key could move the cursor or reverse the direction of text."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,1 +1,1 @@
-"""The command line, `audio-emotion`; each command imports what it needs when it runs."""
+"""The command line, `audio-emotion`. Each command imports its modules when it runs, so that `--help` is fast."""

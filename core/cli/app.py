@@ -1,9 +1,9 @@
-"""The commands, what they are told, and how their errors look."""
+"""The commands: their options, their help texts, and how their errors are printed."""
 
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,43 +13,48 @@ from core.errors import AudioEmotionError
 from core.paths import SAMPLES, default_model
 from core.settings import CLI_PREFIX
 
+if TYPE_CHECKING:
+    from core.cli.tables import OutputFormat
+
 app = typer.Typer(
     name="audio-emotion",
-    help="Hears which emotion is in recorded speech, how surely, and when.",
+    help="Classify the emotion in recorded speech: which emotion, how confident, and when.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-model_app = typer.Typer(
-    help="Fetch a checkpoint, and make the serving package that the function loads.", no_args_is_help=True
-)
+model_app = typer.Typer(help="List, download and export models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
-Files = Annotated[list[Path], typer.Argument(help="Media files; anything that ffmpeg reads.", show_default=False)]
+Files = Annotated[
+    list[Path], typer.Argument(help="Audio or video files in any format that ffmpeg reads.", show_default=False)
+]
 ModelDir = Annotated[
     Path | None,
     typer.Option(
         "--model",
         envvar=[f"{CLI_PREFIX}MODEL_DIR", "MODEL_DIR"],
-        help="A serving package or a checkpoint. Without it: build/model if that exists, else the demo model.",
+        help="Serving package or checkpoint. Default: build/model if it exists, else the demo model.",
         show_default=False,
     ),
 ]
 
-StackName = Annotated[str, typer.Option("--stack", help="The stack's name, as deployed.")]
+StackName = Annotated[str, typer.Option("--stack", help="Name of the deployed stack.")]
 UploadsBucket = Annotated[
-    str | None, typer.Option("--bucket", help="Instead of a name: the stack's uploads bucket.", show_default=False)
+    str | None, typer.Option("--bucket", help="The stack's uploads bucket, instead of its name.", show_default=False)
 ]
 Since = Annotated[
     str | None,
-    typer.Option(help="Only from then on: 2026-01-31, 2026-01-31T14:00, 90m, 12h or 7d.", show_default=False),
+    typer.Option(
+        help="Skip older ones: a time (2026-01-31, 2026-01-31T14:00) or an age (90m, 12h, 7d).", show_default=False
+    ),
 ]
 Status = Literal["classified", "no_speech", "failed"]
 _STACK = "audio-emotion"
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"audio-emotion {__version__}")
         raise typer.Exit
 
@@ -60,7 +65,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before the command."""
+    """Handle the options before the command."""
 
 
 @app.command()
@@ -68,35 +73,33 @@ def classify(
     files: Files,
     model: ModelDir = None,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="One result document a line on stdout, and nothing else.")
+        bool, typer.Option("--json", help="Print one result document per line, and nothing else.")
     ] = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="One utterance a row on stdout, under one header, and nothing else.")
+        bool, typer.Option("--csv", help="Print a header and one row per utterance, and nothing else.")
     ] = False,
 ) -> None:
-    """Say which emotion is heard in each file, and when.
+    """Classify the emotion of each utterance in audio files.
 
-    Exit status 1 if any of them failed. Settings such as AUDIO_EMOTION_CHANNELS and
-    AUDIO_EMOTION_MAX_DURATION_S are read from the environment.
+    Exit status 1 if a file failed. Environment variables such as AUDIO_EMOTION_CHANNELS and
+    AUDIO_EMOTION_MAX_DURATION_S change the settings.
     """
     from core.cli.classify import classify_files
 
-    if json_lines and as_csv:
-        raise typer.BadParameter("--json and --csv cannot go together.")
-    form: Literal["table", "json", "csv"] = "json" if json_lines else "csv" if as_csv else "table"
+    form = _output_format(json_lines=json_lines, as_csv=as_csv)
     raise typer.Exit(classify_files(files, model or default_model(), form=form))
 
 
 @app.command()
 def report(
-    result: Annotated[Path, typer.Argument(help="A result document.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    result: Annotated[Path, typer.Argument(help="Result document.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
     audio: Annotated[
         Path | None,
-        typer.Option(help="The recording, to be played in the page; it becomes part of it.", show_default=False),
+        typer.Option(help="The recording. The page embeds it and can play it.", show_default=False),
     ] = None,
 ) -> None:
-    """Draw a result as one HTML page that needs nothing else: who sounds how, and when."""
+    """Write a result as one self-contained HTML page with a timeline of the utterances."""
     from core.cli.report import write_report
 
     write_report(result, out, audio)
@@ -104,18 +107,21 @@ def report(
 
 @app.command()
 def evaluate(
-    manifest: Annotated[Path, typer.Argument(help="A CSV file with the columns path and emotion.", show_default=False)],
+    manifest: Annotated[Path, typer.Argument(help="CSV file with the columns path and emotion.", show_default=False)],
     model: ModelDir = None,
     labels: Annotated[
-        str, typer.Option("--map", help="What its labels mean here: mad=anger,calm=neutral. An empty name leaves out.")
+        str,
+        typer.Option(
+            "--map", help="Translate labels: mad=anger,calm=neutral. An empty emotion (bored=) skips the label."
+        ),
     ] = "",
-    out: Annotated[Path, typer.Option(help="The folder for what is measured; a second run goes on there.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the metrics. A second run continues there.")] = Path(
         "out/evaluation"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout, and nothing else.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin again, whatever is in the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, without the earlier results.")] = False,
 ) -> None:
-    """Measure how often the model is right on labelled recordings of your own."""
+    """Measure the accuracy of the model on your labelled recordings."""
     from core.cli.evaluate import evaluate_manifest
 
     raise typer.Exit(evaluate_manifest(manifest, model or default_model(), out, labels, as_json=as_json, fresh=fresh))
@@ -124,11 +130,11 @@ def evaluate(
 @app.command()
 def convert(
     files: Files,
-    out: Annotated[Path, typer.Option("--out", help="The folder to write into; made if it is not there.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the WAV files, created if it does not exist.")],
 ) -> None:
-    """Convert media files to 16 kHz mono WAV, as the classifier hears them.
+    """Convert audio files to the input format of the classifier: WAV, 16 kHz, mono.
 
-    Nothing is overwritten: a name that is taken gets a number.
+    No file is overwritten: if a name exists already, the new file gets a number.
     """
     from core.cli.convert import convert_files
 
@@ -140,16 +146,17 @@ def demo(
     samples: Annotated[
         Path | None,
         typer.Option(
-            help="The folder of recordings to upload. Default: the samples that come with Audio Emotion.",
+            help="Folder with recordings to upload. Default: the samples of Audio Emotion.",
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the result documents go.")] = Path("out/results"),
+    out: Annotated[Path, typer.Option(help="Folder for the result documents.")] = Path("out/results"),
     model: ModelDir = None,
 ) -> None:
-    """Run the whole stack on this machine: upload, queue, function, results.
+    """Run the whole pipeline on this machine: upload, queue, function, results.
 
-    Exit status 1 if a recording got no result, or if fewer than 95 % of those with a known emotion were heard as meant.
+    Exit status 1 if a recording has no result, or if fewer than 95 % of the labelled recordings are classified as
+    expected.
     """
     from core.cli.local import run_demo
 
@@ -158,12 +165,12 @@ def demo(
 
 @app.command()
 def local(
-    inbox: Annotated[Path, typer.Option(help="Files dropped here are uploaded.")] = Path("inbox"),
-    out: Annotated[Path, typer.Option(help="Where the result documents go.")] = Path("out/results"),
-    workers: Annotated[int, typer.Option(min=1, help="How many instances of the function.")] = 1,
+    inbox: Annotated[Path, typer.Option(help="Folder whose files are uploaded.")] = Path("inbox"),
+    out: Annotated[Path, typer.Option(help="Folder for the result documents.")] = Path("out/results"),
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     model: ModelDir = None,
 ) -> None:
-    """Keep the stack running and classify whatever is dropped into a folder, until Ctrl-C."""
+    """Run the whole pipeline on this machine, and classify every file in a folder until Ctrl-C."""
     from core.cli.local import run_local
 
     raise typer.Exit(run_local(inbox, out, model or default_model(), workers))
@@ -173,29 +180,30 @@ def local(
 def backfill(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,
-    prefix: Annotated[str, typer.Option(help="Only uploads whose keys begin so.")] = "",
+    prefix: Annotated[str, typer.Option(help="Only uploads whose keys start with this text.")] = "",
     since: Since = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count and estimate only.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Show the job's progress until it has ended.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without confirmation.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the estimate only.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the job's progress until it ends.")] = False,
     model: ModelDir = None,
 ) -> None:
-    """Classify what is in the uploads bucket already, by S3 Batch Operations: all that the deployed model has not done.
+    """Classify the uploads that are already in the bucket, with S3 Batch Operations.
 
-    The model that is here, if it is the deployed one, tells how many results are stale; the estimate rests on that.
+    Uploads that have a final result of the deployed model need no inference. The estimate of time and cost assumes that
+    --model is the deployed model.
     """
     from core.cli.aws import named_stack
     from core.cli.backfill import run_backfill
     from core.operations.backfill import Scope
 
-    found = named_stack(stack, bucket)
-    scope = Scope(found.uploads_bucket, prefix, _moment(since))
+    deployed = named_stack(stack, bucket)
+    scope = Scope(deployed.uploads_bucket, prefix, _parsed_time(since))
 
     def confirm() -> bool:
         return yes or typer.confirm("Start the backfill?")
 
     model_dir = model or default_model()
-    raise typer.Exit(run_backfill(found, scope, model_dir, confirm=confirm, dry_run=dry_run, wait=wait))
+    raise typer.Exit(run_backfill(deployed, scope, model_dir, confirm=confirm, dry_run=dry_run, wait=wait))
 
 
 @app.command()
@@ -203,10 +211,11 @@ def redrive(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,
     per_s: Annotated[
-        int | None, typer.Option("--per-second", min=1, max=500, help="At most so many.", show_default=False)
+        int | None,
+        typer.Option("--per-second", min=1, max=500, help="Maximum number of messages per second.", show_default=False),
     ] = None,
 ) -> None:
-    """Bring the uploads that were given up back into the queue, once the reason is mended."""
+    """Move the dead letters back to the queue, once the cause of their failure is fixed."""
     from core.cli.aws import named_stack
     from core.cli.redrive import run_redrive
 
@@ -217,11 +226,11 @@ def redrive(
 def status(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,
-    sample: Annotated[int, typer.Option(min=0, help="Read at most so many results to judge the others by.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout, and nothing else.")] = False,
+    sample: Annotated[int, typer.Option(min=0, help="Number of results to read, chosen at random.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON, and nothing else.")] = False,
     model: ModelDir = None,
 ) -> None:
-    """Count a stack's uploads, results, failures, and messages that wait."""
+    """Count the uploads, results, failures and messages of a stack."""
     from core.cli.aws import named_stack
     from core.cli.status import run_status
 
@@ -230,52 +239,59 @@ def status(
 
 @app.command()
 def results(  # noqa: PLR0913, PLR0917 (each is an option)
-    folder: Annotated[Path, typer.Option(help="Read the documents below this folder.")] = Path("out/results"),
+    folder: Annotated[Path, typer.Option(help="Read the result documents in this folder.")] = Path("out/results"),
     stack: Annotated[
-        str | None, typer.Option("--stack", help="Read those of a deployed stack instead.", show_default=False)
+        str | None, typer.Option("--stack", help="Read the results of this deployed stack.", show_default=False)
     ] = None,
-    bucket: Annotated[str | None, typer.Option("--bucket", help="Or those in a bucket.", show_default=False)] = None,
+    bucket: Annotated[
+        str | None, typer.Option("--bucket", help="Read the results in this bucket.", show_default=False)
+    ] = None,
     results_prefix: Annotated[
-        str, typer.Option("--results-prefix", help="With --bucket: what the documents' keys begin with there.")
+        str, typer.Option("--results-prefix", help="With --bucket: prefix of the result keys.")
     ] = "results/",
     since: Since = None,
-    emotion: Annotated[
-        str | None, typer.Option(help="Only recordings that sound so on average.", show_default=False)
-    ] = None,
+    emotion: Annotated[str | None, typer.Option(help="Only recordings with this emotion.", show_default=False)] = None,
     utterance: Annotated[
-        str | None, typer.Option(help="Only recordings with an utterance that sounds so.", show_default=False)
+        str | None, typer.Option(help="Only recordings with an utterance of this emotion.", show_default=False)
     ] = None,
     status: Annotated[
         Status | None, typer.Option("--status", help="Only results with this status.", show_default=False)
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Only recordings whose keys begin so.")] = "",
-    json_lines: Annotated[bool, typer.Option("--json", help="One document a line on stdout.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="One utterance a row on stdout.")] = False,
+    prefix: Annotated[str, typer.Option(help="Only recordings whose keys start with this text.")] = "",
+    json_lines: Annotated[bool, typer.Option("--json", help="Print one result document per line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a header and one row per utterance.")] = False,
 ) -> None:
-    """Show many results: those in a folder, or those in a results bucket.
+    """Show stored results, from a folder, a stack or a bucket.
 
-    Exit status 1 if a document could not be read.
+    Exit status 1 if a document cannot be read.
     """
     from core.cli.results import show_results
     from core.operations.results import ResultFilter
 
-    if json_lines and as_csv:
-        raise typer.BadParameter("--json and --csv cannot go together.")
+    form = _output_format(json_lines=json_lines, as_csv=as_csv)
     if stack and bucket:
-        raise typer.BadParameter("--stack and --bucket cannot go together.")
+        raise typer.BadParameter("--stack and --bucket exclude each other.")
     place: Path | tuple[str, str] = folder
     if stack:
         from core.cli.aws import named_stack
 
-        found = named_stack(stack, None)
-        place = (found.results_bucket, found.results_prefix)
+        deployed = named_stack(stack, None)
+        place = (deployed.results_bucket, deployed.results_prefix)
     elif bucket:
         place = (bucket, results_prefix)
-    wanted = ResultFilter(since=_moment(since), emotion=emotion, utterance=utterance, status=status, key_prefix=prefix)
-    raise typer.Exit(show_results(place, wanted, "json" if json_lines else "csv" if as_csv else "table"))
+    selection = ResultFilter(
+        since=_parsed_time(since), emotion=emotion, utterance=utterance, status=status, key_prefix=prefix
+    )
+    raise typer.Exit(show_results(place, selection, form))
 
 
-def _moment(text: str | None) -> datetime | None:
+def _output_format(*, json_lines: bool, as_csv: bool) -> "OutputFormat":
+    if json_lines and as_csv:
+        raise typer.BadParameter("--json and --csv exclude each other.")
+    return "json" if json_lines else "csv" if as_csv else "table"
+
+
+def _parsed_time(text: str | None) -> datetime | None:
     from core.operations.results import parse_time
 
     try:
@@ -294,7 +310,7 @@ def schema() -> None:
 
 @model_app.command("list")
 def list_models() -> None:
-    """List the checkpoints that are known by name: what they hear, and what they learned it from."""
+    """List the known checkpoints: their licence, training speech and emotions."""
     from core.cli.checkpoints import list_checkpoints
 
     list_checkpoints()
@@ -303,21 +319,24 @@ def list_models() -> None:
 @model_app.command()
 def pull(
     name: Annotated[
-        str, typer.Argument(help=f"{' or '.join(CHECKPOINTS)}; or any owner/name on the Hub, in one of their layouts.")
+        str,
+        typer.Argument(
+            help=f"{', '.join(CHECKPOINTS)}, or the owner/name of a checkpoint with one of their architectures."
+        ),
     ] = DEFAULT_CHECKPOINT,
-    out: Annotated[Path, typer.Option("--out", help="The folder to fill.")] = Path("build/checkpoint"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")] = Path("build/checkpoint"),
     revision: Annotated[
-        str | None, typer.Option(help="A branch, tag or commit; the Hub's main branch unless told.", show_default=False)
+        str | None, typer.Option(help="Branch, tag or commit. Default: the main branch.", show_default=False)
     ] = None,
     endpoint: Annotated[
         str | None,
-        typer.Option(envvar="HF_ENDPOINT", help="Another server that speaks the Hub's protocol.", show_default=False),
+        typer.Option(envvar="HF_ENDPOINT", help="Another server with the Hub's API.", show_default=False),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--from", help="Copy from this folder instead.", show_default=False)
+        Path | None, typer.Option("--from", help="Copy the checkpoint from this folder instead.", show_default=False)
     ] = None,
 ) -> None:
-    """Fetch a checkpoint from the Hugging Face Hub, and record the commit it came from."""
+    """Download a checkpoint from the Hugging Face Hub, and record its commit."""
     from core.cli.checkpoints import pull_checkpoint
 
     pull_checkpoint(name, out, revision=revision, endpoint=endpoint, folder=folder)
@@ -325,24 +344,24 @@ def pull(
 
 @model_app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A Hugging Face folder.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="Where the serving package goes.", show_default=False)],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder with a Hugging Face checkpoint.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder for the serving package.", show_default=False)],
     precision: Annotated[
-        str, typer.Option(help="auto tries int8, int8-ffn and fp32 in this order, and keeps the first that holds.")
+        str, typer.Option(help="int8, int8-ffn, fp32, or auto: the first of these that agrees with the checkpoint.")
     ] = "auto",
     calibration: Annotated[
         Path | None,
-        typer.Option(help="A folder of speech to compare on, besides samples/. 50 clips or more tell something."),
+        typer.Option(help="Folder with at least 50 clips of speech, on which to compare package and checkpoint."),
     ] = None,
 ) -> None:
-    """Make a serving package, if it says what the checkpoint says."""
+    """Export a checkpoint as a serving package, if both agree on the emotions of the clips."""
     from core.cli.export import export_package
 
     raise typer.Exit(export_package(checkpoint, out, precision, calibration))
 
 
 def main() -> None:
-    """Run the command line; our own errors and the file system's are one sentence on stderr and exit status 1."""
+    """Run the command line. An expected error is printed as one sentence on stderr, with exit status 1."""
     try:
         app()
     except AudioEmotionError as error:
@@ -353,5 +372,7 @@ def main() -> None:
         typer.echo(f"audio-emotion: {where}{error.strerror or error}.", err=True)
         sys.exit(1)
     except ImportError as error:
-        typer.echo(f"audio-emotion: this needs the package {error.name}: install requirements/model.txt.", err=True)
+        typer.echo(
+            f"audio-emotion: {error.name} is not installed: install Audio Emotion with the extra 'model'.", err=True
+        )
         sys.exit(1)

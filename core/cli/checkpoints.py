@@ -1,4 +1,4 @@
-"""`audio-emotion model list` and `model pull`: which checkpoints there are, and fetching one. Without PyTorch."""
+"""`audio-emotion model list` and `model pull`: known checkpoints and their download. Needs no PyTorch."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
 
 
 def list_checkpoints() -> None:
-    """Show what is known by name, in lines that can be copied."""
+    """Print the known checkpoints, without line breaks in names."""
     console = Console(soft_wrap=True, highlight=False)
     for name, entry in CHECKPOINTS.items():
-        console.print(f"[bold]{name}[/bold]{' (the default)' if name == DEFAULT_CHECKPOINT else ''}")
+        console.print(f"[bold]{name}[/bold]{' (default)' if name == DEFAULT_CHECKPOINT else ''}")
         console.print(f"    {entry.repo_id}, {entry.licence}")
-        console.print(f"    trained on {entry.speech}; hears {', '.join(entry.architecture.labels)}")
+        console.print(f"    trained on {entry.speech}; emotions: {', '.join(entry.architecture.labels)}")
 
 
 def pull_checkpoint(name: str, out: Path, *, revision: str | None, endpoint: str | None, folder: Path | None) -> None:
-    """Fetch a checkpoint and say what it is."""
+    """Download a checkpoint and print its commit."""
     commit = pull(name, out, revision=revision, endpoint=endpoint, folder=folder)
-    Console().print(f"{name} at {commit} is in {out}", soft_wrap=True, highlight=False)
+    Console().print(f"Saved {name} ({commit}) to {out}", soft_wrap=True, highlight=False)

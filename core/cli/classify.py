@@ -1,28 +1,25 @@
-"""`audio-emotion classify`: files in; tables, JSON lines or CSV out."""
+"""`audio-emotion classify`: classify files, and print a table, JSON lines or CSV."""
 
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core import settings
 from core.cli.classifier import load_classifier
-from core.cli.rows import csv_header, csv_rows, csv_writer
-from core.cli.tables import result_table, timelines
+from core.cli.csv_output import csv_header, csv_rows, csv_writer
+from core.cli.tables import OutputFormat, result_table, timelines
 from core.errors import NotAudio
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
-Form = Literal["table", "json", "csv"]
 
-
-def classify_files(files: Sequence[Path], model_dir: Path, *, form: Form) -> int:
-    """Classify each file and show the results; returns the exit status."""
+def classify_files(files: Sequence[Path], model_dir: Path, *, form: OutputFormat) -> int:
+    """Classify each file and print the results; return the exit status."""
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
     pipeline = Pipeline(load_classifier(model_dir), limits, segmentation)
@@ -52,15 +49,15 @@ def _show(results: Iterable[Result]) -> int:
     return int(any(result.status == "failed" for result in done))
 
 
-def _progress(form: Form) -> Progress:
-    """How many files are done, on stderr where that is a terminal; not between lines that appear on the same one."""
+def _progress(form: OutputFormat) -> Progress:
+    """Return a progress bar on stderr, shown if stderr is a terminal that does not also show the output lines."""
     notes = Console(stderr=True)
-    shown = notes.is_terminal and (form == "table" or not sys.stdout.isatty())
+    is_shown = notes.is_terminal and (form == "table" or not sys.stdout.isatty())
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=notes, transient=True, redirect_stdout=False, disable=not shown)
+    return Progress(*columns, console=notes, transient=True, redirect_stdout=False, disable=not is_shown)
 
 
-def _results(files: Sequence[Path], pipeline: Pipeline, form: Form) -> Iterator[Result]:
+def _results(files: Sequence[Path], pipeline: Pipeline, form: OutputFormat) -> Iterator[Result]:
     with _progress(form) as progress:
         yield from (_result(file, pipeline) for file in progress.track(files))
 

@@ -1,4 +1,4 @@
-"""`audio-emotion convert`: media files in, 16 kHz mono WAV files out."""
+"""`audio-emotion convert`: convert audio files to 16 kHz mono WAV files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,35 +16,35 @@ from core.settings import CLI_PREFIX, MediaLimits
 
 
 def convert_files(files: Iterable[Path], out: Path) -> int:
-    """Convert each file into a name of its own; returns the exit status."""
-    console, complaints = Console(), Console(stderr=True)
+    """Convert each file to a new file in a folder; return the exit status."""
+    console, errors = Console(), Console(stderr=True)
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     out.mkdir(parents=True, exist_ok=True)
     failed = False
     for file in files:
         try:
             written = convert_file(file, out, limits)
-            console.print(f"{_shown(file)} -> {_shown(written)}", soft_wrap=True)
+            console.print(f"{_escaped(file)} -> {_escaped(written)}", soft_wrap=True)
         except (AudioEmotionError, OSError) as error:
             failed = True
             reason = error.strerror if isinstance(error, OSError) else error
-            complaints.print(f"[red]{_shown(file)}: {_shown(reason)}[/red]", soft_wrap=True)
+            errors.print(f"[red]{_escaped(file)}: {_escaped(reason)}[/red]", soft_wrap=True)
     return int(failed)
 
 
-def _shown(what: object) -> str:
-    return escape(printable(str(what)))
+def _escaped(text: object) -> str:
+    return escape(printable(str(text)))
 
 
 def convert_file(file: Path, out: Path, limits: MediaLimits) -> Path:
-    """Convert one file to 16-bit PCM, mixed to mono; returns the new file.
+    """Convert one file to 16-bit PCM, mixed to mono, and return the new file.
 
     Raises
     ------
     RecordingError
-        If it cannot be decoded; nothing is left behind then.
+        If the file cannot be decoded. No new file is left behind.
     OSError
-        If it cannot be read, or the folder cannot be written to.
+        If the file cannot be read or the folder cannot be written.
     """
     path = file.resolve(strict=True)
     info = probe(path, limits)
@@ -60,7 +60,7 @@ def convert_file(file: Path, out: Path, limits: MediaLimits) -> Path:
 
 
 def _new_file(folder: Path, stem: str) -> Path:
-    """Make an empty file of this name, or of the first number after it that is free."""
+    """Create an empty file with this name, or with the first free number after it."""
     number = 1
     while True:
         target = folder / (f"{stem}.wav" if number == 1 else f"{stem}-{number}.wav")

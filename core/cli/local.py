@@ -1,4 +1,4 @@
-"""`audio-emotion demo` and `audio-emotion local`: the whole stack on this machine."""
+"""`audio-emotion demo` and `audio-emotion local`: the whole pipeline on this machine."""
 
 import json
 import signal
@@ -21,17 +21,17 @@ from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings
 
 EXPECTATIONS = "expected.json"
-"""Beside the samples: which emotion each was made to carry."""
+"""In the folder of samples: the emotion of each."""
 
-_MIN_SHARE_AS_MEANT = 0.95
+_MIN_ACCURACY = 0.95
 _MAX_WAIT_S = 120.0
 _POLL_INTERVAL_S = 0.2
-_PAUSE_FOR_EACH_LOOK = 2.0
-"""Times as long as the look itself took."""
+_PAUSE_PER_POLL = 2.0
+"""Pause after a poll, relative to its duration. Polling thousands of files must leave the processor to the workers."""
 
 
 def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
-    """Upload every sample, wait for the results, show them; returns the exit status."""
+    """Upload every sample, wait for the results and print them; return the exit status."""
     console = Console()
     files = sorted(file for file in samples.iterdir() if file.suffix not in (".json", ".md"))
     if read_manifest(model_dir).demo:
@@ -44,9 +44,9 @@ def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
             stack.upload(file)
         results = _wait_for(len(files), result_files, workers, console)
     console.print(result_table(sorted(results, key=lambda result: result.source.key)))
-    console.print(f"Result documents: {out}/   Log of the function: {log}", highlight=False)
+    console.print(f"Results: {out}/  Log: {log}", highlight=False)
     if len(results) < len(files):
-        console.print(f"[red]{len(files) - len(results)} of {len(files)} recordings got no result.[/red]")
+        console.print(f"[red]{len(files) - len(results)} of {len(files)} recordings have no result.[/red]")
         return 1
     return _compare(results, samples / EXPECTATIONS, console)
 
@@ -83,19 +83,19 @@ def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: 
 def _compare(results: list[Result], expectations: Path, console: Console) -> int:
     if not expectations.exists():
         return 0
-    meant: dict[str, Any] = json.loads(expectations.read_text(encoding="utf-8"))
-    known = [result for result in results if result.source.key in meant]
-    as_meant = [result for result in known if result.emotion == meant[result.source.key]["emotion"]]
-    share = len(as_meant) / len(known) if known else 1.0
-    colour = "green" if share >= _MIN_SHARE_AS_MEANT else "red"
-    console.print(f"[{colour}]{len(as_meant)} of {len(known)} recordings were heard as they were meant.[/{colour}]")
-    return int(share < _MIN_SHARE_AS_MEANT)
+    expected: dict[str, Any] = json.loads(expectations.read_text(encoding="utf-8"))
+    known = [result for result in results if result.source.key in expected]
+    correct = [result for result in known if result.emotion == expected[result.source.key]["emotion"]]
+    accuracy = len(correct) / len(known) if known else 1.0
+    colour = "green" if accuracy >= _MIN_ACCURACY else "red"
+    console.print(f"[{colour}]{len(correct)} of {len(known)} recordings classified as expected.[/{colour}]")
+    return int(accuracy < _MIN_ACCURACY)
 
 
 def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
-    """Classify what is dropped into the inbox until Ctrl-C; returns the exit status."""
+    """Classify the files of the inbox until Ctrl-C; return the exit status."""
     console = Console()
-    # A shell that starts us in the background has us ignore Ctrl-C; and whoever supervises us sends the other one.
+    # A shell makes its background jobs ignore SIGINT, and supervisors send SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     inbox.mkdir(parents=True, exist_ok=True)
@@ -103,11 +103,11 @@ def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
         show_demo_notice()
     log = out.parent / "function.log"
     with running_stack() as stack, _workers(stack, model_dir, log, workers) as running:
-        console.print(f"Drop recordings into {inbox}/ and read the results in {out}/. Ctrl-C ends it.")
+        console.print(f"Copy recordings into {inbox}/. The results appear in {out}/. Press Ctrl-C to stop.")
         try:
             _serve_inbox(stack, running, inbox, out, console)
         except KeyboardInterrupt:
-            console.print("Ending: waiting for the recording in hand.")
+            console.print("Stopping after the current recording.")
     return 0
 
 
@@ -116,12 +116,11 @@ def _serve_inbox(stack: Stack, workers: Workers, inbox: Path, out: Path, console
     while True:
         began_s = time.monotonic()
         for key in uploads.upload_new():
-            console.print(f"uploaded {printable(key)}", markup=False, highlight=False)
+            console.print(f"Uploaded {printable(key)}", markup=False, highlight=False)
         new = [
             Result.model_validate_json(file.read_bytes()) for file in result_files.fetch_new() if file.suffix == ".json"
         ]
         if new:
             console.print(result_table(new))
         workers.check()
-        # A look at thousands of files takes its time: the workers need the processor more.
-        time.sleep(max(_POLL_INTERVAL_S, _PAUSE_FOR_EACH_LOOK * (time.monotonic() - began_s)))
+        time.sleep(max(_POLL_INTERVAL_S, _PAUSE_PER_POLL * (time.monotonic() - began_s)))

@@ -1,4 +1,4 @@
-"""`audio-emotion report`: a result document in, an HTML page out."""
+"""`audio-emotion report`: write the report page of a result document."""
 
 import subprocess
 import tempfile
@@ -17,24 +17,24 @@ from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits
 
 _STEREO = 2
-_BITS_PER_S_A_CHANNEL = 32_000
-"""AAC's speech is clear at that: a minute of a call becomes half a megabyte of page."""
-_SAME_S = 1.0
-"""A recording and its result differ in duration by less than that, whatever has been done to its container."""
+_BITS_PER_S_PER_CHANNEL = 32_000
+"""Speech in AAC is clear at this rate. A minute of a stereo call adds half a megabyte to the page."""
+_MAX_DURATION_DIFFERENCE_S = 1.0
+"""More than a change of the container alone adds or removes."""
 
 
 def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
-    """Draw one result.
+    """Write the report page of a result.
 
     Raises
     ------
     ResultUnreadable
-        If the file is no result document, or that of another recording.
+        If the file is not a result document, or belongs to another recording.
     RecordingError
         If the audio cannot be decoded.
     """
     result = _read(result_file)
-    # Of a failed one, the duration is how far it got.
+    # The duration of a failed result is the part that was decoded.
     expected_s = result.audio.duration_s if result.audio and result.status != "failed" else None
     sound = small_sound(audio, settings.read(MediaLimits, prefix=CLI_PREFIX), expected_s) if audio else None
     try:
@@ -42,7 +42,7 @@ def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
         out.write_text(render(result, sound), encoding="utf-8")
     except OSError as error:
         raise ResultUnreadable(f"{out} cannot be written: {error.strerror}.") from error
-    Console().print(f"The report is in {out}", highlight=False, markup=False, soft_wrap=True)
+    Console().print(f"Wrote {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _read(file: Path) -> Result:
@@ -52,18 +52,18 @@ def _read(file: Path) -> Result:
         raise ResultUnreadable(f"{file} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
         raise ResultUnreadable(
-            f"{file} is no result document: {error.error_count()} of its fields are wrong or missing. "
-            "`audio-emotion classify FILE --json` writes one."
+            f"{file} is not a result document: {error.error_count()} fields are invalid or missing. "
+            "`audio-emotion classify --json RECORDING` prints one."
         ) from error
 
 
 def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = None) -> Sound:
-    """The recording as the classifier hears it, made small: every browser plays AAC.
+    """Return the recording as AAC at a low bit rate, which every browser plays.
 
     Raises
     ------
     ResultUnreadable
-        If the file cannot be read, or does not last as long as it is said to.
+        If the file cannot be read, or its duration is not the expected one.
     DecoderUnavailable
         If ffmpeg cannot be started, or cannot write AAC.
     """
@@ -76,7 +76,7 @@ def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = Non
         target = Path(folder) / "sound.m4a"
         channels = min(info.channels, _STEREO)
         raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", str(channels), "-i", "pipe:0"]
-        coded = ["-c:a", "aac", "-b:a", str(_BITS_PER_S_A_CHANNEL * channels), "-movflags", "+faststart"]
+        coded = ["-c:a", "aac", "-b:a", str(_BITS_PER_S_PER_CHANNEL * channels), "-movflags", "+faststart"]
         try:
             encoder = subprocess.Popen(
                 ["ffmpeg", "-v", "error", "-y", *raw, *coded, str(target)], stdin=subprocess.PIPE
@@ -84,17 +84,17 @@ def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = Non
         except OSError as error:
             raise DecoderUnavailable(f"ffmpeg could not be started: {error.strerror}.") from error
         samples = 0
-        with suppress(BrokenPipeError), encoder:  # one that ends early is told by its status
-            assert encoder.stdin is not None  # PIPE was asked for
+        with suppress(BrokenPipeError), encoder:  # if ffmpeg ends early, its exit status says why
+            assert encoder.stdin is not None  # because of PIPE
             for block in decode(path, info, limits):
                 samples += block.shape[1]
-                heard = block if info.channels <= _STEREO else block.mean(axis=0, keepdims=True).repeat(_STEREO, axis=0)
-                encoder.stdin.write(heard.T.tobytes())
+                sound = block if info.channels <= _STEREO else block.mean(axis=0, keepdims=True).repeat(_STEREO, axis=0)
+                encoder.stdin.write(sound.T.tobytes())
         if encoder.returncode != 0:
-            raise DecoderUnavailable("ffmpeg could not make a small copy of the recording: it may lack an AAC encoder.")
-        lasts_s = samples / SAMPLE_RATE_HZ
-        if expected_s is not None and abs(lasts_s - expected_s) > _SAME_S:
+            raise DecoderUnavailable("ffmpeg could not encode the recording for the page: it may lack an AAC encoder.")
+        duration_s = samples / SAMPLE_RATE_HZ
+        if expected_s is not None and abs(duration_s - expected_s) > _MAX_DURATION_DIFFERENCE_S:
             raise ResultUnreadable(
-                f"{audio} lasts {lasts_s:.1f} s, but the result is that of {expected_s:.1f} s: it is another one."
+                f"{audio} lasts {duration_s:.1f} s, but the result belongs to a recording of {expected_s:.1f} s."
             )
         return Sound("audio/mp4", target.read_bytes())

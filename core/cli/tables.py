@@ -1,6 +1,7 @@
-"""What results look like in a terminal."""
+"""Results in a terminal: a table, and a timeline for each recording with several utterances."""
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -11,19 +12,22 @@ from core.emotions import colour_of, letter_of
 from core.formatting import clock, printable
 from core.results import Channel, Result
 
+OutputFormat = Literal["table", "json", "csv"]
+"""The output formats of `classify` and `results`."""
+
 _DEMO_NOTICE = (
-    "This is the demo model: it tells the prosodies of a speech synthesiser apart, and knows nothing of real people. "
-    "`make model` fetches the real one."
+    "This is the demo model. It was trained on a speech synthesiser and knows nothing of real people. "
+    "`make model` fetches a real one."
 )
 
 
 def show_demo_notice() -> None:
-    """Say once, on stderr, that the demo model judges nobody."""
+    """Print on stderr that the demo model knows nothing of real people."""
     Console(stderr=True).print(_DEMO_NOTICE, style="yellow")
 
 
 def result_table(results: Iterable[Result]) -> Table:
-    """One row for each recording: duration, emotion, score, and the time it took."""
+    """Return a table with one row for each recording: duration, emotion, score and processing time."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("recording", overflow="fold")
     table.add_column("duration", justify="right")
@@ -33,11 +37,11 @@ def result_table(results: Iterable[Result]) -> Table:
     for result in results:
         duration = f"{result.audio.duration_s:.1f} s" if result.audio else ""
         time_ms = result.processing.decode_ms + result.processing.inference_ms
-        table.add_row(escape(printable(result.source.key)), duration, *_judged(result), f"{time_ms} ms")
+        table.add_row(escape(printable(result.source.key)), duration, *_emotion_cells(result), f"{time_ms} ms")
     return table
 
 
-def _judged(result: Result) -> tuple[str, str]:
+def _emotion_cells(result: Result) -> tuple[str, str]:
     if result.error:
         return f"[red]failed: {escape(printable(result.error.message))}[/red]", ""
     if result.emotion is None or result.score is None:
@@ -46,7 +50,7 @@ def _judged(result: Result) -> tuple[str, str]:
 
 
 def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
-    """For each recording with several utterances: a bar for each channel, and a row for each utterance."""
+    """Yield a timeline for each recording with several utterances: a bar for each channel, a row for each utterance."""
     for result in results:
         channels = result.channels or ()
         if result.audio and sum(len(channel.utterances) for channel in channels) > 1:
@@ -54,7 +58,7 @@ def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
 
 
 def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterator[Text | Table]:
-    assert result.audio is not None  # the caller saw to it
+    assert result.audio is not None  # checked by the caller
     duration_s = result.audio.duration_s
     cells = max(10, min(100, width - 14))
     for channel in channels:
@@ -66,7 +70,7 @@ def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterato
 
 
 def _bar(channel: Channel, duration_s: float, cells: int) -> Text:
-    """A letter stands for its emotion, so that colour is not needed; a capital where an utterance begins."""
+    """Return a bar of letters, readable without colour. A capital marks the start of an utterance."""
     letters, styles = ["·"] * cells, ["dim"] * cells
     for part in channel.utterances:
         first = min(int(part.start_s / duration_s * cells), cells - 1)

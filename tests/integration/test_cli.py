@@ -1,4 +1,4 @@
-"""The command line as a shell sees it: what is printed where, and the exit status."""
+"""The command line: output, errors and exit status."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_the_program_runs_on_its_own(tone: Path, package: Path, tmp_path: Path) 
     assert "tone.wav" in done.stdout
 
 
-def test_a_table_names_each_recording(run: Run, tone: Path) -> None:
+def test_the_table_has_a_row_for_each_recording(run: Run, tone: Path) -> None:
     done = run("classify", tone.name)
 
     assert done.status == 0
@@ -79,7 +79,7 @@ def test_a_table_names_each_recording(run: Run, tone: Path) -> None:
     assert "2.0 s" in row
 
 
-def test_json_prints_nothing_but_one_document_a_line(run: Run, tone: Path, tmp_path: Path) -> None:
+def test_json_prints_one_document_per_line_and_nothing_else(run: Run, tone: Path, tmp_path: Path) -> None:
     (tmp_path / "a b.wav").write_bytes(tone.read_bytes())
 
     done = run("classify", "--json", "tone.wav", "a b.wav")
@@ -92,7 +92,7 @@ def test_json_prints_nothing_but_one_document_a_line(run: Run, tone: Path, tmp_p
         jsonschema.validate(document, schema)
 
 
-def test_the_demo_model_is_announced_once_and_on_stderr(run: Run, tone: Path, package: Path) -> None:
+def test_the_demo_model_is_announced_once_on_stderr(run: Run, tone: Path, package: Path) -> None:
     if not json.loads((package / "manifest.json").read_text())["demo"]:
         pytest.skip("the demo package is not there yet")
 
@@ -103,7 +103,7 @@ def test_the_demo_model_is_announced_once_and_on_stderr(run: Run, tone: Path, pa
     assert all(json.loads(line)["model"]["demo"] is True for line in done.stdout.splitlines())
 
 
-def test_a_file_that_fails_is_told_and_the_others_are_classified(run: Run, tone: Path, tmp_path: Path) -> None:
+def test_a_file_that_fails_does_not_stop_the_others(run: Run, tone: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a recording")
 
     done = run("classify", "--json", "notes.txt", "missing.wav", ".", "tone.wav")
@@ -114,7 +114,7 @@ def test_a_file_that_fails_is_told_and_the_others_are_classified(run: Run, tone:
     assert documents[1]["error"]["message"] == "There is no such file."
 
 
-def test_a_missing_file_is_one_sentence_in_the_table(run: Run) -> None:
+def test_a_missing_file_is_an_error_in_the_table(run: Run) -> None:
     done = run("classify", "missing.wav")
 
     assert done.status == 1
@@ -124,7 +124,7 @@ def test_a_missing_file_is_one_sentence_in_the_table(run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "on_the_same_terminal"), [([], False), (["--json"], False), (["--csv"], False), (["--json"], True)]
 )
-def test_progress_is_shown_on_a_terminal_and_never_between_lines(
+def test_progress_is_shown_on_a_terminal_but_not_between_output_lines(
     options: list[str], on_the_same_terminal: bool, tone: Path, package: Path, tmp_path: Path
 ) -> None:
     ours, terminal = pty.openpty()
@@ -142,7 +142,7 @@ def test_progress_is_shown_on_a_terminal_and_never_between_lines(
         stdin=subprocess.DEVNULL,
     ) as process:
         os.close(terminal)
-        written = _all_that_was_written(ours)
+        written = _read_all(ours)
         stdout = process.stdout.read() if process.stdout else b""
 
     assert process.returncode == 0
@@ -152,18 +152,18 @@ def test_progress_is_shown_on_a_terminal_and_never_between_lines(
         assert stdout.count(b"tone.wav") == 2
 
 
-def _all_that_was_written(terminal: int) -> str:
+def _read_all(terminal: int) -> str:
     written = b""
     try:
         while piece := os.read(terminal, 65536):
             written += piece
-    except OSError:  # as Linux says that nobody has it open any longer
+    except OSError:  # Linux's answer once no process has the terminal open
         pass
     os.close(terminal)
     return written.decode()
 
 
-def test_a_call_of_two_channels_has_a_timeline_of_two(run: Run, tmp_path: Path) -> None:
+def test_a_stereo_call_has_a_timeline_for_each_channel(run: Run, tmp_path: Path) -> None:
     one, rate = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
     other, _ = soundfile.read(ROOT / "samples" / "neutral.flac", dtype="float32")
     pause = np.zeros(2 * rate, np.float32)
@@ -188,7 +188,7 @@ def test_a_call_of_two_channels_has_a_timeline_of_two(run: Run, tmp_path: Path) 
         assert [line.split()[:4] for line in shown].count(row) == 1
 
 
-def test_a_name_that_would_move_the_cursor_is_shown_harmless(run: Run, tone: Path, tmp_path: Path) -> None:
+def test_control_characters_in_a_name_are_replaced(run: Run, tone: Path, tmp_path: Path) -> None:
     (tmp_path / "\x1b[2J[red]x.wav").write_bytes(tone.read_bytes())
 
     done = run("classify", "\x1b[2J[red]x.wav")
@@ -199,7 +199,7 @@ def test_a_name_that_would_move_the_cursor_is_shown_harmless(run: Run, tone: Pat
 
 
 @pytest.mark.parametrize("model", ["missing-folder", "."])
-def test_a_folder_without_a_model_is_one_sentence(model: str, run: Run, tone: Path) -> None:
+def test_a_folder_without_a_model_is_a_one_line_error(model: str, run: Run, tone: Path) -> None:
     done = run("classify", tone, "--model", model)
 
     assert done.status == 1
@@ -209,7 +209,7 @@ def test_a_folder_without_a_model_is_one_sentence(model: str, run: Run, tone: Pa
     assert "holds neither a serving package" in line
 
 
-def test_a_damaged_package_is_one_sentence(run: Run, tone: Path, copied_package: Path) -> None:
+def test_a_damaged_package_is_a_one_line_error(run: Run, tone: Path, copied_package: Path) -> None:
     (copied_package / "model.onnx").write_bytes(b"damaged")
 
     done = run("classify", tone, "--model", copied_package)
@@ -219,7 +219,7 @@ def test_a_damaged_package_is_one_sentence(run: Run, tone: Path, copied_package:
     assert "does not match the hash" in line
 
 
-def test_an_invalid_setting_is_one_sentence_that_names_the_variable(run: Run, tone: Path) -> None:
+def test_an_invalid_setting_is_a_one_line_error_that_names_the_variable(run: Run, tone: Path) -> None:
     done = run("classify", tone, AUDIO_EMOTION_MAX_DURATION_S="long")
 
     assert done.status == 1
@@ -276,7 +276,7 @@ def test_help_names_the_variables_with_their_prefix(run: Run) -> None:
     assert "AUDIO_EMOTION_CHANNELS" in shown
 
 
-def test_the_version_is_the_projects(run: Run) -> None:
+def test_version_prints_the_version(run: Run) -> None:
     done = run("--version")
 
     assert (done.status, done.stdout) == (0, f"audio-emotion {__version__}\n")
@@ -290,15 +290,15 @@ def test_help_names_every_command(run: Run) -> None:
         assert command in done.stdout
 
 
-def test_help_of_a_command_says_what_it_does(run: Run) -> None:
+def test_the_help_of_a_command_has_its_options_and_exit_status(run: Run) -> None:
     done = run("classify", "--help")
 
     assert done.status == 0
     assert "--json" in done.stdout
-    assert "Exit status 1 if any of them failed" in done.stdout
+    assert "Exit status 1" in done.stdout
 
 
-def test_convert_writes_beside_and_never_over(run: Run, tone: Path, tmp_path: Path) -> None:
+def test_convert_overwrites_no_file(run: Run, tone: Path, tmp_path: Path) -> None:
     before = tone.read_bytes()
 
     done = run("convert", "tone.wav", "tone.wav", "--out", ".")
@@ -309,7 +309,7 @@ def test_convert_writes_beside_and_never_over(run: Run, tone: Path, tmp_path: Pa
     assert soundfile.info(tmp_path / "tone-2.wav").samplerate == 16_000
 
 
-def test_convert_says_what_failed(run: Run, tmp_path: Path) -> None:
+def test_convert_names_the_file_that_failed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a recording")
 
     done = run("convert", "notes.txt", "--out", "out")
@@ -319,7 +319,7 @@ def test_convert_says_what_failed(run: Run, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_convert_into_a_file_is_one_sentence(run: Run, tone: Path, tmp_path: Path) -> None:
+def test_converting_into_a_file_is_a_one_line_error(run: Run, tone: Path, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
 
     done = run("convert", tone, "--out", "out")
@@ -349,7 +349,7 @@ def test_a_checkpoint_is_pulled_exported_and_classified_with(
     assert document["model"]["precision"] == "fp32"
 
 
-def test_pulling_from_an_empty_folder_is_one_sentence(run: Run, tmp_path: Path) -> None:
+def test_pulling_from_an_empty_folder_is_a_one_line_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     done = run("model", "pull", "--from", "empty", "--out", "checkpoint")
@@ -360,7 +360,7 @@ def test_pulling_from_an_empty_folder_is_one_sentence(run: Run, tmp_path: Path) 
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_an_unknown_precision_is_one_sentence(run: Run, small_checkpoint: Path) -> None:
+def test_an_unknown_precision_is_a_one_line_error(run: Run, small_checkpoint: Path) -> None:
     done = run("model", "export", small_checkpoint, "package", "--precision", "int4")
 
     assert done.status == 1

@@ -1,4 +1,4 @@
-"""`audio-emotion convert`: what the classifier would hear, in files of their own."""
+"""`audio-emotion convert`."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_two_sources_never_share_a_name(make_media: MakeMedia, tmp_path: Path) -
     assert all(source.exists() for source in sources)
 
 
-def test_what_is_there_from_before_is_kept(tone: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_kept(tone: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tone.wav").write_bytes(b"precious")
 
@@ -65,7 +65,7 @@ def test_what_is_there_from_before_is_kept(tone: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
-def test_a_link_with_a_taken_name_is_not_written_through(tone: Path, tmp_path: Path) -> None:
+def test_a_link_with_the_same_name_is_not_followed(tone: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tone.wav").symlink_to(tone)
     before = tone.read_bytes()
@@ -114,7 +114,7 @@ def test_loud_sound_is_clipped_rather_than_wrapped(tmp_path: Path) -> None:
     assert soundfile.read(written)[0].min() > 0.99
 
 
-def test_a_folder_that_is_a_file_is_no_traceback(tone: Path, tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_os_error(tone: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text(json.dumps({}))
 
     with pytest.raises(OSError, match="exists"):

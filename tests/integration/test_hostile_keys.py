@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 import pytest
 from rich.console import Console
 
-from core.cli.rows import csv_rows, csv_writer
+from core.cli.csv_output import csv_rows, csv_writer
 from core.cli.tables import result_table
 from core.delivery.keys import result_key_for
 from core.delivery.report_pages import page_key_for

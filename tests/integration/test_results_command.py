@@ -1,4 +1,4 @@
-"""`audio-emotion results`: from a folder and from a bucket."""
+"""`audio-emotion results`, from a folder and from a bucket."""
 
 import csv
 import io
@@ -89,7 +89,7 @@ def keys(lines: str) -> set[str]:
         (["--emotion", "joy"], set()),
     ],
 )
-def test_only_what_is_wanted_is_shown(run: Run, options: list[str], expected: set[str]) -> None:
+def test_options_select_results(run: Run, options: list[str], expected: set[str]) -> None:
     status, stdout, stderr = run("--json", *options)
     assert (status, keys(stdout), stderr) == (0, expected, "")
 
@@ -125,7 +125,7 @@ def test_csv_keeps_the_scores_of_every_model(tmp_path: Path) -> None:
     assert (by_other["model"], by_other["demo"], by_first["demo"]) == ("o", "true", "false")
 
 
-def test_results_may_lie_under_any_prefix_of_a_bucket(stack: Stack) -> None:
+def test_results_may_have_any_prefix_in_a_bucket(stack: Stack) -> None:
     stack.s3.put_object(Bucket=RESULTS_BUCKET, Key="elsewhere/a.json", Body=document("e.wav", "sad").to_json().encode())
 
     options = ["--bucket", RESULTS_BUCKET, "--results-prefix", "elsewhere/", "--json"]
@@ -134,15 +134,15 @@ def test_results_may_lie_under_any_prefix_of_a_bucket(stack: Stack) -> None:
     assert keys(done.stdout) == {"e.wav"}
 
 
-def test_a_table_ends_in_a_count(run: Run) -> None:
+def test_a_table_ends_with_the_counts(run: Run) -> None:
     _, stdout, _ = run()
     assert "calls/a.wav" in stdout
     assert "3 results: " in stdout
     assert "anger 1" in stdout
-    assert "There is no such result." in run("--emotion", "joy")[1]
+    assert len(run("--emotion", "joy")[1].splitlines()) == 1  # no table
 
 
-def test_a_file_that_is_no_document_is_named_and_left_out(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_result_is_named_and_skipped(tmp_path: Path) -> None:
     (tmp_path / "good.json").write_text(DOCUMENTS[0].to_json(), encoding="utf-8")
     (tmp_path / "other.json").write_text("{}", encoding="utf-8")
     done = CliRunner().invoke(app, ["results", "--folder", str(tmp_path), "--json"])
@@ -159,16 +159,16 @@ def test_a_file_that_is_no_document_is_named_and_left_out(tmp_path: Path) -> Non
         ("2026-01-31T14:00+02:00", datetime(2026, 1, 31, 12, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_read_as_people_write_it(text: str, expected: datetime) -> None:
+def test_a_time_is_parsed(text: str, expected: datetime) -> None:
     assert parse_time(text) == expected
 
 
 @pytest.mark.parametrize("text", ["yesterday", "7w", "9" * 30 + "d", ""])
-def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_time_is_rejected_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"2026-01-31"):
         parse_time(text)
 
 
-def test_options_that_exclude_each_other_are_refused() -> None:
+def test_conflicting_options_are_rejected() -> None:
     for options in (["--json", "--csv"], ["--stack", "a", "--bucket", "b"], ["--since", "soon"]):
         assert CliRunner().invoke(app, ["results", *options]).exit_code == 2

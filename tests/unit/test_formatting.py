@@ -1,4 +1,4 @@
-"""Times and texts, as they are shown."""
+"""Times and text from outside, as they are shown."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from core.formatting import clock, printable
     ("seconds", "digits", "shown"),
     [
         (0.0, 0, "0:00"),
-        (59.96, 1, "1:00.0"),  # rounded, so that the terminal and the page say the same
+        (59.96, 1, "1:00.0"),  # rounds up to the next minute
         (59.94, 1, "0:59.9"),
         (3599.6, 0, "1:00:00"),
         (3723.25, 2, "1:02:03.25"),
@@ -19,5 +19,5 @@ def test_a_time_is_shown_rounded(seconds: float, digits: int, shown: str) -> Non
     assert clock(seconds, digits=digits) == shown
 
 
-def test_what_would_move_the_cursor_is_replaced() -> None:
+def test_control_characters_are_replaced() -> None:
     assert printable("\x1b[2Ja\u202eb é") == "\ufffd[2Ja\ufffdb é"

@@ -1,6 +1,6 @@
-"""Results as rows of CSV, for spreadsheets and scripts: one for each utterance.
+"""Results as CSV, with one row for each utterance.
 
-New columns come last, so that what counts columns goes on working.
+New columns are added at the end, so that scripts that address columns by number keep working.
 """
 
 import csv
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class _LineFeeds:
-    """What rows are written to that are to end with a line feed alone.
+    """A stream that ends rows with a line feed instead of a carriage return and a line feed.
 
-    The csv module quotes a carriage return within a cell only where rows end with one, and a spreadsheet takes one that
-    is not quoted for the end of the row: what follows would begin a cell of its own.
+    The csv module quotes a carriage return in a cell only if rows end with one. A spreadsheet takes an unquoted one for
+    the end of the row.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -29,23 +29,23 @@ class _LineFeeds:
 
 
 def csv_writer(stream: TextIO) -> "_csv.Writer":
-    """What writes rows in which no text can break out of its cell."""
+    """Return a CSV writer that quotes every text that could break out of its cell."""
     return csv.writer(_LineFeeds(stream), lineterminator="\r\n")
 
 
 def csv_header(labels: Iterable[str]) -> list[str]:
-    """The columns of a table of utterances."""
+    """Return the column names."""
     first = ["recording", "status", "channel", "start_s", "end_s", "emotion", "score"]
     return [*first, *labels, "error", "model", "fingerprint", "demo", "finished_at"]
 
 
 def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
-    """One row for each utterance; one that says why, if there is none.
+    """Yield one row for each utterance, or one row with the error if there are none.
 
     Parameters
     ----------
     labels
-        Those of the header; what the result's model does not know stays empty.
+        Labels of the header. A label that the result's model lacks gets an empty cell.
     """
     start = [_harmless(result.source.key), result.status]
     made_by = [_harmless(result.model.id), result.model.fingerprint, "true" if result.model.demo else "false"]
@@ -60,5 +60,5 @@ def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
 
 
 def _harmless(text: str) -> str:
-    """A spreadsheet takes what begins like this for a formula, and runs it."""
+    """Return the text so that no spreadsheet runs it as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
