@@ -1,6 +1,7 @@
 """Fixtures for the tests of several parts together."""
 
 import io
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +16,28 @@ def aws_server() -> Iterator[str]:
     """The endpoint of moto's server. `running_stack` empties it for each stack, so at most one stack is in use."""
     with running_server() as endpoint:
         yield endpoint
+
+
+class Clock:
+    """The monotonic clock, which a test can move forward."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead_s
+
+    def advance(self, seconds: float) -> None:
+        self._ahead_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of deadlines and of the invocation's context."""
+    clock = Clock()
+    monkeypatch.setattr("core.deadline.time", clock)
+    monkeypatch.setattr("core.local.workers.time", clock)
+    return clock
 
 
 @pytest.fixture
