@@ -1,36 +1,37 @@
-# The function's image: building, trying and deploying it. Read by the Makefile.
+# Targets that build, run and deploy the functions' image. The Makefile includes this file.
 
 IMAGE := classifyfunction:latest
 EVENT ?= events/s3-put.json
 
 .PHONY: image invoke emulate deploy size test-image bench-image
 
-# Not telling anybody; and a region, which the SAM CLI asks for even where nothing leaves this machine.
+# No telemetry. The SAM CLI needs a region even for local commands.
 sam_env := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1}
 
-image: $(SAM) ## build the function's image (needs a Docker engine)
+image: $(SAM) ## build the functions' image (needs a Docker engine)
 	@layers/engine.sh
 	$(sam_env) $(SAM) build
 
 invoke: $(VENV)/local image ## run the image on EVENT=events/… by `sam local invoke`, and show the result
 	$(BIN)/python -m tools.invoke $(EVENT)
 
-emulate: $(VENV)/local $(SAM) ## the same without an image: the handler of this checkout under Lambda's emulator
+emulate: $(VENV)/local $(SAM) ## run the handler of this checkout on EVENT under Lambda's emulator, without an image
 	$(BIN)/python -m tools.invoke --process $(EVENT)
 
-deploy: image ## create or update the stack on AWS (DEMO=1: even with the demo model baked in)
+deploy: image ## create or update the stack on AWS (DEMO=1 allows the demo model)
 	@manifest=$$(docker run --rm --entrypoint cat $(IMAGE) /opt/model/manifest.json) || exit 1; \
 	if [ -z "$(DEMO)" ] && printf '%s' "$$manifest" | grep -qE '"demo": *true'; then \
-		echo "The demo model is baked in, which does not judge real people. Run make model first, or make deploy DEMO=1." >&2; \
+		echo "The image contains the demo model, which does not work on real speech." >&2; \
+		echo "Run make model first, or make deploy DEMO=1." >&2; \
 		exit 1; fi
 	SAM_CLI_TELEMETRY=0 $(SAM) deploy --guided
 
-size: ## what the image consists of, by layer
+size: ## show the size of the image's layers and largest parts
 	@layers/size.sh $(IMAGE)
 
-test-image: $(VENV)/dev $(SAM) ## build the image and test it (skipped where no engine can be had)
+test-image: $(VENV)/dev $(SAM) ## build the image and test it (skipped without a Docker engine)
 	@if layers/engine.sh; then $(MAKE) --no-print-directory image && $(BIN)/pytest tests/image; \
-	else echo "The tests of the image are skipped."; fi
+	else echo "Skipping the tests of the image."; fi
 
-bench-image: $(VENV)/dev ## measure the image (TORCH=checkpoint: and PyTorch beside it)
+bench-image: $(VENV)/dev ## measure the image (TORCH=folder: also PyTorch on that checkpoint)
 	$(BIN)/python -m benchmarks.image $(if $(TORCH),--torch $(TORCH))

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Prints how large an image is, layer by layer, and what the largest parts are.
+# Print the size of an image, of its layers and of its largest parts.
 #
 #   size.sh IMAGE
 set -euo pipefail
 image=$1
 
 echo "image      $(docker image inspect "$image" --format '{{.Size}}' | awk '{ printf "%.1f MB", $1 / 1e6 }')"
-# The Dockerfile copies its layers in this order; history shows the last first.
+# `docker history` shows the last layer of the Dockerfile first.
 names=(code model python ffmpeg system)
 docker history --no-trunc --human=false --format '{{.Size}} {{.CreatedBy}}' "$image" | grep -E 'COPY ' \
   | awk '{ print $1 }' | paste -d ' ' <(printf '%s\n' "${names[@]}") - \

@@ -1,10 +1,14 @@
-"""Asks a database of vulnerabilities about every locked version, with pip-audit; says plainly what could not be asked.
+"""Check all locked versions for known vulnerabilities with pip-audit.
 
     python requirements/audit.py requirements/function.txt ...
 
-Exit status: 0, all were asked about and none is known to be vulnerable; 1, some are; 2, no database could be had for
-some or all, and of the others none is. PyPI is asked first, then OSV: neither is there without the network, and a
-mirror of PyPI often has the packages and not what is known of them.
+Exit status:
+
+0   Every version was checked, and none has a known vulnerability.
+1   Some versions have a known vulnerability.
+2   Some versions could not be checked, and the others have no known vulnerability.
+
+The script asks PyPI first and OSV second. Both need the network, and a mirror of PyPI often lacks vulnerability data.
 """
 
 import json
@@ -14,43 +18,45 @@ from pathlib import Path
 from typing import Any
 
 _SERVICES = ("pypi", "osv")
-_MAX_WAIT_S = 180
-CLEAN, VULNERABLE, NOT_ASKED = 0, 1, 2
+_TIMEOUT_S = 180
+CLEAN, VULNERABLE, NOT_AUDITED = 0, 1, 2
 
 
-def asked(file: Path, service: str) -> list[dict[str, Any]]:
-    """What a service knows of the packages in a requirements file; nothing if it cannot be reached."""
-    # The versions are locked: nothing has to be resolved, nor fetched.
+def query(file: Path, service: str) -> list[dict[str, Any]]:
+    """Return what a service knows about the packages in a requirements file; nothing if it does not answer."""
+    # --no-deps and --disable-pip: the versions are locked, so pip has nothing to resolve or download.
     command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner", "off"]
     command += ["--vulnerability-service", service, "--timeout", "10", "--format", "json", "--requirement", str(file)]
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_MAX_WAIT_S)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_TIMEOUT_S)
         return list(json.loads(done.stdout)["dependencies"])
     except (subprocess.TimeoutExpired, ValueError, KeyError):
         return []
 
 
 def audit(files: list[Path]) -> int:
-    """Ask about every file, print what is known, and return the exit status."""
-    vulnerable, not_asked = False, False
+    """Check every file, print the findings, and return the exit status."""
+    has_vulnerability, is_complete = False, True
     for file in files:
         for service in _SERVICES:
-            packages = asked(file, service)
-            known = [package for package in packages if "skip_reason" not in package]
-            if known:
+            packages = query(file, service)
+            checked = [package for package in packages if "skip_reason" not in package]
+            if checked:
                 break
-        for package in known:
+        for package in checked:
             for found in package["vulns"]:
-                vulnerable = True
-                mended = ", ".join(found["fix_versions"]) or "no version yet"
-                print(f"{package['name']} {package['version']}: {found['id']}, mended in {mended}")
-        if not known or len(known) < len(packages):
-            not_asked = True
-            how_many = f"{len(known)} of {len(packages)} packages" if known else "no package"
-            print(f"{file}: NOT AUDITED: {how_many} could be asked about; neither PyPI nor OSV answered.")
+                has_vulnerability = True
+                fixed = ", ".join(found["fix_versions"]) or "no version yet"
+                print(f"{package['name']} {package['version']}: {found['id']}, fixed in {fixed}")
+        if not checked or len(checked) < len(packages):
+            is_complete = False
+            missing = f"{len(packages) - len(checked)} of {len(packages)} packages" if checked else "any package"
+            print(f"{file}: NOT AUDITED: PyPI and OSV have no answer about {missing}.")
         else:
-            print(f"{file}: {len(known)} packages asked about at {service}")
-    return VULNERABLE if vulnerable else NOT_ASKED if not_asked else CLEAN
+            print(f"{file}: {len(checked)} packages checked with {service}")
+    if has_vulnerability:
+        return VULNERABLE
+    return CLEAN if is_complete else NOT_AUDITED
 
 
 if __name__ == "__main__":

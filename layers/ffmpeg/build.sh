@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Builds ffmpeg and ffprobe from Debian's own source package, audio only, into the folder that is given.
+# Build an audio-only ffmpeg and ffprobe from Debian's source package, in FOLDER.
 #
-#   build.sh source FOLDER    fetch and unpack ffmpeg and libsoxr there (needs apt; patched as Debian patches them)
-#   build.sh soxr FOLDER      build libsoxr there, statically: Debian ships it as a shared library only
-#   build.sh ffmpeg FOLDER    build ffmpeg and ffprobe there; FOLDER/install is what an image needs of it
+#   build.sh source FOLDER    download ffmpeg and libsoxr with Debian's patches (needs apt)
+#   build.sh soxr FOLDER      build libsoxr as a static library, which Debian does not ship
+#   build.sh ffmpeg FOLDER    build ffmpeg and ffprobe; the image needs FOLDER/install
 #
-# Three steps, so that a changed list of components costs neither a download nor libsoxr again.
+# The steps are separate, so that a change of components.txt repeats only the last one.
 #
-# Everything but libc is linked in: a start of the usual ffmpeg spends most of its time on some two hundred shared
-# libraries. Debian's hardening flags stay on, for these programs parse what strangers upload.
+# The programs link statically with everything but libc, because Debian's ffmpeg spends most of its start on 200 shared
+# libraries. Debian's hardening flags stay on, because the programs parse untrusted uploads. See
+# docs/decisions/0010-own-ffmpeg-build.md.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,13 +19,13 @@ cd "$2"
 root=$PWD
 jobs=$(nproc)
 
-# The flags of one kind of component, from components.txt: "--enable-decoder=flac" and so on.
+# Print the flags for ./configure, such as --enable-decoder=flac.
 components() {
   awk '!/^#/ { for (i = 2; i <= NF; i++) print "--enable-" $1 "=" $i }' "$here/components.txt"
 }
 
 fetch_source() {
-  # Each list of binary packages that the machine uses has its sources beside it; they are only switched off.
+  # Debian serves sources from the same places as binary packages, but the machine's lists leave them out.
   local lists=$root/sources.list
   sed -nE 's/^deb( .*)$/deb-src\1/p' /etc/apt/sources.list 2>/dev/null >"$lists" || true
   cat "$lists" >/etc/apt/sources.list.d/sources-of-ffmpeg.list
@@ -39,7 +40,7 @@ fetch_source() {
 }
 
 build_soxr() {
-  # No OpenMP: it would start threads for a job of milliseconds. No "lsr" bindings: nobody calls them.
+  # No OpenMP, because it would start threads for a task of milliseconds. ffmpeg does not use the "lsr" bindings.
   cmake -S libsoxr -B libsoxr-build -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$root/prefix" \
     -DCMAKE_INSTALL_LIBDIR=lib -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DWITH_OPENMP=OFF \
     -DWITH_LSR_BINDINGS=OFF -DBUILD_TESTS=OFF -DBUILD_EXAMPLES=OFF \
@@ -51,13 +52,13 @@ build_soxr() {
 build_ffmpeg() {
   local flags version programs=$root/install/usr/local/bin licences=$root/install/usr/share/doc/ffmpeg-audio-only
   mapfile -t flags < <(components)
-  # Debian's own suffix, so that `ffmpeg -version` tells which security fixes are in.
+  # With Debian's suffix, `ffmpeg -version` shows which security fixes are included.
   version=$(dpkg-parsechangelog --file ffmpeg/debian/changelog --show-field Version)
   rm -rf ffmpeg-build install
   mkdir -p ffmpeg-build "$programs" "$licences"
   (
     cd ffmpeg-build
-    # --disable-autodetect: what happens to be installed on the machine that builds must not change what is built.
+    # --disable-autodetect: the result must not depend on the libraries that the build machine has.
     PKG_CONFIG_PATH="$root/prefix/lib/pkgconfig" ../ffmpeg/configure --extra-version="${version##*-}" \
       --disable-everything --disable-autodetect --disable-network --disable-doc --disable-debug \
       --disable-programs --enable-ffmpeg --enable-ffprobe --disable-avdevice --disable-swscale --disable-postproc \
@@ -69,20 +70,20 @@ build_ffmpeg() {
   )
   check_built
   for program in ffmpeg ffprobe; do strip --strip-all -o "$programs/$program" "ffmpeg-build/$program"; done
-  # Under which licence they may be passed on: LGPL 2.1 or later, both.
+  # Both licences are LGPL 2.1 or later.
   cp ffmpeg/debian/copyright "$licences/copyright"
   cp libsoxr/debian/copyright "$licences/copyright.libsoxr"
   ls -l "$programs"
 }
 
-# Every component of the list is really in: ./configure only warns of a name that it does not know.
+# Fail if a component is missing, because ./configure only warns about an unknown name.
 check_built() {
   local missing=0 kind names name
   while read -r kind names; do
     [[ -z $kind || $kind == \#* ]] && continue
     for name in $names; do
       grep -qxE "#define CONFIG_${name^^}_${kind^^} 1" ffmpeg-build/config_components.h && continue
-      echo "build.sh: $kind $name is not in the ffmpeg that was built" >&2
+      echo "build.sh: the built ffmpeg lacks the $kind $name" >&2
       missing=1
     done
   done <"$here/components.txt"

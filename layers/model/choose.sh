@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Copies the serving package of the image into FOLDER, and checks it against the hashes in its manifest.
+# Copy the image's serving package into FOLDER, and check it against the hashes in its manifest.
 #
 #   choose.sh EXPORTED DEMO FOLDER
 #
-# EXPORTED is build/model of the checkout, or an empty folder. Without a package there, DEMO is copied: the demo package.
-# The function does not check the hashes again, because reading 113 MB would delay every cold start.
+# EXPORTED is build/model of the checkout, or an empty folder. If it has no package, the script copies the one in DEMO.
+# The function does not check the hashes again: see docs/decisions/0021-hashes-checked-at-build.md.
 set -euo pipefail
 
 exported=$1 demo=$2 folder=$3

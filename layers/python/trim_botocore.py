@@ -1,6 +1,8 @@
-"""Takes out of botocore's descriptions of services what a program never reads: every start creates a client from them.
+"""Removes documentation and unused services from botocore's service descriptions.
 
 python trim_botocore.py botocore/data
+
+Every cold start reads the descriptions to create clients. Most of their size is documentation.
 """
 
 import gzip
@@ -11,9 +13,9 @@ from typing import Any
 
 
 def without_documentation(value: Any) -> Any:
-    """The same description, with the texts for people left empty: some of them botocore wants to find."""
+    """Return the description with empty documentation texts; botocore requires some of the keys."""
     if isinstance(value, dict):
-        # A shape may have a member of that name, whose own value is then no text.
+        # A shape may have a member called "documentation", whose value is not a text.
         return {
             key: "" if key == "documentation" and isinstance(inner, str) else without_documentation(inner)
             for key, inner in value.items()
@@ -24,7 +26,7 @@ def without_documentation(value: Any) -> Any:
 
 
 def trim(data: Path) -> None:
-    """Trim a `botocore/data` folder, in which only some services are left."""
+    """Trim a `botocore/data` folder that contains only the services in use."""
     services = {folder.name for folder in data.iterdir() if folder.is_dir()}
     for file in data.glob("*/*/*"):
         if file.name.startswith("examples-"):
@@ -33,7 +35,7 @@ def trim(data: Path) -> None:
             packed = file.suffix == ".gz"
             description = json.loads(gzip.decompress(file.read_bytes()) if packed else file.read_bytes())
             file.unlink()
-            # Unpacked: the image's layers are packed as they are.
+            # Uncompressed, because the registry compresses the image's layers.
             _write(file.with_suffix("") if packed else file, without_documentation(description))
     endpoints = json.loads((data / "endpoints.json").read_bytes())
     for partition in endpoints["partitions"]:
