@@ -1,4 +1,4 @@
-"""The app: its routes, what it says of itself, and the guard around it."""
+"""The FastAPI app: routes, lifespan, CORS and the OpenAPI document."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,35 +11,46 @@ from starlette.types import ASGIApp
 
 from core import __version__
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
-from handlers.api import description, recognize, results, web
+from handlers.api import health, recognize, results, web
 from handlers.api.middleware import ApiMiddleware, Limits
-from handlers.api.problems import Problem, ProblemError, install
+from handlers.api.problems import Problem, ProblemError, install, problem_table
 from handlers.api.service import Service
 
 ALLOWED_HEADERS = ("authorization", "content-type", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
-"""What another site's page may send along: a token, or what a signer of requests to AWS adds. template.yaml has the
-same, since on AWS it is API Gateway that answers browsers' questions."""
+"""Request headers that pages of other origins may send: a token, or an AWS signature. template.yaml lists the same
+ones, because API Gateway answers preflight requests on AWS."""
 EXPOSED_HEADERS = ("content-location", "location", "retry-after", "x-request-id")
 
-_FORM_BYTES = 64 * 1024
-"""What an upload's form may have around its file."""
+_MAX_FORM_BYTES = 64 * 1024
+"""Maximum size of an upload form without its file."""
+
+_DESCRIPTION = """\
+Classify emotion in recorded speech. `POST /recognize/` answers at once. For a recording that is too large or too long
+for one request, post a form from `POST /uploads` and poll `GET /results/{id}`.
+
+Every error is a problem document (RFC 9457, `application/problem+json`). A recording that cannot be classified has the
+error code of its result, such as `not_audio` or `too_long`, and its whole `result`.
+
+<details id="problems"><summary>All problem codes</summary>
+
+"""
 
 
 def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIApp:
-    """Make the app.
+    """Return the app.
 
     Parameters
     ----------
     hosts
-        Names that the server is known by; None for any, where something in front sees to that.
+        Accepted host names; None if a proxy in front of the app checks them.
     """
-    # Its own description pages would load their scripts from elsewhere.
+    # FastAPI's own pages for /docs load scripts from a CDN.
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan)
     app.state.service = service
     install(app)
-    for part in (recognize, results, web):
+    for part in (recognize, results, health, web):
         app.include_router(part.router)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     settings = service.settings
     limits = Limits(
         max_bytes=lambda path: _max_bytes(service, path),
@@ -47,12 +58,12 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIA
         origins=settings.allowed_origins,
         too_large=_too_large,
     )
-    guarded = ApiMiddleware(app, limits)
+    checked = ApiMiddleware(app, limits)
     if not settings.allowed_origins:
-        return guarded
-    # Around the guard: a page is to read why it was refused, too.
+        return checked
+    # Outermost, so that a page of an allowed origin can read refusals too.
     return CORSMiddleware(
-        guarded,
+        checked,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
         allow_headers=ALLOWED_HEADERS,
@@ -70,24 +81,26 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _max_bytes(service: Service, path: str) -> int:
     if path == UPLOAD_PATH and isinstance(service.store, FolderResultStore):
-        return service.limits.max_size_bytes + _FORM_BYTES
+        return service.limits.max_size_bytes + _MAX_FORM_BYTES
     return service.settings.api_max_request_bytes
 
 
 def _too_large(max_bytes: int) -> ProblemError:
     return ProblemError(
         "request_too_large",
-        f"One request may have {max_bytes:,} bytes. For a larger recording, POST /uploads answers with a form to post "
-        "it with, and GET /results/{id} has its result.",
+        f"A request may have at most {max_bytes:,} bytes. Upload larger recordings with a form from POST /uploads.",
         extensions={"max_request_bytes": max_bytes, "uploads": "/uploads"},
     )
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI description, in which errors are problem documents and not the framework's own."""
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with problem documents in place of FastAPI's own errors."""
     if app.openapi_schema is None:
         schema = get_openapi(
-            title=description.TITLE, version=__version__, summary=description.SUMMARY, routes=app.routes
+            title="Audio Emotion",
+            version=__version__,
+            description=f"{_DESCRIPTION}{problem_table()}\n\n</details>",
+            routes=app.routes,
         )
         schemas = schema["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
@@ -95,8 +108,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = Problem.model_json_schema()
         for path in schema["paths"].values():
             for operation in path.values():
-                framework_s = operation["responses"].get("422", {}).get("content", {}).get("application/json")
-                if framework_s:
-                    del operation["responses"]["422"]
+                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]  # FastAPI's own
         app.openapi_schema = schema
     return app.openapi_schema

@@ -32,7 +32,7 @@ async def posted_file(request: Request, names: Sequence[str]) -> AsyncIterator[t
         if not files:
             raise ProblemError(
                 "missing_file",
-                f"The form has no file called {_either(names)}: curl -F {names[0]}=@recording.wav does it.",
+                f"The form has no file in the field {_either(names)}. Send it as `curl -F {names[0]}=@recording.wav` does.",
             )
         (file,) = files
         assert isinstance(file, UploadFile)  # chosen so

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mangum import Mangum
 
-from core import settings
 from core.scratch import remove_leftovers
-from core.settings import ModelSettings
+from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings, read
 from handlers.api.app import create_app
 from handlers.api.problems import MEDIA_TYPE
 from handlers.api.service import Service
@@ -16,14 +15,17 @@ if TYPE_CHECKING:
 
 remove_leftovers()
 
-# Now, not with the first request: the time before that has the whole processor to itself.
+# At import: Lambda gives the init phase the full CPU.
+_service = Service.load(
+    read(ModelSettings), read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings)
+)
 _adapter = Mangum(
-    cast(Any, create_app(Service.load(settings.read(ModelSettings).model_dir))),
+    cast(Any, create_app(_service)),
     lifespan="off",
     text_mime_types=["text/", "application/json", MEDIA_TYPE, "image/svg+xml"],
 )
 
 
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Answer one request that API Gateway passes on (payload format 2.0)."""
+    """Answer one request from API Gateway (payload format 2.0)."""
     return _adapter(event, cast(Any, context))

@@ -1,8 +1,8 @@
-"""Errors as RFC 9457 has them: `application/problem+json`, wherever they come from."""
+"""Errors as problem documents: RFC 9457, `application/problem+json`."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,51 +12,79 @@ from starlette.exceptions import HTTPException
 from core.errors import StorageRefused, TransientError
 
 MEDIA_TYPE = "application/problem+json"
+TYPE = "/docs#problems"
 RETRY_AFTER_S = 5
+INTERNAL = "An unexpected error occurred on the server. Its log has the details."
 
 
 class Problem(BaseModel):
-    """What went wrong, for programs (`code`) and for people (`detail`)."""
+    """An error, for programs (`code`) and for people (`detail`)."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="Where the problem is described.", examples=["/docs#problems"])
-    title: str = Field(description="The kind of problem, in a few words.")
-    status: int = Field(description="The status of the answer.")
-    detail: str = Field(description="What happened this time, and what to do about it: one or two sentences.")
-    code: str = Field(description="The kind of problem, for programs; it never changes.")
+    type: str = Field(description="Where the codes are listed.", examples=[TYPE])
+    title: str = Field(description="Short summary of the code.")
+    status: int = Field(description="HTTP status of the answer.")
+    detail: str = Field(description="What went wrong with this request, and how to fix it.")
+    code: str = Field(description="Stable identifier of the kind of error.")
 
 
-TITLES: Mapping[str, tuple[int, str]] = {
-    "malformed": (400, "The request cannot be read"),
-    "cross_site": (403, "Another site's page asks"),
-    "ticket_refused": (403, "The upload form is not valid"),
-    "not_found": (404, "There is nothing here"),
-    "no_result": (404, "There is no such result"),
-    "method_not_allowed": (405, "The method is not allowed here"),
-    "request_too_large": (413, "The request is too large"),
-    "not_multipart": (415, "The request is no multipart form"),
-    "wrong_host": (421, "Another host is meant"),
-    "missing_file": (422, "The form has no recording"),
-    "invalid": (422, "The request is not valid"),
-    "not_classified": (422, "The recording could not be classified"),
-    "no_speech": (422, "Nobody speaks in the recording"),
-    "internal": (500, "Something is wrong here"),
-    "busy": (503, "Too many recordings are waiting"),
-    "unavailable": (503, "Something that is needed does not answer"),
+class Kind(NamedTuple):
+    """One kind of problem, with an example of its `detail`."""
+
+    status: int
+    title: str
+    example: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "malformed": Kind(400, "Malformed request", "Invalid multipart data."),
+    "cross_site": Kind(
+        403, "Cross-site request refused", "Pages of other sites may not send recordings to this server."
+    ),
+    "ticket_refused": Kind(
+        403,
+        "Upload form not valid",
+        "This form is unknown, used or expired. Request a new one with POST /uploads.",
+    ),
+    "not_found": Kind(404, "Not found", "There is no /result. See /docs for the available paths."),
+    "no_result": Kind(404, "No such result", "No recording has been uploaded under this id."),
+    "method_not_allowed": Kind(405, "Method not allowed", "/recognize/ accepts POST only."),
+    "request_too_large": Kind(
+        413,
+        "Request too large",
+        "A request may have at most 4,500,000 bytes. Upload larger recordings with a form from POST /uploads.",
+    ),
+    "not_multipart": Kind(
+        415, "Not a multipart form", "Send multipart/form-data with the recording in the field `file` or `audio`."
+    ),
+    "wrong_host": Kind(421, "Wrong host name", "This server does not answer under that host name."),
+    "missing_file": Kind(
+        422,
+        "No recording in the form",
+        "The form has no file in the field `file` or `audio`. Send it as `curl -F file=@recording.wav` does.",
+    ),
+    "invalid": Kind(422, "Invalid request", "query.player: Input should be a valid boolean."),
+    "not_classified": Kind(
+        422, "Recording not classified", "The file is not audio or video in a format that ffmpeg can read."
+    ),
+    "no_speech": Kind(422, "No speech found", "The recording contains no speech, so there is no emotion to report."),
+    "internal": Kind(500, "Internal error", INTERNAL),
+    "busy": Kind(503, "Server busy", "Too many recordings are waiting. Try again in a few seconds."),
+    "unavailable": Kind(503, "Service unavailable", "Storage did not answer. Try again in a few seconds."),
 }
-"""Codes of this API's own; a recording that could not be classified has its result's code instead."""
+"""By code. A recording that cannot be classified has its result's error code in place of `not_classified`."""
 
 
 class ProblemError(Exception):
-    """Raised anywhere in a request to answer with a problem document.
+    """Raise anywhere in a request to answer with a problem document.
 
     Parameters
     ----------
     kind
-        One of `TITLES`.
+        A key of `KINDS`.
     code
-        In place of the kind, where something more exact is known.
+        A more specific code than the kind.
     extensions
         Further members of the document.
     """
@@ -71,73 +99,85 @@ class ProblemError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.status, title = TITLES[kind]
+        self.status, title, _ = KINDS[kind]
         self.problem = Problem(
-            type="/docs#problems",
-            title=title,
-            status=self.status,
-            detail=detail,
-            code=code or kind,
-            **(extensions or {}),
+            type=TYPE, title=title, status=self.status, detail=detail, code=code or kind, **(extensions or {})
         )
-        self.headers = dict(headers or {})
+        self.headers = {**(headers or {}), "Cache-Control": "no-store"}
 
     def response(self) -> Response:
-        """The answer."""
-        return Response(
-            self.problem.model_dump_json(), self.status, headers=self.headers | _NOT_KEPT, media_type=MEDIA_TYPE
+        """Return the answer."""
+        return Response(self.problem.model_dump_json(), self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def problem_responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """Describe problems of a route for the OpenAPI document."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in kinds:
+        status, title, detail = KINDS[code]
+        example = {"type": TYPE, "title": title, "status": status, "detail": detail, "code": code}
+        described = responses.setdefault(
+            status,
+            {
+                "description": HTTPStatus(status).phrase,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
         )
+        described["content"][MEDIA_TYPE]["examples"][code] = {"summary": title, "value": example}
+    return responses
 
 
-INTERNAL = "This is a fault of the server's, not of the request's. The log says more."
-_NOT_KEPT = {"Cache-Control": "no-store"}
+def problem_table() -> str:
+    """Return all codes as a Markdown table."""
+    rows = [f"| `{code}` | {kind.status} | {kind.title} |" for code, kind in KINDS.items()]
+    return "\n".join(("| code | status | title |", "|---|---|---|", *rows))
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of the app answered with a problem document."""
-    app.add_exception_handler(ProblemError, _own)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(TransientError, _transient)
-    app.add_exception_handler(Exception, _unexpected)
+    """Make the app answer every error with a problem document."""
+    app.add_exception_handler(ProblemError, _own_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(TransientError, _transient_error)
+    app.add_exception_handler(Exception, _unexpected_error)
 
 
-async def _own(_: Request, error: Exception) -> Response:
+async def _own_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     return error.response()
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    """What the framework refuses: unknown paths, wrong methods, forms that cannot be read."""
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Translate an error of the framework: unknown path, wrong method, unreadable form."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
-    path = request.url.path
+    path = request.url.path[:200]
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return ProblemError("not_found", f"There is no {path[:200]}: /docs lists what there is.").response()
+        return ProblemError("not_found", f"There is no {path}. See /docs for the available paths.").response()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = headers.get("Allow", "")
-        detail = f"{path[:200]} answers {allowed}." if allowed else f"{path[:200]} does not answer this method."
+        detail = f"{path} accepts {allowed} only." if allowed else f"{path} does not accept this method."
         return ProblemError("method_not_allowed", detail, headers=headers).response()
     return ProblemError("malformed", str(error.detail), headers=headers).response()
 
 
-async def _validation(_: Request, error: Exception) -> Response:
+async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return ProblemError("invalid", f"{where}: {first['msg']}.").response()
 
 
-async def _transient(request: Request, error: Exception) -> Response:
-    # For the operator, and the kind alone: what S3 said may name a key, and so an id.
+async def _transient_error(request: Request, error: Exception) -> Response:
+    # The log gets the error's kind only: the message of S3 may name a key, which ends in an id.
     request.state.log = {"error": type(error).__name__}
     detail = (
-        "Storage refuses access: an operator has to look at the permissions."
+        "Storage refuses access. The operator has to check the permissions."
         if isinstance(error, StorageRefused)
-        else "Something that is needed did not answer. Try again in a few seconds."
+        else "A service that this request needs did not answer. Try again in a few seconds."
     )
     return ProblemError("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)}).response()
 
 
-async def _unexpected(_: Request, __: Exception) -> Response:
+async def _unexpected_error(_: Request, __: Exception) -> Response:
     return ProblemError("internal", INTERNAL).response()

@@ -1,7 +1,9 @@
-"""`POST /recognize/`: a recording in, the emotion out, at once."""
+"""`POST /recognize/`: classify one recording and answer with its emotion."""
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
@@ -9,40 +11,84 @@ from pydantic import BaseModel, Field
 from core.deadline import Deadline
 from core.online.recogniser import Recognised
 from core.results import Probability, Result
-from handlers.api import description
 from handlers.api.forms import posted_file
-from handlers.api.problems import ProblemError
+from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.service import Service, service_of
 
 FIELDS = ("file", "audio")
-"""What published clients call the recording: the first in their code, the second in what they were told."""
+"""Published clients use either: their code says `file`, their description `audio`."""
 
-router = APIRouter()
+RESULT_EXAMPLE: Mapping[str, Any] = json.loads((Path(__file__).parent / "examples.json").read_text(encoding="utf-8"))
+
+_RECORDING_SCHEMA = {"type": "string", "format": "binary", "description": "The recording. Use one of the fields."}
+
+router = APIRouter(tags=["Recordings"])
 
 
 class Recognition(BaseModel):
-    """The emotion, how sure the model is, and everything else that is known."""
+    """The emotion, its score, and the whole result."""
 
-    predict: str = Field(description="The emotion that is heard.")
-    score: Probability = Field(description="How sure the model is.")
+    predict: str = Field(description="The emotion with the highest score.")
+    score: Probability = Field(description="Probability of the emotion.")
     result: Result
 
 
 @router.post("/recognize", include_in_schema=False)
 @router.post(
     "/recognize/",
-    summary="Say which emotion is heard in a recording",
-    description=description.RECOGNIZE,
+    summary="Classify a recording",
     response_model=Recognition,
-    response_description="The emotion, and the result document. `Content-Location` says where that is kept.",
-    openapi_extra=description.recording_form(FIELDS),
-    responses=description.answers(
-        {200: {"content": {"application/json": {"example": description.recognition_example()}}}},
-        problems=(400, 403, 413, 415, 422, 500, 503),
-    ),
+    response_description="The emotion and the result. `Content-Location` names the stored result.",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "oneOf": [{"required": [name]} for name in FIELDS],
+                        "properties": dict.fromkeys(FIELDS, _RECORDING_SCHEMA),
+                    }
+                }
+            },
+        }
+    },
+    responses={
+        200: {
+            "content": {
+                "application/json": {
+                    "example": {
+                        "predict": RESULT_EXAMPLE["emotion"],
+                        "score": RESULT_EXAMPLE["score"],
+                        "result": RESULT_EXAMPLE,
+                    }
+                }
+            }
+        },
+        **problem_responses(
+            "malformed",
+            "cross_site",
+            "request_too_large",
+            "not_multipart",
+            "missing_file",
+            "not_classified",
+            "no_speech",
+            "internal",
+            "busy",
+            "unavailable",
+        ),
+    },
 )
 async def recognize(request: Request, service: Annotated[Service, Depends(service_of)]) -> Response:
-    """Classify, keep, answer."""
+    """Classify a recording and answer with its emotion.
+
+    Post the recording as a multipart form, in a field named `file` or `audio`. ffmpeg has to be able to read it.
+
+    A recording without speech and a recording that cannot be classified are answered with 422. `code` and `detail` give
+    the reason, and `result` is the result document.
+
+    A request that exceeds `max_request_bytes` of `GET /health` is answered with 413. Use `POST /uploads` instead.
+    """
     async with posted_file(request, FIELDS) as (recording, _):
         done = await service.workers.run(
             service.recogniser.recognise,
@@ -50,27 +96,28 @@ async def recognize(request: Request, service: Annotated[Service, Depends(servic
             deadline=_deadline(request, service),
             request_id=request.state.request_id,
         )
-    request.state.log = _facts(done.result)
+    request.state.log = _log_fields(done.result)
     return _answer(done)
 
 
 def _answer(done: Recognised) -> Response:
     result = done.result
-    location = {"Content-Location": f"/results/{done.id}"}
+    headers = {"Content-Location": f"/results/{done.id}"}
     if result.emotion is not None and result.score is not None:
         body = f'{{"predict":{json.dumps(result.emotion)},"score":{result.score},"result":{result.to_json()}}}'
-        return Response(body, headers=location | {"Cache-Control": "no-store"}, media_type="application/json")
-    kind, code, detail = "no_speech", "no_speech", "No speech was found in it, so there is no emotion to name."
-    if result.error:
-        kind, code, detail = "not_classified", result.error.code, result.error.message
-    if code == "deadline_exceeded":
-        detail += " There is more time for what comes by POST /uploads."
+        return Response(body, headers=headers | {"Cache-Control": "no-store"}, media_type="application/json")
     extensions = {"result": json.loads(result.to_json())}
-    raise ProblemError(kind, detail, code=code, extensions=extensions, headers=location)
+    if result.error is None:
+        detail = "The recording contains no speech, so there is no emotion to report."
+        raise ProblemError("no_speech", detail, extensions=extensions, headers=headers)
+    detail = result.error.message
+    if result.error.code == "deadline_exceeded":
+        detail += " Uploads have more time: use POST /uploads."
+    raise ProblemError("not_classified", detail, code=result.error.code, extensions=extensions, headers=headers)
 
 
 def _deadline(request: Request, service: Service) -> Deadline:
-    """In Lambda, what is left of the invocation."""
+    """Return the deadline of the Lambda invocation; there is none elsewhere."""
     context = request.scope.get("aws.context")
     if context is None:
         return Deadline()
@@ -78,8 +125,7 @@ def _deadline(request: Request, service: Service) -> Deadline:
     return Deadline.after(max(0.0, remaining_s - service.settings.api_deadline_margin_s))
 
 
-def _facts(result: Result) -> dict[str, object]:
-    """What the log says of a recording."""
+def _log_fields(result: Result) -> dict[str, object]:
     return {
         "result": result.status,
         "emotion": result.emotion,

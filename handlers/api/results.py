@@ -1,4 +1,4 @@
-"""The way for recordings that are too large for one request: `POST /uploads`, then `GET /results/{id}`."""
+"""Upload a recording that is too large for one request, and read results: `/uploads` and `/results/{id}`."""
 
 from datetime import datetime
 from typing import Annotated
@@ -11,66 +11,81 @@ from core.errors import UploadFormRejected
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from core.online.result_store import Missing, is_id
 from core.results import Result
-from handlers.api import description
 from handlers.api.forms import posted_file
-from handlers.api.problems import ProblemError
+from handlers.api.problems import ProblemError, problem_responses
+from handlers.api.recognize import RESULT_EXAMPLE
 from handlers.api.service import Service, service_of
 
-router = APIRouter()
+router = APIRouter(tags=["Recordings"])
 
-Shared = Annotated[Service, Depends(service_of)]
-RecordingId = Annotated[str, Path(description="What POST /uploads answered.", json_schema_extra={"format": "uuid"})]
+CurrentService = Annotated[Service, Depends(service_of)]
+RecordingId = Annotated[
+    str, Path(description="The `id` that POST /uploads returned.", json_schema_extra={"format": "uuid"})
+]
+
+_UPLOAD_EXAMPLE = {
+    "id": "0b9f7c0e-6a5c-4b58-9d35-6f6a1c7a4c11",
+    "url": "https://audio-emotion-uploads-111122223333-eu-central-1.s3.eu-central-1.amazonaws.com/",
+    "fields": {"key": "api/0b9f7c0e-6a5c-4b58-9d35-6f6a1c7a4c11", "policy": "eyJ…", "x-amz-signature": "9d2c…"},
+    "expires_at": "2026-01-12T09:45:00Z",
+    "max_size_bytes": 2000000000,
+    "result": "/results/0b9f7c0e-6a5c-4b58-9d35-6f6a1c7a4c11",
+}
 
 
 class Upload(BaseModel):
-    """A place for one recording."""
+    """A form that uploads one recording."""
 
-    id: str = Field(description="The way to the result. Whoever knows it and may use this API may read the result.")
-    url: str = Field(description="Post a multipart form here: all of `fields`, then `file`, in this order.")
-    fields: dict[str, str] = Field(description="What the form has to carry.")
-    expires_at: datetime = Field(description="The form is taken until then.")
-    max_size_bytes: int = Field(description="A larger recording is refused.")
-    result: str = Field(description="Where the result will be.")
+    id: str = Field(description="Identifies the result. Clients of this API that know the id can read the result.")
+    url: str = Field(description="Post the form here as multipart/form-data: all of `fields`, then `file`.")
+    fields: dict[str, str] = Field(description="Fields of the form.")
+    expires_at: datetime = Field(description="When the form expires.")
+    max_size_bytes: int = Field(description="Maximum size of the recording.")
+    result: str = Field(description="Path of the result.")
 
 
-class OnItsWay(BaseModel):
-    """The recording is there, its result not yet."""
+class Pending(BaseModel):
+    """The recording has been uploaded but not classified yet."""
 
-    status: str = Field(examples=["on_its_way"])
+    status: str = Field(default="on_its_way", examples=["on_its_way"])
 
 
 @router.post(
     "/uploads",
     status_code=201,
-    summary="Get a place for a large recording",
-    description=description.UPLOADS,
-    response_description="A form to post. Nothing is kept until that happens.",
-    responses=description.answers(
-        {201: {"content": {"application/json": {"example": description.UPLOAD_EXAMPLE}}}}, problems=(403, 500, 503)
-    ),
+    summary="Request an upload form for a large recording",
+    response_description="The form.",
+    responses={
+        201: {"content": {"application/json": {"example": _UPLOAD_EXAMPLE}}},
+        **problem_responses("cross_site", "internal", "unavailable"),
+    },
 )
-async def create_upload(request: Request, response: Response, service: Shared) -> Upload:
-    """Sign a form."""
-    presigned_upload = await run_sync(service.store.create_upload, str(request.base_url))
-    where = f"/results/{presigned_upload.id}"
-    response.headers["Location"] = where
+async def create_upload(request: Request, response: Response, service: CurrentService) -> Upload:
+    """Return a form that uploads one recording.
+
+    Use an upload for a recording that is too large or too long for one request. Post the form, then poll
+    `GET /results/{id}` until it returns 200.
+    """
+    upload = await run_sync(service.store.create_upload, str(request.base_url))
+    result = f"/results/{upload.id}"
+    response.headers["Location"] = result
     response.headers["Cache-Control"] = "no-store"
     return Upload(
-        id=presigned_upload.id,
-        url=presigned_upload.url,
-        fields=dict(presigned_upload.fields),
-        expires_at=presigned_upload.expires_at,
-        max_size_bytes=presigned_upload.max_size_bytes,
-        result=where,
+        id=upload.id,
+        url=upload.url,
+        fields=dict(upload.fields),
+        expires_at=upload.expires_at,
+        max_size_bytes=upload.max_size_bytes,
+        result=result,
     )
 
 
 @router.post(UPLOAD_PATH, include_in_schema=False)
-async def submit(request: Request, service: Shared) -> Response:
-    """Take a form as S3 would; only where there is no S3."""
+async def submit_upload(request: Request, service: CurrentService) -> Response:
+    """Accept a form in place of S3."""
     store = service.store
     if not isinstance(store, FolderResultStore):
-        raise ProblemError("not_found", "Uploads go to S3: POST /uploads says where.")
+        raise ProblemError("not_found", "Uploads go to S3. POST /uploads returns the form.")
     async with posted_file(request, ("file",)) as (recording, fields):
         try:
             await run_sync(store.submit, fields.get("key", ""), recording, service.recogniser)
@@ -82,44 +97,47 @@ async def submit(request: Request, service: Shared) -> Response:
 @router.get(
     "/results/{recording_id}",
     summary="Read a result",
-    description=description.RESULTS,
     response_model=Result,
     response_description="The result document, whatever its `status`.",
-    responses=description.answers(
-        {
-            200: {"content": {"application/json": {"example": description.result_example()}}},
-            202: {
-                "description": "The recording is there, its result not yet. `Retry-After` says when to ask again.",
-                "model": OnItsWay,
-            },
+    responses={
+        200: {"content": {"application/json": {"example": RESULT_EXAMPLE}}},
+        202: {
+            "description": "The recording has not been classified yet. `Retry-After` gives the delay in seconds.",
+            "model": Pending,
         },
-        problems=(404, 500, 503),
-    ),
+        **problem_responses("no_result", "internal", "unavailable"),
+    },
 )
-async def read(recording_id: RecordingId, service: Shared) -> Response:
-    """Answer with the document as it is stored."""
-    found = await find(recording_id, service)
-    kept = {"Cache-Control": "no-store"}
-    if found is None:
-        body = OnItsWay(status="on_its_way").model_dump_json()
-        headers = kept | {"Retry-After": "1"}
-        return Response(body, 202, headers=headers, media_type="application/json")
-    return Response(found, headers=kept, media_type="application/json")
+async def read_result(recording_id: RecordingId, service: CurrentService) -> Response:
+    """Return the result document of a recording.
+
+    The answer is 200 once the result is stored. `status` is then `classified`, `no_speech` or `failed`. Until then the
+    answer is 202. It is 404 if no recording has been uploaded under this id.
+    """
+    document = await find_result(recording_id, service)
+    if document is None:
+        return pending_response()
+    return Response(document, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
-async def find(recording_id: str, service: Service) -> bytes | None:
-    """A document; None if it is on its way.
+async def find_result(recording_id: str, service: Service) -> bytes | None:
+    """Return a result document, or None if the recording has not been classified yet.
 
     Raises
     ------
     ProblemError
-        If there is no such result and none is on its way.
+        If no recording has been uploaded under this id.
     """
     found = await run_sync(service.store.find, recording_id) if is_id(recording_id) else Missing.UNKNOWN
     if found is Missing.UNKNOWN:
         raise ProblemError(
             "no_result",
-            "No recording has been uploaded under this id. An id comes from POST /uploads, and counts once the form "
-            "has been posted.",
+            "No recording has been uploaded under this id. Post the form of POST /uploads first.",
         )
     return None if found is Missing.PENDING else found
+
+
+def pending_response() -> Response:
+    """Return the answer for a recording that has not been classified yet."""
+    headers = {"Cache-Control": "no-store", "Retry-After": "1"}
+    return Response(Pending().model_dump_json(), 202, headers=headers, media_type="application/json")

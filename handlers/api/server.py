@@ -1,30 +1,30 @@
-"""The server that `make api` runs, for this machine alone: what a client may cost it before the app sees a request."""
+"""Options of the local server: the loopback address only, with bounds on connections and headers."""
 
 import uvicorn
 from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")
-"""What it is known by: there is no way to have it listen elsewhere, since it asks nobody who they are."""
+HOST_NAMES = (HOST, "localhost")
+"""Accepted host names. The address is not configurable, because the local API has no authentication."""
 
 MAX_CONNECTIONS = 256
-_KEEP_ALIVE_S = 5
-_GRACE_S = 10
+_KEEP_ALIVE_TIMEOUT_S = 5
+_SHUTDOWN_TIMEOUT_S = 10
 _MAX_HEADERS_BYTES = 16 * 1024
 
 
 def server_for(app: ASGIApp, port: int = 0) -> uvicorn.Server:
-    """A server that is not running yet."""
+    """Return a server that has not been started yet."""
     config = uvicorn.Config(
         app,
         host=HOST,
         port=port,
         log_level="warning",
-        access_log=False,  # the app's own line for each request says more
+        access_log=False,  # the middleware logs each request
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_TIMEOUT_S,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         h11_max_incomplete_event_size=_MAX_HEADERS_BYTES,
         http="h11",
         ws="none",

@@ -1,16 +1,14 @@
-"""What the routes share: the recogniser, the store, the settings, and the bound on how much is worked on at once."""
+"""What the routes share: settings, recogniser, result store, and the pool of workers."""
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 from fastapi import Request
 
-from core import settings
 from core.checkpoints.loading import load_classifier
 from core.delivery.storage import Storage, s3_client
 from core.model.classifier import default_threads
@@ -21,36 +19,40 @@ from core.pipeline import Pipeline
 from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 class Workers:
-    """Threads that classify: so many at once, so many more waiting, and the event loop free for everything else."""
+    """Threads that classify recordings, with a bounded queue. The event loop stays free for other requests."""
 
-    def __init__(self, at_once: int, waiting: int) -> None:
-        self._limiter = anyio.CapacityLimiter(at_once)
-        self._waiting = waiting
+    def __init__(self, concurrency: int, max_waiting: int) -> None:
+        self._limiter = anyio.CapacityLimiter(concurrency)
+        self._max_waiting = max_waiting
 
-    async def run(self, function: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
-        """Call a function in a thread, when one is free.
+    async def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a function in a thread, once one is free.
 
         Raises
         ------
         ProblemError
-            If too many are waiting for that already.
+            If the queue is full.
         """
-        if self._limiter.available_tokens == 0 and self.waiting >= self._waiting:
-            raise ProblemError("busy", "Try again in a few seconds.", headers={"Retry-After": str(RETRY_AFTER_S)})
+        if self._limiter.available_tokens == 0 and self.waiting >= self._max_waiting:
+            raise ProblemError(
+                "busy",
+                "Too many recordings are waiting. Try again in a few seconds.",
+                headers={"Retry-After": str(RETRY_AFTER_S)},
+            )
         return await anyio.to_thread.run_sync(functools.partial(function, *args, **kwargs), limiter=self._limiter)
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of recordings that wait."""
         return self._limiter.statistics().tasks_waiting
 
     @property
     def working(self) -> int:
-        """How many are worked on."""
+        """Number of recordings that are being classified."""
         return self._limiter.statistics().borrowed_tokens
 
 
@@ -65,31 +67,33 @@ class Service:
     workers: Workers
 
     @classmethod
-    def load(cls, model_dir: Path) -> "Service":
-        """Read the settings and load the model.
+    def load(
+        cls,
+        model: ModelSettings,
+        settings: ApiSettings,
+        limits: MediaLimits,
+        segmentation: SegmentationSettings,
+        storage: StorageSettings,
+    ) -> "Service":
+        """Load the model and open the result store: the buckets if the settings name them, else a folder.
 
         Raises
         ------
-        SettingsInvalid
-            If a variable cannot be used.
         ModelError
             If the model cannot be loaded.
         """
-        api, limits = settings.read(ApiSettings), settings.read(MediaLimits)
+        classifier = load_classifier(model.model_dir, default_threads(model), verify=not model.is_lambda)
         store: ResultStore
-        if api.results_bucket:
-            store = S3ResultStore(
-                Storage(s3_client(settings.read(StorageSettings))), presigning_s3_client(), api, limits.max_size_bytes
-            )
+        if settings.results_bucket:
+            s3 = Storage(s3_client(storage))
+            store = S3ResultStore(s3, presigning_s3_client(), settings, limits.max_size_bytes)
         else:
-            store = FolderResultStore(api, limits.max_size_bytes)
-        model = settings.read(ModelSettings)
-        classifier = load_classifier(model_dir, default_threads(model), verify=not model.is_lambda)
-        pipeline = Pipeline(classifier, limits, settings.read(SegmentationSettings))
-        return cls(api, limits, store, Recogniser(pipeline, store), Workers(api.api_concurrency, api.api_waiting))
+            store = FolderResultStore(settings, limits.max_size_bytes)
+        recogniser = Recogniser(Pipeline(classifier, limits, segmentation), store)
+        return cls(settings, limits, store, recogniser, Workers(settings.api_concurrency, settings.api_waiting))
 
 
 def service_of(request: Request) -> Service:
-    """The service that the app was made with."""
+    """Return the service of the app."""
     service: Service = request.app.state.service
     return service

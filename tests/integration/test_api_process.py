@@ -118,5 +118,5 @@ def test_ctrl_c_ends_it_in_order(package: Path, tmp_path: Path) -> None:
         _, said = running.process.communicate(timeout=60)
 
     assert running.process.returncode == 0, said
-    assert f"The page is at {running.address}/" in said
+    assert f"Open {running.address}/ for the page" in said
     assert "Traceback" not in said

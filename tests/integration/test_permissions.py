@@ -15,10 +15,9 @@ from core.delivery.storage import Storage
 from core.errors import StorageUnavailable
 from core.local.stack import Stack, running_stack
 from core.local.workers import LocalContext
-from handlers.api.service import Service
 from tests.support.cloudformation import Deployed
 from tests.support.permissions import Right, granted, needed, recorded
-from tests.support.serving import serving
+from tests.support.serving import service_from_environment, serving
 
 DEPLOYED = Deployed(EventBus="default", Reports="html", ApiAuth="iam")
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
@@ -137,7 +136,11 @@ def test_the_api_uses_every_right_of_its_role_and_no_other(
 ) -> None:
     set_environment(monkeypatch, "ApiFunction", package)
     # Its clients are made within the block; the page's policy has it sign a form, too.
-    with recorded() as calls, serving(Service.load(package)) as address, httpx2.Client(base_url=address) as client:
+    with (
+        recorded() as calls,
+        serving(service_from_environment(package)) as address,
+        httpx2.Client(base_url=address) as client,
+    ):
         assert client.get("/").status_code == 200
         kept = client.post("/recognize/", files={"file": speech}, timeout=200).headers["content-location"]
         assert client.get(kept).json()["status"] == "classified"

@@ -19,7 +19,7 @@ from core.results import Result
 from handlers.api.service import Service
 from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import running_browser
-from tests.support.serving import folder_service, serving
+from tests.support.serving import folder_service, service_from_environment, serving
 
 ANGER = ROOT / "samples" / "anger.wav"
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
@@ -232,6 +232,29 @@ def test_the_policy_lets_no_script_in_that_is_not_ours(page: webdriver.Chrome) -
     assert "Content Security Policy" in complaint["message"]
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_api_reference_works_under_its_policy(browser: webdriver.Chrome, address: str, theme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        browser.get("about:blank")  # a page that is open already would only change its anchor
+        browser.get(f"{address}/docs#problems")
+        until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".opblock")) == 5)
+        until(lambda: browser.find_element(By.ID, "problems").get_property("open"))
+        assert "request_too_large" in browser.find_element(By.ID, "problems").text
+        is_dark = "return getComputedStyle(document.documentElement).backgroundColor !== 'rgba(0, 0, 0, 0)'"
+        assert browser.execute_script(is_dark) is (theme == "dark")
+
+        browser.find_element(By.CSS_SELECTOR, ".opblock-summary-control").click()
+        until(lambda: browser.find_elements(By.CSS_SELECTOR, ".opblock input[type=file]"))[0].send_keys(str(ANGER))
+        browser.execute_script("document.querySelector('button.execute').click()")
+        answer = until(lambda: browser.find_elements(By.CSS_SELECTOR, ".live-responses-table"))[0]
+        assert '"predict": "anger"' in answer.text
+        assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 class Throttled:
     """As API Gateway and what is before it refuse: the first of each kind of request, with so little said."""
 
@@ -319,7 +342,7 @@ def test_what_is_too_large_for_a_request_is_uploaded_to_the_bucket_and_waited_fo
     with running_stack(endpoint=aws_server) as stack, running_workers(stack, package, tmp_path / "log"):
         for name, value in stack.environment(package).items():
             monkeypatch.setenv(name, value)
-        with serving(Service.load(package)) as address:
+        with serving(service_from_environment(package)) as address:
             browser.get(f"{address}/")
             until(lambda: browser.find_element(By.ID, "about").text)
 

@@ -1,4 +1,4 @@
-"""The HTTP API on a free port of the loopback address, served as `make api` serves it."""
+"""Serve the HTTP API on a free port of the loopback address, as `make api` does."""
 
 import socket
 import threading
@@ -9,23 +9,23 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from core.model.classifier import EmotionClassifier
-from core.online.folder_store import FolderResultStore
-from core.online.recogniser import Recogniser
-from core.pipeline import Pipeline
-from core.settings import ApiSettings, MediaLimits, SegmentationSettings
+from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings, read
 from handlers.api.app import create_app
 from handlers.api.server import server_for
-from handlers.api.service import Service, Workers
+from handlers.api.service import Service
 
 
 def folder_service(package: Path, folder: Path, **settings: object) -> Service:
-    """A service that keeps its results in a folder."""
+    """Return a service whose results are in a folder."""
     api = ApiSettings.model_validate({"results_folder": folder, **settings})
-    limits = MediaLimits()
-    store = FolderResultStore(api, limits.max_size_bytes)
-    recogniser = Recogniser(Pipeline(EmotionClassifier.load(package), limits, SegmentationSettings()), store)
-    return Service(api, limits, store, recogniser, Workers(api.api_concurrency, api.api_waiting))
+    model = ModelSettings(model_dir=package)
+    return Service.load(model, api, MediaLimits(), SegmentationSettings(), StorageSettings())
+
+
+def service_from_environment(package: Path) -> Service:
+    """Return a service with the settings of the environment, as the entry points do."""
+    model = read(ModelSettings).model_copy(update={"model_dir": package})
+    return Service.load(model, read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings))
 
 
 @contextmanager
@@ -35,7 +35,13 @@ def serving(
     hosts: Iterable[str] | None = ("127.0.0.1",),
     behind: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> Iterator[str]:
-    """Serve, on AWS behind something that may refuse by itself; yields the address: `http://127.0.0.1:…`."""
+    """Serve on a free port; yield the address, `http://127.0.0.1:…`.
+
+    Parameters
+    ----------
+    behind
+        Wraps the app, as API Gateway does on AWS.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         app = create_app(service, hosts=hosts)
         if behind:

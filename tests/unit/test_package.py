@@ -12,8 +12,8 @@ from core.checkpoints.loading import load_classifier
 from core.errors import PackageRefused
 from core.model.classifier import EmotionClassifier
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, read_manifest
-from handlers.api.service import Service
 from handlers.processing import delivery
+from tests.support.serving import service_from_environment
 
 
 @pytest.fixture
@@ -127,11 +127,11 @@ def test_the_function_relies_on_the_check_of_the_image_s_build(spoilt: Path, mon
     with pytest.raises(PackageRefused, match="does not match the hash"):
         delivery()
     with pytest.raises(PackageRefused, match="does not match the hash"):
-        Service.load(spoilt)
+        service_from_environment(spoilt)
 
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3538")
     delivery()
-    Service.load(spoilt)
+    service_from_environment(spoilt)
     delivery.cache_clear()
 
 
