@@ -1,17 +1,20 @@
 """`POST /recognize/`: classify one recording and answer with its emotion."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from core.deadline import Deadline
 from core.online.recogniser import Recognised
 from core.results import Probability, Result
-from handlers.api.forms import posted_file
 from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.service import Service, service_of
 
@@ -20,6 +23,8 @@ FIELDS = ("file", "audio")
 
 RESULT_EXAMPLE: Mapping[str, Any] = json.loads((Path(__file__).parent / "examples.json").read_text(encoding="utf-8"))
 
+_MAX_FIELDS = 16  # forms of S3 have nine
+_MAX_FIELD_BYTES = 64 * 1024
 _RECORDING_SCHEMA = {"type": "string", "format": "binary", "description": "The recording. Use one of the fields."}
 
 router = APIRouter(tags=["Recordings"])
@@ -89,7 +94,7 @@ async def recognize(request: Request, service: Annotated[Service, Depends(servic
 
     A request that exceeds `max_request_bytes` of `GET /health` is answered with 413. Use `POST /uploads` instead.
     """
-    async with posted_file(request, FIELDS) as (recording, _):
+    async with posted_recording(request, FIELDS) as (recording, _):
         done = await service.workers.run(
             service.recogniser.recognise,
             recording,
@@ -98,6 +103,73 @@ async def recognize(request: Request, service: Annotated[Service, Depends(servic
         )
     request.state.log = _log_fields(done.result)
     return _answer(done)
+
+
+@asynccontextmanager
+async def posted_recording(
+    request: Request, fields: Sequence[str]
+) -> AsyncIterator[tuple[BinaryIO, Mapping[str, str]]]:
+    """Parse a multipart form; yield its recording and its text fields.
+
+    The recording is spooled to a temporary file, which is deleted on exit. The client's file name is ignored.
+
+    Parameters
+    ----------
+    fields
+        Names of the fields that may hold the recording.
+
+    Raises
+    ------
+    ProblemError
+        If the request is not such a form.
+    """
+    names = " or ".join(f"`{name}`" for name in fields)
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise ProblemError("not_multipart", f"Send multipart/form-data with the recording in the field {names}.")
+    try:
+        async with aclosing(request.stream()) as body:
+            form = await _RecordingParser(fields, request, body).parse()
+    except MultiPartException as error:
+        raise ProblemError("malformed", error.message) from error
+    try:
+        files = [value for name, value in form.multi_items() if name in fields and isinstance(value, UploadFile)]
+        # A form that offers several fields sends the unused ones empty.
+        recordings = [file for file in files if file.size] or files[:1]
+        if not recordings:
+            raise ProblemError(
+                "missing_file",
+                f"The form has no file in the field {names}. Send it as `curl -F {fields[0]}=@recording.wav` does.",
+            )
+        if len(recordings) > 1:
+            raise ProblemError("malformed", "The form has more than one recording.")
+        yield recordings[0].file, {name: value for name, value in form.items() if isinstance(value, str)}
+    finally:
+        await form.close()
+
+
+class _RecordingParser(MultiPartParser):
+    """Parse a form whose recording may lack a file name, which RFC 7578 makes optional.
+
+    Starlette reads a part without `filename` as text, and a part with only `filename*` too.
+    """
+
+    def __init__(self, fields: Sequence[str], request: Request, body: AsyncIterator[bytes]) -> None:
+        super().__init__(
+            request.headers,
+            body,  # type: ignore[arg-type]
+            max_files=len(fields),
+            max_fields=_MAX_FIELDS,
+            max_part_size=_MAX_FIELD_BYTES,
+        )
+        self._recording_fields = {name.encode() for name in fields}
+
+    def on_headers_finished(self) -> None:
+        """Add a file name to the recording's part if it has none."""
+        part = self._current_part
+        _, options = parse_options_header(part.content_disposition)
+        if options.get(b"name") in self._recording_fields and b"filename" not in options:
+            part.content_disposition = b'form-data; name="%b"; filename="recording"' % options[b"name"]
+        super().on_headers_finished()
 
 
 def _answer(done: Recognised) -> Response:

@@ -11,9 +11,8 @@ from core.errors import UploadFormRejected
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from core.online.result_store import Missing, is_id
 from core.results import Result
-from handlers.api.forms import posted_file
 from handlers.api.problems import ProblemError, problem_responses
-from handlers.api.recognize import RESULT_EXAMPLE
+from handlers.api.recognize import RESULT_EXAMPLE, posted_recording
 from handlers.api.service import Service, service_of
 
 router = APIRouter(tags=["Recordings"])
@@ -86,7 +85,7 @@ async def submit_upload(request: Request, service: CurrentService) -> Response:
     store = service.store
     if not isinstance(store, FolderResultStore):
         raise ProblemError("not_found", "Uploads go to S3. POST /uploads returns the form.")
-    async with posted_file(request, ("file",)) as (recording, fields):
+    async with posted_recording(request, ("file",)) as (recording, fields):
         try:
             await run_sync(store.submit, fields.get("key", ""), recording, service.recogniser)
         except UploadFormRejected as error:

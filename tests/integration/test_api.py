@@ -167,24 +167,67 @@ def test_the_client_s_name_for_a_file_is_used_for_nothing(client: httpx2.Client,
     assert list(tmp_path.iterdir()) == []
 
 
+def form_of(*parts: tuple[str, bytes]) -> dict[str, Any]:
+    """A form of parts with these parameters of Content-Disposition and this content."""
+    body = b"".join(
+        b"--b\r\nContent-Disposition: form-data%b\r\n\r\n%b\r\n" % (parameters.encode(), content)
+        for parameters, content in parts
+    )
+    return {"content": body + b"--b--\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}
+
+
+@pytest.mark.parametrize(
+    "parameters", ["; name=file", '; name="audio";', "; name=\"file\"; filename*=UTF-8''r%C3%A9.wav"]
+)
+def test_a_recording_needs_no_file_name(client: httpx2.Client, parameters: str) -> None:
+    answer = client.post("/recognize/", **form_of((parameters, ANGER.read_bytes())))
+
+    assert (answer.status_code, answer.json()["predict"]) == (200, "anger")
+    assert answer.json()["result"]["source"]["size_bytes"] == ANGER.stat().st_size
+
+
+@pytest.mark.parametrize("unused", ['; name="audio"', '; name="audio"; filename=""'])
+def test_a_form_may_send_its_other_field_empty(client: httpx2.Client, unused: str) -> None:
+    for parts in [[("; name=file", ANGER.read_bytes()), (unused, b"")], [(unused, b""), ("; name=file", b"text")]]:
+        answer = client.post("/recognize/", **form_of(*parts))
+        assert answer.status_code == (200 if parts[0][1] else 422)
+    problem(answer, 422, "not_audio")
+
+
 @pytest.mark.parametrize(
     ("form", "status", "code"),
     [
         ({"files": {"other": b"x"}}, 422, "missing_file"),
-        ({"files": {"other": b"x"}, "data": {"file": "text, no file"}}, 422, "missing_file"),
+        ({"files": {"other": b"x"}, "data": {"another": "text, no file"}}, 422, "missing_file"),
         ({"files": [("file", b"x"), ("audio", b"x")]}, 400, "malformed"),
+        ({"files": [("file", b"x"), ("file", b"x")]}, 400, "malformed"),
+        ({"files": [("file", b"x"), ("file", b""), ("file", b"")]}, 400, "malformed"),
         ({"files": {"file": b"x"}, "data": {f"field{number}": "x" for number in range(40)}}, 400, "malformed"),
         ({"files": {"file": b"x"}, "data": {"long": "x" * 100_000}}, 400, "malformed"),
+        (form_of(("", b"x")), 400, "malformed"),
+        (form_of(("; name=file" + "x" * 10_000, b"x")), 400, "malformed"),
         ({"json": {"file": "x"}}, 415, "not_multipart"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "malformed"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400, "malformed"),
         ({"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 422, "missing_file"),
     ],
-    ids=["other", "text", "two files", "many fields", "long field", "json", "no boundary", "no form", "cut off"],
+    ids=[
+        "other",
+        "text",
+        "two recordings",
+        "one field twice",
+        "many files",
+        "many fields",
+        "long field",
+        "no name",
+        "long header",
+        "json",
+        "no boundary",
+        "no form",
+        "cut off",
+    ],
 )
-def test_a_form_that_is_not_as_it_should_be_is_refused(
-    client: httpx2.Client, form: dict[str, Any], status: int, code: str
-) -> None:
+def test_an_invalid_form_is_refused(client: httpx2.Client, form: dict[str, Any], status: int, code: str) -> None:
     problem(client.post("/recognize/", **form), status, code)
 
 
