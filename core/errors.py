@@ -36,7 +36,8 @@
         ├── VoiceActivityUnavailable
         └── ParityMissed
 
-Every message is one sentence that a person can act on. Codes are part of the result document and never change.
+Every message says in plain words what happened and, if a person can act, what to do. Codes are part of the result
+document and never change.
 """
 
 

@@ -90,7 +90,7 @@ class Utterance(EmotionScores):
 
     @property
     def duration_s(self) -> float:
-        """How long it lasts."""
+        """Its duration."""
         return self.end_s - self.start_s
 
 
@@ -109,7 +109,7 @@ class Error(_Part):
     """Why the recording could not be classified."""
 
     code: str = Field(description="The reason, for programs. Codes never change.")
-    message: str = Field(description="The reason in one sentence that says what to do.")
+    message: str = Field(description="The reason in plain words, and what to do.")
 
 
 class Processing(_Part):
@@ -123,7 +123,7 @@ class Processing(_Part):
 
     @classmethod
     def finished_now(cls, *, decode_s: float = 0.0, inference_s: float = 0.0) -> "Processing":
-        """Return the record of work by this version that has just ended."""
+        """Return the record of processing that this version has just finished."""
         return cls(
             finished_at=now(),
             decode_ms=round(decode_s * 1000),
@@ -173,7 +173,7 @@ class Result(_Part):
         )
 
     def with_request_id(self, request_id: str | None) -> "Result":
-        """Return a copy that names the request which stores it."""
+        """Return a copy with the id of the request that stores it."""
         return self.model_copy(update={"processing": self.processing.model_copy(update={"request_id": request_id})})
 
     def summary(self) -> dict[str, Any]:
@@ -187,12 +187,12 @@ class Result(_Part):
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """The document as stored: UTF-8 JSON, absent fields left out."""
+        """Return the document as it is stored: JSON without the fields that do not apply."""
         return self.model_dump_json(exclude_none=True, indent=indent)
 
 
 def mean_scores(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str, float]:
-    """The mean of scores weighted by durations: pairs of scores and seconds, at least one of them."""
+    """Return the mean of scores, weighted by duration, for at least one pair of scores and seconds."""
     totals: dict[str, float] = {}
     duration_s = 0.0
     for scores, seconds in parts:
@@ -203,12 +203,12 @@ def mean_scores(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str,
 
 
 def now() -> datetime:
-    """The moment a result is finished, to the second."""
+    """Return the current time in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 def json_schema() -> str:
-    """The JSON Schema of the document, as kept in docs/result.schema.json."""
+    """Return the JSON Schema of the document, the content of docs/result.schema.json."""
     schema = Result.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2, ensure_ascii=False)

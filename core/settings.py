@@ -156,8 +156,8 @@ class FunctionSettings(Settings):
     """The queue's `maxReceiveCount`. On the last delivery, a `failed` result is written before the attempt."""
 
     leases_prefix: str = "claims/"
-    """Prefix of the leases that mark deliveries as in progress. Empty disables leases: one PUT less for each recording,
-    and simultaneous deliveries may repeat inference."""
+    """Prefix of the leases that mark deliveries as in progress. Empty disables leases: each recording makes three
+    fewer S3 requests, and simultaneous deliveries may repeat inference (docs/decisions/0016-leases.md)."""
 
     event_bus: str = ""
     """EventBridge bus that receives an event for each result. Empty sends none."""
