@@ -1,5 +1,7 @@
 """Formats for the terminal and the report page: times, and text from outside."""
 
+DEMO_NOTICE = "This is the demo model. It was trained on a speech synthesiser and knows nothing of real people."
+
 
 def clock(seconds: float, *, digits: int = 0) -> str:
     """Return minutes and seconds, rounded, with hours if there are any: "1:02:03", "2:03.45"."""
@@ -9,6 +11,11 @@ def clock(seconds: float, *, digits: int = 0) -> str:
     hours, minutes = divmod(minutes, 60)
     tail = f".{fraction:0{digits}}" if digits else ""
     return f"{hours}:{minutes:02}:{rest:02}{tail}" if hours else f"{minutes}:{rest:02}{tail}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 recording", "2 recordings", "1,000 recordings"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def printable(text: str) -> str:

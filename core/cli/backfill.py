@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.cli.aws import aws_console, gigabytes, local_fingerprint
-from core.formatting import clock
+from core.formatting import clock, counted
 from core.operations.backfill import ENDED, REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
 from core.operations.deployed_stack import DeployedStack
 
@@ -55,7 +55,9 @@ def run_backfill(
 
 def _show_forecast(estimate: Forecast, stack: DeployedStack, scope: Scope, model_dir: Path, console: Console) -> None:
     where = f"s3://{scope.bucket}/{scope.prefix}"
-    console.print(f"{estimate.recordings:,} recordings ({gigabytes(estimate.size_bytes)}) in {where}", markup=False)
+    console.print(
+        f"{counted(estimate.recordings, 'recording')} ({gigabytes(estimate.size_bytes)}) in {where}", markup=False
+    )
     console.print(f"{estimate.with_result:,} of them have a result.")
     if estimate.sampled:
         console.print(

@@ -25,7 +25,7 @@ from core.evaluation import (
     parse_names,
     read_manifest,
 )
-from core.formatting import printable
+from core.formatting import counted, printable
 from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
@@ -46,7 +46,9 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
     labelled, skipped = read_manifest(manifest, labels, parse_names(names, labels))
     notes = Console(stderr=True)
     for name, count in skipped.items():
-        notes.print(f"Skipped {count} recordings labelled {name!r}: the model has no such emotion.", markup=False)
+        notes.print(
+            f"Skipped {counted(count, 'recording')} labelled {name!r}: the model has no such emotion.", markup=False
+        )
     _check_all_exist(labelled, manifest)
     pipeline = Pipeline(classifier, limits, segmentation)
     out.mkdir(parents=True, exist_ok=True)
@@ -160,7 +162,7 @@ def _show(metrics: Metrics, labels: tuple[str, ...], console: Console) -> None:
         table.add_row(emotion, *counts, f"{metrics.recall[emotion]:.1%}")
     console.print(table)
     console.print(
-        f"{metrics.recordings} recordings: {metrics.unweighted_accuracy:.1%} unweighted accuracy (mean recall), "
-        f"{metrics.weighted_accuracy:.1%} weighted accuracy (share that is correct).",
+        f"{counted(metrics.recordings, 'recording')}: {metrics.unweighted_accuracy:.1%} unweighted accuracy "
+        f"(mean recall), {metrics.weighted_accuracy:.1%} weighted accuracy (share that is correct).",
         highlight=False,
     )

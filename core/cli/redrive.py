@@ -4,6 +4,7 @@ import boto3
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.cli.aws import aws_console
+from core.formatting import counted
 from core.operations.deployed_stack import DeployedStack
 from core.operations.redrive import count_messages, redrive
 
@@ -23,5 +24,7 @@ def run_redrive(stack: DeployedStack, per_s: int | None) -> int:
         for state in redrive(sqs, stack.dead_letter_queue_arn, per_s=per_s):
             moved = state.messages
             progress.update(bar, completed=moved, total=max(total, state.of))
-    console.print(f"{moved:,} uploads are back in the queue. A retry that succeeds replaces the given-up result.")
+    console.print(
+        f"Moved {counted(moved, 'upload')} back to the queue. A retry that succeeds replaces the given-up result."
+    )
     return 0

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from core.cli.csv_output import csv_header, csv_rows, csv_writer
 from core.cli.tables import OutputFormat, result_table
+from core.formatting import counted
 from core.operations.results import ResultFilter, StoredResult, results_in_bucket, results_in_folder
 from core.results import Result
 
@@ -61,7 +62,7 @@ def _show_table(results: Iterator[Result]) -> None:
         name = result.emotion or result.status.replace("_", " ")
         counts[name] = counts.get(name, 0) + 1
     summary = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
-    console.print(f"{len(done):,} results: {summary}", highlight=False)
+    console.print(f"{counted(len(done), 'result')}: {summary}", highlight=False)
 
 
 def _write_csv(results: Iterator[Result]) -> None:

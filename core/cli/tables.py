@@ -9,21 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from core.emotions import colour_of, letter_of
-from core.formatting import clock, printable
+from core.formatting import DEMO_NOTICE, clock, printable
 from core.results import Channel, Result
 
 OutputFormat = Literal["table", "json", "csv"]
 """The output formats of `classify` and `results`."""
 
-_DEMO_NOTICE = (
-    "This is the demo model. It was trained on a speech synthesiser and knows nothing of real people. "
-    "`make model` fetches a real one."
-)
-
 
 def show_demo_notice() -> None:
     """Print on stderr that the demo model knows nothing of real people."""
-    Console(stderr=True).print(_DEMO_NOTICE, style="yellow")
+    Console(stderr=True).print(f"{DEMO_NOTICE} `make model` fetches a real one.", style="yellow")
 
 
 def result_table(results: Iterable[Result]) -> Table:

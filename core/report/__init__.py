@@ -1,4 +1,4 @@
-"""A result as a page that a person can look at: one HTML file that needs nothing else."""
+"""The report of a result: one self-contained HTML page."""
 
 from core.report.page import Sound, render
 

@@ -1,6 +1,6 @@
-"""The drawings of the page, as SVG and HTML. Lengths along the time axis are percentages, or seconds in a view box.
+"""The charts of the page, as SVG and HTML. Positions along the time axis are percentages, or seconds in a view box.
 
-The chart is as wide as the page allows, and wider where the recording is long: it scrolls then.
+A chart is as wide as the page. The chart of a long recording is wider and scrolls.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ _LANE_HEIGHT = 44
 _ROW_HEIGHT = 20
 _BAR_HEIGHT = 17
 _MIN_PX_PER_S = 10.0
-"""The shortest utterance of a long recording, half a second, is five pixels wide and can be hit."""
+"""An utterance of half a second is then five pixels wide, which a pointer can hit."""
 _WIDTH_PX, _PHONE_PX = 860.0, 320.0
-"""About what the page and a phone leave to the chart of a short recording."""
+"""Approximate width of the chart of a short recording, on a computer and on a phone."""
 _LETTER_PX = 12.0
 _TICK_PX = 100.0
 _TICK_NAME_PX = 40.0
@@ -25,13 +25,13 @@ _STEPS_S = (1, 2, 5, 10)
 
 
 def legend(labels: Sequence[str], numbers: Mapping[str, int]) -> str:
-    """What colours and letters mean."""
+    """Return the legend of colours and letters."""
     items = [f'<li><i class="swatch e{numbers[label]}">{_letter(label)}</i>{escape(label)}</li>' for label in labels]
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def least_width_px(duration_s: float) -> int:
-    """How wide the chart has to be at least for its utterances to be told apart."""
+def min_width_px(duration_s: float) -> int:
+    """Return the width that the chart needs so that its utterances can be distinguished."""
     return round(duration_s * _MIN_PX_PER_S)
 
 
@@ -40,12 +40,12 @@ def _px_per_s(duration_s: float, room_px: float = _WIDTH_PX) -> float:
 
 
 def lane(channel: Channel, duration_s: float, numbers: Mapping[str, int]) -> str:
-    """One bar for each utterance: its colour and letter say the emotion, its strength the score."""
+    """Return a lane with one bar for each utterance: colour and letter are the emotion, opacity is the score."""
     bars = []
     for index, part in enumerate(channel.utterances):
         x = part.start_s / duration_s * 100
         width = part.duration_s / duration_s * 100
-        said = describe(part, channel.channel)
+        description = describe(part, channel.channel)
         letter = ""
         if part.duration_s * _px_per_s(duration_s) >= _LETTER_PX:
             narrow = part.duration_s * _px_per_s(duration_s, _PHONE_PX) < _LETTER_PX
@@ -56,7 +56,7 @@ def lane(channel: Channel, duration_s: float, numbers: Mapping[str, int]) -> str
         bars.append(
             f'<g class="utterance e{numbers[part.emotion]}" role="button" tabindex="{0 if index == 0 else -1}" '
             f'data-utterance="{channel.channel}-{index}" data-start="{part.start_s}" data-end="{part.end_s}" '
-            f'aria-label="{escape(said)}"><title>{escape(said)}</title>'
+            f'aria-label="{escape(description)}"><title>{escape(description)}</title>'
             f'<rect class="ground" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}"/>'
             f'<rect class="bar" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}" '
             f'fill-opacity="{0.25 + 0.75 * part.score:.2f}"/>{letter}</g>'
@@ -65,16 +65,16 @@ def lane(channel: Channel, duration_s: float, numbers: Mapping[str, int]) -> str
 
 
 def describe(part: Part, channel: int) -> str:
-    """An utterance in words."""
+    """Return the times and the scores of an utterance as text."""
     best = sorted(part.scores.items(), key=lambda item: -item[1])
     scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
     return f"Channel {channel}, {clock(part.start_s, digits=1)} to {clock(part.end_s, digits=1)}: {scores}"
 
 
 def curves(channel: Channel, duration_s: float, labels: Sequence[str], numbers: Mapping[str, int]) -> str:
-    """Each emotion's score over time, in a row of its own: as high as the score is, for as long as the utterance is.
+    """Return a row for each emotion, with one box for each utterance: its height is the score.
 
-    Rows, since lines of six and more colours in one frame cannot be told apart where most of them are near zero.
+    Lines in one chart would overlap, because most scores are near zero.
     """
     height = _ROW_HEIGHT * len(labels)
     rows = []
@@ -86,13 +86,13 @@ def curves(channel: Channel, duration_s: float, labels: Sequence[str], numbers: 
         )
     return (
         f'<svg class="curves" viewBox="0 0 {duration_s} {height}" height="{height}" preserveAspectRatio="none" '
-        f'role="img" aria-label="Scores of channel {channel.channel} over time, a row for each emotion; the table has '
-        f'the numbers">{"".join(rows)}</svg>'
+        f'role="img" aria-label="Scores of channel {channel.channel} over time, one row for each emotion. The table '
+        f'below has the numbers.">{"".join(rows)}</svg>'
     )
 
 
 def names(labels: Sequence[str]) -> str:
-    """What the rows of the curves are, beside them however far the chart is scrolled."""
+    """Return the labels of the rows, which stay visible when the chart scrolls."""
     items = [f"<li><b>{_letter(label)}</b><span>{escape(label)}</span></li>" for label in labels]
     return f'<ul class="names" aria-hidden="true">{"".join(items)}</ul>'
 
@@ -106,10 +106,10 @@ def _path(parts: Sequence[Part], label: str, floor: int) -> str:
 
 
 def time_axis(duration_s: float) -> str:
-    """Times below the lanes."""
+    """Return the time axis below the lanes."""
     step_s = next(step for step in _STEPS_S if step * _px_per_s(duration_s) >= _TICK_PX)
     ticks = range(0, int(duration_s) + 1, step_s)
-    # Attributes, not styles: the page's policy forbids styles on single elements.
+    # The page's policy forbids style attributes.
     marks = "".join(
         f'<line x1="{at / duration_s * 100:.4f}%" x2="{at / duration_s * 100:.4f}%" y1="0" y2="5"/>' for at in ticks
     )
@@ -124,7 +124,7 @@ def _tick_name(at_s: int, duration_s: float) -> str:
 
 
 def share_bar(channel: Channel, numbers: Mapping[str, int]) -> str:
-    """How much of the speech sounds like what, by the emotion that each utterance got."""
+    """Return a bar with the share of speech time that each emotion has."""
     seconds: dict[str, float] = {}
     for part in channel.utterances:
         seconds[part.emotion] = seconds.get(part.emotion, 0.0) + part.duration_s
@@ -132,13 +132,13 @@ def share_bar(channel: Channel, numbers: Mapping[str, int]) -> str:
     rects, names, x = [], [], 0.0
     for emotion, spoken_s in sorted(seconds.items(), key=lambda item: -item[1]):
         width = spoken_s / total_s * 100
-        said = f"{emotion}: {width:.0f} %, {spoken_s:.1f} s"
+        share = f"{emotion}: {width:.0f}%, {spoken_s:.1f} s"
         rects.append(
-            f'<g class="e{numbers[emotion]}"><title>{escape(said)}</title>'
+            f'<g class="e{numbers[emotion]}"><title>{escape(share)}</title>'
             f'<rect class="bar" x="{x:.3f}%" y="0" width="{width:.3f}%" height="26"/>'
             f'<text x="{x + width / 2:.3f}%" y="18">{_letter(emotion)}</text></g>'
         )
-        names.append(f'<li><i class="swatch e{numbers[emotion]}">{_letter(emotion)}</i>{escape(said)}</li>')
+        names.append(f'<li><i class="swatch e{numbers[emotion]}">{_letter(emotion)}</i>{escape(share)}</li>')
         x += width
     return f'<svg class="share" aria-hidden="true">{"".join(rects)}</svg><ul class="legend">{"".join(names)}</ul>'
 

@@ -8,7 +8,7 @@
   const player = document.getElementById("player");
   if (!lanes) return;
 
-  // Looked up once: an hour of a call has more than a thousand utterances.
+  // One lookup for all events: an hour of a call has more than a thousand utterances.
   const rows = new Map([...document.querySelectorAll("tr[data-utterance]")].map((row) => [row.dataset.utterance, row]));
   const charts = [...lanes.querySelectorAll(".lane")].map((lane) => [...lane.querySelectorAll(".utterance")].map((bar) => ({
     bar, row: rows.get(bar.dataset.utterance), start: Number(bar.dataset.start), end: Number(bar.dataset.end),
@@ -18,14 +18,14 @@
   const stops = charts.map((parts) => parts[0]);
 
   const show = (part) => { details.textContent = part.bar.getAttribute("aria-label"); };
-  const listen = (part) => {
+  const play = (part) => {
     if (!player) return;
     player.currentTime = part.start;
     player.play().catch(() => {});
   };
   const focus = (part) => {
     if (!part) return;
-    // One stop for the tab key in each lane; the arrows go on from there.
+    // The tab key stops once in each lane. The arrow keys move within and between lanes.
     const { lane } = places.get(part.bar);
     stops[lane].bar.setAttribute("tabindex", "-1");
     stops[lane] = part;
@@ -60,7 +60,7 @@
       focus(go(place, event.key));
     } else if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
-      listen(place.part);
+      play(place.part);
     }
   });
 
@@ -80,7 +80,7 @@
     const place = placeOf(event);
     if (place) {
       focus(place.part);
-      listen(place.part);
+      play(place.part);
     } else if (player && !event.target.closest(".names, h3")) {
       player.currentTime = timeAt(event);
       follow();
@@ -94,22 +94,22 @@
     part.bar.classList.toggle("now", on);
     part.row?.classList.toggle("now", on);
   };
-  // Where a moment is on the screen, and whether what stays at the left edge or the edges themselves hide it.
-  const isSeen = (time) => {
+  // Whether a time is visible: neither outside the scrolled part nor behind the labels at the left edge.
+  const isVisible = (time) => {
     const view = timeline.getBoundingClientRect(), box = lanes.getBoundingClientRect();
     const x = box.left + (time / duration) * box.width;
     return x >= view.left + lanes.offsetLeft && x <= view.right;
   };
   const reveal = (time) => {
-    if (!isSeen(time)) timeline.scrollLeft = (time / duration) * lanes.offsetWidth - timeline.clientWidth / 4;
+    if (!isVisible(time)) timeline.scrollLeft = (time / duration) * lanes.offsetWidth - timeline.clientWidth / 4;
   };
   const follow = () => {
     const now = Math.min(player.currentTime, duration);
-    // Whoever scrolled away from where it plays wants to look at something else.
-    const wasSeen = isSeen(shown);
+    // Do not scroll back if the user has scrolled away from the playback position.
+    const wasVisible = isVisible(shown);
     cursor.hidden = false;
     cursor.style.left = `${(now / duration) * 100}%`;
-    if (wasSeen) reveal(now);
+    if (wasVisible) reveal(now);
     shown = now;
     const speaking = charts.flatMap((parts) => parts.filter((part) => speaks(part, now)));
     for (const part of lit) if (!speaking.includes(part)) light(part, false);

@@ -1,7 +1,7 @@
-"""The page itself: what stands in it is made here, how it looks and moves are page.css and page.js beside this file.
+"""The page: this module writes the content, page.css and page.js add style and behaviour.
 
-Whatever came with the recording (its key, an error's text) is escaped wherever it goes. Should something slip through
-all the same, the page's own policy lets no script run but ours, and nothing be fetched from anywhere.
+Text from outside (the key, the message of an error) is escaped everywhere. As a second line of defence, the page's
+content security policy allows only the page's own script, and no requests.
 """
 
 import base64
@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from core.emotions import colour_of
-from core.formatting import clock, printable
-from core.report.drawing import curves, lane, least_width_px, legend, names, share_bar, time_axis
+from core.formatting import DEMO_NOTICE, clock, counted, printable
+from core.report.drawing import curves, lane, legend, min_width_px, names, share_bar, time_axis
 from core.results import Channel, Result
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Sound:
-    """The recording as the page plays it.
+    """The recording, in a format that browsers play.
 
     Attributes
     ----------
     media_type
         Such as ``audio/ogg``.
     content
-        The file.
+        Content of the file.
     """
 
     media_type: str
@@ -38,15 +38,17 @@ class Sound:
 
 
 def render(result: Result, sound: Sound | None = None, *, player: bool = False) -> str:
-    """Make the page of a result, whatever its status.
+    """Return the page of a result with any status.
 
     Parameters
     ----------
+    sound
+        The recording to embed.
     player
-        Leave room for a player even without the sound: whoever frames the page has that, and fills it in.
+        Add a player without a sound. The API's page frames this page and sets the sound.
     """
-    style = (_HERE / "page.css").read_text(encoding="utf-8") + _rules(result)
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8") + _style_rules(result)
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     title = escape(printable(result.source.key))
     return "\n".join(
         (
@@ -75,7 +77,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
 
 
 def _policy(script: str, style: str) -> str:
-    """Only what is in this file may run, look or sound."""
+    """Return a content security policy that allows only what is in the page."""
     return (
         f"default-src 'none'; script-src 'sha256-{_digest(script)}'; style-src 'sha256-{_digest(style)}'; "
         "media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
@@ -87,7 +89,7 @@ def _digest(text: str) -> str:
 
 
 def _json(data: Any) -> str:
-    """JSON that cannot end the script element that it stands in."""
+    """Return JSON that cannot end the script element around it."""
     return json.dumps(data, ensure_ascii=True).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -95,11 +97,11 @@ def _data(result: Result) -> dict[str, Any]:
     return {"duration": result.audio.duration_s if result.audio else 0.0}
 
 
-def _rules(result: Result) -> str:
-    """What depends on the result: the page's policy forbids styles on single elements, as it does scripts."""
+def _style_rules(result: Result) -> str:
+    """Return the style rules that depend on the result: the page's policy forbids style attributes."""
     labels = dict.fromkeys((*result.model.labels, *_emotions(result)))
     colours = "".join(f".e{number}{{--c:{colour_of(label)}}}\n" for number, label in enumerate(labels))
-    width_px = least_width_px(result.audio.duration_s) if result.audio else 0
+    width_px = min_width_px(result.audio.duration_s) if result.audio else 0
     return f"{colours}@media screen{{#lanes{{min-width:{width_px}px}}}}\n"
 
 
@@ -111,7 +113,7 @@ def _head(result: Result, title: str) -> Iterator[str]:
     yield f"<header><h1>{title}</h1>"
     facts = []
     if result.audio:
-        channels = "1 channel" if result.audio.channels == 1 else f"{result.audio.channels} channels"
+        channels = counted(result.audio.channels, "channel")
         facts += [clock(result.audio.duration_s), channels, f"{result.audio.container}, {result.audio.codec}"]
     if result.speech_s:
         facts.append(f"{result.speech_s:.1f} s of speech")
@@ -120,10 +122,7 @@ def _head(result: Result, title: str) -> Iterator[str]:
     model = f"{result.model.id} ({result.model.precision})"
     yield f'<p class="facts">Model: {escape(printable(model))}</p></header>'
     if result.model.demo:
-        yield (
-            '<p class="notice">This is the demo model: it tells the prosodies of a speech synthesiser apart, and knows '
-            "nothing of real people.</p>"
-        )
+        yield f'<p class="notice">{DEMO_NOTICE}</p>'
 
 
 def _body(result: Result, sound: Sound | None, *, player: bool) -> Iterator[str]:
@@ -132,8 +131,8 @@ def _body(result: Result, sound: Sound | None, *, player: bool) -> Iterator[str]
         yield f"<p>{escape(printable(result.error.message))}</p>"
         yield f'<p class="facts">Code: {escape(printable(result.error.code))}</p></section>'
     elif not result.channels or not result.audio or result.scores is None:
-        yield '<section class="verdict"><h2>Nobody speaks in this recording</h2>'
-        yield "<p>No speech was found in it, so there is no emotion to show.</p></section>"
+        yield '<section class="verdict"><h2>No speech</h2>'
+        yield "<p>This recording contains no speech, so there is no emotion to show.</p></section>"
     if player:
         source = ""
         if sound:
@@ -150,9 +149,9 @@ def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float
     yield '<section class="verdict">'
     yield f"<h2>On average: {escape(result.emotion or '')} {result.score or 0.0:.0%}</h2>"
     yield f"<p>{escape(_summary(channels))}</p></section>"
-    yield '<section aria-labelledby="when"><h2 id="when">Who sounds how, and when</h2>'
-    hint = "Hover, or go from one to the next with the arrow keys, to see times and scores."
-    yield f'<p class="hint">{hint}{" Click, or press Enter, to listen from there." if has_sound else ""}</p>'
+    yield '<section aria-labelledby="when"><h2 id="when">Emotions over time</h2>'
+    hint = "Hover over an utterance, or use the arrow keys, to see its times and scores."
+    yield f'<p class="hint">{hint}{" Click it, or press Enter, to play it." if has_sound else ""}</p>'
     yield legend(labels, numbers)
     yield '<div class="timeline" id="timeline"><div class="lanes" id="lanes">'
     yield '<div class="cursor" id="cursor" hidden></div>'
@@ -162,7 +161,7 @@ def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float
         yield curves(channel, duration_s, labels, numbers) + "</div>"
     yield f"{time_axis(duration_s)}</div></div>"
     yield '<p id="details" class="details" role="status" aria-live="polite"></p></section>'
-    yield '<section aria-labelledby="share"><h2 id="share">Share of the speech</h2>'
+    yield '<section aria-labelledby="share"><h2 id="share">Share of speech time</h2>'
     for channel in channels:
         yield f"<h3>{_channel_name(channel)}, {channel.speech_s:.1f} s of speech</h3>{share_bar(channel, numbers)}"
     yield "</section>"
@@ -170,12 +169,11 @@ def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float
 
 
 def _summary(channels: tuple[Channel, ...]) -> str:
-    sentences = []
+    parts = []
     for channel in channels:
-        count = len(channel.utterances)
-        said = f"{count} utterance{'s' if count > 1 else ''}, {channel.speech_s:.1f} s"
-        sentences.append(f"{_channel_name(channel)}, on average: {channel.emotion} {channel.score:.0%} ({said}).")
-    return " ".join(sentences)
+        speech = f"{counted(len(channel.utterances), 'utterance')}, {channel.speech_s:.1f} s of speech"
+        parts.append(f"{_channel_name(channel)}: {channel.emotion} {channel.score:.0%} ({speech}).")
+    return " ".join(parts) if len(parts) > 1 else f"{speech}."
 
 
 def _channel_name(channel: Channel) -> str:
@@ -185,7 +183,7 @@ def _channel_name(channel: Channel) -> str:
 
 
 def _table(channels: tuple[Channel, ...], labels: tuple[str, ...], numbers: dict[str, int]) -> Iterator[str]:
-    yield '<section aria-labelledby="all"><h2 id="all">Every utterance</h2><div class="scroll"><table><thead><tr>'
+    yield '<section aria-labelledby="all"><h2 id="all">All utterances</h2><div class="scroll"><table><thead><tr>'
     yield '<th scope="col">Channel</th><th scope="col">From</th><th scope="col">To</th><th scope="col">Emotion</th>'
     yield "".join(f'<th scope="col">{escape(label)}</th>' for label in labels) + "</tr></thead><tbody>"
     rows = [(part, channel.channel, index) for channel in channels for index, part in enumerate(channel.utterances)]

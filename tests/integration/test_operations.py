@@ -301,7 +301,7 @@ def test_a_redrive_moves_dead_letters_back_to_the_queue(
     client.meta.events.register("before-call.sqs.ListMessageMoveTasks", tasks)
     monkeypatch.setattr(boto3, "client", lambda _: client)
     assert run_redrive(deployed, None) == 0
-    assert "3 uploads are back" in capsys.readouterr().out
+    assert "3 uploads" in capsys.readouterr().out
     bodies = [message["Body"] for _ in range(3) for message in client.receive_message(QueueUrl=queue_url)["Messages"]]
     assert sorted(bodies) == ["0", "1", "2"]
 

@@ -1,4 +1,4 @@
-"""The page of a result, in a real browser."""
+"""The report page in a real browser."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def result(package: Path) -> Result:
 
 @pytest.fixture
 def show(browser: webdriver.Chrome, tmp_path: Path) -> Open:
-    """Open the page of a result; nothing may go wrong in it."""
+    """Return a function that opens the page of a result, and fails on an error in the browser's log."""
 
     def open_page(result: Result, sound: Sound | None = None) -> webdriver.Chrome:
         page = tmp_path / "report.html"
@@ -60,26 +60,26 @@ def show(browser: webdriver.Chrome, tmp_path: Path) -> Open:
 
 
 def call(result: Result, duration_s: float, *spans: Sequence[tuple[float, float]]) -> Result:
-    """The result of a call in which each channel speaks from then to then, with emotions in turn."""
+    """Return the result of a call with an utterance in each span, one list of spans for each channel."""
     labels = result.model.labels
     channels = []
     for number, times in enumerate(spans):
         parts = []
         for index, (start_s, end_s) in enumerate(times):
-            heard = labels[(index + number) % len(labels)]
-            scores = {label: 0.75 if label == heard else 0.05 for label in labels}
+            emotion = labels[(index + number) % len(labels)]
+            scores = {label: 0.75 if label == emotion else 0.05 for label in labels}
             parts.append(Utterance(start_s=start_s, end_s=end_s, **dict(EmotionScores.of(scores))))
         speech_s = sum(part.duration_s for part in parts)
         scores = parts[0].scores
-        judged = dict(EmotionScores.of(scores))
-        channels.append(Channel(channel=number, speech_s=speech_s, utterances=tuple(parts), **judged))
+        overall = dict(EmotionScores.of(scores))
+        channels.append(Channel(channel=number, speech_s=speech_s, utterances=tuple(parts), **overall))
     audio = Audio(container="wav", codec="pcm_mulaw", sample_rate_hz=8000, channels=len(spans), duration_s=duration_s)
     return result.model_copy(update={"audio": audio, "channels": tuple(channels)})
 
 
 @pytest.fixture
 def quiet(make_media: MakeMedia) -> Callable[[float], Sound]:
-    """Silence of any duration, as a browser plays it."""
+    """Return a function that makes silence of any duration in a format that browsers play."""
 
     def make(duration_s: float) -> Sound:
         file = make_media("quiet.m4a", "-c:a", "aac", "-b:a", "8k", source=f"anullsrc=r=16000:cl=mono:d={duration_s}")
@@ -101,13 +101,13 @@ def wait_for_sound(browser: webdriver.Chrome) -> None:
 
 
 def position(browser: webdriver.Chrome) -> float:
-    """Where the player is, in seconds."""
+    """Return the playback position in seconds."""
     now: float = browser.execute_script("return document.getElementById('player').currentTime")
     return now
 
 
 def edges(browser: webdriver.Chrome, selector: str) -> list[tuple[float, float]]:
-    """Left and right of all elements, on the screen."""
+    """Return the left and right edges of all elements on the screen."""
     boxes = "[...document.querySelectorAll(arguments[0])].map((element) => element.getBoundingClientRect())"
     found = browser.execute_script(f"return {boxes}.map((box) => [box.left, box.right])", selector)
     return [(left, right) for left, right in found]
@@ -117,7 +117,7 @@ def details(browser: webdriver.Chrome) -> str:
     return browser.find_element(By.ID, "details").text
 
 
-def test_each_utterance_has_its_place_its_colour_and_its_row(show: Open, result: Result) -> None:
+def test_each_utterance_has_a_bar_at_its_time_and_a_row(show: Open, result: Result) -> None:
     page = show(result)
     assert result.channels
     assert result.audio
@@ -149,7 +149,7 @@ def test_hovering_shows_times_and_scores(show: Open, result: Result) -> None:
     assert "Channel 0, 0:0" in details(page)
 
 
-def test_hovering_over_the_scores_shows_the_utterance_above(show: Open, result: Result) -> None:
+def test_hovering_over_the_scores_shows_their_utterance(show: Open, result: Result) -> None:
     page = show(result)
     assert result.channels
     assert result.audio
@@ -157,13 +157,13 @@ def test_hovering_over_the_scores_shows_the_utterance_above(show: Open, result: 
     chart = page.find_element(By.CSS_SELECTOR, ".curves")
     middle = (last.start_s + last.end_s) / 2 / result.audio.duration_s
 
-    # Counted from the chart's middle.
+    # The offset is relative to the chart's centre.
     ActionChains(page).move_to_element_with_offset(chart, round(chart.rect["width"] * (middle - 0.5)), 0).perform()
 
     assert f"{last.emotion} {last.score:.1%}" in details(page)
 
 
-def test_the_keyboard_goes_from_one_utterance_to_the_next(show: Open, result: Result) -> None:
+def test_arrow_keys_move_between_utterances(show: Open, result: Result) -> None:
     page = show(result)
     body = page.find_element(By.TAG_NAME, "body")
 
@@ -177,7 +177,7 @@ def test_the_keyboard_goes_from_one_utterance_to_the_next(show: Open, result: Re
     assert page.switch_to.active_element.get_attribute("data-utterance") == f"0-{len(utterances(page)) - 1}"
 
 
-def test_a_click_plays_from_there_and_the_player_is_followed(show: Open, result: Result) -> None:
+def test_a_click_plays_the_utterance_and_highlights_it(show: Open, result: Result) -> None:
     page = show(result, small_sound(CONVERSATION, MediaLimits()))
     assert result.channels
     second = result.channels[0].utterances[1]
@@ -191,7 +191,7 @@ def test_a_click_plays_from_there_and_the_player_is_followed(show: Open, result:
     assert page.find_element(By.ID, "cursor").is_displayed()
 
 
-def test_up_and_down_go_to_what_the_other_side_says_at_that_time(show: Open, result: Result) -> None:
+def test_up_and_down_move_to_the_nearest_utterance_of_the_other_channel(show: Open, result: Result) -> None:
     page = show(call(result, 20, [(1, 3), (8, 10), (15, 16)], [(4, 6), (11, 13)]))
 
     def press(key: str) -> str | None:
@@ -206,12 +206,12 @@ def test_up_and_down_go_to_what_the_other_side_says_at_that_time(show: Open, res
     assert press(Keys.HOME) == "1-0"
     assert press(Keys.ARROW_UP) == "0-0"
     assert press(Keys.END) == "0-2"
-    # One stop in each lane, where somebody was last.
+    # The tab key stops once in each lane, at the last focused utterance.
     stops = page.find_elements(By.CSS_SELECTOR, '.utterance[tabindex="0"]')
     assert [stop.get_attribute("data-utterance") for stop in stops] == ["0-2", "1-0"]
 
 
-def test_enter_plays_from_there_and_a_click_into_a_gap_goes_there(
+def test_enter_plays_the_utterance_and_a_click_into_a_gap_seeks(
     show: Open, result: Result, quiet: Callable[[float], Sound]
 ) -> None:
     page = show(call(result, 20, [(1, 3), (8, 10)], [(4, 6), (11, 13)]), quiet(20))
@@ -231,7 +231,7 @@ def test_enter_plays_from_there_and_a_click_into_a_gap_goes_there(
     wait_for(page, "!document.querySelector('.now')")
 
 
-def test_an_hour_has_room_for_each_of_its_thousand_utterances(show: Open, result: Result) -> None:
+def test_an_hour_long_call_shows_each_of_its_thousand_utterances(show: Open, result: Result) -> None:
     spans = [[(at + 3 * side, at + 3 * side + 0.5 + at % 5 / 2) for at in range(1, 3590, 7)] for side in (0, 1)]
     page = show(call(result, 3600, *spans))
 
@@ -240,7 +240,7 @@ def test_an_hour_has_room_for_each_of_its_thousand_utterances(show: Open, result
         assert len(bars) == len(times) == 513
         assert min(right - left for left, right in bars) >= 4.9
         assert all(before[1] < after[0] for before, after in pairwise(bars))
-    # What is wide scrolls within the page, and the names of the rows stay.
+    # The chart scrolls within the page, and the labels of the rows stay.
     names = edges(page, ".names")
     page.execute_script("document.getElementById('timeline').scrollLeft = 13800")
     assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
@@ -254,7 +254,7 @@ def test_an_hour_has_room_for_each_of_its_thousand_utterances(show: Open, result
     ticks = [text.text for text in page.find_elements(By.CSS_SELECTOR, ".axis text")]
     assert len(ticks) == 361
     assert {"0:00", "33:20", "1:00:00"} <= set(ticks)
-    # Whom the keyboard reaches, one sees.
+    # The focused utterance is visible.
     page.execute_script("document.querySelector('.utterance').focus()")
     ((_, right),) = edges(page, "#timeline")
     for key in (Keys.END, *[Keys.ARROW_LEFT] * 20):
@@ -263,12 +263,12 @@ def test_an_hour_has_room_for_each_of_its_thousand_utterances(show: Open, result
         assert names[0][1] <= begins < ends <= right
 
 
-def test_what_plays_is_seen_unless_one_looks_at_something_else(
+def test_the_chart_follows_playback_unless_the_user_scrolls_away(
     show: Open, result: Result, quiet: Callable[[float], Sound]
 ) -> None:
     page = show(call(result, 600, [(at, at + 2) for at in range(0, 590, 4)]), quiet(600))
     wait_for_sound(page)
-    # A browser plays nothing before it was clicked on.
+    # A browser plays sound only after a click.
     ActionChains(page).click(page.find_element(By.CSS_SELECTOR, '[data-utterance="0-1"] .bar')).perform()
     page.execute_script(
         "window.asked = 0; window.timeline = document.getElementById('timeline');"
@@ -282,7 +282,7 @@ def test_what_plays_is_seen_unless_one_looks_at_something_else(
     wait_for(page, "document.getElementsByClassName('now')[0]?.dataset.utterance === '0-100'")
     assert page.execute_script(f"return {side} <= {x} && {x} <= {right}")
 
-    # It comes to the right edge while it plays.
+    # Playback reaches the right edge.
     page.execute_script(f"timeline.scrollLeft -= {right} - {x} - 30; player.playbackRate = 4; player.play()")
     assert page.execute_script(f"return {right} - {x}") == pytest.approx(30, abs=3)
     wait_for(page, "player.currentTime > 406")
@@ -295,7 +295,7 @@ def test_what_plays_is_seen_unless_one_looks_at_something_else(
     assert page.execute_script("return window.asked") == 0
 
 
-def test_nothing_from_the_recording_becomes_part_of_the_page(show: Open, result: Result) -> None:
+def test_text_from_outside_is_escaped(show: Open, result: Result) -> None:
     nasty = {"source": Source(key=NASTY)}
     page = show(result.model_copy(update=nasty))
     assert page.title != "broken"
@@ -310,15 +310,15 @@ def test_nothing_from_the_recording_becomes_part_of_the_page(show: Open, result:
     assert utterances(page) == []
 
 
-def test_silence_gets_a_page_that_says_so(show: Open, result: Result) -> None:
+def test_the_page_of_a_silent_recording_says_that_it_has_no_speech(show: Open, result: Result) -> None:
     silent: dict[str, Any] = {"status": "no_speech", "channels": (), "scores": None, "emotion": None, "score": None}
 
     page = show(result.model_copy(update=silent))
 
-    assert "Nobody speaks" in page.find_element(By.TAG_NAME, "main").text
+    assert "no speech" in page.find_element(By.TAG_NAME, "main").text
 
 
-def test_it_is_dark_where_the_reader_likes_it_dark_and_fits_a_phone(show: Open, result: Result) -> None:
+def test_the_page_has_a_dark_scheme_and_fits_a_phone(show: Open, result: Result) -> None:
     page = show(result)
     light = page.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
     try:
@@ -334,7 +334,7 @@ def test_it_is_dark_where_the_reader_likes_it_dark_and_fits_a_phone(show: Open, 
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_the_page_names_no_other_address(result: Result) -> None:
+def test_the_page_refers_to_no_other_address(result: Result) -> None:
     page = render(result, Sound("audio/mp4", b"sound"))
 
     assert base64.b64encode(b"sound").decode() in page
