@@ -19,6 +19,7 @@ from core import settings
 from core.cli.app import app
 from core.errors import RecordingError
 from core.results import Result
+from handlers.api.recognize import RESULT_EXAMPLE
 from tools.template import read_template
 
 ROOT = Path(__file__).parents[1]
@@ -217,6 +218,7 @@ def _result() -> Iterator[str]:
         "One JSON object for each recording, at `<ResultsPrefix><key of the upload>.json`. Fields that do not apply "
         "are left out. [result.schema.json](../result.schema.json) is the JSON Schema."
     )
+    yield f"```json\n{json.dumps(RESULT_EXAMPLE, indent=2)}\n```"
     for name, part in {"Result": schema, **schema["$defs"]}.items():
         yield f"## {name}"
         yield part.get("description", "")
