@@ -5,7 +5,9 @@ steps around the network were tuned on phone calls:
 
 - After some seconds of quiet the network's state expects quiet, and the network misses a short "uh". So the state is
   reset while nobody speaks.
-- The network misses speech that is faint. So faint audio is amplified.
+- The network misses faint speech. So faint audio is amplified.
+
+The figures are in docs/decisions/0011-voice-activity-network.md.
 """
 
 import hashlib
@@ -50,7 +52,7 @@ _QUIET = 0.2
 
 _TARGET_PEAK = 0.5
 _MAX_GAIN = 30.0
-"""At a thirtieth of full scale the network misses a fifth of the speech. Amplified noise stays below the threshold."""
+"""The maximum of the tests with faint speech. Amplified noise stays below the threshold for speech."""
 _PEAK_DECAY = 0.95
 """The loudest peak decays by this factor in each block, so a loud word affects the gain for half a minute."""
 
@@ -62,7 +64,7 @@ _INAUDIBLE = 1e-3
 _TONE_SHARE = 0.999
 """A frame with this share of its energy in five neighbouring bins (150 Hz) is a tone, not a voice.
 
-Some steady tones would otherwise count as speech for minutes. See docs/decisions/0011-voice-activity-network.md.
+Some steady tones would otherwise count as speech for minutes.
 """
 _MIN_TONE_CHECK = 0.1
 """Frames below this probability are not checked for tones."""
