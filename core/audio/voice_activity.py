@@ -52,7 +52,7 @@ _QUIET = 0.2
 
 _TARGET_PEAK = 0.5
 _MAX_GAIN = 30.0
-"""The maximum of the tests with faint speech. Amplified noise stays below the threshold for speech."""
+"""Raises a peak of a sixtieth of full scale to the target. Amplified noise stays below the threshold for speech."""
 _PEAK_DECAY = 0.95
 """The loudest peak decays by this factor in each block, so a loud word affects the gain for half a minute."""
 
