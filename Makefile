@@ -26,8 +26,9 @@ local: $(VENV)/local ## keep the stack running, and classify the files in inbox/
 api: $(VENV)/local ## serve the HTTP API and its web page on http://127.0.0.1:8010
 	$(BIN)/python -m handlers.api
 
-# One worker process for each processor. A worker that has no tests left takes over half of another's.
-pytest := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+# One worker process for each processor, and one thread for each worker: PyTorch's threads would wait for each other.
+# A worker that has no tests left takes over half of another's.
+pytest := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test: $(VENV)/dev | system-browser ## run the tests, except the slow ones
 	$(pytest) -m "not slow"

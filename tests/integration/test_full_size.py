@@ -77,7 +77,7 @@ def decoded(path: Path) -> Waveform:
 @pytest.fixture(scope="module")
 def reference(checkpoint: Path, waveforms: list[Waveform]) -> list[dict[str, float]]:
     """Our PyTorch path's scores."""
-    classifier = load_classifier(checkpoint, threads=2)
+    classifier = load_classifier(checkpoint, threads=1)
     return [dict(classifier.classify(waveform)) for waveform in waveforms]
 
 
@@ -128,7 +128,7 @@ def test_the_package_agrees_with_pytorch_in_every_score(
 ) -> None:
     export(checkpoint, tmp_path, waveforms[:1], precision=Precision.FP32)
 
-    package = EmotionClassifier.load(tmp_path, threads=2)
+    package = EmotionClassifier.load(tmp_path, threads=1)
 
     changes = [
         max(abs(scores[label] - expected[label]) for label in expected)

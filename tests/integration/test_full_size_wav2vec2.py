@@ -106,7 +106,7 @@ def test_the_package_takes_speech_of_every_corpus_and_every_length(
     exported: tuple[Path, Manifest], corpora: Path
 ) -> None:
     package, manifest = exported
-    classifier = EmotionClassifier.load(package, threads=2)
+    classifier = EmotionClassifier.load(package, threads=1)
     whole = [decoded(path) for path in one_of_each_corpus(corpora)]
     assert len(whole) == 5
     # What is heard ends after six seconds; 400 samples are the first that make a frame.
@@ -154,7 +154,7 @@ class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transfo
 def test_our_reference_agrees_with_transformers_own_steps_on_a_padded_batch(
     checkpoint: Path, waveforms: list[Waveform]
 ) -> None:
-    reference, some = load_classifier(checkpoint, threads=2), waveforms[:2]
+    reference, some = load_classifier(checkpoint, threads=1), waveforms[:2]
     scores = np.array([list(reference.classify(waveform).values()) for waveform in some])
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
     network = PublishedNetwork.from_pretrained(checkpoint).eval()
