@@ -7,12 +7,16 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.support.corpora import MISSING, find_corpora
+
+if TYPE_CHECKING:
+    from core.model.classifier import EmotionClassifier
 
 # Before anything imports huggingface_hub, which reads these once: no token, no telemetry, no cache of the user's.
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "audio-emotion-tests-no-hub")
@@ -123,6 +127,14 @@ def package(request: pytest.FixtureRequest) -> Path:
         return demo
     folder: Path = request.getfixturevalue("small_package")
     return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(package: Path) -> "EmotionClassifier":
+    """The classifier of `package`."""
+    from core.model.classifier import EmotionClassifier
+
+    return EmotionClassifier.load(package)
 
 
 @pytest.fixture

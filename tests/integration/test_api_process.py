@@ -66,14 +66,14 @@ def server(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-def test_the_published_call_gets_its_answer(server: Started, package: Path, corpora: Path) -> None:
+def test_the_published_call_gets_its_answer(server: Started, classifier: EmotionClassifier, corpora: Path) -> None:
     file = corpora / "data" / "seed" / "111.wav"
     with file.open("rb") as recording:
         answer = httpx2.post(f"{server.address}/recognize/", files={"file": recording}, timeout=200)
 
     assert answer.status_code == 200, answer.text
     body = answer.json()
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+    pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
     expected = pipeline.run(file, Source(key="x"))
     assert {name: body[name] for name in ("predict", "score")} == {
         "predict": expected.emotion,

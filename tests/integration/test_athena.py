@@ -46,11 +46,11 @@ def test_the_table_covers_the_results_and_is_off_by_default() -> None:
 
 
 @pytest.fixture(scope="module")
-def documents(package: Path) -> list[Result]:
+def documents(classifier: EmotionClassifier) -> list[Result]:
     """Return the results of a conversation, a stereo recording and a failure."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CHANNELS", "split")
-        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+        pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
         files = ("conversation.ogg", "surprise stereo 48kHz.m4a", "README.md")
         return [pipeline.run(ROOT / "samples" / name, Source(bucket="uploads", key=f"calls/{name}")) for name in files]
 

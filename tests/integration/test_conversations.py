@@ -99,11 +99,11 @@ def run(pipeline: Pipeline, file: Path, deadline: Deadline | None = None) -> Res
     return pipeline.run(file, Source(key=file.name), deadline=deadline)
 
 
-def test_each_side_of_a_call_gets_what_its_own_mono_file_gets(package: Path, tmp_path: Path) -> None:
+def test_each_side_of_a_call_gets_what_its_own_mono_file_gets(classifier: EmotionClassifier, tmp_path: Path) -> None:
     sound = conversation(4)
     stereo = tmp_path / "stereo.wav"
     soundfile.write(stereo, sound.T, SAMPLE_RATE_HZ)
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+    pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
     both = run(pipeline, stereo).channels
 
     assert both
@@ -176,13 +176,13 @@ def test_what_can_be_finished_is_not_refused() -> None:
     estimate.check(120.0)
 
 
-def test_a_recording_too_long_for_the_deadline_fails_early(package: Path, tmp_path: Path) -> None:
+def test_a_recording_too_long_for_the_deadline_fails_early(classifier: EmotionClassifier, tmp_path: Path) -> None:
     file = tmp_path / "long.wav"
     sound = conversation(10)
     with soundfile.SoundFile(file, "w", SAMPLE_RATE_HZ, 2, "PCM_16") as wav:
         for _ in range(100):
             wav.write(sound.T)
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+    pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
 
     result = run(pipeline, file, Deadline.after(5.0))
 

@@ -80,9 +80,9 @@ class World:
 
 
 @pytest.fixture
-def world(aws_server: str, package: Path) -> Iterator[World]:
+def world(aws_server: str, classifier: EmotionClassifier) -> Iterator[World]:
     with running_stack(endpoint=aws_server) as stack:
-        yield World(stack, EmotionClassifier.load(package))
+        yield World(stack, classifier)
 
 
 def test_an_upload_gets_a_result_that_names_its_version(world: World, speech: bytes) -> None:

@@ -28,8 +28,8 @@ SAMPLES = sorted(file for file in (ROOT / "samples").glob("*") if file.suffix no
 
 
 @pytest.fixture(scope="module")
-def pipeline(package: Path) -> Pipeline:
-    return Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+def pipeline(classifier: EmotionClassifier) -> Pipeline:
+    return Pipeline(classifier, MediaLimits(), SegmentationSettings())
 
 
 def run(pipeline: Pipeline, file: Path, deadline: Deadline | None = None) -> Result:
@@ -178,8 +178,10 @@ def test_a_deadline_that_has_passed_fails_the_recording(pipeline: Pipeline, tone
     assert result.error.code == "deadline_exceeded"
 
 
-def test_a_recording_that_is_too_long_still_says_what_it_was(package: Path, make_media: MakeMedia) -> None:
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(max_duration_s=3), SegmentationSettings())
+def test_a_recording_that_is_too_long_still_says_what_it_was(
+    classifier: EmotionClassifier, make_media: MakeMedia
+) -> None:
+    pipeline = Pipeline(classifier, MediaLimits(max_duration_s=3), SegmentationSettings())
 
     result = run(pipeline, make_media("x.ogg", "-c:a", "libopus", source="sine=300:duration=10"))
 
@@ -198,11 +200,13 @@ def test_a_missing_decoder_is_not_the_recordings_fault(
         pipeline.run(tone, Source(key="x"))
 
 
-def test_a_result_says_who_made_it_and_how_long_it_took(pipeline: Pipeline, tone: Path, package: Path) -> None:
+def test_a_result_says_who_made_it_and_how_long_it_took(
+    pipeline: Pipeline, tone: Path, classifier: EmotionClassifier
+) -> None:
     result = pipeline.run(tone, Source(bucket="b", key="k", version_id="v"))
 
     assert result.processing.decode_ms > 0
-    assert result.model.fingerprint == EmotionClassifier.load(package).identity.fingerprint
+    assert result.model.fingerprint == classifier.identity.fingerprint
     assert (result.source.bucket, result.source.version_id) == ("b", "v")
 
 

@@ -40,8 +40,8 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture(scope="module")
-def result(package: Path) -> Result:
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+def result(classifier: EmotionClassifier) -> Result:
+    pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
     return pipeline.run(CONVERSATION, Source(key=CONVERSATION.name))
 
 

@@ -19,8 +19,8 @@ OTHER = ROOT / "samples" / "anger.wav"
 
 
 @pytest.fixture(scope="module")
-def document(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+def document(classifier: EmotionClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
     result = pipeline.run(CONVERSATION, Source(key="a call.ogg"))
     file = tmp_path_factory.mktemp("result") / "call.json"
     file.write_text(result.to_json(), encoding="utf-8")

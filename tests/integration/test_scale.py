@@ -19,12 +19,12 @@ from tests.support.soak.run import Settings, soak
 
 
 def test_a_recording_makes_the_s3_requests_that_costs_and_backfills_assume(
-    aws_server: str, package: Path, tone: Path, monkeypatch: pytest.MonkeyPatch
+    aws_server: str, package: Path, classifier: EmotionClassifier, tone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_stack(endpoint=aws_server) as stack, faulty(stack.endpoint) as proxy:
         for name, value in replace(stack, endpoint=proxy.endpoint).environment(package).items():
             monkeypatch.setenv(name, value)
-        pipeline = Pipeline(EmotionClassifier.load(package), MediaLimits(), SegmentationSettings())
+        pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
         storage = Storage(s3_client(settings.read(StorageSettings)))
         delivery = Delivery(storage, pipeline, settings.read(FunctionSettings))
         stack.upload(tone, "a.wav")
