@@ -51,7 +51,7 @@ def _serving(package: Path, threads: int) -> Callable[[float], _Contender]:
 
     def of(duration_s: float) -> _Contender:
         waveform = clip(duration_s)
-        return lambda: session.run(None, geometry.inputs(waveform))
+        return lambda: session.run(None, geometry.graph_inputs(waveform))
 
     return of
 
@@ -62,7 +62,7 @@ def _padded(package: Path, threads: int) -> _Contender:
     waveform = np.zeros(WINDOW_SAMPLES, np.float32)
     waveform[:32_000] = clip(2.0)
     geometry = read_manifest(package).geometry
-    return lambda: session.run(None, geometry.inputs(waveform))
+    return lambda: session.run(None, geometry.graph_inputs(waveform))
 
 
 def measure(threads: int, rounds: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How emotions look and what other corpora call them."""
+"""The colours of emotions, and the names that other corpora give them."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ COLOURS: Mapping[str, str] = {
     "calm": "#0072B2",
     "disgust": "#F0E442",
 }
-"""Okabe and Ito's palette (2008), made to be told apart by people with any kind of colour blindness: all of it but the
-black, in place of which `neutral` has their grey."""
+"""Okabe and Ito's palette (2008), which people with any kind of colour blindness can tell apart. `neutral` has their
+grey instead of black."""
 
-OTHERWISE = "#999933"
-"""For a label that a model of one's own may have: an olive of Tol's muted scheme, since theirs has no more colours."""
+DEFAULT_COLOUR = "#999933"
+"""For any other label: an olive of Tol's muted scheme, since the palette has no more colours."""
 
 SYNONYMS: Mapping[str, str] = {
     "angry": "anger",
@@ -36,14 +36,14 @@ SYNONYMS: Mapping[str, str] = {
     "dis": "disgust",
     "cal": "calm",
 }
-"""What corpora of emotional speech name them, to what this project does."""
+"""A corpus's name for an emotion -> this project's name."""
 
 
 def colour_of(emotion: str) -> str:
-    """A colour in hexadecimal."""
-    return COLOURS.get(emotion, OTHERWISE)
+    """Return an emotion's colour in hexadecimal."""
+    return COLOURS.get(emotion, DEFAULT_COLOUR)
 
 
 def letter_of(emotion: str) -> str:
-    """What stands for an emotion where there is no room for its name: its first letter, but `sad` has the s."""
+    """Return the letter that abbreviates an emotion: its first, but u for `surprise`, since `sad` has s."""
     return "u" if emotion == "surprise" else emotion[:1]

@@ -1,4 +1,4 @@
-"""How often the model is right, on labelled recordings: figures, and a picture of what it takes for what."""
+"""Accuracy on labelled recordings: the manifest, the metrics and the confusion matrix."""
 
 import csv
 import json
@@ -13,16 +13,18 @@ from core.errors import ManifestUnreadable
 
 FAILED = "failed"
 NO_SPEECH = "no_speech"
-"""What is heard where nothing is classified. Both count as wrong: a user would have got no emotion either."""
+"""Predictions of recordings without a classification. Both count as wrong, because a user gets no emotion either."""
 
 _CELL = 64
 _MARGIN = 110
-_DARK_FROM = 0.5
+"""Sizes of the picture in pixels."""
+_MIN_DARK_SHARE = 0.5
+"""From this share on, the text of a cell is white."""
 
 
 @dataclass(frozen=True)
 class LabelledRecording:
-    """A recording and what it should be heard as."""
+    """A recording and the emotion that it is labelled with."""
 
     path: Path
     emotion: str
@@ -30,27 +32,35 @@ class LabelledRecording:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was heard in a recording."""
+    """The classification of a labelled recording.
+
+    Attributes
+    ----------
+    emotion
+        The label.
+    predicted
+        The classified emotion, `NO_SPEECH` or `FAILED`.
+    """
 
     path: str
     emotion: str
-    heard: str
+    predicted: str
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What is measured.
+    """The metrics of an evaluation.
 
     Attributes
     ----------
     unweighted_accuracy
-        The mean of the recalls: each emotion counts the same, however many recordings it has.
+        The mean of the recalls, in which each emotion counts the same.
     weighted_accuracy
-        The share of all recordings that are right.
+        The share of recordings that are classified correctly.
     recall
-        For each emotion, the share of its recordings that are heard as it.
+        For each emotion, the share of its recordings that are classified correctly.
     confusion
-        Emotion, then what it was heard as, then how often.
+        Label -> prediction -> number of recordings.
     """
 
     recordings: int
@@ -60,26 +70,33 @@ class Metrics:
     confusion: dict[str, dict[str, int]]
 
     def to_json(self) -> str:
-        """As a JSON object."""
+        """Format the metrics as a JSON object."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
 def read_manifest(
     manifest: Path, labels: Sequence[str], own_names: Mapping[str, str]
 ) -> tuple[list[LabelledRecording], Counter[str]]:
-    """The recordings of a CSV file with the columns path and emotion, and the labels that no emotion stands for.
+    """Read a CSV file with the columns ``path`` and ``emotion``.
 
     Parameters
     ----------
+    manifest
+        The file. Relative paths start at its folder.
     labels
-        The model's.
+        The model's labels.
     own_names
-        What the manifest's labels mean, where that is not known anyway; empty for those to be left out.
+        The manifest's names for emotions, in lower case -> the model's label; empty to leave the name's recordings out.
+        Names of the model and of `SYNONYMS` need no entry.
+
+    Returns
+    -------
+    The recordings, and the number of recordings left out for each name without a label.
 
     Raises
     ------
     ManifestUnreadable
-        If the file or a column is missing, or if it lists nothing that can be compared.
+        If the file or a column is missing, or no recording has one of the model's labels.
     """
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as file:
@@ -98,7 +115,7 @@ def read_manifest(
             labelled.append(LabelledRecording(manifest.parent / path, emotion))
     if not labelled:
         raise ManifestUnreadable(
-            f"{manifest} lists no recording with one of the emotions {', '.join(labels)}: give their names with --map."
+            f"{manifest} lists no recording with one of the emotions {', '.join(labels)}: name them with --map."
         )
     return labelled, left_out
 
@@ -114,59 +131,59 @@ def _meaning(name: str, labels: Sequence[str], own_names: Mapping[str, str]) -> 
 
 
 def parse_names(text: str, labels: Sequence[str]) -> dict[str, str]:
-    """Read "mad=anger,calm=neutral"; nothing behind the sign leaves a label out.
+    """Parse a list such as "mad=anger,calm=neutral"; "calm=" leaves the name's recordings out.
 
     Raises
     ------
     ManifestUnreadable
-        If it is not written like this, or names an emotion that the model does not know.
+        If the list has another form, or an emotion that is not a label of the model.
     """
     names: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         name, sign, emotion = (part.strip() for part in pair.partition("="))
         if not sign or not name or (emotion and emotion not in labels):
             raise ManifestUnreadable(
-                f"{pair!r} in --map is not like mad=anger, with one of {', '.join(labels)} behind the sign."
+                f"{pair!r} in --map must have the form name=emotion, with one of the emotions {', '.join(labels)}."
             )
         names[name.lower()] = emotion
     return names
 
 
 def compute_metrics(rows: Iterable[Prediction]) -> Metrics:
-    """Count."""
+    """Compute the metrics of some predictions."""
     confusion: dict[str, Counter[str]] = {}
     for row in rows:
-        confusion.setdefault(row.emotion, Counter())[row.heard] += 1
-    recall = {emotion: heard[emotion] / heard.total() for emotion, heard in sorted(confusion.items())}
-    total = sum(heard.total() for heard in confusion.values())
+        confusion.setdefault(row.emotion, Counter())[row.predicted] += 1
+    recall = {emotion: counts[emotion] / counts.total() for emotion, counts in sorted(confusion.items())}
+    total = sum(counts.total() for counts in confusion.values())
     return Metrics(
         recordings=total,
         unweighted_accuracy=sum(recall.values()) / len(recall) if recall else 0.0,
-        weighted_accuracy=sum(heard[emotion] for emotion, heard in confusion.items()) / total if total else 0.0,
+        weighted_accuracy=sum(counts[emotion] for emotion, counts in confusion.items()) / total if total else 0.0,
         recall=recall,
-        confusion={emotion: dict(sorted(heard.items())) for emotion, heard in sorted(confusion.items())},
+        confusion={emotion: dict(sorted(counts.items())) for emotion, counts in sorted(confusion.items())},
     )
 
 
-def columns_of(figures: Metrics, labels: Sequence[str]) -> list[str]:
-    """What the columns of the confusion matrix are: the model's labels, and what else was heard."""
-    heard = {name for row in figures.confusion.values() for name in row}
-    return [*labels, *(name for name in (NO_SPEECH, FAILED) if name in heard)]
+def columns_of(metrics: Metrics, labels: Sequence[str]) -> list[str]:
+    """Return the columns of the confusion matrix: the model's labels, and `NO_SPEECH` and `FAILED` if they occur."""
+    predicted = {name for row in metrics.confusion.values() for name in row}
+    return [*labels, *(name for name in (NO_SPEECH, FAILED) if name in predicted)]
 
 
-def confusion_matrix_svg(figures: Metrics, labels: Sequence[str]) -> str:
-    """The confusion matrix as SVG: each row's shares, from white to blue, with the counts."""
-    columns, rows = columns_of(figures, labels), list(figures.confusion)
+def confusion_matrix_svg(metrics: Metrics, labels: Sequence[str]) -> str:
+    """Draw the confusion matrix as SVG: the shares of each row from white to blue, with the counts."""
+    columns, rows = columns_of(metrics, labels), list(metrics.confusion)
     width, height = _MARGIN + _CELL * len(columns) + 10, _MARGIN + _CELL * len(rows) + 10
     title = (
-        f"{figures.recordings} recordings: {figures.unweighted_accuracy:.1%} unweighted, "
-        f"{figures.weighted_accuracy:.1%} weighted accuracy"
+        f"{metrics.recordings} recordings: {metrics.unweighted_accuracy:.1%} unweighted, "
+        f"{metrics.weighted_accuracy:.1%} weighted accuracy"
     )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="sans-serif" font-size="13" role="img"><title>{title}</title>',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/><text x="10" y="22" font-size="14">{title}</text>',
-        f'<text x="{_MARGIN + _CELL * len(columns) / 2}" y="52" text-anchor="middle" fill="#555">heard as</text>',
+        f'<text x="{_MARGIN + _CELL * len(columns) / 2}" y="52" text-anchor="middle" fill="#555">classified as</text>',
     ]
     for number, name in enumerate(columns):
         x = _MARGIN + _CELL * (number + 0.5)
@@ -174,18 +191,18 @@ def confusion_matrix_svg(figures: Metrics, labels: Sequence[str]) -> str:
     for number, emotion in enumerate(rows):
         y = _MARGIN + _CELL * (number + 0.5) + 5
         parts.append(f'<text x="{_MARGIN - 10}" y="{y}" text-anchor="end">{escape(emotion)}</text>')
-        parts += _cells(figures.confusion[emotion], columns, _MARGIN + _CELL * number)
+        parts += _cells(metrics.confusion[emotion], columns, _MARGIN + _CELL * number)
     return "".join(parts) + "</svg>\n"
 
 
-def _cells(heard: Mapping[str, int], columns: Sequence[str], y: int) -> Iterator[str]:
-    total = sum(heard.values())
+def _cells(counts: Mapping[str, int], columns: Sequence[str], y: int) -> Iterator[str]:
+    total = sum(counts.values())
     for number, name in enumerate(columns):
-        share = heard.get(name, 0) / total
-        # From white to Okabe and Ito's blue.
+        share = counts.get(name, 0) / total
+        # From white to the blue of Okabe and Ito's palette.
         red, green, blue = (round(255 + (target - 255) * share) for target in (0, 114, 178))
-        ink = "#ffffff" if share > _DARK_FROM else "#111111"
+        ink = "#ffffff" if share > _MIN_DARK_SHARE else "#111111"
         x = _MARGIN + _CELL * number
         yield f'<rect x="{x}" y="{y}" width="{_CELL}" height="{_CELL}" fill="rgb({red},{green},{blue})" stroke="#ddd"/>'
         middle = f'x="{x + _CELL / 2}" y="{y + _CELL / 2 + 5}" text-anchor="middle"'
-        yield f'<text {middle} fill="{ink}">{heard.get(name, 0)}</text>'
+        yield f'<text {middle} fill="{ink}">{counts.get(name, 0)}</text>'

@@ -1,1 +1,1 @@
-"""Hugging Face checkpoints: where they are, their files, and their networks. Needs PyTorch where networks are made."""
+"""Hugging Face checkpoints: fetching, reading, and their networks in PyTorch."""

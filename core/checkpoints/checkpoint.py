@@ -1,7 +1,4 @@
-"""A checkpoint, read and checked: its config against what its layout is known to be, its tensors one by one.
-
-Needs PyTorch and transformers, which the Lambda function does not have.
-"""
+"""Reads a checkpoint, and checks its config against its architecture and its tensors against the network."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -12,21 +9,29 @@ from typing import Any
 import torch
 
 from core.checkpoints.files import CONFIG_FILE, PREPROCESSOR_FILE, read_json, read_source, weights_file
-from core.checkpoints.network import SpeechNetwork, network_of
+from core.checkpoints.network import SpeechNetwork, build_network
 from core.checkpoints.registry import CHECKPOINTS, CONFIG_BY_DEFAULT, Architecture, architectures_for
-from core.checkpoints.weights import fitted, read_weights
+from core.checkpoints.weights import fit_tensors, read_weights
 from core.emotions import SYNONYMS
 from core.errors import CheckpointUnreadable
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint, read and checked; the network is in evaluation mode.
+    """A checkpoint whose network is in evaluation mode.
 
     Attributes
     ----------
+    labels
+        In the order of the logits, with this project's names for emotions.
+    revision
+        The commit on the Hub, or the first digits of the weights' hash.
+    weights_sha256
+        In hexadecimal.
+    demo
+        Whether this is the demo model, which was trained on synthetic speech.
     ignored
-        Tensors of the file that the network does not have, and why they say nothing: see `Architecture.ignored`.
+        Tensor of the file that the network does not have -> the reason why it is not needed.
     """
 
     network: SpeechNetwork
@@ -44,18 +49,18 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises
     ------
     CheckpointUnreadable
-        If a file is missing or malformed, or a tensor is missing, unexpected, mis-shaped or not finite.
+        If a file is missing or malformed, or a tensor is missing, unexpected, of a wrong shape or not finite.
     """
     config, source = read_json(folder / CONFIG_FILE), read_source(folder)
     architectures = _architectures(folder, config, source.get("id"))
     file = weights_file(folder)
     weights = read_weights(file)
-    architecture = _with_that_head(architectures, weights)
+    architecture = _matching_head(architectures, weights)
     labels = _labels(config, architecture)
     network = _network(folder, architecture, {**config, "num_class": len(labels)})
     surplus = sorted(weights.keys() - network.state_dict().keys())
     ignored = {name: why for name in surplus if (why := architecture.reason_to_ignore(name))}
-    network.load_state_dict(fitted(weights, network.state_dict(), architecture, file.name), assign=True)
+    network.load_state_dict(fit_tensors(weights, network.state_dict(), architecture, file.name), assign=True)
     with file.open("rb") as opened:
         weights_sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     return Checkpoint(
@@ -70,7 +75,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _architectures(folder: Path, config: dict[str, Any], repo_id: Any) -> list[Architecture]:
-    """Those that the two config files agree with, at least one."""
+    """Return the architectures, at least one, that both config files match."""
     preprocessor = read_json(folder / PREPROCESSOR_FILE)
     candidates = architectures_for(config.get("model_type"), repo_id)
     if not candidates:
@@ -103,8 +108,8 @@ def _differences(file: Path, found: Mapping[str, object], needed: Mapping[str, o
             yield f"{file} has {name} {found.get(name)!r}; only {value!r} is supported{of}."
 
 
-def _with_that_head(architectures: list[Architecture], weights: Mapping[str, object]) -> Architecture:
-    """The layout whose head is in the file; without any, the one to say what is missing of it."""
+def _matching_head(architectures: list[Architecture], weights: Mapping[str, object]) -> Architecture:
+    """Return the architecture whose head is in the file; else the first, for the message about missing tensors."""
     return next(
         (architecture for architecture in architectures if weights.keys() >= set(architecture.head.tensors)),
         architectures[0],
@@ -112,29 +117,29 @@ def _with_that_head(architectures: list[Architecture], weights: Mapping[str, obj
 
 
 def _labels(config: dict[str, Any], architecture: Architecture) -> tuple[str, ...]:
-    """In the order of the logits, in this project's words where it has one for each."""
+    """Return the labels in the order of the logits, with this project's names if these are distinct."""
     id2label = config.get("id2label")
     if id2label:
         try:
             by_number = {int(key): str(label) for key, label in id2label.items()}
         except (AttributeError, TypeError, ValueError) as error:
-            raise CheckpointUnreadable("config.json has an id2label that does not number its labels.") from error
+            raise CheckpointUnreadable("config.json has an id2label whose keys are not numbers.") from error
         if sorted(by_number) != list(range(len(by_number))) or len(set(by_number.values())) < len(by_number):
-            raise CheckpointUnreadable("config.json has an id2label with a gap in it, or with a label twice.")
+            raise CheckpointUnreadable("config.json has an id2label with a missing number or a repeated label.")
         published = tuple(by_number[number] for number in range(len(by_number)))
     else:
         published = architecture.labels
     if config.get("num_class", len(published)) != len(published):
-        raise CheckpointUnreadable(f"config.json has num_class {config.get('num_class')} but other labels.")
+        raise CheckpointUnreadable(f"config.json has num_class {config.get('num_class')} but {len(published)} labels.")
     ours = tuple(SYNONYMS.get(label.lower(), label) for label in published)
     return ours if len(set(ours)) == len(ours) else published
 
 
 def _network(folder: Path, architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
-    """Without weights: they are only assigned later, and drawing a third of a billion at random takes seconds."""
+    """Build the network without weights: they are assigned later, and a random initialisation takes seconds."""
     try:
         with torch.device("meta"):
-            return network_of(architecture, config)
-    except Exception as error:  # sizes that fit no network show as any kind of error, in transformers and in PyTorch
+            return build_network(architecture, config)
+    except Exception as error:  # transformers and PyTorch raise any kind of error for impossible sizes
         problem = f"{type(error).__name__}: {str(error).splitlines()[-1].strip()}"
         raise CheckpointUnreadable(f"{folder}/{CONFIG_FILE} describes no network ({problem}).") from error

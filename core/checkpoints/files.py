@@ -1,32 +1,30 @@
-"""The files of a checkpoint: a Hugging Face folder, and a note of where it came from.
-
-Needs neither PyTorch nor transformers: fetching a checkpoint does without them.
-"""
+"""The files of a checkpoint: a Hugging Face folder, and a record of its source. Needs no PyTorch."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from core.errors import CheckpointUnreadable
+from core.formatting import first_line
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_FILES = (CONFIG_FILE, PREPROCESSOR_FILE)
 
 SOURCE_FILE = "source.json"
-"""Beside the weights: which model this is, and the commit it was fetched at."""
+"""The record of the model's name and the commit that was fetched."""
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""In the order of preference: safetensors cannot carry code."""
+"""In order of preference: safetensors cannot contain code."""
 
 
 def weights_file(folder: Path) -> Path:
-    """The weights to read.
+    """Return the preferred file of weights in a folder.
 
     Raises
     ------
     CheckpointUnreadable
-        If there are none.
+        If there is none.
     """
     for name in WEIGHT_FILES:
         if (folder / name).exists():
@@ -35,7 +33,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a file with a JSON object.
 
     Raises
     ------
@@ -54,17 +52,12 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_source(folder: Path) -> dict[str, Any]:
-    """Where the checkpoint in a folder came from; empty if nobody knows."""
+    """Read the record of a checkpoint's source; empty if there is none."""
     return read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).exists() else {}
 
 
 def record_source(folder: Path, repo_id: str, revision: str) -> str:
-    """Write down where a checkpoint came from; returns the revision."""
+    """Write the record of a checkpoint's source, and return the revision."""
     document = json.dumps({"id": repo_id, "revision": revision}, indent=2)
     (folder / SOURCE_FILE).write_text(document + "\n", encoding="utf-8")
     return revision
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -1,4 +1,4 @@
-"""The geometry of a checkpoint's network: the sizes that its serving graph's inputs are made from."""
+"""The geometry of a checkpoint's network, from which the inputs of its serving graph are computed."""
 
 from core.audio.waveform import WINDOW_SAMPLES
 from core.checkpoints.network import SpeechNetwork
@@ -8,21 +8,23 @@ from core.model.inputs import Geometry
 from core.model.window_inputs import WindowGeometry
 
 _END_GROUPS = 8
-"""Into how many parts the positional kernel's reach is cut at the window's end. With 8, the mean change of a score of a
-trained network is a tenth of what its 8-bit products cause, the largest a quarter: see docs/performance.md."""
+"""At the window's end, tokens are averaged in groups of the positional kernel's width divided by this number.
+
+With 8, the averages change scores much less than 8-bit products do: docs/decisions/0005-padding-shortcut.md.
+"""
 
 
-def geometry_of(network: "SpeechNetwork", *, exact: bool = True) -> Geometry:
-    """The sizes that decide which frames of a network see what.
+def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
+    """Read a network's geometry from its config.
 
     Parameters
     ----------
     exact
-        Whether what is computed may differ from the reference by rounding only; with 8-bit products it need not.
+        Whether the serving graph may differ from the reference by rounding only. Graphs with 8-bit products need not.
     """
     kernels, strides = tuple(network.config.conv_kernel), tuple(network.config.conv_stride)
     if network.architecture.input_mode is InputMode.CLIP:
-        return ClipGeometry(hearing="clip", most_samples=WINDOW_SAMPLES, kernels=kernels, strides=strides)
+        return ClipGeometry(input_mode="clip", max_samples=WINDOW_SAMPLES, kernels=kernels, strides=strides)
     return WindowGeometry(
         window_samples=WINDOW_SAMPLES,
         kernels=kernels,

@@ -1,6 +1,6 @@
-"""Fetching a checkpoint, from the Hugging Face Hub or from a folder, and writing down which one it is.
+"""Fetches a checkpoint from the Hugging Face Hub or from a folder, and records its source.
 
-Needs huggingface_hub, which the Lambda function does not have; neither PyTorch nor transformers.
+Needs huggingface_hub, but neither PyTorch nor transformers.
 """
 
 import shutil
@@ -10,13 +10,13 @@ from core.checkpoints.files import (
     CONFIG_FILES,
     SOURCE_FILE,
     WEIGHT_FILES,
-    first_line,
     read_source,
     record_source,
     weights_file,
 )
 from core.checkpoints.registry import CHECKPOINTS
 from core.errors import CheckpointUnreachable, CheckpointUnreadable
+from core.formatting import first_line
 
 
 def pull(
@@ -27,29 +27,29 @@ def pull(
     endpoint: str | None = None,
     folder: Path | None = None,
 ) -> str:
-    """Fetch a checkpoint into `destination`, and record the commit that it came from.
+    """Fetch a checkpoint into a folder, and record its commit.
 
     Parameters
     ----------
     name
         A key of `CHECKPOINTS`, or any `owner/name` on the Hub.
     destination
-        The folder to fill; files that are there already and complete are not fetched again.
+        The folder to write to. Complete files of the same commit are not fetched again.
     revision
-        A branch, a tag or a commit; the Hub's main branch unless told.
+        A branch, a tag or a commit; None for the main branch.
     endpoint
-        Another server that speaks the Hub's protocol.
+        The URL of another server with the Hub's protocol.
     folder
-        Copy from this folder instead of aws_errors a server.
+        A folder to copy from instead of the Hub.
 
     Returns
     -------
-    The resolved commit, or "local" for a folder that does not know its own.
+    The commit, or "local" for a folder without a record of its source.
 
     Raises
     ------
     CheckpointUnreachable
-        If the server does not answer, or does not have the checkpoint or the revision.
+        If the server does not respond, or does not have the checkpoint or the revision.
     CheckpointUnreadable
         If the folder or the repository lacks a file that a checkpoint needs.
     """
@@ -67,7 +67,7 @@ def _pull_from_folder(repo_id: str, folder: Path, destination: Path) -> str:
     if folder.resolve() == destination.resolve():
         raise CheckpointUnreadable(f"{folder} cannot be copied into itself.")
     destination.mkdir(parents=True, exist_ok=True)
-    _forget_another(destination)
+    _remove_checkpoint(destination)
     for file in files:
         shutil.copyfile(file, destination / file.name)
     source = read_source(folder)
@@ -75,7 +75,7 @@ def _pull_from_folder(repo_id: str, folder: Path, destination: Path) -> str:
 
 
 def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoint: str | None) -> str:
-    # Imported here: reading a checkpoint that is on this machine needs no HTTP client.
+    # Imported here, because copying from a folder needs no HTTP client.
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -90,18 +90,18 @@ def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoi
         if absent:
             raise CheckpointUnreadable(f"{repo_id} at {commit} has no {absent[0]}.")
         if read_source(destination) != {"id": repo_id, "revision": commit}:
-            _forget_another(destination)
+            _remove_checkpoint(destination)
         for name in (*CONFIG_FILES, *weights):
-            # By commit, so that a push between two files cannot mix two revisions.
+            # By commit: a push between two downloads must not mix two revisions.
             api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
     except HfHubHTTPError as error:
-        raise CheckpointUnreachable(f"The Hub does not deliver {repo_id} ({first_line(error)}).") from error
+        raise CheckpointUnreachable(f"The Hub refused {repo_id} ({first_line(error)}).") from error
     except (httpx2.HTTPError, OSError, ValueError) as error:
         raise CheckpointUnreachable(f"{repo_id} could not be fetched: {first_line(error)}") from error
     return record_source(destination, repo_id, commit)
 
 
-def _forget_another(destination: Path) -> None:
-    """Remove the checkpoint that is there: its weights must never be taken for the new one's."""
+def _remove_checkpoint(destination: Path) -> None:
+    """Remove another checkpoint's files, so that its weights are never mistaken for the new ones."""
     for name in (SOURCE_FILE, *CONFIG_FILES, *WEIGHT_FILES):
         (destination / name).unlink(missing_ok=True)

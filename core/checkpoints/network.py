@@ -1,10 +1,8 @@
-"""The PyTorch networks of the published checkpoints: the reference that everything faster is measured against.
+"""The PyTorch networks of the published checkpoints: the reference for every faster form.
 
-`transformers` has no class with these heads. Its `…ForSequenceClassification` expects `projector` and `classifier`,
-would load the published checkpoints without complaint, and would answer from a random head. So the networks are
-spelled out here, with the published parameter names, and `core.checkpoints.checkpoint` reads them strictly.
-
-Needs PyTorch and transformers, which the Lambda function does not have.
+transformers has no class with these heads. Its `…ForSequenceClassification` expects `projector` and `classifier`: it
+loads the published checkpoints without an error, and then classifies with a random head. The networks here have the
+published parameter names, and `core.checkpoints.checkpoint` reads them strictly.
 """
 
 from typing import Any, cast
@@ -27,9 +25,9 @@ _WAV2VEC2 = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
 
 
 class _HeadOnTop:
-    """What the networks share: the mean over time and the head, on top of one of transformers' encoders.
+    """The mean over time and the head, on top of one of transformers' encoders.
 
-    Always in evaluation mode unless somebody trains it: the published configs leave SpecAugment and layerdrop on.
+    Use it in evaluation mode except for training: the published configs turn SpecAugment and layerdrop on.
     """
 
     architecture: Architecture
@@ -47,16 +45,15 @@ class _HeadOnTop:
             module.add_module(last, nn.Linear(config.hidden_size, outputs))
 
     def forward(self: Any, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Classify what `core.model.preprocessing` makes of recordings.
+        """Compute the logits of audio that `core.model.preprocessing` has normalised.
 
         Parameters
         ----------
         input_values
             Shape ``(batch, samples)``, float32.
         attention_mask
-            Shape ``(batch, samples)``, 1 where there is sound and 0 where there is padding; only for a network that
-            hears the clip alone, and only if clips of several lengths are padded to one. Where a network hears the
-            window, the padding is part of what it was trained on.
+            Shape ``(batch, samples)``, 1 for audio and 0 for padding. Only for a network with the input mode ``CLIP``,
+            if clips of several lengths are padded to one. With ``PADDED_WINDOW``, training included the padding.
 
         Returns
         -------
@@ -66,8 +63,8 @@ class _HeadOnTop:
         if attention_mask is None:
             pooled = hidden_states.mean(dim=1)
         else:
-            heard = self._get_feature_vector_attention_mask(hidden_states.shape[1], attention_mask)
-            pooled = (hidden_states * heard[..., None]).sum(dim=1) / heard.sum(dim=1, keepdim=True)
+            frames = self._get_feature_vector_attention_mask(hidden_states.shape[1], attention_mask)
+            pooled = (hidden_states * frames[..., None]).sum(dim=1) / frames.sum(dim=1, keepdim=True)
         head = self.architecture.head
         inner = self.get_submodule(head.dense)(pooled)
         if head.activation == "tanh":
@@ -77,18 +74,18 @@ class _HeadOnTop:
 
 
 class HubertForSpeechClassification(_HeadOnTop, HubertPreTrainedModel):  # type: ignore[misc] # transformers is not typed
-    """HuBERT, the mean over time, a head."""
+    """HuBERT, the mean over time, and a head."""
 
     def __init__(self, config: HubertConfig, architecture: Architecture = _HUBERT) -> None:
         super().__init__(config)
         self.hubert = HubertModel(config)
         self._add_head(architecture, config)
-        # Not init_weights(): transformers 5 sets up its bookkeeping of tied and loaded parameters in post_init().
+        # Not init_weights(): transformers 5 initialises its records of tied and loaded parameters in post_init().
         self.post_init()
 
 
 class Wav2Vec2ForSpeechClassification(_HeadOnTop, Wav2Vec2PreTrainedModel):  # type: ignore[misc] # likewise
-    """wav2vec 2.0, the mean over time, a head."""
+    """wav2vec 2.0, the mean over time, and a head."""
 
     def __init__(self, config: Wav2Vec2Config, architecture: Architecture = _WAV2VEC2) -> None:
         super().__init__(config)
@@ -100,13 +97,13 @@ class Wav2Vec2ForSpeechClassification(_HeadOnTop, Wav2Vec2PreTrainedModel):  # t
 SpeechNetwork = HubertForSpeechClassification | Wav2Vec2ForSpeechClassification
 
 
-def network_of(architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
-    """A network of an architecture, with random weights.
+def build_network(architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
+    """Build a network of an architecture, with random weights.
 
     Parameters
     ----------
     config
-        config.json's content, with ``num_class``.
+        The content of config.json, and ``num_class``.
     """
     if architecture.model_type == "hubert":
         return HubertForSpeechClassification(HubertConfig(**config), architecture)

@@ -1,7 +1,4 @@
-"""The published programs' way of classifying: the PyTorch network, fed what it was trained on.
-
-Needs PyTorch and transformers, which the Lambda function does not have.
-"""
+"""Classification by a checkpoint's PyTorch network, as in the published programs."""
 
 from pathlib import Path
 
@@ -16,26 +13,26 @@ from core.results import Model
 
 
 class ReferenceNetwork:
-    """The network of a checkpoint as the classifier uses it."""
+    """A checkpoint's network in the form that the classifier uses."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._network = checkpoint.network
         self._geometry = geometry_of(checkpoint.network)
 
     def logits(self, waveform: Waveform) -> Logits:
-        """Shape ``(n,)`` at 16 kHz in, shape ``(labels,)`` out."""
+        """Compute the logits, shape ``(labels,)``, of a waveform at 16 kHz, shape ``(n,)``."""
         with torch.inference_mode():
             logits = self._network(torch.from_numpy(self._geometry.network_input(waveform))[None])
         return np.asarray(logits[0].numpy(), np.float32)
 
 
 def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, Model]:
-    """Read a checkpoint for the classifier.
+    """Read a checkpoint, and return its network and its identity.
 
     Raises
     ------
     CheckpointUnreadable
-        If it is incomplete or does not fit the network.
+        If the checkpoint is incomplete or does not fit the network.
     """
     torch.set_num_threads(threads)
     checkpoint = read_checkpoint(folder)

@@ -1,9 +1,9 @@
-"""Which published checkpoints are known, and how each is laid out: all that tells one from another.
+"""The known published checkpoints and their architectures.
 
-A third checkpoint is one more entry of `CHECKPOINTS` and, if its last tensors have names that no other has, one more
-`Head`. Reading, reference, export and serving follow from the entry; `tests/unit/test_registry.py` adds one to show it.
+Another checkpoint needs one more entry of `CHECKPOINTS`, and another `Head` if its last tensors have other names.
+Reading, reference, export and serving follow from the entry, as `tests/unit/test_registry.py` shows.
 
-Needs neither PyTorch nor transformers: the command line lists the names.
+Needs neither PyTorch nor transformers, because the command line lists the names.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,25 @@ from typing import Literal
 
 
 class InputMode(StrEnum):
-    """What of a recording the network sees, which follows from how its feature encoder normalises."""
+    """The part of a recording that a network takes, which depends on the norms of its feature encoder."""
 
     PADDED_WINDOW = "window"
-    """Six seconds, padded or cut, normalised with the padding and without a mask: a group norm over time sees all."""
+    """Six seconds, padded or cut, and normalised with the padding: a group norm over time includes all frames."""
     CLIP = "clip"
-    """The clip alone, normalised over itself: layer norms see one frame each, and batches were padded under a mask."""
+    """The clip alone, normalised over itself: layer norms use one frame each, and batches were padded under a mask."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """From the mean of the last hidden states to the logits: two dense layers, by their names in a checkpoint.
+    """The two dense layers from the mean of the last hidden states to the logits.
 
     Attributes
     ----------
     dense, output
-        The first one keeps the size of the hidden states, the second makes a logit for each label.
+        The layers' names in a checkpoint. The first keeps the size of the hidden states, and the second computes a
+        logit for each label.
     activation
-        Between them.
+        The function between them.
     """
 
     dense: str
@@ -45,21 +46,21 @@ class Head:
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a kind of checkpoint is laid out.
+    """The network of a kind of checkpoint, and how to read and feed it.
 
     Attributes
     ----------
     model_type
-        As config.json names it: which of transformers' encoders lies under the head.
+        The name of transformers' encoder in config.json.
     input_mode
-        How it is fed.
+        The part of a recording that the network takes.
     head
-        What lies on top, which transformers' own classes for this task do not have.
+        The layers on top of the encoder, which transformers' own classes do not have.
     labels
-        In the order of the logits, where config.json names none.
+        In the order of the logits, for a config.json without labels.
     ignored
-        Beginnings of tensor names that the file may hold beyond the network's, and why they say nothing here. Any
-        other tensor that the network does not have is an error.
+        Prefixes of unused tensors that may be present in the file, with the reason each is safe to ignore. Any other
+        tensor that the network does not have is an error.
     """
 
     model_type: Literal["hubert", "wav2vec2"]
@@ -70,12 +71,12 @@ class Architecture:
 
     @property
     def config(self) -> Mapping[str, object]:
-        """What config.json must say for the serving graph to be this network."""
+        """The values that config.json must have for the serving graph to compute this network."""
         return {**_COMMON_CONFIG, **_CONFIG[self.input_mode]}
 
     @property
     def preprocessor(self) -> Mapping[str, object]:
-        """What preprocessor_config.json must say: anything else is another model."""
+        """The values that preprocessor_config.json must have; others belong to another model."""
         return {
             "do_normalize": True,
             "padding_side": "right",
@@ -85,8 +86,8 @@ class Architecture:
         }
 
     def reason_to_ignore(self, tensor: str) -> str | None:
-        """Why a tensor that the network does not have may be left in the file; None if it may not."""
-        return next((why for beginning, why in self.ignored.items() if tensor.startswith(beginning)), None)
+        """Return the reason why an unused tensor is safe to ignore; None if it is an error."""
+        return next((reason for prefix, reason in self.ignored.items() if tensor.startswith(prefix)), None)
 
 
 _COMMON_CONFIG: Mapping[str, object] = {
@@ -98,8 +99,7 @@ _COMMON_CONFIG: Mapping[str, object] = {
     "use_weighted_layer_sum": False,
     "pooling_mode": "mean",
 }
-"""Each of these is what transformers takes it to be where config.json is silent, but for `pooling_mode`, which it does
-not know: the programs that some checkpoints were trained with write it."""
+"""transformers' own defaults, and `pooling_mode`, which transformers does not have but some training programs write."""
 
 _CONFIG: Mapping[InputMode, Mapping[str, object]] = {
     InputMode.PADDED_WINDOW: {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False},
@@ -107,7 +107,7 @@ _CONFIG: Mapping[InputMode, Mapping[str, object]] = {
 }
 
 CONFIG_BY_DEFAULT: Mapping[str, object] = {**_COMMON_CONFIG, **_CONFIG[InputMode.PADDED_WINDOW]}
-"""What a line that config.json lacks means: transformers' own defaults are those of the base networks."""
+"""The values of keys that config.json lacks: transformers' defaults, which are those of the base networks."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,13 @@ class PublishedCheckpoint:
     Attributes
     ----------
     repo_id
-        On the Hugging Face Hub.
+        The repository on the Hugging Face Hub.
     licence
-        Of the weights.
+        The licence of the weights.
     speech
-        What it was trained on.
-    layout
-        How to read it.
+        The speech that it was trained on.
+    architecture
+        The network.
     """
 
     repo_id: str
@@ -132,7 +132,7 @@ class PublishedCheckpoint:
     architecture: Architecture
 
 
-_OF_TRAINING = "left over from training as a speech recogniser or on unlabelled speech; nothing above the encoder"
+_TRAINING_ONLY = "used only in training as a speech recogniser or on unlabelled speech"
 
 CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
     "hubert-base-ch": PublishedCheckpoint(
@@ -143,7 +143,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
             model_type="hubert",
             input_mode=InputMode.PADDED_WINDOW,
             head=Head("classifier.dense", "classifier.out_proj"),
-            # Its config names none; its model card writes "angry".
+            # From its model card, since its config has none.
             labels=("anger", "fear", "happy", "neutral", "sad", "surprise"),
         ),
     ),
@@ -154,17 +154,17 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
         architecture=Architecture(
             model_type="wav2vec2",
             input_mode=InputMode.CLIP,
-            # The activation is recorded nowhere; on 480 clips of RAVDESS none, tanh and ReLU give 92.5, 92.3 and
-            # 92.1 %. Tanh is what transformers' own heads of this shape have.
+            # The published files do not name the activation. No other fits better, and transformers' own heads of this
+            # shape have tanh: docs/decisions/0018-second-checkpoint.md.
             head=Head("classifier.dense", "classifier.output", activation="tanh"),
             labels=("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
             ignored={
-                "lm_head.": _OF_TRAINING,
-                "quantizer.": _OF_TRAINING,
-                "project_q.": _OF_TRAINING,
-                "project_hid.": _OF_TRAINING,
-                # The network has it too wherever config.json turns SpecAugment on, as the published one does.
-                "wav2vec2.masked_spec_embed": "what SpecAugment puts in place of masked frames, in training only",
+                "lm_head.": _TRAINING_ONLY,
+                "quantizer.": _TRAINING_ONLY,
+                "project_q.": _TRAINING_ONLY,
+                "project_hid.": _TRAINING_ONLY,
+                # The network has this tensor if config.json turns SpecAugment on, as the published one does.
+                "wav2vec2.masked_spec_embed": "replaces the frames that SpecAugment masks in training",
             },
         ),
     ),
@@ -174,7 +174,7 @@ DEFAULT_CHECKPOINT = "hubert-base-ch"
 
 
 def architectures_for(model_type: object, repo_id: str | None = None) -> list[Architecture]:
-    """Return the architectures that a checkpoint may have: its own if it is known, else all with its encoder."""
+    """Return a known checkpoint's architecture, or all architectures with the encoder of an unknown one."""
     known = [entry.architecture for entry in CHECKPOINTS.values() if entry.repo_id == repo_id]
     if known:
         return known

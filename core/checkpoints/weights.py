@@ -1,10 +1,8 @@
-"""The tensors of a checkpoint, read strictly: a missing, unexpected or mis-shaped one is an error that names it.
+"""Reads the tensors of a checkpoint strictly: an error names any missing, unexpected or wrongly shaped tensor.
 
-Reading is our own rather than `from_pretrained`'s, because that one starts a missing tensor at random and only logs it:
-several published forks of such models answer from a random head without anybody noticing. And nothing is ever
-unpickled.
-
-Needs PyTorch, which the Lambda function does not have.
+transformers' `from_pretrained` initialises a missing tensor at random and only logs the fact, so that several published
+forks of these models classify with a random head. PyTorch's files are read with its restricted unpickler, which runs
+no code from a file.
 """
 
 from collections.abc import Mapping
@@ -14,25 +12,25 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from core.checkpoints.files import first_line
 from core.checkpoints.registry import Architecture
 from core.errors import CheckpointUnreadable
+from core.formatting import first_line
 
 Tensors = dict[str, torch.Tensor]
 
-_RENAMED_SINCE_TRANSFORMERS_4 = {
+_RENAMED_IN_TRANSFORMERS_4_31 = {
     ".pos_conv_embed.conv.weight_g": ".pos_conv_embed.conv.parametrizations.weight.original0",
     ".pos_conv_embed.conv.weight_v": ".pos_conv_embed.conv.parametrizations.weight.original1",
 }
 
 
 def read_weights(file: Path) -> Tensors:
-    """All tensors of a file, by today's names.
+    """Read all tensors of a file, under their current names.
 
     Raises
     ------
     CheckpointUnreadable
-        If the file is damaged, or holds anything but tensors.
+        If the file is damaged or contains anything but tensors.
     """
     try:
         if file.suffix == ".safetensors":
@@ -42,33 +40,38 @@ def read_weights(file: Path) -> Tensors:
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
         raise CheckpointUnreadable(f"{file} cannot be read: {first_line(error)}") from error
     except Exception as error:
-        raise CheckpointUnreadable(f"{file} holds more than tensors: {first_line(error)}") from error
+        raise CheckpointUnreadable(f"{file} contains more than tensors: {first_line(error)}") from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise CheckpointUnreadable(f"{file} is not a dictionary of tensors.")
-    return {_name_of_today(name): tensor for name, tensor in weights.items()}
+    return {_current_name(name): tensor for name, tensor in weights.items()}
 
 
-def fitted(given: Tensors, expected: Mapping[str, torch.Tensor], architecture: Architecture, file_name: str) -> Tensors:
-    """Exactly the tensors that a network has, in float32; what its layout ignores is left out.
+def fit_tensors(
+    given: Tensors, expected: Mapping[str, torch.Tensor], architecture: Architecture, file_name: str
+) -> Tensors:
+    """Return exactly the tensors of a network in float32, without those that its architecture ignores.
 
     Parameters
     ----------
     given
-        What the file holds. Emptied as it goes: two copies of a large network are a gigabyte more than one.
+        The file's tensors. The dictionary is emptied, because two copies of a large network take a gigabyte more.
     expected
-        The network's own.
+        The network's tensors.
+    file_name
+        For the error messages.
 
     Raises
     ------
     CheckpointUnreadable
-        If a tensor is missing, unexpected, mis-shaped or not finite.
+        If a tensor is missing, unexpected, of a wrong shape or not finite.
     """
     missing = sorted(expected.keys() - given.keys())
     surplus = sorted(given.keys() - expected.keys())
     unexpected = [name for name in surplus if architecture.reason_to_ignore(name) is None]
     if missing or unexpected:
         raise CheckpointUnreadable(
-            f"{file_name} does not fit the network; missing: {_listed(missing)}; unexpected: {_listed(unexpected)}."
+            f"{file_name} does not fit the network; "
+            f"missing: {_list_names(missing)}; unexpected: {_list_names(unexpected)}."
         )
     for name in surplus:
         del given[name]
@@ -79,19 +82,18 @@ def fitted(given: Tensors, expected: Mapping[str, torch.Tensor], architecture: A
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointUnreadable(f"{file_name} has values in {name} that are not finite.")
-    # A copy, since what a file holds begins at any byte: PyTorch's sums on that differ in their last digits from those
-    # on memory of its own.
+    # A copy: tensors in the file's memory may not be aligned, and sums over such memory differ in their last digits.
     return {name: given.pop(name).to(torch.float32, copy=True) for name in list(given)}
 
 
-def _name_of_today(name: str) -> str:
-    for old, new in _RENAMED_SINCE_TRANSFORMERS_4.items():
+def _current_name(name: str) -> str:
+    for old, new in _RENAMED_IN_TRANSFORMERS_4_31.items():
         if name.endswith(old):
             return name.removesuffix(old) + new
     return name
 
 
-def _listed(names: list[str], most: int = 5) -> str:
+def _list_names(names: list[str], limit: int = 5) -> str:
     if not names:
         return "none"
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -13,6 +13,7 @@ from core.errors import (
     StorageRefused,
     StorageUnavailable,
 )
+from core.formatting import first_line
 
 _GONE = {"404", "NoSuchKey", "NoSuchVersion", "405", "MethodNotAllowed"}
 """S3 answers 405 for a delete marker."""
@@ -34,7 +35,7 @@ def translated_errors(target: str, *, is_write: bool = False) -> Iterator[None]:
     except ClientError as error:
         raise error_for(error, target, is_write=is_write) from error
     except (BotoCoreError, OSError) as error:
-        raise StorageUnavailable(f"S3 could not be reached for {target}: {_first_line(error)}") from error
+        raise StorageUnavailable(f"S3 could not be reached for {target}: {first_line(error)}") from error
 
 
 def error_for(error: ClientError, target: str, *, is_write: bool) -> AudioEmotionError:
@@ -57,7 +58,3 @@ def error_for(error: ClientError, target: str, *, is_write: bool) -> AudioEmotio
     if {code, status} & (_GONE | _CHANGED):
         return RecordingSuperseded(f"{target} was deleted or overwritten.")
     return StorageUnavailable(f"S3 failed to serve {target} ({code or status}).")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,1 +1,1 @@
-"""A waveform in, a probability for each emotion out."""
+"""Turns a waveform into a probability for each emotion, with NumPy and ONNX Runtime."""

@@ -97,7 +97,7 @@ class _OnnxNetwork:
         self._session = onnx_session(folder / MODEL_FILE, threads)
 
     def logits(self, waveform: Waveform) -> Logits:
-        outputs = self._session.run(["logits"], self._geometry.inputs(waveform))
+        outputs = self._session.run(["logits"], self._geometry.graph_inputs(waveform))
         logits: Logits = outputs[0][0]
         return logits
 

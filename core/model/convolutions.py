@@ -1,4 +1,4 @@
-"""The sizes of a feature encoder, whatever is fed to it, and the rows of samples that its first convolution sees."""
+"""The sizes of a feature encoder's convolutions, and the input rows of the first one."""
 
 from functools import cached_property
 from math import prod
@@ -10,7 +10,7 @@ from core.audio.waveform import Waveform
 
 
 class Convolutions:
-    """A stack of convolutions over time, without padding of their own; a mixin for dataclasses with these fields."""
+    """A stack of convolutions over time without padding; a mixin for dataclasses with these fields."""
 
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
@@ -27,19 +27,19 @@ class Convolutions:
 
     @cached_property
     def receptive_field(self) -> int:
-        """Samples that one frame of the last layer sees."""
+        """Samples that one frame of the last layer depends on."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
         return samples
 
     def frames(self, samples: int, layers: int | None = None) -> int:
-        """How many frames the first `layers` convolutions (all, unless told) make of so many samples."""
+        """Count the frames that the first `layers` convolutions, or all of them, compute from a number of samples."""
         for kernel, stride in list(zip(self.kernels, self.strides, strict=True))[:layers]:
             samples = (samples - kernel) // stride + 1
         return samples
 
     def first_layer_rows(self, samples: Waveform, count: int) -> npt.NDArray[np.float32]:
-        """The samples under the first kernel at each of its first `count` places: shape ``(count, kernel)``."""
+        """Return the samples under the first kernel at its first `count` positions: shape ``(count, kernel)``."""
         rows = np.lib.stride_tricks.sliding_window_view(samples, self.kernels[0])[:: self.strides[0]]
         return np.ascontiguousarray(rows[:count])

@@ -1,6 +1,7 @@
-"""The serving package: `model.onnx`, its weights, and a manifest that says what they are and must hash to.
+"""The serving package: a network, its weights, and a manifest that describes them and holds their hashes.
 
-Read by the function, so it needs neither PyTorch nor onnx.
+The weights are in a file of their own, which ONNX Runtime maps into memory:
+docs/decisions/0008-onnx-runtime-session.md.
 """
 
 import hashlib
@@ -15,23 +16,21 @@ from core.results import Model
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.bin"
-"""What `model.onnx` refers to."""
+"""The external data of `model.onnx`."""
 FORMAT_VERSION = 1
 
 
 class ParityReport(BaseModel):
-    """How the package compares with the reference, on the same recordings.
+    """The differences between a package and its reference on the same clips.
 
     Attributes
     ----------
     clips
-        How many utterances were compared.
+        The number of clips.
     agreement
-        The share of them on which both name the same emotion.
-    mean_score_change, largest_score_change
-        Over all labels of all clips.
-    largest_logit_change
-        Over all labels of all clips.
+        The share of clips that both classify as the same emotion.
+    mean_score_change, largest_score_change, largest_logit_change
+        Absolute differences over all labels of all clips.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,9 +43,21 @@ class ParityReport(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a serving package is: enough to feed it, to name it in a result, and to refuse it when it is damaged."""
+    """A serving package's manifest: its identity, the geometry of its inputs, and the hashes of its files.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    Attributes
+    ----------
+    geometry
+        The sizes from which the graph's inputs are computed.
+    sha256
+        File name -> hash in hexadecimal.
+    tools
+        Package name -> version that exported the model.
+    parity
+        The differences from the checkpoint's own network.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), serialize_by_alias=True)
 
     format_version: int
     id: str
@@ -74,8 +85,8 @@ class Manifest(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Changes with anything that can change a score; not with the parity report or the tools' versions."""
-        # A field that is as it always was says nothing: a package keeps its fingerprint when geometries gain fields.
+        """The hash of everything that can change a score, which excludes the parity report and the tools' versions."""
+        # Without fields that have their default, so that packages keep their fingerprint when geometries gain fields.
         decisive = self.model_dump_json(
             include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"}, exclude_defaults=True
         )
@@ -88,7 +99,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     PackageRefused
-        If it is absent, malformed, or of another format.
+        If the manifest is missing, malformed, or of another format version.
     """
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())

@@ -1,9 +1,9 @@
-"""From samples to what a network was trained on: the window or the clip, and its normalisation.
+"""Normalises samples as the networks were trained: the padded window, or the clip alone.
 
-This repeats what `Wav2Vec2FeatureExtractor` does, in NumPy, because importing transformers costs the function four
-seconds; tests hold the two together. For the window it is called with
-``padding="max_length", truncation=True, max_length=96000`` and returns no mask; for the clip it pads a batch to its
-longest and returns a mask, and what it does to one clip does not depend on the others.
+This is `Wav2Vec2FeatureExtractor` in NumPy, because importing transformers takes four seconds. Tests compare the two:
+
+- For the window, with ``padding="max_length", truncation=True, max_length=96000`` and without a mask.
+- For the clip, in a batch padded to its longest clip, with a mask. The result for a clip does not depend on the others.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.errors import EmptyRecording
 
 _VARIANCE_FLOOR = 1e-7
-"""`Wav2Vec2FeatureExtractor`'s own; releases before 4.9 had 1e-5."""
+"""The value in `Wav2Vec2FeatureExtractor`; releases of transformers before 4.9 had 1e-5."""
 
 
 def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Waveform:
-    """Pad with zeros to the window, or cut to it, then scale to zero mean and unit variance.
+    """Pad with zeros or cut to the window, then scale to zero mean and unit variance.
 
     The order matters: the checkpoint was trained on statistics that include the padding.
 
@@ -25,7 +25,7 @@ def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Wavef
     waveform
         Mono samples at 16 kHz, shape ``(n,)``, ``n >= 1``.
     window_samples
-        The length to pad or cut to.
+        The length of the window.
 
     Returns
     -------
@@ -43,37 +43,37 @@ def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Wavef
     return (window - np.float32(mean)) / np.float32(scale)
 
 
-def normalise_clip(waveform: Waveform, receptive_field: int, most_samples: int = WINDOW_SAMPLES) -> Waveform:
-    """Scale a clip to zero mean and unit variance over itself; one too short for a single frame is then padded.
+def normalise_clip(waveform: Waveform, receptive_field: int, max_samples: int = WINDOW_SAMPLES) -> Waveform:
+    """Scale a clip to zero mean and unit variance over itself, then pad a clip that is too short for one frame.
 
-    The padding comes after the normalisation, as it does in a batch of the reference: what is heard of a click of ten
-    milliseconds is the click and zeros behind it, in one frame.
+    The padding follows the normalisation, as in a batch of the reference: a click of 10 ms becomes one frame with zeros
+    after the click.
 
     Parameters
     ----------
     waveform
         Mono samples at 16 kHz, shape ``(n,)``, ``n >= 1``.
     receptive_field
-        Samples that one frame of the feature encoder sees: 400 in the published networks.
-    most_samples
-        What lies behind is cut off: no utterance is longer, and attention's cost grows with the square.
+        Samples that one frame of the feature encoder depends on: 400 in the published networks.
+    max_samples
+        Longer clips are cut to this length. No utterance is longer, and attention's cost grows with the square.
 
     Returns
     -------
-    Shape ``(max(min(n, most_samples), receptive_field),)``, float32.
+    Shape ``(max(min(n, max_samples), receptive_field),)``, float32.
 
     Raises
     ------
     EmptyRecording
         If there are no samples.
     """
-    clip = waveform[:most_samples]
+    clip = waveform[:max_samples]
     normalised = normalise(clip, clip.size)
     return np.pad(normalised, (0, max(0, receptive_field - clip.size)))
 
 
 def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> tuple[float, float]:
-    """Mean and scale of the zero-padded window, without building it.
+    """Compute the mean and the scale of the zero-padded window without building the window.
 
     Returns
     -------
@@ -88,6 +88,6 @@ def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> t
         raise EmptyRecording("There are no samples to classify.")
     samples = clip.astype(np.float64)
     mean = samples.sum() / window_samples
-    # Centred before squaring: a recording with a large constant offset would lose its digits otherwise.
+    # Centred before squaring, because a large constant offset would cancel the digits of the squares.
     squares = np.square(samples - mean).sum() + (window_samples - clip.size) * mean**2
     return float(mean), float(np.sqrt(squares / window_samples + _VARIANCE_FLOOR))

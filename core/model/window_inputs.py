@@ -1,25 +1,25 @@
-"""What the serving graph is fed: the clip instead of the padded window, and of equal things one with its count.
+"""Inputs of the serving graph for networks that classify a padded window of six seconds.
 
-A recording of two seconds is padded to six before the network sees it, and most of the work would go into the padding.
-But the padding is one constant after normalisation, so, with ``n`` samples of clip:
+The network pads a recording of two seconds to six, so that most of its work is padding. The serving graph computes the
+clip, and one of each set of equal vectors:
 
-- **The padding shortcut.** A convolution of the feature encoder has neither bias nor padding of its own. From the first
-  frame that starts behind the clip, every frame of every layer is the same vector. It is enough to compute one of them.
-  Only the first layer's group norm looks at all frames; its statistics follow from the mean and the covariance of
-  the samples under the kernel, where the omitted frames are counted.
-- **Equal tokens.** The positional convolution sees half a kernel to either side and nothing else tells positions apart:
-  padding frames that see nothing but padding enter the transformer as the same vector, and leave every layer as the
-  same vector. One stands for all of them: the logarithm of their number is added to its attention score as a key, and
-  its vector counts that many times in the mean over time.
+- **The padding shortcut.** After normalisation the padding is constant, and the feature encoder's convolutions have
+  neither bias nor padding of their own. So all frames that start after the clip are the same vector, in every layer,
+  and the graph computes one of them. Only the first layer's group norm needs all frames. Its statistics follow from the
+  mean and the covariance of the samples under the kernel, in which the omitted frames are counted.
+- **Equal tokens.** A token depends on its position only through the positional convolution, which covers half a kernel
+  to either side. Tokens with nothing but padding in that range are the same vector in every layer of the transformer.
+  One token represents all of them: the logarithm of their number is added to its attention score as a key, and it has
+  that weight in the mean over time.
 
-Both are exact up to rounding and hold for any kernels and strides. With 8-bit products, whose rounding is larger, one
-thing more is done:
+Both are exact up to rounding, for any kernels and strides. For 8-bit products, whose rounding is larger, there is an
+approximation as well:
 
-- **Tokens at the window's end.** Behind the equal tokens come those that also see where the window ends. They differ
-  only in how much of the positional kernel's sum over the constant padding lies inside, which changes little from one
-  to the next: groups of neighbours are replaced by their mean, which then counts as often as there were.
+- **Tokens at the window's end.** The positional kernel of the last tokens reaches over the end of the window. These
+  tokens differ little from one to the next, so that groups of neighbours are replaced by their mean, with the number of
+  tokens as its weight.
 
-This module does the counting, in NumPy; the graph itself is built in `core.export.graph.window`.
+`core.export.graph.window` builds the graph. Measured in docs/decisions/0005-padding-shortcut.md.
 """
 
 from dataclasses import dataclass
@@ -35,18 +35,18 @@ from core.model.preprocessing import normalise, window_statistics
 
 @dataclass(frozen=True)
 class WindowGeometry(Convolutions):
-    """The sizes of a network that decide which frames see what.
+    """The sizes of a network that determine which samples each frame and token depends on.
 
     Attributes
     ----------
     window_samples
         The length that the network was trained on, padding included.
     kernels, strides
-        Of the feature encoder's convolutions, first layer first.
+        The sizes of the feature encoder's convolutions, first layer first.
     position_kernel
-        Of the positional convolution.
+        The kernel of the positional convolution, in frames.
     end_group_tokens
-        How many neighbouring tokens at the window's end are replaced by their mean; with 1, all is exact.
+        The number of neighbouring tokens at the window's end that are replaced by their mean; 1 is exact.
     """
 
     window_samples: int
@@ -57,7 +57,7 @@ class WindowGeometry(Convolutions):
 
     @cached_property
     def first_layer_frames(self) -> int:
-        """Frames of the first layer in a whole window: what its group norm averages over."""
+        """Frames of the first layer in a whole window, over which its group norm averages."""
         return self.frames(self.window_samples, layers=1)
 
     @cached_property
@@ -66,7 +66,7 @@ class WindowGeometry(Convolutions):
         return self.frames(self.window_samples)
 
     def plan(self, clip_samples: int) -> "Plan":
-        """What to compute for a clip of so many samples."""
+        """Determine the rows and tokens to compute for a clip of some length."""
         first_padding_frame = -(-clip_samples // self.stride_samples)
         tokens = min(self.window_frames, first_padding_frame + self.position_kernel)
         shared_token = min(first_padding_frame + self.position_kernel // 2, tokens - 1)
@@ -74,8 +74,8 @@ class WindowGeometry(Convolutions):
         counts[shared_token] += self.window_frames - tokens
         shares = _shares(tokens, shared_token + 1, self.end_group_tokens)
         return Plan(
-            # Up to the first frame of nothing but padding, even where that begins behind the window: the graph repeats
-            # the last row where a kernel reaches further, so the last row must be one of padding.
+            # Up to the first frame of padding alone, even if it begins after the window. The graph repeats the last row
+            # where a kernel reaches further, so the last row must be one of padding.
             first_layer_rows=(first_padding_frame + 1) * self.rows_per_frame,
             token_frames=np.minimum(np.arange(tokens), first_padding_frame),
             token_shares=shares / shares.sum(axis=1, keepdims=True),
@@ -83,25 +83,25 @@ class WindowGeometry(Convolutions):
         )
 
     def network_input(self, waveform: Waveform) -> Waveform:
-        """What the reference network sees of a waveform: the normalised window, shape ``(window_samples,)``."""
+        """Compute the reference network's input: the normalised window, shape ``(window_samples,)``."""
         return normalise(waveform, self.window_samples)
 
-    def inputs(self, waveform: Waveform) -> dict[str, npt.NDArray[np.generic]]:
-        """The inputs of the serving graph for one waveform.
+    def graph_inputs(self, waveform: Waveform) -> dict[str, npt.NDArray[np.generic]]:
+        """Compute the inputs of the serving graph for one waveform.
 
         Parameters
         ----------
         waveform
-            Mono samples at 16 kHz, shape ``(n,)``; what lies behind the window is cut off.
+            Mono samples at 16 kHz, shape ``(n,)``, cut to the window.
 
         Returns
         -------
         ``rows``
             Shape ``(rows, kernel)``: the normalised samples under the first convolution's kernel.
         ``row_mean``, ``row_covariance``
-            Shapes ``(1, kernel)`` and ``(kernel, kernel)``, over all the rows of the whole window.
-        ``token_frames``, ``token_weights``, and ``token_shares`` where tokens are replaced by their mean
-            As in `Plan`.
+            Shapes ``(1, kernel)`` and ``(kernel, kernel)``, over all rows of the whole window.
+        ``token_frames``, ``token_weights``, ``token_shares``
+            As in `Plan`; ``token_shares`` only if tokens are replaced by their mean.
 
         Raises
         ------
@@ -125,18 +125,18 @@ class WindowGeometry(Convolutions):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compute for one clip.
+    """The rows and tokens to compute for one clip.
 
     Attributes
     ----------
     first_layer_rows
-        Rows of the first convolution; the others follow by their strides.
+        Rows of the first convolution; those of the other layers follow from their strides.
     token_frames
-        Shape ``(tokens,)``, int64: the frame of the feature encoder that each token shows.
+        Shape ``(tokens,)``, int64: the frame of the feature encoder for each token.
     token_shares
-        Shape ``(groups, tokens)``, float32: the tokens whose mean each token of the transformer is; rows sum to 1.
+        Shape ``(groups, tokens)``, float32: the weights with which tokens are averaged; rows sum to 1.
     token_weights
-        Shape ``(groups,)``, float32: how many tokens of the whole window each one stands for.
+        Shape ``(groups,)``, float32: the number of tokens of the whole window that each group represents.
     """
 
     first_layer_rows: int
@@ -146,7 +146,7 @@ class Plan:
 
 
 def _shares(tokens: int, first_grouped: int, group: int) -> npt.NDArray[np.float32]:
-    """Which tokens belong together, as ones and zeros: each alone, and from `first_grouped` on so many at a time."""
+    """Return a matrix of ones and zeros that groups tokens: singly, and from `first_grouped` on `group` at a time."""
     numbers = np.arange(tokens)
     groups = np.where(numbers < first_grouped, numbers, first_grouped + (numbers - first_grouped) // group)
     return np.asarray(groups == np.arange(groups[-1] + 1)[:, None], np.float32)
@@ -163,7 +163,7 @@ def _normalised_rows(clip: Waveform, geometry: WindowGeometry, count: int) -> np
 def _row_statistics(
     rows: npt.NDArray[np.float32], first_layer_frames: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and covariance over the whole window's rows; those not in `rows` repeat its last one."""
+    """Compute mean and covariance over the whole window's rows; those not in `rows` repeat its last one."""
     counted = rows[:first_layer_frames].astype(np.float64)
     omitted = first_layer_frames - len(counted)
     mean = (counted.sum(axis=0) + omitted * counted[-1]) / first_layer_frames

@@ -57,7 +57,7 @@ class Pair:
             return np.asarray(self.network(features["input_values"].float(), features["attention_mask"]).numpy())
 
     def served(self, waveform: Waveform) -> npt.NDArray[np.float32]:
-        return np.asarray(self.session.run(["logits"], self.geometry.inputs(waveform))[0][0], np.float32)
+        return np.asarray(self.session.run(["logits"], self.geometry.graph_inputs(waveform))[0][0], np.float32)
 
     def alone(self, waveform: Waveform) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
@@ -197,7 +197,7 @@ def test_lower_precisions_stay_near_the_reference(
 
     for samples in (400, 8_000, 32_000, 96_000):
         waveform = speech_like(samples, samples)
-        logits = session.run(["logits"], pair.geometry.inputs(waveform))[0][0]
+        logits = session.run(["logits"], pair.geometry.graph_inputs(waveform))[0][0]
         change = np.abs(logits - pair.alone(waveform)).max()
         # 8 bits are 1 in 127: near, and not the float32 graph by mistake.
         assert TOLERANCE < change < most

@@ -17,7 +17,7 @@ from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2PreTra
 
 from core.audio.waveform import Waveform
 from core.checkpoints.loading import load_classifier
-from core.checkpoints.network import network_of
+from core.checkpoints.network import build_network
 from core.checkpoints.registry import CHECKPOINTS
 from core.export.exporter import export
 from core.export.graph import Precision
@@ -44,7 +44,7 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes((corpora / "data" / "seed" / "ehcalabres" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
-        network = network_of(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, {**config, "num_class": 8})
+        network = build_network(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, {**config, "num_class": 8})
     # Drawn once and repeated: a third of a billion normal numbers take longer than the rest of this test. The length
     # is prime, so that no two rows of a matrix are alike.
     drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))

@@ -80,7 +80,7 @@ class Pair:
             return np.asarray(self.exact(torch.from_numpy(window)[None])[0].numpy())
 
     def served(self, waveform: Waveform) -> Logits:
-        return np.asarray(self.session.run(["logits"], self.geometry.inputs(waveform))[0][0], np.float32)
+        return np.asarray(self.session.run(["logits"], self.geometry.graph_inputs(waveform))[0][0], np.float32)
 
     def difference(self, waveform: Waveform) -> float:
         return float(np.abs(self.reference(waveform) - self.served(waveform)).max())
@@ -195,7 +195,7 @@ def test_lower_precisions_stay_near_the_reference(
 
     for samples in (8_000, 32_000, 96_000):
         waveform = speech_like(samples, samples)
-        logits = session.run(["logits"], geometry.inputs(waveform))[0][0]
+        logits = session.run(["logits"], geometry.graph_inputs(waveform))[0][0]
         change = np.abs(logits - pair.reference(waveform)).max()
         # 8 bits are 1 in 127: near, and not the float32 graph by mistake.
         assert TOLERANCE < change < 0.5

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import torch
 from safetensors.torch import save_file
 
-from core.checkpoints.network import SpeechNetwork, network_of
+from core.checkpoints.network import SpeechNetwork, build_network
 from core.checkpoints.registry import architectures_for
 
 WeightFile = Literal["old names", "new names", "safetensors"]
@@ -88,7 +88,7 @@ def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
     """A network in evaluation mode, every tensor random and none of them without effect."""
     architecture = architectures_for(config["model_type"])[0]
     labels = len(config.get("id2label") or architecture.labels)
-    return randomised(network_of(architecture, {"num_class": labels, **config}), seed)
+    return randomised(build_network(architecture, {"num_class": labels, **config}), seed)
 
 
 def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:

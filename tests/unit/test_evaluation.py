@@ -40,7 +40,7 @@ def test_other_names_for_emotions_are_understood_and_own_ones_can_be_given(tmp_p
 
 @pytest.mark.parametrize("names", ["calm", "calm=peace", "=anger"])
 def test_a_map_that_makes_no_sense_is_refused(names: str) -> None:
-    with pytest.raises(ManifestUnreadable, match="is not like"):
+    with pytest.raises(ManifestUnreadable, match="must have the form name=emotion"):
         parse_names(names, LABELS)
 
 

@@ -75,7 +75,7 @@ def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry
     kernel, stride = geometry.kernels[0], geometry.strides[0]
     all_rows = np.lib.stride_tricks.sliding_window_view(normalise(waveform), kernel)[::stride].astype(np.float64)
 
-    inputs = geometry.inputs(waveform)
+    inputs = geometry.graph_inputs(waveform)
 
     mean, covariance = (inputs[name].astype(np.float64) for name in ("row_mean", "row_covariance"))
     np.testing.assert_allclose(mean[0], all_rows.mean(axis=0), atol=1e-4)
@@ -84,4 +84,4 @@ def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry
 
 def test_no_samples_are_refused() -> None:
     with pytest.raises(EmptyRecording):
-        PUBLISHED.inputs(np.empty(0, np.float32))
+        PUBLISHED.graph_inputs(np.empty(0, np.float32))

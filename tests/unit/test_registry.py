@@ -13,7 +13,7 @@ from core.checkpoints import registry
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.files import read_json
 from core.checkpoints.geometry import geometry_of
-from core.checkpoints.network import network_of
+from core.checkpoints.network import build_network
 from core.checkpoints.registry import CHECKPOINTS, Architecture, Head, InputMode, PublishedCheckpoint
 from core.emotions import COLOURS, SYNONYMS, letter_of
 from core.errors import CheckpointUnreadable
@@ -118,7 +118,7 @@ def test_either_encoder_can_hear_the_window_or_the_clip(
     architecture = Architecture(
         model_type, input_mode, Head("score.inner", "score.outer", activation="none"), ("yes", "no")
     )
-    network = randomised(network_of(architecture, {**config, "model_type": model_type, "num_class": 2}))
+    network = randomised(build_network(architecture, {**config, "model_type": model_type, "num_class": 2}))
     geometry = geometry_of(network)
     session = onnx_session(build_graph(network, Precision.FP32).SerializeToString(), threads=1)
 
@@ -126,7 +126,7 @@ def test_either_encoder_can_hear_the_window_or_the_clip(
         waveform = speech_like(samples, samples)
         with torch.inference_mode():
             expected = network(torch.from_numpy(geometry.network_input(waveform))[None])[0].numpy()
-        served = session.run(["logits"], geometry.inputs(waveform))[0][0]
+        served = session.run(["logits"], geometry.graph_inputs(waveform))[0][0]
         np.testing.assert_allclose(served, expected, atol=1e-4)
 
 
