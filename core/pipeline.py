@@ -1,4 +1,4 @@
-"""A file in, a result out: decode, cut, classify, sum up. Knows nothing of S3."""
+"""Turns a file into a result: decode, cut into speech segments, classify, average. Does not know S3."""
 
 import time
 from collections import defaultdict
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.audio import utterances
 from core.audio.channels import ChannelGroup
 from core.audio.decode import Block, MediaInfo, decode, probe
+from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.deadline import Deadline, ProgressEstimate, plausible_duration_s
@@ -30,13 +30,13 @@ from core.settings import MediaLimits, SegmentationSettings
 
 @dataclass
 class _Progress:
-    """What is known of a recording while it is worked on; what a failure can still tell."""
+    """What is known of a recording so far; a `failed` result reports it too."""
 
     info: MediaInfo | None = None
     decoded_samples: int = 0
     decode_s: float = 0.0
     inference_s: float = 0.0
-    heard: dict[ChannelGroup, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
+    utterances: dict[ChannelGroup, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def audio(self) -> Audio | None:
@@ -56,18 +56,33 @@ class _Progress:
 
 
 class Pipeline:
-    """Turns recordings into results, with one classifier and one set of limits."""
+    """Turns recordings into results.
+
+    Parameters
+    ----------
+    classifier
+        Scores the speech segments.
+    limits
+        The largest recording to accept, and what a decoder may use.
+    segmentation
+        How recordings are cut.
+
+    Raises
+    ------
+    VoiceActivityUnavailable
+        If the voice activity network is missing or damaged.
+    """
 
     def __init__(self, classifier: EmotionClassifier, limits: MediaLimits, segmentation: SegmentationSettings) -> None:
         self._classifier = classifier
         self._limits = limits
         self._segmentation = segmentation
-        # Now, not with the first recording: in Lambda, the time before that has the whole processor to itself.
+        # Not with the first recording: before the first event, Lambda gives the function more processor time.
         self._vad = VoiceActivityDetector.load()
 
     @property
     def limits(self) -> MediaLimits:
-        """What a recording may cost."""
+        """The largest recording to accept, and what a decoder may use."""
         return self._limits
 
     @property
@@ -76,54 +91,54 @@ class Pipeline:
         return self._classifier.identity
 
     def run(self, path: Path, source: Source, *, deadline: Deadline | None = None) -> Result:
-        """Work on one recording.
+        """Classify one recording.
 
         Parameters
         ----------
         path
-            Where its bytes are.
+            The file.
         source
-            What the result says of where it came from.
+            The recording's origin, copied to the result.
         deadline
-            When the result must be there.
+            When work must end; None sets no deadline.
 
         Returns
         -------
-        A result whatever the recording is; a `failed` one if the recording is at fault.
+        The result. A permanent error, such as damaged audio, gives a `failed` one.
 
         Raises
         ------
         TransientError
-            If the surroundings are at fault, so that trying again may help.
+            If the error is not the recording's, so that a retry may succeed.
         """
         progress = _Progress()
         try:
-            self._work(path, progress, deadline or Deadline())
+            self._classify(path, progress, deadline or Deadline())
         except RecordingError as error:
             return Result.failed(source, self.model, error, audio=progress.audio, processing=progress.processing)
-        return self._summed_up(source, progress)
+        return self._result(source, progress)
 
-    def _work(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
+    def _classify(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
         started = time.monotonic()
         progress.info = probe(path, self._limits, deadline)
         progress.decode_s = time.monotonic() - started
         estimate = ProgressEstimate(_duration_s(path, progress.info), deadline)
-        blocks = _counted(decode(path, progress.info, self._limits, deadline), progress, estimate)
-        for utterance in utterances.cut(blocks, self._segmentation, self._vad):
+        blocks = _with_progress(decode(path, progress.info, self._limits, deadline), progress, estimate)
+        for segment in cut(blocks, self._segmentation, self._vad):
             if deadline.passed:
-                estimate.check(utterance.start_s)
+                estimate.check(segment.start_s)
             started = time.monotonic()
-            judgement = EmotionScores.of(self._classifier.classify(utterance.waveform))
+            scores = EmotionScores.of(self._classifier.classify(segment.waveform))
             progress.inference_s += time.monotonic() - started
-            # Without the waveform: three hours of speech are 700 MB.
-            progress.heard[utterance.channels].append(
-                Utterance(**dict(judgement), start_s=utterance.start_s, end_s=utterance.end_s)
+            # Without the waveform: three hours of speech take 700 MB.
+            progress.utterances[segment.channels].append(
+                Utterance(**dict(scores), start_s=segment.start_s, end_s=segment.end_s)
             )
         if progress.decoded_samples == 0:
             raise EmptyRecording("The recording contains no samples.")
 
-    def _summed_up(self, source: Source, progress: _Progress) -> Result:
-        channels = tuple(_channel(group, parts) for group, parts in sorted(progress.heard.items()))
+    def _result(self, source: Source, progress: _Progress) -> Result:
+        channels = tuple(_channel(group, parts) for group, parts in sorted(progress.utterances.items()))
         overall = None
         if channels:
             overall = EmotionScores.of(mean_scores((u.scores, u.duration_s) for c in channels for u in c.utterances))
@@ -145,22 +160,22 @@ def _duration_s(path: Path, info: MediaInfo) -> float | None:
     return plausible_duration_s(info.duration_s, info.codec, path.stat().st_size, info.sample_rate_hz * info.channels)
 
 
-def _counted(blocks: Iterable[Block], progress: _Progress, estimate: ProgressEstimate) -> Iterator[Block]:
-    """Yield the same blocks, count their samples and the time that decoding takes, and check the deadline."""
+def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: ProgressEstimate) -> Iterator[Block]:
+    """Yield the same blocks, record the samples and the time spent decoding, and check the deadline."""
     waiting_since = time.monotonic()
     for block in blocks:
         progress.decode_s += time.monotonic() - waiting_since
         progress.decoded_samples += block.shape[1]
         yield block
-        # Whoever asks for the next block has done with this one.
+        # Resumed when the next block is requested, so this one is classified.
         estimate.check(progress.decoded_samples / SAMPLE_RATE_HZ)
         waiting_since = time.monotonic()
 
 
 def _channel(group: ChannelGroup, parts: list[Utterance]) -> Channel:
-    judgement = EmotionScores.of(mean_scores((part.scores, part.duration_s) for part in parts))
+    scores = EmotionScores.of(mean_scores((part.scores, part.duration_s) for part in parts))
     return Channel(
-        **dict(judgement),
+        **dict(scores),
         channel=group[0],
         mixed=group if len(group) > 1 else None,
         speech_s=sum(part.duration_s for part in parts),

@@ -75,7 +75,7 @@ class MediaLimits(Settings):
         if size_bytes == 0:
             raise EmptyRecording("The file is empty (0 bytes).")
         if size_bytes > self.max_size_bytes:
-            raise RecordingTooLarge(f"The file has {size_bytes:,} bytes; at most {self.max_size_bytes:,} are accepted.")
+            raise RecordingTooLarge(f"The file has {size_bytes:,} bytes; the limit is {self.max_size_bytes:,}.")
 
 
 class SegmentationSettings(Settings):

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from core.audio.voice_activity import HIDDEN, NETWORK_FILE, SPECTRA, WINDOW_SAMPLES
+from core.audio.voice_activity import FFT_SAMPLES, HIDDEN, NETWORK_FILE, SPECTRA
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -32,7 +32,7 @@ PUBLISHED_FILE = "silero_vad_16k_sequence.onnx"
 PUBLISHED_SHA256 = "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
 LICENCE_FILE = NETWORK_FILE.with_suffix(".LICENSE")
 
-_BINS = WINDOW_SAMPLES // 2 + 1
+_BINS = FFT_SAMPLES // 2 + 1
 _STRIDES = (1, 2, 2, 1)
 """Strides of the encoder's convolutions. Each has three taps and one zero of padding on either side."""
 _LSTM = ("onnx::LSTM_209", "onnx::LSTM_210", "onnx::LSTM_211")
@@ -84,7 +84,7 @@ def rewrite(published: bytes) -> bytes:
     graph = helper.make_graph(
         nodes,
         "voice_activity",
-        inputs=[_float_value("windows", ("rows", WINDOW_SAMPLES)), _float_value("h", state), _float_value("c", state)],
+        inputs=[_float_value("windows", ("rows", FFT_SAMPLES)), _float_value("h", state), _float_value("c", state)],
         outputs=[_float_value("speech_probs", ("frames", 1)), _float_value("hn", state), _float_value("cn", state)],
         initializer=[numpy_helper.from_array(np.ascontiguousarray(tensor), name) for name, tensor in tensors.items()],
     )

@@ -1,1 +1,1 @@
-"""A file in, utterances at 16 kHz out."""
+"""A media file in, speech segments at 16 kHz out."""

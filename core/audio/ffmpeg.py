@@ -1,8 +1,8 @@
-"""A decoder in a process of its own, shut in: what it may use up, what it may know, and that it ends.
+"""Runs ffmpeg and ffprobe in a sandboxed subprocess: resource limits, minimal environment, guaranteed termination.
 
-A process, because a decoder that crashes, hangs or swells on a hostile file must not take the function with it. What a
-file might make of a decoder that has a flaw is kept small as well: nothing of our environment is passed on, which holds
-the function's credentials; no file can be written; there is no terminal, no input and no folder of ours to look in.
+A decoder that crashes, hangs or runs out of memory on a hostile file must not end the function. A file that exploits a
+decoder's flaw must gain little: the process gets no credentials from the environment, cannot write files, and has no
+terminal, no input and no working directory with files of this project.
 """
 
 import os
@@ -22,18 +22,24 @@ from core.deadline import Deadline
 from core.errors import DecoderUnavailable
 from core.settings import MediaLimits
 
-_MAX_MESSAGE = 4096
+_MAX_MESSAGES_BYTES = 4096
 _MAX_OPEN_FILES = 64
-"""One recording and three pipes; the rest is for the libraries of a full ffmpeg, which it opens one after another."""
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH")
-"""Of our environment: where the decoder and its libraries are. FFREPORT, for one, would have it write files."""
-_STOPPED_BY_A_SIGNAL = 255
-"""ffmpeg's exit status when it was told to end: what it wrote until then is whole, and not all."""
-_WHERE_IN_FFMPEG = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ")
+"""One recording, three pipes, and the shared libraries of a full ffmpeg, which the loader opens one after another."""
+_INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
+"""Enough to find the decoder and its libraries. Others could change what it does: FFREPORT makes ffmpeg write files."""
+_ENDED_BY_A_SIGNAL = 255
+"""ffmpeg's exit status after SIGINT or SIGTERM. Its output is valid but incomplete."""
+_FFMPEG_CONTEXT = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ")
 
 
 class Decoder:
-    """A running decoder: its output, and afterwards its exit status and what it said."""
+    """A running decoder.
+
+    Attributes
+    ----------
+    messages
+        The end of its standard error, complete once the process has ended.
+    """
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", stdout: IO[bytes], timeout_s: float, deadline: Deadline
@@ -46,7 +52,7 @@ class Decoder:
         self._stopped = False
 
     def read(self, size: int) -> bytes:
-        """So many bytes of the output, or what is left of it; nothing more once the patience is used up."""
+        """Read `size` bytes of the output, fewer at its end, and none after the timeout."""
         with self._watched():
             return self._stdout.read(size)
 
@@ -57,7 +63,7 @@ class Decoder:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Only the time that we wait for the decoder counts: it waits for us while we classify, maybe for hours."""
+        """Kill the process at the timeout, which counts only time blocked on it, not back-pressure from inference."""
         started = time.monotonic()
         limit_s = min(max(0.0, self._timeout_s), self._deadline.remaining_s, threading.TIMEOUT_MAX)
         watchdog = threading.Timer(limit_s, self._stop)
@@ -75,23 +81,23 @@ class Decoder:
 
     @property
     def timed_out(self) -> bool:
-        """Whether it was stopped because it had used up its time."""
+        """Whether the process was killed at its timeout, at the deadline or at its limit of processor time."""
         return self._stopped or self.status == -signal.SIGXCPU
 
     @property
-    def stopped_from_outside(self) -> bool:
-        """Whether something else than the recording or its limits ended it."""
-        return not self.timed_out and self.status in (-signal.SIGKILL, -signal.SIGTERM, _STOPPED_BY_A_SIGNAL)
+    def was_killed_externally(self) -> bool:
+        """Whether another process ended it, such as the kernel's out-of-memory killer."""
+        return not self.timed_out and self.status in (-signal.SIGKILL, -signal.SIGTERM, _ENDED_BY_A_SIGNAL)
 
     @property
     def status(self) -> int:
-        """The exit status, or minus the signal that ended it."""
+        """The exit status, or the negative number of the signal that ended the process."""
         return int(self._process.wait())
 
     def reason(self, path: Path) -> str:
-        """The last thing ffmpeg said, in brackets, without our own file's name and control characters."""
-        said = self.messages.decode("utf-8", "replace").replace(f"file:{path}", "").replace(str(path), "")
-        lines = _WHERE_IN_FFMPEG.sub("", said).split("\n")
+        """Quote ffmpeg's last message in brackets, without the path and control characters; empty if there is none."""
+        text = self.messages.decode("utf-8", "replace").replace(f"file:{path}", "").replace(str(path), "")
+        lines = _FFMPEG_CONTEXT.sub("", text).split("\n")
         last = next((line for line in reversed(lines) if line.strip(" :")), "")
         words = "".join(character for character in last if character.isprintable()).strip(" :")
         return f" (ffmpeg: {words[:200]})" if words else ""
@@ -99,12 +105,21 @@ class Decoder:
 
 @contextmanager
 def run_sandboxed(command: list[str], limits: MediaLimits, deadline: Deadline) -> Iterator[Decoder]:
-    """Start a decoder with its limits; whatever happens, it has ended when this is left.
+    """Start a decoder with resource limits, and end it when the context is left, even by an exception.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments.
+    limits
+        The decoder's memory and timeout.
+    deadline
+        Ends the decoder too.
 
     Raises
     ------
     DecoderUnavailable
-        If it could not be started.
+        If the program could not be started.
     """
     try:
         process = subprocess.Popen(
@@ -113,57 +128,57 @@ def run_sandboxed(command: list[str], limits: MediaLimits, deadline: Deadline) -
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            # Where nothing of ours lies, and where nobody but root can leave anything.
+            # Holds no file of this project, and only root can write there.
             cwd="/",
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-            # Ctrl-C reaches every process of a terminal's group. ffmpeg would end at once, and look like one that is
-            # done, while we finish the recording in hand.
+            env={name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ},
+            # Ctrl-C reaches every process of a terminal's foreground group. It would stop ffmpeg in the middle of a
+            # recording that the worker finishes before it exits.
             start_new_session=True,
         )
     except OSError as error:
         raise DecoderUnavailable(f"{command[0]} could not be started: {error.strerror}.") from error
-    assert process.stdout is not None  # PIPE was asked for, of both
+    assert process.stdout is not None  # guaranteed by PIPE
     assert process.stderr is not None
     _apply_rlimits(process.pid, limits)
     with open(process.stdout.fileno(), "rb", closefd=False) as stdout:
         decoder = Decoder(process, stdout, limits.decoder_timeout_s, deadline)
-        stream = threading.Thread(target=_listen, args=(process.stderr, decoder), daemon=True)
-        stream.start()
+        reader = threading.Thread(target=_collect_messages, args=(process.stderr, decoder), daemon=True)
+        reader.start()
         try:
             yield decoder
             decoder.end()
         finally:
             kill(process)
             process.wait()
-            stream.join()
+            reader.join()
             process.stdout.close()
             process.stderr.close()
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
-    """End a process that leads a session, and whatever it has started."""
-    with suppress(ProcessLookupError, PermissionError):  # there is nobody left, which a Mac says in the second way
+    """Kill a session leader and its descendants."""
+    with suppress(ProcessLookupError, PermissionError):  # no process is left; macOS then raises PermissionError
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _apply_rlimits(pid: int, limits: MediaLimits) -> None:
-    """From outside, right after the start: a hook before exec costs vfork's speed, and is unsafe with threads.
+    """Limit a process right after its start: a hook before exec prevents vfork, and is unsafe with threads.
 
-    How many processes there may be is no limit of one process but of its user, so it is not among these.
+    The number of processes is not limited, because that limit belongs to the user rather than to a process.
     """
-    most_bytes = limits.decoder_memory_mb * 1024 * 1024
-    # Far more than we wait. It ends a decoder that we could not end, because we were killed ourselves.
-    most_cpu_s = 60 + ceil(2 * limits.decoder_timeout_s)
+    max_bytes = limits.decoder_memory_mb * 1024 * 1024
+    # Far above the timeout: ends a decoder whose parent was killed before it could end it.
+    max_cpu_s = 60 + ceil(2 * limits.decoder_timeout_s)
     try:
-        resource.prlimit(pid, resource.RLIMIT_AS, (most_bytes, most_bytes))
+        resource.prlimit(pid, resource.RLIMIT_AS, (max_bytes, max_bytes))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (_MAX_OPEN_FILES, _MAX_OPEN_FILES))
-        resource.prlimit(pid, resource.RLIMIT_CPU, (most_cpu_s, most_cpu_s + 1))
+        resource.prlimit(pid, resource.RLIMIT_CPU, (max_cpu_s, max_cpu_s + 1))
     except (ProcessLookupError, AttributeError):
-        return  # it has ended already; or this is not Linux, where the function does not run either
+        return  # the process has ended, or the system is not Linux, where the function does not run
 
 
-def _listen(stderr: IO[bytes], decoder: Decoder) -> None:
-    while line := stderr.read(_MAX_MESSAGE):
-        decoder.messages = (decoder.messages + line)[-_MAX_MESSAGE:]
+def _collect_messages(stderr: IO[bytes], decoder: Decoder) -> None:
+    while line := stderr.read(_MAX_MESSAGES_BYTES):
+        decoder.messages = (decoder.messages + line)[-_MAX_MESSAGES_BYTES:]

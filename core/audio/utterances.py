@@ -1,8 +1,7 @@
-"""From decoded blocks to utterances: what the classifier sees.
+"""Cuts decoded blocks into the speech segments that the classifier scores.
 
-Up to six seconds with speech in them are one utterance, untrimmed, as the published program would hear them. Anything
-longer is cut where people pause, on each channel by itself, while it is decoded: what is held in memory does not grow
-with the recording.
+A recording of up to six seconds with speech is one segment, untrimmed, as the published program takes it. A longer one
+is cut at pauses, each channel separately, while it is decoded. So the memory does not grow with the recording.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,20 +10,22 @@ from itertools import chain
 
 import numpy as np
 
-from core.audio.channels import LISTENED_S, ChannelGroup, group_channels, mix
+from core.audio.channels import GROUPING_S, ChannelGroup, group_channels, mix
 from core.audio.decode import Block
 from core.audio.segmenter import Segmenter, Span
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import SegmentationSettings
 
-SILENCE_PEAK = 1e-4
-"""What never exceeds this (-80 dB of full scale) is digital silence or its dither, not speech."""
+MAX_SILENCE_PEAK = 1e-4
+"""-80 dB of full scale. Audio that never exceeds it is digital silence or its dither."""
 
-_MARGIN_SAMPLES = SAMPLE_RATE_HZ // 2
-"""Of the pauses around an utterance, up to 0.5 s each are given to the classifier too, though not counted as
-speech: the network learned from recordings that begin and end quietly. Clips trimmed to what is spoken in them lost
-30 points of accuracy. No other utterance gets in, and no digital silence in front: see `_begins_with_sound`."""
+_MAX_MARGIN_SAMPLES = SAMPLE_RATE_HZ // 2
+"""The classifier also gets up to 0.5 s of the pauses before and after a segment, because the model was trained on
+recordings that begin and end quietly. The margins end at the neighbouring segment.
+
+Trimmed clips lose much accuracy: docs/decisions/0013-audio-around-an-utterance.md.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class SpeechSegment:
     Attributes
     ----------
     channels
-        Its index in the recording, or those of several that were mixed.
+        The index of its channel in the recording, or the indices of the channels that were mixed.
     start_s, end_s
-        From the recording's start.
+        From the start of the recording, without the margins.
     waveform
-        Mono samples at 16 kHz, at most `WINDOW_SAMPLES` of them; a little of the pauses around it included.
+        Mono samples at 16 kHz, shape ``(n,)``, ``n <= WINDOW_SAMPLES``, with margins of the pauses around the segment.
     """
 
     channels: ChannelGroup
@@ -48,72 +49,83 @@ class SpeechSegment:
 
     @property
     def channel(self) -> int:
-        """The first of its channels, by whose number results know it."""
+        """The index of the first of its channels, which results use."""
         return self.channels[0]
 
     @property
     def duration_s(self) -> float:
-        """How long it lasts."""
+        """The duration without the margins."""
         return self.end_s - self.start_s
 
 
 def cut(blocks: Iterable[Block], options: SegmentationSettings, vad: VoiceActivityDetector) -> Iterator[SpeechSegment]:
-    """Cut a recording, given as blocks of shape ``(channels, n)``, into utterances.
+    """Cut a recording into speech segments.
+
+    Parameters
+    ----------
+    blocks
+        Shape ``(channels, n)`` at 16 kHz.
+    options
+        How channels are grouped and speech is cut.
+    vad
+        The voice activity detector.
 
     Yields
     ------
-    Each channel's utterances in their order, soon after they end; those of several channels interleave.
+    Each channel's segments in their order, soon after they end. Segments of several channels interleave.
     """
-    coming = iter(blocks)
-    head = _head(coming, options)
-    if not head:
+    remaining = iter(blocks)
+    head_blocks = _read_head(remaining, options)
+    if not head_blocks:
         return
-    beginning = np.concatenate(head, axis=1)
-    groups = group_channels(beginning, options.channels)
-    if beginning.shape[1] <= WINDOW_SAMPLES:
-        yield from _whole(beginning, groups, options, vad)
+    head = np.concatenate(head_blocks, axis=1)
+    groups = group_channels(head, options.channels)
+    if head.shape[1] <= WINDOW_SAMPLES:
+        yield from _cut_short(head, groups, options, vad)
         return
-    del beginning
+    del head
     cutters = [_Cutter(group, Segmenter(vad.stream(), options)) for group in groups]
-    for block in chain(_released(head), coming):
+    for block in chain(_consume(head_blocks), remaining):
         for cutter in cutters:
             yield from cutter.feed(block)
     for cutter in cutters:
         yield from cutter.finish()
 
 
-def _head(blocks: Iterator[Block], options: SegmentationSettings) -> list[Block]:
-    """Enough blocks to know whether the recording is short, and which of its channels are the same."""
+def _read_head(blocks: Iterator[Block], options: SegmentationSettings) -> list[Block]:
+    """Read enough blocks to know whether the recording is short, and which of its channels carry the same speech."""
     head: list[Block] = []
     samples = 0
     for block in blocks:
         head.append(block)
         samples += block.shape[1]
         undecided = options.channels == "auto" and block.shape[0] > 1
-        if samples > (LISTENED_S * SAMPLE_RATE_HZ if undecided else WINDOW_SAMPLES):
+        if samples > (GROUPING_S * SAMPLE_RATE_HZ if undecided else WINDOW_SAMPLES):
             break
     return head
 
 
-def _released(head: list[Block]) -> Iterator[Block]:
+def _consume(head: list[Block]) -> Iterator[Block]:
+    """Yield blocks and release the memory of each."""
     head.reverse()
     while head:
         yield head.pop()
 
 
-def _whole(
+def _cut_short(
     recording: Block, groups: Sequence[ChannelGroup], options: SegmentationSettings, vad: VoiceActivityDetector
 ) -> Iterator[SpeechSegment]:
+    """Yield one segment for each group of channels with speech."""
     for group in groups:
         waveform = mix(recording, group)
-        if waveform.size == 0 or np.abs(waveform).max() <= SILENCE_PEAK:
+        if waveform.size == 0 or np.abs(waveform).max() <= MAX_SILENCE_PEAK:
             continue
         if vad.probabilities(waveform).max() >= options.short_speech_threshold:
             yield SpeechSegment(group, 0.0, waveform.size / SAMPLE_RATE_HZ, waveform)
 
 
 class _Cutter:
-    """Cuts one channel, or several mixed, and keeps just the samples that may still be needed."""
+    """Cuts one channel, or several that are mixed, and keeps only the samples that later segments can contain."""
 
     def __init__(self, group: ChannelGroup, segmenter: Segmenter) -> None:
         self._group = group
@@ -126,37 +138,37 @@ class _Cutter:
         samples = mix(block, self._group)
         self._kept = np.concatenate([self._kept, samples])
         for span in self._segmenter.feed(samples):
-            yield self._utterance(span)
+            yield self._segment(span)
         outdated = self._segmenter.needed_from - self._kept_from
         if outdated > 0:
-            # A copy, so that what is no longer needed is really given back.
+            # A copy, because a view would keep the whole array in memory.
             self._kept = self._kept[outdated:].copy()
             self._kept_from += outdated
 
     def finish(self) -> Iterator[SpeechSegment]:
         for span in self._segmenter.finish():
-            yield self._utterance(span)
+            yield self._segment(span)
 
-    def _utterance(self, span: Span) -> SpeechSegment:
+    def _segment(self, span: Span) -> SpeechSegment:
         start, end = span
-        before = min(_MARGIN_SAMPLES, start - self._last_end)
-        after = max(0, min(_MARGIN_SAMPLES, self._segmenter.quiet_until - end))
+        before = min(_MAX_MARGIN_SAMPLES, start - self._last_end)
+        after = max(0, min(_MAX_MARGIN_SAMPLES, self._segmenter.quiet_until - end))
         self._last_end = end
         room = WINDOW_SAMPLES - (end - start)
         if before + after > room:
             before, after = min(before, room // 2), min(after, room // 2)
         first = max(start - before, self._kept_from) - self._kept_from
-        first = _begins_with_sound(self._kept, first, start - self._kept_from)
+        first = _skip_digital_silence(self._kept, first, start - self._kept_from)
         waveform = self._kept[first : end + after - self._kept_from].copy()
         return SpeechSegment(self._group, start / SAMPLE_RATE_HZ, end / SAMPLE_RATE_HZ, waveform)
 
 
-def _begins_with_sound(samples: Waveform, first: int, start: int) -> int:
-    """The first sample between the two that is more than digital silence; `start` if there is none.
+def _skip_digital_silence(samples: Waveform, first: int, start: int) -> int:
+    """Return the first sample from `first` on that is not digital silence; `start` if there is none before it.
 
-    Lines that are switched to silence between words are common in phone calls, and no recording that the network
-    learned from begins like that: silence of 0.1 s in front of clips cost 4.6 points of accuracy. Behind, it is what
-    the window is filled up with anyway.
+    Phone lines are often muted between words, but no recording of the training data begins with digital silence. At the
+    end it does no harm, since the window is padded with zeros. Measured in
+    docs/decisions/0013-audio-around-an-utterance.md.
     """
-    audible = np.flatnonzero(np.abs(samples[first:start]) > SILENCE_PEAK)
+    audible = np.flatnonzero(np.abs(samples[first:start]) > MAX_SILENCE_PEAK)
     return first + int(audible[0]) if audible.size else start

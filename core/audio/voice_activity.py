@@ -34,7 +34,7 @@ NETWORK_SHA256 = "a4a9c27348af5a77f9d1a50af9b38e9a5f965d6493f1bf5fef5bd3337404a2
 
 FRAME_SAMPLES = 512
 """32 ms, the length that the network was trained on."""
-WINDOW_SAMPLES = 256
+FFT_SAMPLES = 256
 """Length of each of the spectra of a frame."""
 HOP_SAMPLES = 128
 SPECTRA = 4
@@ -175,7 +175,7 @@ def _windows(frames: Frames, context: Waveform, gain: float) -> Frames:
     padded *= np.float32(gain)
     # Windows overlap by half, so each window is two neighbouring hops of five.
     hops = padded.reshape(len(frames), SPECTRA + 1, HOP_SAMPLES)
-    windows: Frames = np.concatenate([hops[:, :-1], hops[:, 1:]], axis=2).reshape(-1, WINDOW_SAMPLES)
+    windows: Frames = np.concatenate([hops[:, :-1], hops[:, 1:]], axis=2).reshape(-1, FFT_SAMPLES)
     return windows
 
 

@@ -1,4 +1,4 @@
-"""The one shape of sound that the parts hand each other."""
+"""The form in which modules pass audio to each other."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,4 +8,4 @@ Waveform = npt.NDArray[np.float32]
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_SAMPLES = 96_000
-"""Six seconds: the length that the published checkpoint was trained on, padding included."""
+"""Six seconds: the length that the published HuBERT checkpoint was trained on, padding included."""

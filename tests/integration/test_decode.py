@@ -234,7 +234,7 @@ def test_samples_that_are_not_finite_become_silence(tmp_path: Path) -> None:
 def test_a_recording_that_is_too_long_is_refused(make_media: MakeMedia) -> None:
     limits = MediaLimits(max_duration_s=1.5)
 
-    with pytest.raises(RecordingTooLong, match="longer than the 2 s accepted"):
+    with pytest.raises(RecordingTooLong, match="longer than the limit of 2 s"):
         decoded(make_media("tone.wav"), limits)
 
 
@@ -247,7 +247,7 @@ def test_a_recording_of_just_the_longest_duration_is_accepted(make_media: MakeMe
 def test_too_many_channels_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "crowd.wav", np.zeros((800, 17)), RATE_HZ)
 
-    with pytest.raises(TooManyChannels, match="17 channels; at most 16"):
+    with pytest.raises(TooManyChannels, match="17 channels; the limit is 16"):
         decoded(tmp_path / "crowd.wav")
 
 
@@ -261,7 +261,7 @@ def test_many_channels_within_the_limit_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_a_file_of_too_many_bytes_is_refused_unread(tone: Path) -> None:
-    with pytest.raises(RecordingTooLarge, match="at most 1,000 are accepted"):
+    with pytest.raises(RecordingTooLarge, match="the limit is 1,000"):
         decoded(tone, MediaLimits(max_size_bytes=1_000))
 
 
@@ -303,7 +303,7 @@ def test_an_m4a_whose_index_is_cut_off_is_refused(kept: float, make_media: MakeM
     path = make_media("a.m4a", source="anoisesrc=duration=8:amplitude=0.3:seed=1")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
 
-    with pytest.raises(DamagedAudio, match="table of contents is missing or cut off"):
+    with pytest.raises(DamagedAudio, match="index is missing or cut off"):
         decoded(path)
 
 
@@ -333,7 +333,7 @@ def test_a_slow_decode_is_stopped_by_the_deadline(hours_of_silence: Path) -> Non
     info = probe(hours_of_silence, LIMITS)
     started = time.monotonic()
 
-    with pytest.raises(DeadlineExceeded, match="not done in time"):
+    with pytest.raises(DeadlineExceeded, match="timed out"):
         for _ in decode(hours_of_silence, info, LIMITS, Deadline.after(0.3)):
             pass
 

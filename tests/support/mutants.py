@@ -227,7 +227,7 @@ class Judge:
         message = result.error.message
         if not message.endswith(".") or not message.isprintable() or folder in message:
             broken.append(f"no sentence for a person: {message!r}")
-        outcome = result.error.code + (" (decoder crashed)" if "broke off" in message else "")
+        outcome = result.error.code + (" (decoder crashed)" if "crashed" in message else "")
         return outcome, seconds, broken
 
 

@@ -42,7 +42,7 @@ class QuickPipeline(Pipeline):
         super().__init__(EmotionClassifier(_NoNetwork(), identity), MediaLimits(), SegmentationSettings())
         self._heard = heard
 
-    def _work(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
+    def _classify(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
         content = path.read_bytes()
         self._heard(content)
         if content.startswith(DAMAGED):
@@ -50,7 +50,7 @@ class QuickPipeline(Pipeline):
         judgement = EmotionScores.of(scores_for(content))
         progress.info = MediaInfo("wav", "pcm_s16le", SAMPLE_RATE_HZ, 1, 1.0)
         progress.decoded_samples = SAMPLE_RATE_HZ
-        progress.heard[(0,)].append(Utterance(**dict(judgement), start_s=0.0, end_s=1.0))
+        progress.utterances[(0,)].append(Utterance(**dict(judgement), start_s=0.0, end_s=1.0))
 
 
 def scores_for(content: bytes) -> Mapping[str, float]:
