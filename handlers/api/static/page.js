@@ -2,15 +2,15 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const drop = $("drop"), picker = $("file"), list = $("items"), frame = $("report");
-  const accepted = { request: 4500000, upload: Infinity };
-  const FORM_BYTES = 2000; // what a form has around its file
-  const AGAIN_S = 1;
-  const LONGEST_PAUSE_S = 10;
-  const PATIENCE = 12; // refusals and lost answers in a row, a minute and a half of growing pauses, before it is given up
+  const limits = { request: 4500000, upload: Infinity };
+  const MAX_FORM_BYTES = 2000; // of a form without its file
+  const POLL_INTERVAL_S = 1;
+  const MAX_DELAY_S = 10;
+  const MAX_RETRIES = 12; // about a minute and a half with growing delays
 
-  // ------------------------------------------------------------------ one recording after another
+  // -------------------------------------------------------------------------- classify one recording after another
 
-  const waiting = [];
+  const queue = [];
   let busy = false;
 
   class Item {
@@ -22,59 +22,59 @@
       this.button = document.createElement("button");
       this.button.type = "button";
       this.button.disabled = true;
-      for (const part of ["name", "said", "more"]) {
-        this[`${part}Element`] = document.createElement("span");
-        this[`${part}Element`].className = part;
-        this.button.append(this[`${part}Element`]);
+      for (const part of ["name", "outcome", "detail"]) {
+        this[part + "Element"] = document.createElement("span");
+        this[part + "Element"].className = part;
+        this.button.append(this[part + "Element"]);
       }
       this.progress = document.createElement("progress");
       this.progress.max = 1;
       this.progress.setAttribute("aria-label", `Progress of ${name}`);
       this.element.append(this.button, this.progress);
       this.nameElement.textContent = name;
-      this.tell("", `${size(file.size)}, waiting`);
+      this.setText("", `${size(file.size)}, waiting`);
       this.progress.value = 0;
       this.button.addEventListener("click", () => show(this, true));
     }
 
-    tell(said, more) {
-      this.saidElement.textContent = said;
-      this.moreElement.textContent = more;
+    setText(outcome, detail) {
+      this.outcomeElement.textContent = outcome;
+      this.detailElement.textContent = detail;
     }
 
     uploading(share) {
       if (share < 1) {
         this.progress.value = share;
-        this.tell(`${Math.round(share * 100)} %`, `${size(this.file.size)}, uploading`);
-      } else this.listening();
+        this.setText(`${Math.round(share * 100)}%`, `${size(this.file.size)}, uploading`);
+      } else this.classifying();
     }
 
-    listening() {
+    classifying() {
       this.progress.removeAttribute("value");
-      this.tell("", "Listening …");
+      this.setText("", "Classifying …");
     }
 
     done(result) {
       this.result = result;
       this.progress.hidden = true;
       this.button.disabled = false;
-      const seconds = result.audio ? `${clock(result.audio.duration_s)}` : size(this.file.size);
+      const length = result.audio ? clock(result.audio.duration_s) : size(this.file.size);
       if (result.status === "classified") {
         const count = result.channels.reduce((sum, channel) => sum + channel.utterances.length, 0);
-        this.tell(`${result.emotion} ${Math.round(result.score * 100)} %`,
-          `${seconds}, ${count} utterance${count === 1 ? "" : "s"}`);
+        this.setText(`${result.emotion} ${Math.round(result.score * 100)}%`,
+          `${length}, ${count} utterance${count === 1 ? "" : "s"}`);
         const swatch = document.createElement("i");
-        swatch.className = `e-${result.emotion}`; // its colour and letter are in emotions.css
+        swatch.className = `e-${result.emotion}`; // emotions.css has its colour and letter
         swatch.setAttribute("aria-hidden", "true");
-        this.saidElement.prepend(swatch);
-      } else if (result.status === "no_speech") this.tell("no speech", `${seconds}, nobody speaks in it`);
+        this.outcomeElement.prepend(swatch);
+      } else if (result.status === "no_speech") this.setText("no speech", `${length}, no speech found`);
       else this.fail(result.error.message, "not classified");
     }
 
-    fail(message, said = "failed") {
+    fail(message, outcome = "failed") {
       this.element.classList.add("failed");
       this.progress.hidden = true;
-      this.tell(said, message);
+      this.setText(outcome, message);
     }
   }
 
@@ -82,24 +82,24 @@
     for (const file of files) {
       const item = new Item(file, file.name || "recording");
       list.prepend(item.element);
-      waiting.push(item);
+      queue.push(item);
     }
     next();
   };
 
   const next = async () => {
-    if (busy || !waiting.length) return;
+    if (busy || !queue.length) return;
     busy = true;
-    const item = waiting.shift();
-    say(`${item.name} is being sent.`);
+    const item = queue.shift();
+    announce(`Sending ${item.name}.`);
     try {
       const result = await classify(item);
       item.done(result);
       show(item, false);
-      say(`${item.name}: ${item.saidElement.textContent}, ${item.moreElement.textContent}`);
+      announce(`${item.name}: ${item.outcomeElement.textContent}, ${item.detailElement.textContent}`);
     } catch (error) {
       item.fail(error.message);
-      say(`${item.name}: ${error.message}`);
+      announce(`${item.name}: ${error.message}`);
     }
     busy = false;
     next();
@@ -107,88 +107,92 @@
 
   const classify = async (item) => {
     const bytes = item.file.size;
-    if (bytes > accepted.upload) throw new Error(`It has ${size(bytes)}; at most ${size(accepted.upload)} are accepted.`);
-    if (bytes + FORM_BYTES > accepted.request) return byUpload(item);
+    if (bytes > limits.upload) {
+      throw new Error(`The file has ${size(bytes)}. The limit is ${size(limits.upload)}.`);
+    }
+    if (bytes + MAX_FORM_BYTES > limits.request) return upload(item);
     const form = new FormData();
     form.append("file", item.file);
-    // Only what was refused before any work was done: it must not be classified over and over.
-    const answer = await patiently(
+    // Retry only what the server refused before it started: other answers may mean a classified recording.
+    const answer = await withRetries(
       () => post("/recognize/", form, (share) => item.uploading(share)),
       ({ status, body }) => status === 429 || body.code === "busy",
     );
     if (answer.body.result) return answer.body.result;
-    if (answer.body.code === "request_too_large") return byUpload(item);
+    if (answer.body.code === "request_too_large") return upload(item);
     throw new Error(reason(answer));
   };
 
-  // The way for large recordings: ask for a form, post it, wait for the result.
-  const byUpload = async (item) => {
-    const asked = await patiently(() => ask("/uploads", { method: "POST" }), passes);
-    if (!asked.ok) throw new Error(reason(asked));
-    const place = asked.body;
+  // For large recordings: request a form, post it, poll for the result.
+  const upload = async (item) => {
+    const requested = await withRetries(() => request("/uploads", { method: "POST" }), isTransient);
+    if (!requested.ok) throw new Error(reason(requested));
+    const { url, fields, result } = requested.body;
     const form = new FormData();
-    for (const [name, value] of Object.entries(place.fields)) form.append(name, value);
+    for (const [name, value] of Object.entries(fields)) form.append(name, value);
     form.append("file", item.file);
-    const answer = await post(place.url, form, (share) => item.uploading(share));
+    const answer = await post(url, form, (share) => item.uploading(share));
     if (!answer.ok) throw new Error(`The upload was refused. ${reason(answer)}`);
-    item.listening();
+    item.classifying();
     for (;;) {
-      await pause(AGAIN_S);
-      const found = await patiently(() => ask(place.result), passes);
+      await sleep(POLL_INTERVAL_S);
+      const found = await withRetries(() => request(result), isTransient);
       if (found.status === 202) continue;
       if (!found.ok) throw new Error(reason(found));
       return found.body;
     }
   };
 
-  // Throttling and a server that is overloaded or restarted pass; so does a network's bad moment.
-  const passes = ({ status }) => [0, 429, 502, 503, 504].includes(status);
+  // Throttling, an overloaded or restarting server, a lost connection.
+  const isTransient = ({ status }) => [0, 429, 502, 503, 504].includes(status);
 
-  const patiently = async (asked, again) => {
-    for (let refused = 0; ; refused++) {
-      const answer = await asked();
-      if (refused === PATIENCE || !again(answer)) return answer;
-      await pause(answer.retryAfterS || Math.min(LONGEST_PAUSE_S, AGAIN_S * 2 ** refused));
+  const withRetries = async (send, isRetryable) => {
+    for (let retries = 0; ; retries++) {
+      const answer = await send();
+      if (retries === MAX_RETRIES || !isRetryable(answer)) return answer;
+      await sleep(answer.retryAfterS || Math.min(MAX_DELAY_S, 2 ** retries));
     }
   };
 
-  const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-  const ask = async (url, options) => {
+  const request = async (url, options) => {
     try {
-      const found = await fetch(url, options);
-      return answered(found.status, await found.text(), found.headers.get("Retry-After"));
+      const response = await fetch(url, options);
+      return parsed(response.status, await response.text(), response.headers.get("Retry-After"));
     } catch (error) {
-      return answered(0, "");
+      return parsed(0, "");
     }
   };
 
-  // Not every answer is the app's own: API Gateway refuses with a `message`, a proxy with a page.
-  const answered = (status, text, retryAfter = null) => {
+  // API Gateway answers with its own JSON (`message`), and a proxy may answer with HTML.
+  const parsed = (status, text, retryAfter = null) => {
     let body = null;
-    try { body = JSON.parse(text); } catch (error) { /* no JSON */ }
-    const retryAfterS = Math.min(LONGEST_PAUSE_S, Number(retryAfter) || 0);
+    try { body = JSON.parse(text); } catch (error) { /* not JSON */ }
+    const retryAfterS = Math.min(MAX_DELAY_S, Number(retryAfter) || 0);
     return { status, ok: status >= 200 && status < 300, body: body || {}, retryAfterS };
   };
 
   const reason = ({ status, body }) =>
     body.detail || body.message || (status ? `The server answered ${status}.` : "The server cannot be reached.");
 
-  // fetch does not tell how far an upload has come.
-  const post = (url, form, told) => new Promise((resolve) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", url);
-    request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) told(event.loaded / event.total); });
-    request.upload.addEventListener("load", () => told(1));
-    request.addEventListener("loadend", () => resolve(answered(request.status, request.responseText)));
-    request.send(form);
+  // XMLHttpRequest, because fetch does not report the progress of an upload.
+  const post = (url, form, onProgress) => new Promise((resolve) => {
+    const sent = new XMLHttpRequest();
+    sent.open("POST", url);
+    sent.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable) onProgress(event.loaded / event.total);
+    });
+    sent.upload.addEventListener("load", () => onProgress(1));
+    sent.addEventListener("loadend", () => resolve(parsed(sent.status, sent.responseText)));
+    sent.send(form);
   });
 
-  // --------------------------------------------------------------------------------- the report
+  // --------------------------------------------------------------------------------------------------- show a report
 
-  let current = null, sound = null, document_ = null;
+  let current = null, soundUrl = null, jsonUrl = null;
 
-  const show = (item, asked) => {
+  const show = (item, focus) => {
     if (!item.result) return;
     if (current) {
       current.element.classList.remove("current");
@@ -200,14 +204,14 @@
     const id = item.result.source.key.split("/").pop();
     $("shown").hidden = false;
     $("shown-name").textContent = item.name;
-    for (const url of [sound, document_]) if (url) URL.revokeObjectURL(url);
-    document_ = URL.createObjectURL(new Blob([JSON.stringify(item.result, null, 2)], { type: "application/json" }));
-    sound = URL.createObjectURL(item.file);
-    $("download").href = document_;
+    for (const url of [soundUrl, jsonUrl]) if (url) URL.revokeObjectURL(url);
+    jsonUrl = URL.createObjectURL(new Blob([JSON.stringify(item.result, null, 2)], { type: "application/json" }));
+    soundUrl = URL.createObjectURL(item.file);
+    $("download").href = jsonUrl;
     $("download").download = `${item.name}.json`;
     $("open").href = `/results/${id}/report`;
     frame.src = `/results/${id}/report?player=1`;
-    if (asked) $("shown-name").focus();
+    if (focus) $("shown-name").focus();
   };
 
   frame.addEventListener("load", () => {
@@ -215,10 +219,10 @@
     if (!inside || !inside.body || !current) return;
     const player = inside.getElementById("player");
     if (player) {
-      player.src = sound;
-      player.addEventListener("error", () => { player.hidden = true; }); // not all that ffmpeg reads is played by browsers
+      player.src = soundUrl;
+      player.addEventListener("error", () => { player.hidden = true; }); // ffmpeg reads more formats than browsers play
     }
-    // The report knows the recording by its key; the person by its name, which stands above already.
+    // The report's title is the recording's key. The file name stands above the report.
     const title = inside.querySelector("h1");
     if (title) title.hidden = true;
     const fit = () => { frame.style.height = `${inside.documentElement.getBoundingClientRect().height}px`; };
@@ -226,12 +230,12 @@
     fit();
   });
 
-  // ------------------------------------------------------------------------- files and the microphone
+  // ----------------------------------------------------------------------------------------- files and the microphone
 
   $("choose").addEventListener("click", () => picker.click());
   picker.addEventListener("change", () => { add(picker.files); picker.value = ""; });
   const carriesFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
-  // Anywhere on the page: a file dropped beside the field would replace the page otherwise.
+  // The whole page accepts files: the browser would open a file dropped elsewhere in place of the page.
   for (const kind of ["dragenter", "dragover"]) {
     addEventListener(kind, (event) => {
       if (!carriesFiles(event)) return;
@@ -247,62 +251,62 @@
     add(event.dataTransfer.files);
   });
 
-  let recorder = null, allowing = false; // a second click while the browser asks the person is no second recording
-  const KINDS = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
+  const RECORDING_TYPES = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
+  let recorder = null, isAskingPermission = false;
 
   const record = async () => {
     if (recorder) { recorder.stop(); return; }
-    if (allowing) return;
+    if (isAskingPermission) return;
     if (!navigator.mediaDevices || !window.MediaRecorder) {
-      return hint("The microphone is only there for pages that come by https or from this machine.");
+      return hint("Browsers allow the microphone only on pages from HTTPS or from this machine.");
     }
     let stream;
-    allowing = true;
+    isAskingPermission = true;
     try {
-      // As it is: what a phone call's filters take away is part of how somebody sounds.
-      const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-      stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+      // Without the filters for calls, which change how a voice sounds.
+      const unprocessed = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+      stream = await navigator.mediaDevices.getUserMedia({ audio: unprocessed });
     } catch (error) {
-      return hint(error.name === "NotFoundError" ? "There is no microphone." : "The browser does not let this page use the microphone.");
+      return hint(error.name === "NotFoundError" ? "No microphone was found." : "The browser blocked the microphone for this page.");
     } finally {
-      allowing = false;
+      isAskingPermission = false;
     }
-    const type = KINDS.find((kind) => MediaRecorder.isTypeSupported(kind));
-    recorder = new MediaRecorder(stream, { mimeType: type, audioBitsPerSecond: 64000 });
-    const pieces = [];
-    recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
-    const stopMeter = meter(stream);
+    const mimeType = RECORDING_TYPES.find((type) => MediaRecorder.isTypeSupported(type));
+    recorder = new MediaRecorder(stream, { mimeType, audioBitsPerSecond: 64000 });
+    const chunks = [];
+    recorder.addEventListener("dataavailable", (event) => chunks.push(event.data));
+    const stopMeter = startMeter(stream);
     recorder.addEventListener("stop", () => {
       for (const track of stream.getTracks()) track.stop();
       stopMeter();
-      const kind = recorder.mimeType.split(";")[0];
+      const type = recorder.mimeType.split(";")[0];
       recorder = null;
-      pressed(false);
+      setRecording(false);
       const now = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
-      add([new File(pieces, `microphone ${now}.${kind.split("/")[1]}`, { type: kind })]);
+      add([new File(chunks, `microphone ${now}.${type.split("/")[1]}`, { type })]);
     });
     recorder.start(1000);
-    pressed(true);
-    say("Recording. Press again to stop.");
+    setRecording(true);
+    announce("Recording. Press again to stop.");
   };
 
-  const pressed = (on) => {
+  const setRecording = (on) => {
     $("record").setAttribute("aria-pressed", String(on));
     $("record-name").textContent = on ? "Stop and classify" : "Record";
     $("meter").hidden = !on;
   };
 
-  const meter = (stream) => {
+  const startMeter = (stream) => {
     const audio = new AudioContext();
-    const listener = audio.createAnalyser();
-    listener.fftSize = 1024;
-    audio.createMediaStreamSource(stream).connect(listener);
-    const samples = new Float32Array(listener.fftSize);
+    const analyser = audio.createAnalyser();
+    analyser.fftSize = 1024;
+    audio.createMediaStreamSource(stream).connect(analyser);
+    const samples = new Float32Array(analyser.fftSize);
     const canvas = $("level"), pen = canvas.getContext("2d");
     const bars = new Array(80).fill(0);
     const started = performance.now();
     const timer = setInterval(() => {
-      listener.getFloatTimeDomainData(samples);
+      analyser.getFloatTimeDomainData(samples);
       bars.shift();
       bars.push(Math.min(1, 4 * Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length)));
       pen.clearRect(0, 0, canvas.width, canvas.height);
@@ -318,10 +322,10 @@
 
   $("record").addEventListener("click", record);
 
-  // ------------------------------------------------------------------------------------- small things
+  // ------------------------------------------------------------------------------------------------------------ texts
 
-  const say = (text) => { $("status").textContent = text; };
-  const hint = (text) => { $("hint").textContent = text; say(text); };
+  const announce = (text) => { $("status").textContent = text; };
+  const hint = (text) => { $("hint").textContent = text; announce(text); };
   const clock = (seconds) => {
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
@@ -329,10 +333,10 @@
   const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
   $("curl").textContent = `curl -F file=@recording.wav ${location.origin}/recognize/`;
-  patiently(() => ask("/health"), passes).then(({ ok, body: health }) => {
+  withRetries(() => request("/health"), isTransient).then(({ ok, body: health }) => {
     if (!ok) return hint("The server does not answer.");
-    accepted.request = health.max_request_bytes;
-    accepted.upload = health.max_upload_bytes;
+    limits.request = health.max_request_bytes;
+    limits.upload = health.max_upload_bytes;
     $("demo").hidden = !health.model.demo;
     $("about").textContent = `Audio Emotion ${health.version}, model ${health.model.id} (${health.model.precision})`;
   });
