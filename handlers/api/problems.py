@@ -65,9 +65,7 @@ KINDS: Mapping[str, Kind] = {
         "The form has no file in the field `file` or `audio`. Send it as `curl -F file=@recording.wav` does.",
     ),
     "invalid": Kind(422, "Invalid request", "query.player: Input should be a valid boolean."),
-    "not_classified": Kind(
-        422, "Recording not classified", "The file is not audio or video in a format that ffmpeg can read."
-    ),
+    "not_classified": Kind(422, "Recording not classified", "The file is not in an accepted audio format."),
     "no_speech": Kind(422, "No speech found", "The recording contains no speech, so there is no emotion to report."),
     "internal": Kind(500, "Internal error", INTERNAL),
     "busy": Kind(503, "Server busy", "Too many recordings are waiting. Try again in a few seconds."),

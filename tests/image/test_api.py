@@ -1,4 +1,4 @@
-"""The HTTP API under Lambda's emulator, as API Gateway calls it: in the image, and without one."""
+"""The HTTP API under Lambda's emulator with events of API Gateway, in the image and without one."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from tools.invoke import API_HANDLER
 Invoke = Callable[[Event], Any]
 
 LAMBDA_BYTES = 6 * 1024 * 1024
-"""What Lambda takes at the most: API Gateway's event, with the body in base64."""
+"""Maximum size of an event in Lambda, with the body in base64."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def invoke(request: pytest.FixtureRequest) -> Invoke:
 
 
 def other(sent: Event, method: str, path: str, **changes: Any) -> Event:
-    """The same caller with another request."""
+    """Return an event for another request of the same caller."""
     http = sent["requestContext"]["http"] | {"method": method, "path": path}
     return sent | {"rawPath": path, "requestContext": sent["requestContext"] | {"http": http}} | changes
 
@@ -63,7 +63,7 @@ def without_body(sent: Event, method: str, path: str) -> Event:
     return {**other(sent, method, path), "headers": headers, "body": None, "isBase64Encoded": False}
 
 
-def test_the_published_call_gets_its_answer_and_the_bucket_its_result(invoke: Invoke, stack: Stack) -> None:
+def test_the_published_call_is_answered_and_the_result_is_stored(invoke: Invoke, stack: Stack) -> None:
     answer = invoke(event("api-recognize"))
 
     assert answer["statusCode"] == 200, answer["body"]
@@ -76,7 +76,7 @@ def test_the_published_call_gets_its_answer_and_the_bucket_its_result(invoke: In
 
 
 def with_recording(file: Path) -> Event:
-    """The published client's request as API Gateway makes an event of it, with another recording."""
+    """Return the event of the published client's request with another recording."""
     sent: Event = event("api-recognize")
     with file.open("rb") as recording:
         request = httpx2.Request("POST", "https://api.example/recognize/", files={"file": recording})
@@ -85,7 +85,7 @@ def with_recording(file: Path) -> Event:
     return sent | {"headers": sent["headers"] | headers, "body": base64.b64encode(body).decode()}
 
 
-def test_the_published_test_s_own_recording_gets_its_answer(invoke: Invoke, stack: Stack, corpora: Path) -> None:
+def test_the_recording_of_the_published_test_is_classified(invoke: Invoke, stack: Stack, corpora: Path) -> None:
     sent = with_recording(corpora / "data" / "seed" / "111.wav")
     assert len(json.dumps(sent)) < LAMBDA_BYTES
 
@@ -102,9 +102,9 @@ def test_the_published_test_s_own_recording_gets_its_answer(invoke: Invoke, stac
     assert json.loads(stack.result(f"results/{body['result']['source']['key']}.json")) == body["result"]
 
 
-def test_as_much_as_lambda_takes_is_answered_with_the_way_around(invoke: Invoke) -> None:
+def test_the_largest_event_is_refused_with_the_alternative(invoke: Invoke) -> None:
     sent = event("api-recognize")
-    # As large as the event can get: what is larger is refused before the function.
+    # Lambda refuses larger events before the function runs.
     room = LAMBDA_BYTES - len(json.dumps(sent | {"body": ""}))
     body = base64.b64encode(b"x" * (room // 4 * 3)).decode()
 
@@ -115,25 +115,33 @@ def test_as_much_as_lambda_takes_is_answered_with_the_way_around(invoke: Invoke)
     assert json.loads(answer["body"])["uploads"] == "/uploads"
 
 
-def test_a_place_for_a_large_recording_is_signed_for_one_key(invoke: Invoke) -> None:
+def test_an_upload_form_is_signed_for_one_key(invoke: Invoke) -> None:
     answer = invoke(without_body(event("api-recognize"), "POST", "/uploads"))
 
     assert answer["statusCode"] == 201
-    place = json.loads(answer["body"])
-    policy = json.loads(base64.b64decode(place["fields"]["policy"]))
-    assert {"key": f"api/{place['id']}"} in policy["conditions"]
+    upload = json.loads(answer["body"])
+    policy = json.loads(base64.b64decode(upload["fields"]["policy"]))
+    assert {"key": f"api/{upload['id']}"} in policy["conditions"]
     assert ["content-length-range", 1, 2_000_000_000] in policy["conditions"]
-    waiting = invoke(without_body(event("api-recognize"), "GET", place["result"]))
+    waiting = invoke(without_body(event("api-recognize"), "GET", upload["result"]))
     assert waiting["statusCode"] == 404
 
 
-def test_the_page_and_its_files_come_as_text(invoke: Invoke) -> None:
+def test_the_page_and_its_files_are_not_base64(invoke: Invoke) -> None:
     for path, kind in [("/", "text/html"), ("/static/page.js", "text/javascript"), ("/static/icon.svg", "image/svg")]:
         answer = invoke(without_body(event("api-recognize"), "GET", path))
         assert (answer["statusCode"], answer["isBase64Encoded"]) == (200, False)
         assert answer["headers"]["content-type"].startswith(kind)
 
 
-def test_nothing_stays_in_tmp(container: Container) -> None:
+def test_the_image_redirects_from_the_api_reference_to_the_openapi_document(container: Container) -> None:
+    redirect = container.invoke(without_body(event("api-recognize"), "GET", "/docs"))
+    document = container.invoke(without_body(event("api-recognize"), "GET", redirect["headers"]["location"]))
+
+    assert (redirect["statusCode"], redirect["headers"]["location"]) == (307, "/openapi.json")
+    assert json.loads(document["body"])["info"]["title"] == "Audio Emotion"
+
+
+def test_tmp_is_empty_afterwards(container: Container) -> None:
     container.invoke(event("api-recognize"))
     assert container.run("ls", "-A", "/tmp") == ""

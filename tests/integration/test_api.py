@@ -1,4 +1,4 @@
-"""The HTTP API as published clients and others use it, over a real connection."""
+"""The HTTP API over a real connection, as published clients use it."""
 
 import io
 import json
@@ -34,7 +34,7 @@ from tests.conftest import ROOT, MakeMedia
 from tests.support.serving import folder_service, serving
 
 SAMPLES = ROOT / "samples"
-MEANT = {
+EXPECTED = {
     name: about["emotion"]
     for name, about in json.loads((SAMPLES / "expected.json").read_text(encoding="utf-8")).items()
 }
@@ -64,7 +64,7 @@ def client(address: str) -> Iterator[httpx2.Client]:
 
 
 def problem(answer: httpx2.Response, status: int, code: str) -> Any:
-    """The problem document that the answer has to be."""
+    """Assert that an answer is a problem document, and return the document."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     document = answer.json()
     assert Problem.model_validate(document).code == code
@@ -82,7 +82,7 @@ def other_settings(service: Service, **changes: object) -> Service:
 
 
 @pytest.mark.parametrize("field", ["file", "audio"])
-def test_the_published_call_gets_its_answer_and_the_result_is_kept(
+def test_the_published_call_is_answered_and_the_result_is_stored(
     client: httpx2.Client, results: Path, field: str
 ) -> None:
     with ANGER.open("rb") as recording:
@@ -107,7 +107,7 @@ def test_the_published_call_gets_its_answer_and_the_result_is_kept(
     [(b"this is text", "not_audio"), (b"", "empty")],
     ids=["text", "nothing"],
 )
-def test_what_cannot_be_classified_is_a_problem_that_brings_its_result(
+def test_a_recording_that_cannot_be_classified_is_a_problem_with_its_result(
     client: httpx2.Client, content: bytes, code: str
 ) -> None:
     answer = client.post("/recognize/", files={"file": ("a.wav", content)})
@@ -117,9 +117,7 @@ def test_what_cannot_be_classified_is_a_problem_that_brings_its_result(
     assert client.get(answer.headers["content-location"]).json() == document["result"]
 
 
-def test_a_recording_in_which_nobody_speaks_has_no_emotion_to_name(
-    client: httpx2.Client, make_media: MakeMedia
-) -> None:
+def test_a_recording_without_speech_is_a_problem_with_its_result(client: httpx2.Client, make_media: MakeMedia) -> None:
     silence = make_media("silence.wav", source="anullsrc=r=16000:cl=mono:d=2")
 
     answer = client.post("/recognize/", files={"file": silence.read_bytes()})
@@ -128,8 +126,8 @@ def test_a_recording_in_which_nobody_speaks_has_no_emotion_to_name(
 
 
 @pytest.mark.timeout(600)
-def test_fifty_at_once_get_fifty_right_answers_and_health_is_answered_meanwhile(client: httpx2.Client) -> None:
-    names = (sorted(MEANT) * 5)[:50]
+def test_fifty_concurrent_requests_are_classified_while_health_answers(client: httpx2.Client) -> None:
+    names = (sorted(EXPECTED) * 5)[:50]
     busy = []
 
     def ask(name: str) -> tuple[str, str]:
@@ -146,16 +144,16 @@ def test_fifty_at_once_get_fifty_right_answers_and_health_is_answered_meanwhile(
             time.sleep(0.05)
         answers = [each.result() for each in asked]
 
-    assert [predicted for _, predicted in answers] == [MEANT[name] for name in names]
+    assert [predicted for _, predicted in answers] == [EXPECTED[name] for name in names]
     assert len({key for key, _ in answers}) == 50
-    assert max(busy) > 2, "health was answered only when nothing was at work"
+    assert max(busy) > 2, "/health answered only while the server was idle"
 
 
-def test_the_client_s_name_for_a_file_is_used_for_nothing(client: httpx2.Client, results: Path, tmp_path: Path) -> None:
+def test_the_client_s_file_name_is_ignored(client: httpx2.Client, results: Path, tmp_path: Path) -> None:
     before = set(results.rglob("*.*"))
     names = ["../../../evil.wav", f"{tmp_path}/evil", "a\\..\\evil", "x" * 1000, "<script>.wav", "con\u202e.wav", "-i"]
     for name in names:
-        # No recording, which is refused at once: its result is kept as any other.
+        # Text is rejected fast, and its result is stored like any other.
         answer = client.post("/recognize/", files={"file": (name, b"this is text")})
         problem(answer, 422, "not_audio")
         assert name not in answer.text
@@ -168,7 +166,7 @@ def test_the_client_s_name_for_a_file_is_used_for_nothing(client: httpx2.Client,
 
 
 def form_of(*parts: tuple[str, bytes]) -> dict[str, Any]:
-    """A form of parts with these parameters of Content-Disposition and this content."""
+    """Return the arguments of a request: a form of parts, each with its Content-Disposition parameters and content."""
     body = b"".join(
         b"--b\r\nContent-Disposition: form-data%b\r\n\r\n%b\r\n" % (parameters.encode(), content)
         for parameters, content in parts
@@ -231,38 +229,38 @@ def test_an_invalid_form_is_refused(client: httpx2.Client, form: dict[str, Any],
     problem(client.post("/recognize/", **form), status, code)
 
 
-def test_too_large_a_request_is_told_the_way_around(client: httpx2.Client, service: Service) -> None:
+def test_a_request_that_is_too_large_is_refused_with_the_alternative(client: httpx2.Client, service: Service) -> None:
     most = service.settings.api_max_request_bytes
     document = problem(client.post("/recognize/", files={"file": b"x" * most}), 413, "request_too_large")
     assert (document["uploads"], document["max_request_bytes"]) == ("/uploads", most)
 
-    def unannounced() -> Iterator[bytes]:
+    def without_length() -> Iterator[bytes]:
         yield b'--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n'
         for _ in range(most // 100_000 + 1):
             yield b"x" * 100_000
 
     headers = {"content-type": "multipart/form-data; boundary=b"}
-    problem(client.post("/recognize/", content=unannounced(), headers=headers), 413, "request_too_large")
+    problem(client.post("/recognize/", content=without_length(), headers=headers), 413, "request_too_large")
 
 
-def test_nothing_stays_in_the_temporary_folder(
+def test_the_temporary_folder_is_empty_afterwards(
     client: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     client.post("/recognize/", files={"file": ANGER.read_bytes()})
     client.post("/recognize/", files={"file": b"x" * 3_000_000})
 
-    place = client.post("/uploads").json()
-    client.post(place["url"], data=place["fields"], files={"file": b"x" * 3_000_000})
-    wait_for(client, place["result"])
+    upload = client.post("/uploads").json()
+    client.post(upload["url"], data=upload["fields"], files={"file": b"x" * 3_000_000})
+    wait_for(client, upload["result"])
 
     give_up = time.monotonic() + 20
     while list(tmp_path.iterdir()) and time.monotonic() < give_up:
-        time.sleep(0.05)  # the upload's folder goes just after its result has come
+        time.sleep(0.05)  # an upload's folder is removed just after its result is stored
     assert list(tmp_path.iterdir()) == []
 
 
-def test_when_too_many_wait_the_next_is_told_to_come_again(service: Service) -> None:
+def test_a_full_queue_is_refused_with_retry_after(service: Service) -> None:
     narrow = replace(service, workers=Workers(1, 0))
     with serving(narrow) as address, ThreadPoolExecutor(6) as pool:
 
@@ -300,7 +298,7 @@ def request_head(request: str, headers: str) -> bytes:
 
 
 def framed(body: bytes, framing: str) -> bytes:
-    """The rest of a request: the header that says how long the body is, and the body."""
+    """Return the rest of a request: the length header and the body."""
     if framing == "sized":
         return b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     size = 64 * 1024
@@ -383,31 +381,31 @@ def wait_for(client: httpx2.Client, where: str) -> httpx2.Response:
     return answer
 
 
-def test_what_is_too_large_for_a_request_goes_by_an_upload(client: httpx2.Client, make_media: MakeMedia) -> None:
+def test_a_recording_too_large_for_a_request_is_uploaded(client: httpx2.Client, make_media: MakeMedia) -> None:
     large = make_media(
         "large.wav", "-af", "apad=whole_dur=30", "-ac", "1", sample_rate_hz=96_000, source=f"amovie={ANGER}"
     )
     assert large.stat().st_size > 4_500_000
     asked = client.post("/uploads")
     assert asked.status_code == 201
-    place = asked.json()
-    problem(client.get(place["result"]), 404, "no_result")
+    upload = asked.json()
+    problem(client.get(upload["result"]), 404, "no_result")
 
     with large.open("rb") as recording:
-        assert client.post(place["url"], data=place["fields"], files={"file": recording}).status_code == 204
+        assert client.post(upload["url"], data=upload["fields"], files={"file": recording}).status_code == 204
         recording.seek(0)
-        again = client.post(place["url"], data=place["fields"], files={"file": recording})
-    first = client.get(place["result"])
-    answer = wait_for(client, place["result"])
+        again = client.post(upload["url"], data=upload["fields"], files={"file": recording})
+    first = client.get(upload["result"])
+    answer = wait_for(client, upload["result"])
 
     problem(again, 403, "ticket_refused")
     assert first.status_code in {200, 202}
-    assert asked.headers["location"] == place["result"] == f"/results/{place['id']}"
+    assert asked.headers["location"] == upload["result"] == f"/results/{upload['id']}"
     assert (answer.status_code, answer.json()["emotion"]) == (200, "anger")
-    assert answer.json()["source"] == {"key": f"api/{place['id']}", "size_bytes": large.stat().st_size}
+    assert answer.json()["source"] == {"key": f"api/{upload['id']}", "size_bytes": large.stat().st_size}
 
 
-def test_uploads_that_wait_when_the_server_ends_are_given_up_and_say_so(
+def test_uploads_waiting_at_shutdown_get_a_failed_result(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch = tmp_path / "scratch"
@@ -417,50 +415,50 @@ def test_uploads_that_wait_when_the_server_ends_are_given_up_and_say_so(
     store, run, begun = service.store, Pipeline.run, threading.Event()
     assert isinstance(store, FolderResultStore)
 
-    def lasts_until_the_end(*args: Any, **kwargs: Any) -> Result:
+    def run_until_shutdown(*args: Any, **kwargs: Any) -> Result:
         begun.set()
         assert store._closing.wait(60)
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(Pipeline, "run", lasts_until_the_end)
+    monkeypatch.setattr(Pipeline, "run", run_until_shutdown)
     where = []
     with serving(service) as address:
         for _ in range(3):
-            place = httpx2.post(f"{address}/uploads").json()
-            httpx2.post(place["url"], data=place["fields"], files={"file": ANGER.read_bytes()})
-            where.append(place["result"])
+            upload = httpx2.post(f"{address}/uploads").json()
+            httpx2.post(upload["url"], data=upload["fields"], files={"file": ANGER.read_bytes()})
+            where.append(upload["result"])
         assert begun.wait(60)
 
     with serving(folder_service(package, tmp_path / "results")) as address:
-        in_hand, *waiting = [httpx2.get(address + each).json() for each in where]
-    assert in_hand["emotion"] == "anger"
+        current, *waiting = [httpx2.get(address + each).json() for each in where]
+    assert current["emotion"] == "anger"
     assert [(each["status"], each["error"]["code"]) for each in waiting] == 2 * [("failed", "given_up")]
     assert "Upload it again." in waiting[0]["error"]["message"]
     assert list(scratch.iterdir()) == []
 
 
-def test_an_upload_that_brings_a_fault_of_ours_to_light_gets_a_result_and_its_id_stays_out_of_the_log(
+def test_an_upload_that_crashes_the_pipeline_gets_a_result_and_its_id_is_not_logged(
     client: httpx2.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def crash(*_: Any, **__: Any) -> Result:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Pipeline, "run", crash)
-    place = client.post("/uploads").json()
-    client.post(place["url"], data=place["fields"], files={"file": ANGER.read_bytes()})
+    upload = client.post("/uploads").json()
+    client.post(upload["url"], data=upload["fields"], files={"file": ANGER.read_bytes()})
 
-    answer = wait_for(client, place["result"])
+    answer = wait_for(client, upload["result"])
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (200, "given_up")
     assert "a bug" in caplog.text
-    assert place["id"] not in caplog.text
+    assert upload["id"] not in caplog.text
 
 
-def test_an_upload_that_is_no_audio_gets_its_failed_result(client: httpx2.Client) -> None:
-    place = client.post("/uploads").json()
-    client.post(place["url"], data=place["fields"], files={"file": b"this is text"})
+def test_an_upload_that_is_not_audio_gets_a_failed_result(client: httpx2.Client) -> None:
+    upload = client.post("/uploads").json()
+    client.post(upload["url"], data=upload["fields"], files={"file": b"this is text"})
 
-    answer = wait_for(client, place["result"])
+    answer = wait_for(client, upload["result"])
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (200, "not_audio")
 
@@ -468,30 +466,30 @@ def test_an_upload_that_is_no_audio_gets_its_failed_result(client: httpx2.Client
 def test_a_form_that_was_not_issued_or_has_expired_is_refused(
     client: httpx2.Client, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = client.post("/uploads").json()
+    upload = client.post("/uploads").json()
     recording = {"file": ANGER.read_bytes()}
-    unknown = [f"api/{new_id()}", place["id"], "api/../../evil", "\u00e9", ""]
+    unknown = [f"api/{new_id()}", upload["id"], "api/../../evil", "\u00e9", ""]
     for key in unknown:
-        problem(client.post(place["url"], data={"key": key}, files=recording), 403, "ticket_refused")
-    problem(client.post(place["url"], files=recording), 403, "ticket_refused")
+        problem(client.post(upload["url"], data={"key": key}, files=recording), 403, "ticket_refused")
+    problem(client.post(upload["url"], files=recording), 403, "ticket_refused")
 
-    expires_at = datetime.fromisoformat(place["expires_at"])
+    expires_at = datetime.fromisoformat(upload["expires_at"])
     monkeypatch.setattr("core.online.folder_store.now", lambda: expires_at + timedelta(seconds=1))
-    document = problem(client.post(place["url"], data=place["fields"], files=recording), 403, "ticket_refused")
+    document = problem(client.post(upload["url"], data=upload["fields"], files=recording), 403, "ticket_refused")
 
     assert "expired" in document["detail"]
-    problem(client.get(place["result"]), 404, "no_result")
+    problem(client.get(upload["result"]), 404, "no_result")
 
 
 def test_a_form_is_used_once_even_if_it_is_posted_twice_at_the_same_time(client: httpx2.Client) -> None:
-    place = client.post("/uploads").json()
+    upload = client.post("/uploads").json()
 
     def post(_: int) -> int:
-        return client.post(place["url"], data=place["fields"], files={"file": ANGER.read_bytes()}).status_code
+        return client.post(upload["url"], data=upload["fields"], files={"file": ANGER.read_bytes()}).status_code
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(post, range(4))) == [204, 403, 403, 403]
-    assert wait_for(client, place["result"]).json()["emotion"] == "anger"
+    assert wait_for(client, upload["result"]).json()["emotion"] == "anger"
 
 
 def test_a_form_can_be_posted_again_after_the_server_failed_to_copy_the_recording(
@@ -499,16 +497,16 @@ def test_a_form_can_be_posted_again_after_the_server_failed_to_copy_the_recordin
 ) -> None:
     store, recording = service.store, io.BytesIO(ANGER.read_bytes())
     assert isinstance(store, FolderResultStore)
-    place = store.create_upload("")
+    upload = store.create_upload("")
     with monkeypatch.context() as full_disk:
         full_disk.setattr("core.online.folder_store.shutil.copyfileobj", raises(OSError("No space left on device.")))
         with pytest.raises(OSError, match="No space"):
-            store.submit(place.fields["key"], recording, service.recogniser)
+            store.submit(upload.fields["key"], recording, service.recogniser)
 
-    store.submit(place.fields["key"], recording, service.recogniser)
+    store.submit(upload.fields["key"], recording, service.recogniser)
     store.close()
 
-    assert isinstance(store.find(place.id), bytes)
+    assert isinstance(store.find(upload.id), bytes)
 
 
 def raises(error: Exception) -> Callable[..., None]:
@@ -521,13 +519,13 @@ def raises(error: Exception) -> Callable[..., None]:
 @pytest.mark.parametrize(
     "name", ["0b9f7c0e-6a5c-4b58-9d35-6f6a1c7a4c11", "x", "..%2F..%2Fetc%2Fpasswd", "%00", "1" * 3000]
 )
-def test_an_id_that_nobody_has_is_not_found(client: httpx2.Client, name: str) -> None:
+def test_an_unknown_id_is_not_found(client: httpx2.Client, name: str) -> None:
     answer = client.get(f"/results/{name}")
 
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
-def test_a_result_can_be_looked_at(client: httpx2.Client) -> None:
+def test_a_result_has_a_report(client: httpx2.Client) -> None:
     where = client.post("/recognize/", files={"file": ANGER.read_bytes()}).headers["content-location"]
 
     page = client.get(f"{where}/report")
@@ -553,34 +551,34 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.Client) 
     assert (head.status_code, head.content, head.headers["content-type"]) == (200, b"", "text/html; charset=utf-8")
 
 
-def test_a_decoder_that_is_killed_is_started_again(
+def test_a_killed_decoder_is_restarted_once(
     service: Service, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Pipeline.run
-    fell: list[bool] = []
+    crashes: list[bool] = []
 
-    def falls_once(*args: Any, **kwargs: Any) -> Result:
-        if not fell:
-            fell.append(True)
+    def crash_once(*args: Any, **kwargs: Any) -> Result:
+        if not crashes:
+            crashes.append(True)
             raise DecoderUnavailable("ffmpeg was killed.")
         return run(*args, **kwargs)
 
-    monkeypatch.setattr(Pipeline, "run", falls_once)
+    monkeypatch.setattr(Pipeline, "run", crash_once)
     answer = client.post("/recognize/", files={"file": ANGER.read_bytes()})
 
-    assert (answer.status_code, fell) == (200, [True])
+    assert (answer.status_code, crashes) == (200, [True])
 
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What the API logs."""
+    """Capture the API's log."""
     lines = io.StringIO()
     for handler in logger.handlers:
         monkeypatch.setattr(handler, "stream", lines)
     return lines
 
 
-def test_trouble_of_ours_is_told_without_its_details(
+def test_an_error_of_the_server_is_answered_without_its_details(
     service: Service, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     with serving(service) as address:
@@ -604,7 +602,7 @@ def test_trouble_of_ours_is_told_without_its_details(
     assert "a secret" in logged
 
 
-def test_every_request_is_one_line_of_json_that_names_no_file_and_no_id(service: Service, log: io.StringIO) -> None:
+def test_each_request_logs_one_json_line_without_file_name_and_id(service: Service, log: io.StringIO) -> None:
     with serving(service) as address:
         form = {"file": ("private name.wav", ANGER.read_bytes())}
         answer = httpx2.post(f"{address}/recognize/", files=form, timeout=600)
@@ -620,28 +618,28 @@ def test_every_request_is_one_line_of_json_that_names_no_file_and_no_id(service:
     assert answer.headers["content-location"].rpartition("/")[2] not in logged
 
 
-def test_pages_of_other_sites_cannot_use_the_server(address: str, service: Service) -> None:
+def test_pages_of_other_sites_are_refused(address: str, service: Service) -> None:
     form = {"file": ANGER.read_bytes()}
     evil = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
     problem(httpx2.post(f"{address}/recognize/", files=form, headers=evil), 403, "cross_site")
     problem(httpx2.get(f"{address}/health", headers={"host": "evil.example"}), 421, "wrong_host")
     assert "access-control-allow-origin" not in httpx2.get(f"{address}/health", headers=evil).headers
 
-    # A browser that does not say where a page is from, but which page it is.
+    # Browsers without Fetch Metadata send the origin only.
     for origin in ("https://evil.example", "null", f"{address}9"):
         problem(httpx2.post(f"{address}/uploads", headers={"origin": origin}), 403, "cross_site")
     assert httpx2.post(f"{address}/uploads", headers={"origin": address}).status_code == 201
 
     friend = {"origin": "https://friend.example", "sec-fetch-site": "cross-site"}
-    with serving(other_settings(service, api_allowed_origins="https://friend.example")) as open_to_it:
-        answer = httpx2.post(f"{open_to_it}/recognize/", files=form, headers=friend, timeout=600)
+    with serving(other_settings(service, api_allowed_origins="https://friend.example")) as address_for_friend:
+        answer = httpx2.post(f"{address_for_friend}/recognize/", files=form, headers=friend, timeout=600)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://friend.example"
-        problem(httpx2.post(f"{open_to_it}/recognize/", files=form, headers=evil), 403, "cross_site")
-        assert httpx2.post(f"{open_to_it}/uploads", headers={"origin": friend["origin"]}).status_code == 201
+        problem(httpx2.post(f"{address_for_friend}/recognize/", files=form, headers=evil), 403, "cross_site")
+        assert httpx2.post(f"{address_for_friend}/uploads", headers={"origin": friend["origin"]}).status_code == 201
 
 
-def test_a_page_of_another_site_reads_why_it_was_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_an_allowed_origin_can_read_refusals(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     friend = {"origin": "https://friend.example", "sec-fetch-site": "cross-site"}
     small = other_settings(service, api_allowed_origins=friend["origin"], api_max_request_bytes=2000)
     with serving(small) as address:
@@ -714,7 +712,7 @@ def test_without_swagger_ui_the_reference_is_the_openapi_document(
     problem(missing, 404, "not_found")
 
 
-def test_a_real_answer_is_as_described(client: httpx2.Client, described: Any) -> None:
+def test_answers_match_their_schemas(client: httpx2.Client, described: Any) -> None:
     answer = client.post("/recognize/", files={"file": (SAMPLES / "conversation.ogg").read_bytes()})
     refusal = client.post("/recognize/", files={"file": b"this is text"})
 
@@ -732,12 +730,12 @@ def test_a_real_answer_is_as_described(client: httpx2.Client, described: Any) ->
 
 SCHEMATHESIS = """
 [[operations]]
-# What it makes up is a valid form, but never a recording: that is then refused, as it should be.
+# The generated forms are valid, but their content is no recording, so the API rejects it.
 include-name = "POST /recognize/"
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
-# It knows no id of a result; those that nobody has are tried above.
+# Use a real id. Other tests request unknown ids.
 include-path = "/results/{{recording_id}}"
 parameters = {{ "path.recording_id" = "{known}" }}
 
@@ -747,7 +745,7 @@ parameters = {{ "path.recording_id" = "{known}" }}
 """
 
 
-def test_schemathesis_finds_nothing(client: httpx2.Client, address: str, tmp_path: Path) -> None:
+def test_schemathesis_finds_no_violation(client: httpx2.Client, address: str, tmp_path: Path) -> None:
     where = client.post("/recognize/", files={"file": ANGER.read_bytes()}).headers["content-location"]
     settings = SCHEMATHESIS.format(known=where.removeprefix("/results/"))
     (tmp_path / "schemathesis.toml").write_text(settings, encoding="utf-8")

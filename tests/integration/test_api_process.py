@@ -1,4 +1,4 @@
-"""`make api` as people start it: a process of its own, with its own server and its own end."""
+"""`make api` in a process of its own: start, limits and shutdown."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from tools.emulator import free_port
 
 @dataclass(frozen=True)
 class Started:
-    """The process, and where it listens."""
+    """A running server."""
 
     process: "subprocess.Popen[str]"
     port: int
@@ -66,7 +66,7 @@ def server(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-def test_the_published_call_gets_its_answer(server: Started, classifier: EmotionClassifier, corpora: Path) -> None:
+def test_the_published_call_is_answered(server: Started, classifier: EmotionClassifier, corpora: Path) -> None:
     file = corpora / "data" / "seed" / "111.wav"
     with file.open("rb") as recording:
         answer = httpx2.post(f"{server.address}/recognize/", files={"file": recording}, timeout=200)
@@ -81,17 +81,16 @@ def test_the_published_call_gets_its_answer(server: Started, classifier: Emotion
     }
 
 
-def test_it_listens_on_this_machine_alone(server: Started) -> None:
+def test_it_listens_on_the_loopback_address_only(server: Started) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10):
         pass
-    # Another address of the same machine.
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", server.port), timeout=10):
         pass
     command = [sys.executable, "-m", "handlers.api", "--host", "0.0.0.0"]
     assert subprocess.run(command, cwd=ROOT, check=False, capture_output=True, timeout=60).returncode == 2
 
 
-def test_more_connections_than_it_takes_are_told_to_come_again(server: Started) -> None:
+def test_too_many_connections_are_refused_with_503(server: Started) -> None:
     with ExitStack() as connections:
         for _ in range(MAX_CONNECTIONS):
             connections.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
@@ -101,18 +100,18 @@ def test_more_connections_than_it_takes_are_told_to_come_again(server: Started) 
         assert time.monotonic() < give_up
         time.sleep(0.05)
 
-    # The server itself refuses, in plain text: docs/how-to/use-the-api.md.
+    # uvicorn refuses in plain text, as docs/how-to/use-the-api.md says.
     assert (refused.status_code, refused.text) == (503, "Service Unavailable")
     assert answer.status_code == 200
 
 
-def test_headers_without_an_end_are_refused(server: Started) -> None:
+def test_oversized_headers_are_refused(server: Started) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 20_000)
         assert connection.recv(65536).startswith(b"HTTP/1.1 400")
 
 
-def test_ctrl_c_ends_it_in_order(package: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_it_cleanly(package: Path, tmp_path: Path) -> None:
     with started(package, tmp_path) as running:
         running.process.send_signal(signal.SIGINT)
         _, said = running.process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""Where the API keeps results in buckets, and how it finds them."""
+"""The API's result store on S3."""
 
 import base64
 import json
@@ -42,23 +42,23 @@ def result(recording_id: str) -> Result:
     )
 
 
-def test_a_result_is_unknown_then_on_its_way_then_there(store: S3ResultStore, stack: Stack) -> None:
-    place = store.create_upload("")
-    assert store.find(place.id) is Missing.UNKNOWN
+def test_a_result_is_unknown_then_pending_then_stored(store: S3ResultStore, stack: Stack) -> None:
+    upload = store.create_upload("")
+    assert store.find(upload.id) is Missing.UNKNOWN
 
-    answer = httpx2.post(place.url, data=dict(place.fields), files={"file": b"recording"})
+    answer = httpx2.post(upload.url, data=dict(upload.fields), files={"file": b"recording"})
     assert answer.status_code == 204
-    assert store.find(place.id) is Missing.PENDING
-    assert stack.s3.get_object(Bucket=UPLOADS_BUCKET, Key=f"api/{place.id}")["Body"].read() == b"recording"
+    assert store.find(upload.id) is Missing.PENDING
+    assert stack.s3.get_object(Bucket=UPLOADS_BUCKET, Key=f"api/{upload.id}")["Body"].read() == b"recording"
 
-    store.store(place.id, result(place.id))
-    store.store(place.id, result(place.id))  # the same PUT again, whose first answer was lost
-    found = store.find(place.id)
+    store.store(upload.id, result(upload.id))
+    store.store(upload.id, result(upload.id))  # a PUT that is repeated because its first answer was lost
+    found = store.find(upload.id)
     assert isinstance(found, bytes)
-    assert json.loads(found)["source"]["key"] == f"api/{place.id}"
+    assert json.loads(found)["source"]["key"] == f"api/{upload.id}"
 
 
-def test_what_the_api_stores_looks_to_the_queue_like_a_result_of_its_own(store: S3ResultStore, stack: Stack) -> None:
+def test_a_stored_result_has_the_metadata_of_the_queue_s_results(store: S3ResultStore, stack: Stack) -> None:
     recording_id = new_id()
     store.store(recording_id, result(recording_id))
 
@@ -68,18 +68,18 @@ def test_what_the_api_stores_looks_to_the_queue_like_a_result_of_its_own(store: 
     assert {"source-version", "sequencer", "fingerprint", "state"} <= set(head["Metadata"])
 
 
-def test_a_form_holds_for_one_key_one_size_and_a_while(store: S3ResultStore) -> None:
-    place = store.create_upload("")
+def test_a_form_is_limited_to_one_key_one_size_and_a_time(store: S3ResultStore) -> None:
+    upload = store.create_upload("")
 
-    policy = json.loads(base64.b64decode(place.fields["policy"]))
+    policy = json.loads(base64.b64decode(upload.fields["policy"]))
     assert {"bucket": UPLOADS_BUCKET} in policy["conditions"]
-    assert {"key": f"api/{place.id}"} in policy["conditions"]
+    assert {"key": f"api/{upload.id}"} in policy["conditions"]
     assert ["content-length-range", 1, 1_000_000] in policy["conditions"]
     assert not any("starts-with" in condition for condition in policy["conditions"])
-    assert policy["expiration"][:16] == place.expires_at.isoformat()[:16]
+    assert policy["expiration"][:16] == upload.expires_at.isoformat()[:16]
 
 
-def test_on_aws_a_form_goes_to_the_bucket_s_own_region(
+def test_a_form_posts_to_the_bucket_s_region(
     store: S3ResultStore, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
@@ -90,21 +90,21 @@ def test_on_aws_a_form_goes_to_the_bucket_s_own_region(
     assert there.upload_origin == f"https://{UPLOADS_BUCKET}.s3.eu-central-1.amazonaws.com"
 
 
-def test_without_credentials_nothing_is_signed(
+def test_signing_without_credentials_is_refused(
     store: S3ResultStore, stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # which keeps the credentials that it found first
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it caches credentials
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    nobody = S3ResultStore(Storage(stack.s3), presigning_s3_client(), read(ApiSettings), 1_000_000)
+    without_credentials = S3ResultStore(Storage(stack.s3), presigning_s3_client(), read(ApiSettings), 1_000_000)
 
     with pytest.raises(StorageRefused, match="cannot be signed"):
-        nobody.create_upload("")
+        without_credentials.create_upload("")
 
 
-def test_both_buckets_are_set_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_buckets_are_set_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESULTS_BUCKET", "results")
     monkeypatch.delenv("UPLOADS_BUCKET", raising=False)
 
@@ -112,14 +112,14 @@ def test_both_buckets_are_set_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
         read(ApiSettings)
 
 
-def test_ids_are_ours_alone() -> None:
+def test_only_a_lower_case_uuid4_is_an_id() -> None:
     assert is_id(new_id())
     assert len({new_id() for _ in range(100)}) == 100
     for text in ["", "x", "../evil", new_id() + "\n", new_id().upper(), new_id().replace("-", "")]:
         assert not is_id(text)
 
 
-def test_the_function_for_uploads_imports_nothing_of_the_http_api() -> None:
+def test_the_upload_function_does_not_import_the_http_api() -> None:
     program = "import sys, handlers.s3_upload; print([n for n in sys.modules if n.partition('.')[0] in sys.argv[1:]])"
     frameworks = ["fastapi", "starlette", "mangum", "uvicorn", "anyio", "python_multipart"]
     environment = {"PATH": "/usr/bin:/bin", "RESULTS_BUCKET": "results"}

@@ -1,4 +1,4 @@
-"""The API's page, in a real browser that plays a recording into its microphone."""
+"""The API's pages in a real browser, whose fake microphone plays a recording."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ ANGER = ROOT / "samples" / "anger.wav"
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
 NASTY = "<img src=x onerror=\"document.title='broken'\">.wav"
 
-# What a hand does that drops a file: the file gets into the page's own picker first, which is the one way in from here.
+# Dropping a file: WebDriver can only fill in a file input, so a temporary input passes the file to the drop events.
 DROP = """
 const source = document.createElement("input");
 source.type = "file"; source.id = "dropped"; document.body.append(source);
@@ -63,12 +63,12 @@ def address(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: webdriver.Chrome, address: str) -> Iterator[webdriver.Chrome]:
-    """The page, just opened; nothing may be refused by its policy, and no script may fail."""
+    """Open the page; fail on any error in the console, such as a violation of the policy."""
     browser.get(f"{address}/")
     until(lambda: browser.find_element(By.ID, "about").text)
     yield browser
-    complaints = [entry for entry in browser.get_log("browser") if "status of 422" not in entry["message"]]  # type: ignore[no-untyped-call]
-    assert complaints == []
+    errors = [entry for entry in browser.get_log("browser") if "status of 422" not in entry["message"]]  # type: ignore[no-untyped-call]
+    assert errors == []
 
 
 def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
@@ -86,12 +86,12 @@ def drop(page: webdriver.Chrome, file: Path, name: str | None = None) -> None:
 
 
 def finished(page: webdriver.Chrome, count: int = 1) -> list[WebElement]:
-    """The recordings in the list, once so many are done."""
+    """Wait until a number of recordings is finished, and return the list."""
     until(lambda: len(page.find_elements(By.CSS_SELECTOR, ".item progress[hidden]")) == count)
     return page.find_elements(By.CSS_SELECTOR, ".item")
 
 
-def test_a_file_that_is_dropped_is_classified_and_its_report_shown(page: webdriver.Chrome) -> None:
+def test_a_dropped_file_is_classified_and_its_report_shown(page: webdriver.Chrome) -> None:
     drop(page, CONVERSATION)
 
     (item,) = finished(page)
@@ -106,14 +106,14 @@ def test_a_file_that_is_dropped_is_classified_and_its_report_shown(page: webdriv
         assert len(page.find_elements(By.CSS_SELECTOR, ".utterance")) == 7
         assert "On average: anger" in page.find_element(By.TAG_NAME, "main").text
         assert page.execute_script("return document.documentElement.scrollHeight <= innerHeight + 1")
-        # The recording that was dropped plays in the report.
+        # The report can play the dropped recording.
         duration_s = "const player = document.getElementById('player'); return player.readyState && player.duration"
         assert until(lambda: page.execute_script(duration_s)) == pytest.approx(17.83, abs=0.1)
     finally:
         page.switch_to.default_content()
 
 
-def test_the_document_can_be_downloaded(page: webdriver.Chrome) -> None:
+def test_the_result_can_be_downloaded(page: webdriver.Chrome) -> None:
     drop(page, ANGER)
     finished(page)
 
@@ -129,7 +129,7 @@ def test_the_microphone_is_recorded_and_classified(page: webdriver.Chrome) -> No
     record = page.find_element(By.ID, "record")
     record.click()
     until(lambda: record.get_attribute("aria-pressed") == "true")
-    # Long enough to hear the whole sentence, which comes over and over.
+    # The fake microphone repeats the sentence. Record it once in full.
     until(lambda: page.find_element(By.ID, "clock").text >= "0:03")
     assert page.find_element(By.ID, "level").is_displayed()
     record.click()
@@ -142,8 +142,8 @@ def test_the_microphone_is_recorded_and_classified(page: webdriver.Chrome) -> No
     assert record.text == "Record"
 
 
-def test_a_second_click_while_the_browser_asks_is_no_second_recording(page: webdriver.Chrome) -> None:
-    # The person takes a while to allow it; here the browser allows everything at once.
+def test_a_second_click_during_the_permission_prompt_is_ignored(page: webdriver.Chrome) -> None:
+    # The browser of the test allows the microphone at once, so delay its answer.
     page.execute_script("""
         const devices = navigator.mediaDevices, own = devices.getUserMedia.bind(devices);
         window.asked = 0;
@@ -165,7 +165,7 @@ def test_a_second_click_while_the_browser_asks_is_no_second_recording(page: webd
     assert record.text == "Record"
 
 
-def test_one_that_cannot_be_classified_says_why_and_the_next_goes_on(page: webdriver.Chrome) -> None:
+def test_a_failed_recording_shows_the_reason_and_the_next_one_is_classified(page: webdriver.Chrome) -> None:
     drop(page, ROOT / "samples" / "README.md", NASTY)
     drop(page, ANGER)
 
@@ -173,13 +173,13 @@ def test_one_that_cannot_be_classified_says_why_and_the_next_goes_on(page: webdr
 
     assert "anger" in good.text
     assert NASTY in bad.text
-    assert "not audio" in bad.text
+    assert "not classified" in bad.text
     assert page.title == "Audio Emotion"
     bad.find_element(By.TAG_NAME, "button").click()
     assert page.find_element(By.ID, "shown-name").text == NASTY
 
 
-def test_the_keyboard_does_all_of_it(page: webdriver.Chrome) -> None:
+def test_the_page_works_with_the_keyboard(page: webdriver.Chrome) -> None:
     page.find_element(By.ID, "file").send_keys(f"{ANGER}\n{ROOT / 'samples' / 'happy.mp3'}")
     finished(page, 2)
 
@@ -196,12 +196,12 @@ def test_the_keyboard_does_all_of_it(page: webdriver.Chrome) -> None:
     assert page.switch_to.active_element.get_attribute("id") == "shown-name"
 
 
-def test_the_demo_model_is_named_for_what_it_is(page: webdriver.Chrome) -> None:
-    assert "results for real voices mean nothing" in " ".join(page.find_element(By.ID, "demo").text.split())
+def test_the_page_warns_about_the_demo_model(page: webdriver.Chrome) -> None:
+    assert "knows nothing of real people" in " ".join(page.find_element(By.ID, "demo").text.split())
     assert "audio-emotion-demo" in page.find_element(By.ID, "about").text
 
 
-def test_it_is_dark_where_people_like_it_dark_and_fits_a_phone(page: webdriver.Chrome) -> None:
+def test_the_page_has_a_dark_theme_and_fits_a_phone(page: webdriver.Chrome) -> None:
     body = page.find_element(By.TAG_NAME, "body")
     light = body.value_of_css_property("background-color")
     drop(page, CONVERSATION)
@@ -221,15 +221,15 @@ def test_it_is_dark_where_people_like_it_dark_and_fits_a_phone(page: webdriver.C
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_the_policy_lets_no_script_in_that_is_not_ours(page: webdriver.Chrome) -> None:
+def test_the_policy_blocks_inline_scripts(page: webdriver.Chrome) -> None:
     page.execute_script(
         "const own = document.createElement('script'); own.textContent = \"document.title = 'broken'\";"
         "document.body.append(own);"
     )
 
     assert page.title == "Audio Emotion"
-    (complaint,) = page.get_log("browser")  # type: ignore[no-untyped-call]
-    assert "Content Security Policy" in complaint["message"]
+    (error,) = page.get_log("browser")  # type: ignore[no-untyped-call]
+    assert "Content Security Policy" in error["message"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -256,7 +256,7 @@ def test_the_api_reference_works_under_its_policy(browser: webdriver.Chrome, add
 
 
 class Throttled:
-    """As API Gateway and what is before it refuse: the first of each kind of request, with so little said."""
+    """Refuse the first requests of each kind, as API Gateway does when it throttles and while a server restarts."""
 
     KINDS = ("health", "recognize", "results", "uploads")
 
@@ -279,7 +279,7 @@ class Throttled:
         return not any(self._left.values())
 
 
-def test_a_recording_outlasts_throttling_and_a_server_that_is_away_for_a_moment(
+def test_the_page_retries_after_throttling_and_a_short_outage(
     browser: webdriver.Chrome, package: Path, tmp_path: Path
 ) -> None:
     throttled: list[Throttled] = []
@@ -289,7 +289,7 @@ def test_a_recording_outlasts_throttling_and_a_server_that_is_away_for_a_moment(
         return throttled[0]
 
     happy = ROOT / "samples" / "happy.mp3"
-    # The page sends what is larger than this by an upload: ANGER, but not the other.
+    # ANGER exceeds the limit, so the page uploads it; the other file fits.
     small = folder_service(package, tmp_path, api_max_request_bytes=happy.stat().st_size + 4000)
     with serving(small, behind=behind) as address:
         browser.get(f"{address}/")
@@ -300,13 +300,13 @@ def test_a_recording_outlasts_throttling_and_a_server_that_is_away_for_a_moment(
         by_request, by_upload = finished(browser, 2)
 
     assert "anger" in by_upload.text
-    # What may have been classified already is not sent again: that is told.
+    # The server may have classified the recording before the 502, so the page does not send it again.
     assert "The server answered 502." in by_request.text
     assert throttled[0].done
     browser.get_log("browser")  # type: ignore[no-untyped-call]
 
 
-def test_whatever_is_answered_there_is_something_to_read(
+def test_an_answer_without_a_body_still_shows_a_message(
     browser: webdriver.Chrome, package: Path, tmp_path: Path
 ) -> None:
     small = folder_service(package, tmp_path, api_max_request_bytes=ANGER.stat().st_size)
@@ -329,7 +329,7 @@ def test_whatever_is_answered_there_is_something_to_read(
     browser.get_log("browser")  # type: ignore[no-untyped-call]
 
 
-def test_what_is_too_large_for_a_request_is_uploaded_to_the_bucket_and_waited_for(
+def test_a_large_recording_is_uploaded_to_the_bucket_and_its_result_shown(
     browser: webdriver.Chrome,
     aws_server: str,
     package: Path,

@@ -1,4 +1,4 @@
-"""A real browser: Chromium without a window, which calls nobody."""
+"""Headless Chromium that makes no requests of its own."""
 
 import shutil
 import tempfile
@@ -25,10 +25,10 @@ SWITCHES = [
 
 @contextmanager
 def running_browser(*switches: str) -> Iterator[webdriver.Chrome]:
-    """Start it; a test that needs it is skipped, saying so, where there is none."""
+    """Start the browser; skip the test where it is not installed."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
-        pytest.skip("Chromium and its driver are not on this machine: `make system-browser` installs them.")
+        pytest.skip("Chromium and its driver are not installed. Run `make system-browser`.")
     with tempfile.TemporaryDirectory() as profile:
         options = Options()
         options.binary_location = chromium

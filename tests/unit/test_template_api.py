@@ -1,4 +1,4 @@
-"""What `template.yaml` promises of the HTTP API: off unless asked for, never open, no right too many."""
+"""The HTTP API in `template.yaml`: off by default, never public, least privilege."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def variables() -> dict[str, Any]:
     return found
 
 
-def test_there_is_no_api_unless_somebody_asks_for_one() -> None:
+def test_the_api_is_off_by_default() -> None:
     assert TEMPLATE["Parameters"]["ApiAuth"]["Default"] == "off"
     assert TEMPLATE["Conditions"]["HasApi"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ApiAuth"}, "off"]}]}
     assert len(API) > 8
@@ -37,7 +37,7 @@ def test_there_is_no_api_unless_somebody_asks_for_one() -> None:
         assert resource["Condition"] == ("HasTokens" if name == "ApiAuthorizer" else "HasApi")
 
 
-def test_no_route_is_open() -> None:
+def test_every_route_requires_authorisation() -> None:
     assert TEMPLATE["Parameters"]["ApiAuth"]["AllowedValues"] == ["off", "iam", "jwt"]
     assert sorted(route["RouteKey"] for route in ROUTES.values()) == ["GET /", "GET /{proxy+}", "POST /{proxy+}"]
     for route in ROUTES.values():
@@ -54,36 +54,38 @@ def test_requests_are_throttled_and_logged_without_ids() -> None:
     assert settings["ThrottlingBurstLimit"] == {"Ref": "ApiBurst"}
     line = json.loads(stage["AccessLogSettings"]["Format"])
     assert "path" not in str(line).lower()
-    # Of those who sign their requests, and of those who bring a token.
+    # `iam` identifies the caller by the ARN, `jwt` by the subject of the token.
     assert line["caller"] == "$context.identity.userArn"
     assert line["subject"] == "$context.authorizer.claims.sub"
 
 
-def test_it_is_the_same_image_with_another_command() -> None:
+def test_the_api_runs_the_same_image_with_another_command() -> None:
     function = properties(API_FUNCTION)
     assert function["ImageConfig"]["Command"] == [API_HANDLER]
-    assert RESOURCES[API_FUNCTION]["Metadata"] == RESOURCES[FUNCTION]["Metadata"], "else the image is built twice"
+    assert RESOURCES[API_FUNCTION]["Metadata"] == RESOURCES[FUNCTION]["Metadata"], (
+        "different metadata would build the image twice"
+    )
     assert function["MemorySize"] == properties(FUNCTION)["MemorySize"]
     assert function["Timeout"] < properties("ApiIntegration")["TimeoutInMillis"] / 1000
     assert properties("ApiIntegration")["PayloadFormatVersion"] == "2.0"
 
 
-def test_an_alarm_watches_the_api_and_not_the_function_alone() -> None:
+def test_an_alarm_watches_the_errors_of_api_gateway() -> None:
     alarm = properties("ApiErrorsAlarm")
     assert (alarm["Namespace"], alarm["Dimensions"]) == ("AWS/ApiGateway", [{"Name": "ApiId", "Value": {"Ref": "Api"}}])
 
 
-def test_only_api_gateway_may_call_the_function_and_only_for_this_api() -> None:
+def test_only_this_api_may_invoke_the_function() -> None:
     permission = properties("ApiPermission")
     assert permission["Principal"] == "apigateway.amazonaws.com"
     assert permission["SourceArn"]["Fn::Sub"].endswith(":${Api}/*")
 
 
-def test_every_environment_variable_is_one_that_the_api_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_environment_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = (ApiSettings, SegmentationSettings, MediaLimits, ModelSettings)
     fields = {name.upper() for group in groups for name in group.model_fields}
     assert set(variables()) <= fields | POWERTOOLS
-    # The same recordings are taken, and the same answers given, whichever way a recording comes.
+    # Both functions accept the same recordings and give the same results.
     uploads = properties(FUNCTION)["Environment"]["Variables"]
     shared = set(variables()) & set(uploads)
     assert {name: variables()[name] for name in shared} == {name: uploads[name] for name in shared}
@@ -95,7 +97,7 @@ def test_every_environment_variable_is_one_that_the_api_reads(monkeypatch: pytes
     assert read(ApiSettings).uploads_bucket == "a-bucket"
 
 
-def test_api_gateway_tells_browsers_what_the_api_itself_does() -> None:
+def test_api_gateway_and_the_app_have_the_same_cors_headers() -> None:
     condition, cors, _ = properties("Api")["CorsConfiguration"]["Fn::If"]
     assert condition == "HasOtherSites"
     assert cors["AllowHeaders"] == list(ALLOWED_HEADERS)
@@ -103,7 +105,7 @@ def test_api_gateway_tells_browsers_what_the_api_itself_does() -> None:
     assert cors["AllowMethods"] == ["GET", "POST"]
 
 
-def test_other_sites_are_those_that_the_setting_takes() -> None:
+def test_the_template_and_the_setting_accept_the_same_origins() -> None:
     pattern = TEMPLATE["Parameters"]["ApiAllowedOrigins"]["AllowedPattern"]
     setting = next(each.pattern for each in ApiSettings.model_fields["api_allowed_origins"].metadata)
     assert pattern == setting
@@ -111,7 +113,7 @@ def test_other_sites_are_those_that_the_setting_takes() -> None:
         assert bool(re.match(pattern, text)) is good
 
 
-def test_browsers_may_post_to_the_bucket_from_the_api_and_from_named_sites_only() -> None:
+def test_browsers_may_post_to_the_bucket_from_named_origins_only() -> None:
     condition, rules, otherwise = properties("UploadsBucket")["CorsConfiguration"]["Fn::If"]
     (rule,) = rules["CorsRules"]
     assert (condition, otherwise) == ("HasApi", {"Ref": "AWS::NoValue"})
