@@ -1,1 +1,1 @@
-"""A checkpoint to a serving package. Needs PyTorch and onnx."""
+"""Exports a checkpoint as a serving package, with PyTorch and onnx."""

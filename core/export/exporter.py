@@ -1,7 +1,4 @@
-"""A checkpoint to a serving package, refused unless it says what the reference says.
-
-Needs PyTorch, transformers and onnx, which the Lambda function does not have.
-"""
+"""Exports a checkpoint as a serving package, which is refused unless its scores match the reference's."""
 
 import importlib.metadata
 import shutil
@@ -33,10 +30,10 @@ from core.settings import ModelSettings
 _TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "numpy")
 
 _MIN_WEIGHT_BYTES = 1024
-"""Smaller ones stay in the graph, whose optimisation looks at them."""
+"""Smaller tensors stay in the graph, where ONNX Runtime's optimisations use their values."""
 
 Reporter = Callable[[Precision, ParityReport, bool], None]
-"""Told of each precision that was tried, its report, and whether it meets the bound."""
+"""Called with a precision that was tried, its report, and whether it meets the bound."""
 
 
 def export(
@@ -48,25 +45,31 @@ def export(
     report: Reporter | None = None,
     ignored: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Manifest:
-    """Make a serving package, and put it where `package_folder` says only if it meets the parity bound.
+    """Export a serving package if it meets the parity bound.
 
     Parameters
     ----------
     checkpoint_folder
         A Hugging Face folder.
     package_folder
-        Replaced as a whole, and only by a package that was accepted.
+        The folder to write to. Its package is replaced only by one that meets the bound.
     clips
-        Speech to compare on: utterances at 16 kHz.
+        Speech for the comparison, each clip of shape ``(n,)`` at 16 kHz.
     precision
-        The one to make; None tries from the fastest to the safest, and keeps the first that meets the bound.
-    report, ignored
-        Told of each precision that was tried, and of tensors in the file that say nothing here, with the reason.
+        The precision of the package; None tries all, fastest first, until one meets the bound.
+    report
+        Called after each precision.
+    ignored
+        Called with the unused tensors of the checkpoint -> the reason why each is safe to ignore.
+
+    Returns
+    -------
+    The manifest of the package.
 
     Raises
     ------
     ParityMissed
-        If no precision asked for meets the bound, or there are no clips; nothing is written then.
+        If no requested precision meets the bound, or there are no clips. Nothing is written then.
     CheckpointUnreadable
         If the checkpoint is incomplete or does not fit the network.
     """
@@ -74,39 +77,45 @@ def export(
     if ignored and checkpoint.ignored:
         ignored(checkpoint.ignored)
     if not clips:
-        raise ParityMissed("There is no speech to compare the package with the reference on. Nothing was written.")
+        raise ParityMissed("There are no clips to compare the package with the reference on; nothing was written.")
     reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
     tried: list[ParityReport] = []
     for candidate in [precision] if precision else list(Precision):
         with tempfile.TemporaryDirectory() as scratch:
             draft = Path(scratch)
             parity = write_package(checkpoint, draft, candidate, clips, reference)
-            holds = meets_bound(parity)
+            is_accepted = meets_bound(parity)
             if report:
-                report(candidate, parity, holds)
-            if holds:
+                report(candidate, parity, is_accepted)
+            if is_accepted:
                 return _publish(draft, package_folder)
         tried.append(parity)
     raise ParityMissed(
-        f"The package agrees with the reference on {tried[-1].agreement:.1%} of {tried[-1].clips} clips, with a mean "
-        f"change of {tried[-1].mean_score_change:.4f}; at least {MIN_AGREEMENT:.0%} and at most "
-        f"{MAX_MEAN_SCORE_CHANGE} are asked for. Nothing was written."
+        f"The package agrees with the reference on {tried[-1].agreement:.1%} of {tried[-1].clips} clips (minimum "
+        f"{MIN_AGREEMENT:.0%}) with a mean score change of {tried[-1].mean_score_change:.4f} (maximum "
+        f"{MAX_MEAN_SCORE_CHANGE}); nothing was written."
     )
 
 
 def write_package(
     checkpoint: Checkpoint, draft: Path, precision: Precision, clips: Sequence[Waveform], reference: Sequence[Logits]
 ) -> ParityReport:
-    """Write a package whatever it says, and measure it: what `export` does before it decides.
+    """Write a package and measure its parity, without a bound.
 
     Parameters
     ----------
     draft
-        A folder that exists.
-    clips, reference
-        Utterances at 16 kHz, and the reference's logits for each, of shape ``(labels,)``.
+        An existing folder.
+    clips
+        Speech for the comparison, each clip of shape ``(n,)`` at 16 kHz.
+    reference
+        The checkpoint's logits for each clip, of shape ``(labels,)``.
+
+    Returns
+    -------
+    The report, which is in the manifest too.
     """
-    # Not kept: the files are read again below, and a large network would be in memory twice.
+    # The graph is not kept, because the files are loaded below and a large network would be in memory twice.
     _write_graph(build_graph(checkpoint.network, precision), draft)
     unmeasured = ParityReport(
         clips=0, agreement=0.0, mean_score_change=0.0, largest_score_change=0.0, largest_logit_change=0.0
@@ -125,7 +134,7 @@ def write_package(
         parity=unmeasured,
     )
     _write_manifest(draft, manifest)
-    # Measured through the very files that are shipped, not through the graph in memory.
+    # Measured with the files that are shipped, not with the graph in memory.
     package = EmotionClassifier.load(draft, threads=default_threads(ModelSettings()))
     parity = compare(reference, [package.logits(clip) for clip in clips])
     _write_manifest(draft, manifest.model_copy(update={"parity": parity}))
@@ -133,7 +142,7 @@ def write_package(
 
 
 def _write_graph(model: onnx.ModelProto, folder: Path) -> None:
-    """The graph in one file, its weights in another, which ONNX Runtime maps into memory instead of copying it."""
+    """Write the graph to one file and its weights to another, which ONNX Runtime maps into memory."""
     onnx.save_model(
         model,
         folder / MODEL_FILE,
@@ -150,8 +159,8 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _publish(draft: Path, package_folder: Path) -> Manifest:
     package_folder.mkdir(parents=True, exist_ok=True)
-    # The manifest last: a package that was only half copied is refused for the hash of its old manifest. A file takes
-    # the old one's place, and leaves that to whoever has mapped it; written over, it would change under them.
+    # The manifest last: a partial copy does not match the hashes in the old manifest, so loading refuses it. Each file
+    # replaces the old one, so that processes that have mapped the old file keep its content.
     for name in (WEIGHTS_FILE, MODEL_FILE, MANIFEST_FILE):
         part = package_folder / f"{name}.part"
         shutil.copyfile(draft / name, part)

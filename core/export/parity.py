@@ -1,4 +1,4 @@
-"""The parity gate: how a serving package compares with the reference, and whether that is close enough."""
+"""The parity bound: how close a serving package must be to its reference."""
 
 from collections.abc import Iterable
 
@@ -8,20 +8,19 @@ from core.model.classifier import Logits, softmax
 from core.model.package import ParityReport
 
 MIN_AGREEMENT = 0.99
-
 MAX_MEAN_SCORE_CHANGE = 0.005
 
 MIN_CLIPS = 50
-"""With fewer, one clip on the border between two emotions decides whether the bound is met."""
+"""With fewer, a single clip between two emotions decides whether a package meets the bound."""
 
 
 def meets_bound(parity: ParityReport) -> bool:
-    """Whether a package may stand in for the reference."""
+    """Return whether a package may replace the reference."""
     return parity.agreement >= MIN_AGREEMENT and parity.mean_score_change <= MAX_MEAN_SCORE_CHANGE
 
 
 def compare(reference: Iterable[Logits], candidate: Iterable[Logits]) -> ParityReport:
-    """Compare logits of the same clips, each of shape ``(labels,)``."""
+    """Compare two networks' logits of the same clips, each of shape ``(labels,)``."""
     left, right = np.stack(list(reference)), np.stack(list(candidate))
     scores = np.stack([softmax(row) for row in left]), np.stack([softmax(row) for row in right])
     changes = np.abs(scores[0] - scores[1])

@@ -1,6 +1,6 @@
-"""What recordings go through before they reach us: silence around, noise, equalisers, telephones, lossy codecs.
+"""Degrades speech as recordings are: silence before and after, noise, equalisers, telephones, lossy codecs.
 
-The network is trained on degraded speech so that it hears the same emotion in a WAV file and in a telephone call.
+The demo network is trained on degraded speech, so that it classifies a WAV file and a telephone call alike.
 """
 
 import numpy as np
@@ -9,18 +9,18 @@ from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 
 _TELEPHONE_BAND_HZ = (250.0, 3_500.0)
 _MU = 255.0
-"""ITU-T G.711's."""
+"""The companding constant of ITU-T G.711."""
 
 
 def degrade(waveform: Waveform, rng: np.random.Generator) -> Waveform:
-    """A random degradation of one utterance; the emotion stays audible.
+    """Degrade one utterance at random, within limits that keep the emotion audible.
 
     Parameters
     ----------
     waveform
         Mono samples at 16 kHz, shape ``(n,)``, float32 in [-1, 1].
     rng
-        Draws everything, so that the same generator degrades in the same way.
+        The only source of randomness.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def _silence(rng: np.random.Generator) -> int:
 
 
 def _filtered(waveform: Waveform, low_hz: float, high_hz: float, tilt_db_per_octave: float) -> Waveform:
-    # A round size: transforms of a prime number of samples are several times slower.
+    # Padded to a round size, because the transform of a prime number of samples is several times slower.
     size = -(-waveform.size // 4_096) * 4_096
     spectrum = np.fft.rfft(waveform, size)
     frequency_hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)
@@ -51,7 +51,7 @@ def _filtered(waveform: Waveform, low_hz: float, high_hz: float, tilt_db_per_oct
 
 
 def _mu_law(waveform: Waveform) -> Waveform:
-    """Through G.711's 8 bits and back."""
+    """Quantise to G.711's 8 bits and decode."""
     companded = np.sign(waveform) * np.log1p(_MU * np.abs(waveform)) / np.log1p(_MU)
     stepped = np.round(companded * 127) / 127
     return np.asarray(np.sign(stepped) * np.expm1(np.abs(stepped) * np.log1p(_MU)) / _MU, np.float32)

@@ -1,9 +1,9 @@
-"""Make the recordings in samples/, from voices and sentences that the demo checkpoint never trained on.
+"""Makes the recordings in samples/ from voices and sentences outside the demo checkpoint's training data.
 
     python -m models.demo.make_samples
 
-They cover every emotion, the formats and the file names that uploads come in, and one conversation. At the end the demo
-checkpoint hears each of them, and its scores are printed. Needs espeak-ng and ffmpeg.
+The recordings cover every emotion, several formats, unusual file names and a conversation. At the end the demo
+checkpoint classifies them, and the script prints its scores. Needs espeak-ng and ffmpeg.
 """
 
 import json
@@ -25,15 +25,15 @@ from models.demo.train import CHECKPOINT
 
 SAMPLES = Path("samples")
 
-_AROUND_S = 0.2
+_MARGIN_S = 0.2
 _PAUSE_S = 1.0
-"""Long enough that any voice-activity detection cuts there."""
+"""Long enough for any voice activity detection to cut."""
 _NOISE_DB = -65.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One file: its name says its emotion and its format; `encoder` are ffmpeg's arguments."""
+    """One file, named after its emotion and format; `encoder` holds ffmpeg's arguments."""
 
     file_name: str
     line: Line
@@ -75,7 +75,7 @@ CONVERSATION_FILE = "conversation.ogg"
 
 
 class Spoken(TypedDict):
-    """One utterance of the conversation, as expected.json has it."""
+    """An utterance of the conversation in expected.json."""
 
     start_s: float
     end_s: float
@@ -83,14 +83,14 @@ class Spoken(TypedDict):
 
 
 class Expected(TypedDict):
-    """What expected.json says of one file; `utterances` only of the conversation."""
+    """A file in expected.json; only the conversation has `utterances`."""
 
     emotion: str
     utterances: NotRequired[list[Spoken]]
 
 
 def make() -> dict[str, Expected]:
-    """Write every sample, and return what is expected of each."""
+    """Write every sample, and return the content of expected.json."""
     SAMPLES.mkdir(exist_ok=True)
     expected: dict[str, Expected] = {}
     for sample in RECORDINGS:
@@ -106,9 +106,9 @@ def make() -> dict[str, Expected]:
 
 
 def _with_room(waveform: Waveform, seed: int) -> Waveform:
-    """A little silence around, and a room's faint noise: digital silence is what no microphone records."""
-    around = round(_AROUND_S * SAMPLE_RATE_HZ)
-    padded = np.pad(waveform, (around, around))
+    """Add short margins and a room's faint noise, since no microphone records digital silence."""
+    margin = round(_MARGIN_S * SAMPLE_RATE_HZ)
+    padded = np.pad(waveform, (margin, margin))
     noise = 10 ** (_NOISE_DB / 20) * np.random.default_rng(seed).normal(size=padded.size)
     return (padded + noise).astype(np.float32)
 
@@ -117,7 +117,7 @@ def _conversation() -> tuple[Waveform, list[Spoken]]:
     pause = np.zeros(round(_PAUSE_S * SAMPLE_RATE_HZ), np.float32)
     parts: list[Waveform] = []
     utterances: list[Spoken] = []
-    at = round(_AROUND_S * SAMPLE_RATE_HZ)
+    at = round(_MARGIN_S * SAMPLE_RATE_HZ)
     for line in CONVERSATION:
         spoken = speak(line)
         end = at + spoken.size
@@ -129,14 +129,14 @@ def _conversation() -> tuple[Waveform, list[Spoken]]:
 
 
 def encode(waveform: Waveform, file: Path, encoder: tuple[str, ...]) -> None:
-    """Have ffmpeg write the file; bit-exact flags keep dates, serial numbers and versions out of it."""
+    """Write a file with ffmpeg; its bit-exact flags omit dates, serial numbers and versions."""
     command = ["ffmpeg", "-v", "error", "-y", "-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-i", "pipe:0"]
     command += [*encoder, "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact", f"file:{file}"]
     subprocess.run(command, input=np.clip(waveform, -1, 1).astype("<f4").tobytes(), check=True, timeout=60)
 
 
 def decode(file: Path) -> Waveform:
-    """The file as mono samples at 16 kHz."""
+    """Read a file as mono samples at 16 kHz, shape ``(n,)``."""
     command = [
         "ffmpeg",
         "-v",
@@ -154,28 +154,28 @@ def decode(file: Path) -> Waveform:
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout, "<f4")
 
 
-def heard(network: HubertForSpeechClassification, waveform: Waveform) -> tuple[str, float]:
-    """The emotion that the network hears, and its score."""
+def classify(network: HubertForSpeechClassification, waveform: Waveform) -> tuple[str, float]:
+    """Return the emotion with the highest score, and the score."""
     with torch.inference_mode():
         scores = network(torch.from_numpy(normalise(waveform))[None]).softmax(-1)[0]
     return LABELS[int(scores.argmax())], float(scores.max())
 
 
 def main() -> None:
-    """Make the samples, then listen to them."""
+    """Make the samples and classify them."""
     network = read_checkpoint(CHECKPOINT).network
     for file_name, expectation in make().items():
         waveform = decode(SAMPLES / file_name)
         about = f"{file_name}, {waveform.size / SAMPLE_RATE_HZ:.1f} s, {(SAMPLES / file_name).stat().st_size} bytes"
         if "utterances" not in expectation:
-            emotion, score = heard(network, waveform)
-            print(f"{about}: {expectation['emotion']} meant, {emotion} heard ({score:.3f})")
+            emotion, score = classify(network, waveform)
+            print(f"{about}: {expectation['emotion']} expected, {emotion} classified ({score:.3f})")
             continue
-        print(f"{about}: {expectation['emotion']} meant")
+        print(f"{about}: {expectation['emotion']} expected")
         for utterance in expectation["utterances"]:
             start, end = utterance["start_s"] * SAMPLE_RATE_HZ, utterance["end_s"] * SAMPLE_RATE_HZ
-            emotion, score = heard(network, waveform[round(start) : round(end)])
-            print(f"  from {utterance['start_s']:5.2f} s: {utterance['emotion']} meant, {emotion} heard ({score:.3f})")
+            emotion, score = classify(network, waveform[round(start) : round(end)])
+            print(f"  from {utterance['start_s']:5.2f} s: {utterance['emotion']} expected, {emotion} ({score:.3f})")
 
 
 if __name__ == "__main__":

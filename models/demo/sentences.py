@@ -1,8 +1,8 @@
-"""What the synthetic speakers say: everyday sentences whose words carry no emotion.
+"""Everyday sentences for the synthetic speakers, whose words carry no emotion.
 
-Every sentence is spoken with every emotion, so that a network cannot learn an emotion from words. The held-out ones
-are never trained on. Mandarin is written in pinyin with tone numbers, because eSpeak NG ships without a dictionary of
-Chinese characters in some distributions and then spells them out.
+Every sentence is spoken with every emotion, so that a network cannot learn an emotion from words. The held-out
+sentences are not in the training data. Mandarin is written in pinyin with tone numbers, because some distributions of
+eSpeak NG have no dictionary of Chinese characters and spell them out.
 """
 
 TRAINED_ENGLISH = (

@@ -1,25 +1,25 @@
-"""Speech with six prosodies, from eSpeak NG: what the demo checkpoint is trained on and measured with.
+"""Synthesises speech with six prosodies by eSpeak NG, on which the demo checkpoint is trained and evaluated.
 
-A checkpoint that ships with the project must not depend on anybody's recordings, most of which are licensed for
-research only. Synthetic speech can be made again by anybody. It proves that the pipeline hears a difference; it says
-nothing about how well real people are judged.
+A checkpoint that ships with the project must not depend on recordings of people, most of which are licensed for
+research only. Anybody can make synthetic speech again. It shows that the pipeline distinguishes emotions, but not how
+well the pipeline classifies real people.
 
-The prosodies exaggerate, one caricature each, what reviews of vocal emotion agree on:
+Each prosody is a caricature of what reviews of vocal emotion agree on:
 
 - anger: raised pitch, wide range, faster, more energy at high frequencies, a tense and rough voice
 - fear: much raised pitch, faster, trembling and irregular voice
 - happy: raised pitch, wide and lively range, faster, a bouncing rhythm
-- neutral: the speaker's middle of everything
+- neutral: the speaker's average pitch, range and rate
 - sad: lowered pitch, narrow range, slow, pauses, little energy at high frequencies, falling
 - surprise: high pitch and a wide range, rising towards the end (Pell et al.; the older reviews leave it out),
-  and breathless, which is our own caricature of a gasp
+  and breathless, like a gasp, which is an addition of this project
 
 Murray & Arnott (1993), J. Acoust. Soc. Am. 93(2), 1097-1108; Banse & Scherer (1996), J. Pers. Soc. Psychol. 70(3),
 614-636; Juslin & Laukka (2003), Psychol. Bull. 129(5), 770-814; Scherer (2003), Speech Communication 40, 227-256;
 Pell, Paulmann, Dara, Alasseri & Kotz (2009), J. Phonetics 37(4), 417-435;
 Arnal, Flinker, Kleinschmidt, Giraud & Poeppel (2015), Current Biology 25(15), 2051-2056 (roughness).
 
-Loudness is no cue, although those reviews call it one: the network's input is normalised to unit variance.
+The reviews name loudness as a cue too. It is not used, because the network's input is normalised to unit variance.
 """
 
 import subprocess
@@ -44,10 +44,10 @@ _ROUGHNESS_HZ = 70.0
 
 @dataclass(frozen=True)
 class Prosody:
-    """How an emotion is spoken: eSpeak NG's own parameters first, then what is done to its output."""
+    """How an emotion is spoken: eSpeak NG's parameters first, then the processing of its output."""
 
     pitch: float
-    """eSpeak NG's 0 to 99; 50 is the voice's own."""
+    """From 0 to 99 in eSpeak NG; 50 is the voice's own pitch."""
     range_percent: float
     """Of the voice's own pitch range."""
     rate_wpm: float
@@ -60,12 +60,12 @@ class Prosody:
     roughness: float = 0.0
     """Depth, 0 to 1, of a modulation at 70 Hz, which is heard as a harsh voice (Arnal et al.)."""
     final_semitones: float = 0.0
-    """How far the pitch has moved at the end, faster and faster."""
+    """The change of pitch at the end, which accelerates towards it."""
     tilt_db_per_octave: float = 0.0
     drive: float = 0.0
-    """Gain into a soft clipper: a pressed voice's richer harmonics."""
+    """Gain into a soft clipper, which adds the harmonics of a pressed voice."""
     breath: float = 0.0
-    """Noise that follows the voice's envelope, as a share of it."""
+    """Noise with the voice's envelope, as a share of the envelope."""
 
 
 PROSODIES = {
@@ -78,12 +78,12 @@ PROSODIES = {
 }
 
 _SPREAD = 0.06
-"""Relative standard deviation of every prosodic parameter, so that none is a constant to be memorised."""
+"""Relative standard deviation of every prosodic parameter, so that a network cannot memorise a constant."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One sentence, by one voice, with one emotion; `seed` draws the variation of its prosody."""
+    """One sentence by one voice with one emotion; `seed` determines the variation of its prosody."""
 
     emotion: str
     voice: str
@@ -93,7 +93,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Cast:
-    """Who speaks and what is said: voices are eSpeak NG's language+variant."""
+    """Voices, which eSpeak NG names language+variant, and sentences."""
 
     accents: tuple[str, ...]
     variants: tuple[str, ...]
@@ -162,14 +162,14 @@ def _espeak(line: Line, prosody: Prosody) -> tuple[_Samples, int]:
     command = ["espeak-ng", "-m", "-z", "--stdout", "-v", line.voice]
     command += ["-p", f"{pitch}", "-s", f"{prosody.rate_wpm:.0f}", "-g", f"{prosody.word_gap:.0f}", markup]
     spoken = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
-    # On a pipe the header states no true length, so no WAV reader: 44 bytes of header, and samples to the end.
+    # No WAV reader, because the header of a pipe has no true length: 44 bytes of header, then samples.
     rate_hz = int.from_bytes(spoken[24:28], "little")
     samples = np.frombuffer(spoken[44 : len(spoken) // 2 * 2], "<i2").astype(np.float64)
     return samples / 32_768, rate_hz
 
 
 def _resampled(samples: _Samples, rate_hz: int, new_rate_hz: int) -> _Samples:
-    """Through the spectrum, hence without aliases; a whole utterance at a time is short enough for that."""
+    """Resample through the spectrum of the whole utterance, without aliases."""
     size = round(samples.size * new_rate_hz / rate_hz)
     spectrum = np.fft.rfft(samples)
     kept = np.zeros(size // 2 + 1, complex)
@@ -179,7 +179,7 @@ def _resampled(samples: _Samples, rate_hz: int, new_rate_hz: int) -> _Samples:
 
 
 def _pitch_moved(samples: _Samples, rate_hz: int, prosody: Prosody, rng: np.random.Generator) -> _Samples:
-    """Tremor and final rise or fall, by playing faster and slower; the formants move along, a little."""
+    """Add tremor and the final rise or fall by varying the speed, which also moves the formants a little."""
     progress = np.linspace(0, 1, samples.size)
     seconds = np.arange(samples.size) / rate_hz
     wobble = np.sin(2 * np.pi * prosody.tremor_hz * seconds + rng.uniform(0, 2 * np.pi))
@@ -189,7 +189,7 @@ def _pitch_moved(samples: _Samples, rate_hz: int, prosody: Prosody, rng: np.rand
 
 
 def _voiced(samples: _Samples, rate_hz: int, prosody: Prosody, rng: np.random.Generator) -> _Samples:
-    """The tremor's part in the amplitude, roughness, breath, and the pressed voice."""
+    """Add the tremor of the amplitude, roughness, breath, and the pressed voice."""
     seconds = np.arange(samples.size) / rate_hz
     wobble = np.sin(2 * np.pi * prosody.tremor_hz * seconds + rng.uniform(0, 2 * np.pi))
     roughness = prosody.roughness * np.sin(2 * np.pi * _ROUGHNESS_HZ * seconds)

@@ -1,9 +1,8 @@
-"""Train the demo checkpoint from scratch on synthetic speech, and measure it on voices and sentences it never heard.
+"""Trains the demo checkpoint on synthetic speech, and evaluates it on held-out voices and sentences.
 
     python -m models.demo.train
 
-Fifteen to thirty minutes on two cores. Everything is seeded. The synthesised speech is kept under build/demo-training,
-so that a second run starts at once.
+Training takes 15 to 30 minutes on two cores and is seeded. The synthesised speech is cached in build/demo-training.
 """
 
 import hashlib
@@ -46,29 +45,29 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class Phase:
-    """Some passes over the data at one window length."""
+    """A number of passes over the data with one window length."""
 
     epochs: int
     window_samples: int
 
 
 PHASES = (Phase(9, 40_000), Phase(2, WINDOW_SAMPLES))
-"""Most passes at 2.5 s, which most utterances fit into and which costs less; the last ones at the real 6 s."""
+"""Most passes at 2.5 s, which holds most utterances and costs less; the last at the 6 s of inference."""
 
 
 @dataclass(frozen=True)
 class Utterances:
-    """Synthesised lines: waveforms, and the index of the emotion of each."""
+    """The waveforms of synthesised lines, and the index of the emotion of each."""
 
     waveforms: list[Waveform]
     targets: npt.NDArray[np.int64]
 
 
 def synthesised(lines: list[Line]) -> Utterances:
-    """Speak the lines, or read them from the cache if the same lines were spoken with the same prosodies before."""
-    described = json.dumps([[asdict(line) for line in lines], {name: asdict(p) for name, p in PROSODIES.items()}])
+    """Synthesise some lines, or read them from the cache."""
+    inputs = json.dumps([[asdict(line) for line in lines], {name: asdict(p) for name, p in PROSODIES.items()}])
     code = (HERE / "synthesise.py").read_text(encoding="utf-8")
-    cache = _CACHE / f"{hashlib.sha256((described + code).encode()).hexdigest()[:16]}.npz"
+    cache = _CACHE / f"{hashlib.sha256((inputs + code).encode()).hexdigest()[:16]}.npz"
     if not cache.exists():
         with ThreadPoolExecutor(_THREADS) as pool:
             spoken = list(pool.map(speak, lines))
@@ -80,7 +79,7 @@ def synthesised(lines: list[Line]) -> Utterances:
 
 
 def train(utterances: Utterances) -> HubertForSpeechClassification:
-    """AdamW, a linear warm-up and a half cosine down to zero."""
+    """Train a network with AdamW, a linear warm-up and a cosine decay to zero."""
     torch.manual_seed(_SEED)
     network = HubertForSpeechClassification(HubertConfig(**_read_config()))
     network.train()
@@ -90,7 +89,7 @@ def train(utterances: Utterances) -> HubertForSpeechClassification:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _learning_rate_factor(step, steps))
     started_s, losses = time.monotonic(), []
     for step, (windows, targets) in enumerate(_batches(utterances), start=1):
-        # bfloat16 halves the time of a step where the processor has it; the weights stay float32.
+        # bfloat16 halves the time of a step on processors that support it; the weights stay float32.
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(windows)
         loss = cross_entropy(logits.float(), targets, label_smoothing=_LABEL_SMOOTHING)
@@ -110,7 +109,7 @@ def train(utterances: Utterances) -> HubertForSpeechClassification:
 
 
 def _read_config() -> dict[str, Any]:
-    """The published architecture, made small: 1.4 million parameters instead of 95 million."""
+    """Read the config of the published architecture with smaller sizes: 1.4 million parameters instead of 95."""
     config: dict[str, Any] = json.loads((CHECKPOINT / "config.json").read_text(encoding="utf-8"))
     return config
 
@@ -120,7 +119,7 @@ def _learning_rate_factor(step: int, steps: int) -> float:
 
 
 def _batches(utterances: Utterances) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Every phase's batches, degraded anew each time, one prepared while the network works on the one before."""
+    """Yield the batches of all phases, degraded differently in each pass; prepare one while the network trains."""
     rng = np.random.default_rng(_SEED)
     plan = []
     for phase in PHASES:
@@ -146,13 +145,13 @@ def _batch(
 
 
 def save(network: HubertForSpeechClassification, folder: Path) -> None:
-    """Write the weights beside the two JSON files, which are written by hand."""
+    """Write the weights. The checkpoint's two JSON files are written by hand."""
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def measure(network: HubertForSpeechClassification, utterances: Utterances) -> npt.NDArray[np.int64]:
-    """Count the decisions: a row per emotion meant, a column per emotion heard."""
+def confusion_counts(network: HubertForSpeechClassification, utterances: Utterances) -> npt.NDArray[np.int64]:
+    """Count the classifications: a row for each label, a column for each classified emotion."""
     counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
     for waveform, target in zip(utterances.waveforms, utterances.targets, strict=True):
         with torch.inference_mode():
@@ -162,11 +161,11 @@ def measure(network: HubertForSpeechClassification, utterances: Utterances) -> n
 
 
 def report(title: str, counts: npt.NDArray[np.int64]) -> str:
-    """A Markdown table: the accuracy, and the decisions per emotion."""
+    """Format a Markdown table of the accuracy and the classifications of each emotion."""
     lines = [
         f"{title}: {100 * np.trace(counts) / counts.sum():.1f} % of {counts.sum()}",
         "",
-        f"| meant | {' | '.join(LABELS)} | correct |",
+        f"| label | {' | '.join(LABELS)} | correct |",
         f"|---|{'---|' * len(LABELS)}---|",
     ]
     for label, row, correct in zip(LABELS, counts, counts.diagonal(), strict=True):
@@ -175,15 +174,15 @@ def report(title: str, counts: npt.NDArray[np.int64]) -> str:
 
 
 def main() -> None:
-    """Synthesise, train, save, read back, measure."""
+    """Synthesise, train, save, read the checkpoint again, and evaluate it."""
     torch.set_num_threads(_THREADS)
     held_out = synthesised(HELD_OUT.lines(_HELD_OUT_PER_EMOTION, seed=_SEED + 1))
     save(train(synthesised(TRAINED.lines(_UTTERANCES_PER_EMOTION, seed=_SEED))), CHECKPOINT)
     network = read_checkpoint(CHECKPOINT).network
-    print(report("Held-out voices and sentences", measure(network, held_out)))
+    print(report("Held-out voices and sentences", confusion_counts(network, held_out)))
     rng = np.random.default_rng(_SEED + 2)
     degraded = Utterances([degrade(waveform, rng) for waveform in held_out.waveforms], held_out.targets)
-    print(report("The same, degraded", measure(network, degraded)))
+    print(report("The same, degraded", confusion_counts(network, degraded)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from core import onnx_session
 from core.export.graph.builder import CONTRIB, Floats
-from core.export.graph.precision import quantised_per_column
+from core.export.graph.precision import quantise_per_column
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def test_a_processor_without_hardware_sums_is_served_exact_products() -> None:
 
 
 def _int8_product(weight: Floats) -> bytes:
-    quantised, scale = quantised_per_column(weight)
+    quantised, scale = quantise_per_column(weight)
     constants = [
         numpy_helper.from_array(quantised, "weight"),
         numpy_helper.from_array(scale, "scale"),

@@ -1,7 +1,7 @@
-"""The serving graph: a checkpoint's network as matrix products over what a geometry leaves to compute.
+"""The serving graph: a checkpoint's network as matrix products over the inputs that its geometry computes.
 
-`window` and `clip` each write one kind of network, from the `parts` that they share; `writer` knows ONNX alone, and
-`precision` what 8 bits do to a product. Needs onnx, which the Lambda function does not have.
+`window` and `clip` build the two kinds of network from the layers in `layers`. `builder` collects nodes and constants,
+and `precision` quantises weights.
 """
 
 import onnx
@@ -16,14 +16,14 @@ __all__ = ["Precision", "build_graph"]
 
 
 def build_graph(network: SpeechNetwork, precision: Precision) -> onnx.ModelProto:
-    """Write the network as a serving graph: the inputs that its geometry makes, to ``logits``.
+    """Build the serving graph of a network, from the inputs that its geometry computes to ``logits``.
 
     Parameters
     ----------
     network
-        A checkpoint's, read and in evaluation mode.
+        The network of a checkpoint, in evaluation mode.
     precision
-        Which products are done in 8-bit integers.
+        The products to compute in 8-bit integers.
     """
     graph = ClipGraph if network.architecture.input_mode is InputMode.CLIP else WindowGraph
     return graph(network, precision).build()

@@ -1,4 +1,4 @@
-"""Collects the nodes and constants of an ONNX graph. Knows ONNX, and nothing of any network."""
+"""Collects the nodes and constants of an ONNX graph, without knowledge of any network."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,22 +20,22 @@ _OPSET = 20
 _IR_VERSION = 10
 
 
-class GraphWriter:
-    """A graph in the making: every method that adds something returns the name of its output."""
+class GraphBuilder:
+    """An ONNX graph under construction. Methods that add a node or a constant return the name of its output."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._names = 0
 
-    def assembled(
+    def _assemble(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        """Everything that was added, as an ONNX model; the writer is empty then."""
+        """Return all nodes and constants as an ONNX model, and empty the builder."""
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
         graph = helper.make_graph(self._nodes, "serving", list(inputs), list(outputs))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="audio-emotion")
-        # One by one, because each of onnx's helpers copies what it is given: a large network would be there four times.
+        # One by one: onnx's helpers copy their arguments, and a large network would be in memory four times.
         for name in list(self._initializers):
             model.graph.initializer.add().CopyFrom(self._initializers.pop(name))
         return model
@@ -53,7 +53,7 @@ class GraphWriter:
         return self._node("Slice", value, *bounds)
 
     def _constant(self, value: Array | np.generic, name: str = "") -> str:
-        """Store a constant; one with a name of its own is stored once, whoever asks for it."""
+        """Add a constant; one with a name is stored once."""
         array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
         name = name or self._name("weight")
         self._initializers[name] = numpy_helper.from_array(array, name)

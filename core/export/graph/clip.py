@@ -1,12 +1,12 @@
-"""The serving graph of a network that hears the clip alone: layer norms in the feature encoder and before each block.
+"""The serving graph of a network that classifies the clip alone, without padding.
 
-No frame stands for padding here (see `core.model.clip_inputs`), so the graph computes what the reference does, in the
-same products as the window's: convolutions over rows of frames, 8 bits with a scale for each row where asked for. What
-is left to save is in how it is written:
+The network has layer norms in the feature encoder and before each block of the transformer. The graph computes every
+frame (see `core.model.clip_inputs`) with the same products as the window's graph. Two parts are faster than in the
+reference:
 
-- A layer norm over the channels of a frame is the instance norm of a row, as in the transformer.
-- The positional convolution is spread from its inputs, and cut to the clip: the padding that the reference puts around
-  the clip is zeros and adds nothing.
+- A layer norm over the channels of a frame is computed as the instance norm of a row, as in the transformer.
+- The positional convolution is computed from its inputs and cut to the clip. The reference's padding is zeros, which
+  add nothing.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from core.export.graph.builder import CONTRIB
 from core.export.graph.layers import NetworkGraphBuilder
 
 _CONV_NORM_EPSILON = 1e-5
-"""nn.LayerNorm's own, which the feature encoder leaves as it is; the config names that of the other norms."""
+"""The default of nn.LayerNorm, which the feature encoder uses. The config names the value of the other norms."""
 
 
 class ClipGraph(NetworkGraphBuilder):
-    """Writes a network that hears the clip alone; the inputs are those of `ClipGeometry.inputs`."""
+    """Builds the graph of a network that classifies the clip alone; its inputs are `ClipGeometry.graph_inputs`."""
 
     def build(self) -> onnx.ModelProto:
-        """The whole network."""
+        """Build the whole network."""
         rows = self._feature_encoder()
         start, axis = self._constant(np.array([0])), self._constant(np.array([0]))
         hidden = self._positions(self._projection(self._node("Slice", rows, start, "frame_count", axis)))
@@ -37,17 +37,17 @@ class ClipGraph(NetworkGraphBuilder):
             helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["rows", self._config.conv_kernel[0]]),
             helper.make_tensor_value_info("frame_count", TensorProto.INT64, [1]),
         ]
-        return self.assembled(inputs, [logits])
+        return self._assemble(inputs, [logits])
 
     def _feature_encoder(self) -> str:
-        """Rows of samples to rows of features, shape ``(frames, conv_dim[-1])``."""
-        rows = self._convolved_and_normed(self._first_convolution(), 0)
+        """Turn rows of samples into features, shape ``(frames, conv_dim[-1])``."""
+        rows = self._norm_and_activation(self._first_convolution(), 0)
         for layer in range(1, len(self._config.conv_kernel)):
-            rows = self._convolved_and_normed(self._convolution(rows, layer), layer)
+            rows = self._norm_and_activation(self._convolution(rows, layer), layer)
         return rows
 
     def _first_convolution(self) -> str:
-        """In float32 always: ten samples a row, a thousandth of the work, and where the sound's own digits are."""
+        """Compute the first convolution in float32 always: it is a thousandth of the work, and needs all digits."""
         prefix = f"{self._prefix}.feature_extractor.conv_layers.0.conv"
         kernel = self._constant(np.ascontiguousarray(self._weights[f"{prefix}.weight"][:, 0, :].T))
         bias = self._weights.get(f"{prefix}.bias")
@@ -55,8 +55,8 @@ class ClipGraph(NetworkGraphBuilder):
             return self._node("MatMul", "rows", kernel)
         return self._node("Gemm", "rows", kernel, self._constant(bias))
 
-    def _convolved_and_normed(self, rows: str, layer: int) -> str:
-        """The layer norm and the activation behind a convolution."""
+    def _norm_and_activation(self, rows: str, layer: int) -> str:
+        """Add the layer norm and the activation after a convolution."""
         scale, shift = self._norm_weights(f"{self._prefix}.feature_extractor.conv_layers.{layer}.layer_norm")
         first = self._constant(np.array([0]))
         count = self._node("Shape", rows, start=0, end=1)
@@ -65,9 +65,9 @@ class ClipGraph(NetworkGraphBuilder):
         return self._node("BiasGelu", scaled, shift, domain=CONTRIB)
 
     def _positions(self, frames: str) -> str:
-        """The positional convolution added to its input; ``(1, frames, hidden)``. No norm: each block has its own."""
+        """Add the positional convolution to its input; ``(1, frames, hidden)``. Each block has its own norm."""
         kernel = self._config.num_conv_pos_embeddings
-        # The reference pads half a kernel in front, and as much behind, less one for an even kernel.
+        # The reference pads half a kernel before and after, less one after for an even kernel.
         first = self._constant(np.array([(kernel - 1) - kernel // 2]))
         end, axis = self._node("Add", "frame_count", first), self._constant(np.array([0]))
         convolved = self._node("Slice", self._spread_kernel(frames), first, end, axis)
@@ -76,7 +76,7 @@ class ClipGraph(NetworkGraphBuilder):
         return self._node("Unsqueeze", self._node("Add", frames, embedding), axis)
 
     def _transformer_layer(self, hidden: str, prefix: str) -> str:
-        """Self-attention and feed-forward, each behind its layer norm and added to what it saw."""
+        """Add self-attention and feed-forward, each after its layer norm and with a residual connection."""
         attended = self._attention(self._norm(hidden, f"{prefix}.layer_norm"), f"{prefix}.attention")
         hidden = self._node("Add", hidden, attended)
         inner = self._feed_forward(self._norm(hidden, f"{prefix}.final_layer_norm"), prefix)

@@ -1,4 +1,4 @@
-"""The parts that the serving graphs share: convolutions as products, attention, feed-forward, norms, the head."""
+"""The layers that both serving graphs use: convolutions as products, attention, feed-forward, norms and the head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,15 +9,15 @@ import onnx
 from onnx import TensorProto, helper
 
 from core.checkpoints.network import SpeechNetwork
-from core.export.graph.builder import CONTRIB, TO_THE_END, Floats, GraphWriter
-from core.export.graph.precision import Linear, Precision, quantised_per_column
+from core.export.graph.builder import CONTRIB, TO_THE_END, Floats, GraphBuilder
+from core.export.graph.precision import Linear, Precision, quantise_per_column
 
-_IN_PAIRS = (3, 2)
-"""The kernel and the stride for which two frames share a product."""
+_PAIRED = (3, 2)
+"""The kernel and the stride of convolutions that compute two frames with a shared product."""
 
 
-class NetworkGraphBuilder(GraphWriter, ABC):
-    """Writes one network; each method adds one part of it and returns its output's name."""
+class NetworkGraphBuilder(GraphBuilder, ABC):
+    """Builds the graph of one network. Each method adds one part and returns the name of its output."""
 
     def __init__(self, network: SpeechNetwork, precision: Precision) -> None:
         super().__init__()
@@ -29,17 +29,17 @@ class NetworkGraphBuilder(GraphWriter, ABC):
 
     @abstractmethod
     def build(self) -> onnx.ModelProto:
-        """The whole network."""
+        """Build the whole network."""
 
     def _convolution(self, rows: str, layer: int) -> str:
-        """A convolution over time as products; rows that the last frames lack repeat the last row."""
+        """Add a convolution over time as products; rows that the last frames lack repeat the last row."""
         prefix = f"{self._prefix}.feature_extractor.conv_layers.{layer}.conv"
         weight, bias = self._weights[f"{prefix}.weight"], self._weights.get(f"{prefix}.bias")
         stride = self._config.conv_stride[layer]
         outputs, channels, kernel = weight.shape
         int8 = self._precision is Precision.INT8
         frames_are_even = prod(self._config.conv_stride[layer + 1 :]) % 2 == 0
-        if not int8 and (kernel, stride) == _IN_PAIRS and frames_are_even:
+        if not int8 and (kernel, stride) == _PAIRED and frames_are_even:
             return self._convolution_in_pairs(rows, weight, bias)
         total = "" if bias is None else self._constant(bias)
         for first_tap in range(0, kernel, stride):
@@ -54,11 +54,12 @@ class NetworkGraphBuilder(GraphWriter, ABC):
         return total
 
     def _convolution_in_pairs(self, rows: str, weight: Floats, bias: Floats | None) -> str:
-        """Kernel 3, stride 2, for an even number of frames, with five products for two frames instead of six.
+        """Add a convolution with kernel 3 and stride 2, with five products for two frames instead of six.
 
-        The even rows are convolved with the outer taps a and c at stride 1, for which Winograd's minimal filtering
-        F(2, 2) needs three products instead of four: with e0, e1, e2 three even rows in a row, the two sums are
-        ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. Additions only, so as exact as the plain sums.
+        The number of frames is even. The even rows are convolved with the outer taps a and c at stride 1, for which
+        Winograd's minimal filtering F(2, 2) needs three products instead of four. For three consecutive even rows e0,
+        e1 and e2, the two sums are ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. They use only
+        additions, so they are as exact as the plain sums.
         """
         outputs, channels, _ = weight.shape
         first, middle, last = (np.ascontiguousarray(weight[:, :, tap].T) for tap in range(3))
@@ -79,7 +80,7 @@ class NetworkGraphBuilder(GraphWriter, ABC):
         return self._node("Reshape", self._node("Concat", *halves, axis=1), self._constant(np.array([-1, outputs])))
 
     def _taps(self, rows: str, channels: int, stride: int, first_tap: int, taps: int) -> str:
-        """Beside each other, the rows that some neighbouring taps of each frame see: ``(frames, taps * channels)``."""
+        """Concatenate the rows under neighbouring taps of each frame: ``(frames, taps * channels)``."""
         if first_tap == 0 and taps == stride:
             return self._node("Reshape", rows, self._constant(np.array([-1, stride * channels])))  # no copy
         last = self._node("Sub", self._row_count(rows), self._constant(np.array(1)))
@@ -87,23 +88,23 @@ class NetworkGraphBuilder(GraphWriter, ABC):
             "Range", self._constant(np.array(0)), self._row_count(rows), self._constant(np.array(stride))
         )
         column = self._node("Unsqueeze", starts, self._constant(np.array([1])))
-        wanted = self._node("Add", column, self._constant(np.arange(first_tap, first_tap + taps)[None]))
-        picked = self._node("Gather", rows, self._node("Min", wanted, last), axis=0)
-        return self._node("Reshape", picked, self._constant(np.array([-1, taps * channels])))
+        indices = self._node("Add", column, self._constant(np.arange(first_tap, first_tap + taps)[None]))
+        gathered = self._node("Gather", rows, self._node("Min", indices, last), axis=0)
+        return self._node("Reshape", gathered, self._constant(np.array([-1, taps * channels])))
 
     def _int8_by_row(self, rows: str, weight: Floats) -> str:
-        """A product whose activations have a scale for each row: rows are brought to [-1, 1] before, and back after."""
+        """Add a product with a scale for each row of activations: rows are scaled to [-1, 1], and back afterwards."""
         axis = self._constant(np.array([1]))
         highest = self._node("ReduceMax", rows, axis, keepdims=1)
         lowest = self._node("ReduceMin", rows, axis, keepdims=1)
-        # Never zero, or a row of zeros would become NaN.
+        # Not zero: a row of zeros would become NaN.
         size = self._node("Max", highest, self._node("Neg", lowest), self._constant(np.float32(1e-9)))
         scaled = self._node("Mul", rows, self._node("Reciprocal", size))
         product = self._linear(scaled, Linear(weight, None, int8=True))
         return self._node("Mul", product, size)
 
     def _projection(self, rows: str) -> str:
-        """Features to hidden states, for as many frames as there are rows; shape ``(frames, hidden)``."""
+        """Project features to hidden states, shape ``(frames, hidden)``."""
         prefix = f"{self._prefix}.feature_projection"
         if f"{prefix}.layer_norm.weight" in self._weights:
             scale, shift = self._norm_weights(f"{prefix}.layer_norm")
@@ -111,9 +112,9 @@ class NetworkGraphBuilder(GraphWriter, ABC):
         return self._linear(rows, self._read_linear(f"{prefix}.projection"))
 
     def _spread_kernel(self, rows: str) -> str:
-        """Add the positional kernel, times the row, to all the tokens that see a row: ``(rows + kernel - 1, hidden)``.
+        """Add each row times the positional kernel to the tokens that it affects: ``(rows + kernel - 1, hidden)``.
 
-        The same sums as a convolution's, ordered by input: rows that are not there cost nothing.
+        The sums are those of a convolution, ordered by input, so that omitted rows cost nothing.
         """
         groups = self._config.num_conv_pos_embedding_groups
         weight = self._weights[f"{self._prefix}.encoder.pos_conv_embed.conv.weight"]
@@ -131,7 +132,7 @@ class NetworkGraphBuilder(GraphWriter, ABC):
         return self._linear(inner, self._read_linear(f"{prefix}.feed_forward.output_dense", int8=int8))
 
     def _attention(self, hidden: str, prefix: str, bias: str = "") -> str:
-        """Self-attention; `bias` is added to the scores, of shape ``(1, 1, tokens, tokens)``."""
+        """Add self-attention; `bias`, of shape ``(1, 1, tokens, tokens)``, is added to the scores."""
         int8 = self._precision is Precision.INT8
         parts = [self._read_linear(f"{prefix}.{name}") for name in ("q_proj", "k_proj", "v_proj")]
         biases = [part.bias for part in parts if part.bias is not None]
@@ -146,7 +147,7 @@ class NetworkGraphBuilder(GraphWriter, ABC):
         return self._linear(attended, self._read_linear(f"{prefix}.out_proj", int8=int8))
 
     def _logits(self, pooled: str) -> onnx.ValueInfoProto:
-        """The head, from the mean of the hidden states to the graph's output."""
+        """Add the head, from the mean of the hidden states to the graph's output."""
         inner = self._linear(pooled, self._read_linear(self._head.dense))
         if self._head.activation == "tanh":
             inner = self._node("Tanh", inner)
@@ -160,7 +161,7 @@ class NetworkGraphBuilder(GraphWriter, ABC):
 
     def _linear(self, value: str, linear: Linear) -> str:
         if linear.int8:
-            weight, scale = quantised_per_column(linear.weight)
+            weight, scale = quantise_per_column(linear.weight)
             zero_points = np.zeros(scale.shape, np.int8)
             bias = [] if linear.bias is None else [self._constant(linear.bias)]
             constants = [self._constant(weight), self._constant(scale), self._constant(zero_points)]
@@ -169,16 +170,16 @@ class NetworkGraphBuilder(GraphWriter, ABC):
         return product if linear.bias is None else self._node("Add", product, self._constant(linear.bias))
 
     def _norm(self, value: str, prefix: str, *, plus: str = "") -> str:
-        """A layer norm of tokens, or of a sum of them; shape ``(1, tokens, hidden)``."""
+        """Add a layer norm of tokens, or of the sum of two; shape ``(1, tokens, hidden)``."""
         scale, shift = self._norm_weights(prefix)
         total = self._node("Add", value, plus) if plus else value
         normed = self._standardised(total, self._token_count, self._config.layer_norm_eps)
         return self._node("Add", self._node("Mul", normed, scale), shift)
 
     def _standardised(self, value: str, count: Callable[[], str], epsilon: float) -> str:
-        """Each of `count` rows to zero mean and unit variance, as an instance norm whose channels are the rows.
+        """Scale each of `count` rows to zero mean and unit variance, as an instance norm whose channels are the rows.
 
-        ONNX Runtime's layer norm sums up in scalars, and takes six times as long.
+        ONNX Runtime's layer norm adds scalars and is slower: docs/decisions/0006-feature-encoder.md.
         """
         ones = self._node("Expand", self._constant(np.ones(1, np.float32)), count())
         zeros = self._node("Expand", self._constant(np.zeros(1, np.float32)), count())
@@ -186,7 +187,7 @@ class NetworkGraphBuilder(GraphWriter, ABC):
 
     @abstractmethod
     def _token_count(self) -> str:
-        """How many tokens there are, of shape ``(1,)``."""
+        """Return the number of tokens, shape ``(1,)``."""
 
     def _norm_weights(self, prefix: str) -> tuple[str, str]:
         scale, shift = (self._constant(self._weights[f"{prefix}.{name}"]) for name in ("weight", "bias"))
@@ -194,7 +195,7 @@ class NetworkGraphBuilder(GraphWriter, ABC):
 
 
 def _folded_weights(network: SpeechNetwork) -> dict[str, Floats]:
-    """The network's tensors as arrays, with the positional convolution's weight norm folded into one weight."""
+    """Return the network's tensors as arrays, with the positional convolution's weight norm folded into one weight."""
     weights = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
     convolution = network.base_model.encoder.pos_conv_embed.conv
     weights[f"{network.base_model_prefix}.encoder.pos_conv_embed.conv.weight"] = convolution.weight.detach().numpy()

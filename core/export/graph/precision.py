@@ -1,4 +1,4 @@
-"""How many bits a product takes, and what its weights are then."""
+"""The precision of matrix products, and the quantisation of their weights."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,32 +10,37 @@ from core.export.graph.builder import Floats
 
 
 class Precision(StrEnum):
-    """What is computed in 8-bit integers; the rest is float32. Fastest first."""
+    """The products computed in 8-bit integers, fastest first; the rest is float32."""
 
     INT8 = "int8"
-    """All products with a weight in the transformer, and in the feature encoder all but the first layer's."""
+    """All products with a weight in the transformer, and all but the first in the feature encoder."""
     INT8_FFN = "int8-ffn"
     """The feed-forward products of the transformer."""
     FP32 = "fp32"
-    """Nothing: exact up to rounding."""
+    """None: exact up to rounding."""
 
     @property
     def groups_tokens(self) -> bool:
-        """Whether tokens at the window's end are replaced by their mean, which moves scores less than 8 bits do."""
+        """Whether tokens at the window's end are averaged, which changes scores less than 8-bit products do."""
         return self is Precision.INT8
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A product with a weight: ``x @ weight + bias``; weight of shape ``(inputs, outputs)``."""
+    """A product ``x @ weight + bias``, with a weight of shape ``(inputs, outputs)``."""
 
     weight: Floats
     bias: Floats | None
     int8: bool = False
 
 
-def quantised_per_column(weight: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Symmetric 8-bit weights with one scale for each column: shapes ``(inputs, outputs)`` and ``(outputs,)``."""
+def quantise_per_column(weight: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Quantise a weight to symmetric 8-bit integers with a scale for each column.
+
+    Returns
+    -------
+    The integers, shape ``(inputs, outputs)``, and the scales, shape ``(outputs,)``.
+    """
     largest = np.abs(weight).max(axis=0)
     scale = np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
     return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
