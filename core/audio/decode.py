@@ -123,13 +123,13 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         raise DeadlineExceeded("Reading the file's headers took too long.")
     _check_environment(decoder, path)
     if b"not on whitelist" in decoder.messages:
-        raise NotAudio("The file is not in an accepted audio format.")
+        raise NotAudio("The file is not audio in an accepted format.")
     if _NO_CONTENTS in decoder.messages:
         raise DamagedAudio(_CUT_OFF)
     if decoder.status < 0:
         raise DamagedAudio("The file is damaged: ffprobe crashed on it.")
     if decoder.status != 0:
-        raise NotAudio(f"The file is not in an accepted audio format{decoder.reason(path)}.")
+        raise NotAudio(f"The file is not audio in an accepted format{decoder.reason(path)}.")
     if len(document) == _MAX_DESCRIPTION_BYTES:
         raise DamagedAudio("The file claims more streams than a recording has.")
     return _media_info(json.loads(document), limits)
