@@ -122,11 +122,11 @@ def test_the_table_shows_the_confusion_matrix(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     header = next(cells for cells in lines if cells[-1:] == ["recall"])
     assert header[-2:] == ["no_speech", "recall"]
-    for emotion, heard in figures["confusion"].items():
+    for emotion, predictions in figures["confusion"].items():
         (row,) = (cells[1:] for cells in lines if cells[:1] == [emotion] and cells != header)
         shown = dict(zip(header, row, strict=True))
         assert shown.pop("recall") == f"{figures['recall'][emotion]:.1%}"
-        assert {name: int(count) for name, count in shown.items() if count != "·"} == heard
+        assert {name: int(count) for name, count in shown.items() if count != "·"} == predictions
     printed = " ".join(word for cells in lines for word in cells)
     assert f"{figures['unweighted_accuracy']:.1%} unweighted accuracy" in printed
     assert f"{tmp_path / 'out'}/" in printed

@@ -101,7 +101,7 @@ def document(
     finished_at: datetime = NOW,
     error: str = "damaged",
 ) -> Result:
-    judged: dict[str, Any] = {"emotion": "sad", "score": 0.9, "scores": {"sad": 0.9, "anger": 0.1}}
+    scored: dict[str, Any] = {"emotion": "sad", "score": 0.9, "scores": {"sad": 0.9, "anger": 0.1}}
     return Result(
         status=status,
         source=Source(key=key),
@@ -113,7 +113,7 @@ def document(
             inference_ms=600 if status == "classified" else 0,
             version="1",
         ),
-        **(judged if status == "classified" else {}),
+        **(scored if status == "classified" else {}),
     )
 
 
@@ -335,7 +335,7 @@ def test_a_status_has_the_age_of_the_oldest_message_from_cloudwatch(
     deployed: DeployedStack, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dimensions = [{"Name": "QueueName", "Value": deployed.queue_url.rpartition("/")[2]}]
-    now = datetime.now(UTC)  # NOW may be too old: CloudWatch is asked for the last 15 minutes
+    now = datetime.now(UTC)  # NOW may be too old: the command reads the last 15 minutes
     points = [
         {"MetricName": "ApproximateAgeOfOldestMessage", "Dimensions": dimensions, "Value": value, "Timestamp": moment}
         for value, moment in ((30.0, now - timedelta(minutes=5)), (3725.0, now - timedelta(minutes=1)))

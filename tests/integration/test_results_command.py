@@ -24,11 +24,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 def document(key: str, emotion: str | None, *, days_ago: int = 0) -> Result:
     scores = {"anger": 0.8, "sad": 0.2} if emotion == "anger" else {"anger": 0.2, "sad": 0.8}
-    judged: dict[str, Any] = {"emotion": emotion, "score": 0.8, "scores": scores} if emotion else {}
-    parts = [Utterance(start_s=second, end_s=second + 1, **judged) for second in (0, 2)] if emotion else []
+    scored: dict[str, Any] = {"emotion": emotion, "score": 0.8, "scores": scores} if emotion else {}
+    parts = [Utterance(start_s=second, end_s=second + 1, **scored) for second in (0, 2)] if emotion else []
     if key == "calls/b.wav":
         parts[0] = Utterance(start_s=0, end_s=1, emotion="anger", score=0.6, scores={"anger": 0.6, "sad": 0.4})
-    channels = (Channel(channel=0, speech_s=2, utterances=tuple(parts), **judged),) if emotion else None
+    channels = (Channel(channel=0, speech_s=2, utterances=tuple(parts), **scored),) if emotion else None
     return Result(
         status="classified" if emotion else "failed",
         source=Source(key=key),
@@ -36,7 +36,7 @@ def document(key: str, emotion: str | None, *, days_ago: int = 0) -> Result:
         channels=channels,
         error=None if emotion else Error(code="damaged", message="Nothing could be decoded."),
         processing=Processing(finished_at=NOW - timedelta(days=days_ago), version="1"),
-        **judged,
+        **scored,
     )
 
 
