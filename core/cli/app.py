@@ -49,6 +49,10 @@ Since = Annotated[
         help="Skip older ones: a time (2026-01-31, 2026-01-31T14:00) or an age (90m, 12h, 7d).", show_default=False
     ),
 ]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one result document per line, and nothing else.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print a header and one row per utterance, and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, and nothing else.")]
+ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the result documents.")]
 Status = Literal["classified", "no_speech", "failed"]
 _STACK = "audio-emotion"
 
@@ -72,12 +76,8 @@ def _options(
 def classify(
     files: Files,
     model: ModelDir = None,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Print one result document per line, and nothing else.")
-    ] = False,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print a header and one row per utterance, and nothing else.")
-    ] = False,
+    json_lines: JsonLines = False,
+    as_csv: Csv = False,
 ) -> None:
     """Classify the emotion of each utterance in audio files.
 
@@ -118,7 +118,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the metrics. A second run continues there.")] = Path(
         "out/evaluation"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else.")] = False,
+    as_json: AsJson = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, without the earlier results.")] = False,
 ) -> None:
     """Measure the accuracy of the model on your labelled recordings."""
@@ -150,7 +150,7 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the result documents.")] = Path("out/results"),
+    out: ResultsFolder = Path("out/results"),
     model: ModelDir = None,
 ) -> None:
     """Run the whole pipeline on this machine: upload, queue, function, results.
@@ -166,7 +166,7 @@ def demo(
 @app.command()
 def local(
     inbox: Annotated[Path, typer.Option(help="Folder whose files are uploaded.")] = Path("inbox"),
-    out: Annotated[Path, typer.Option(help="Folder for the result documents.")] = Path("out/results"),
+    out: ResultsFolder = Path("out/results"),
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     model: ModelDir = None,
 ) -> None:
@@ -227,7 +227,7 @@ def status(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,
     sample: Annotated[int, typer.Option(min=0, help="Number of results to read, chosen at random.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON, and nothing else.")] = False,
+    as_json: AsJson = False,
     model: ModelDir = None,
 ) -> None:
     """Count the uploads, results, failures and messages of a stack."""
@@ -258,8 +258,8 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
         Status | None, typer.Option("--status", help="Only results with this status.", show_default=False)
     ] = None,
     prefix: Annotated[str, typer.Option(help="Only recordings whose keys start with this text.")] = "",
-    json_lines: Annotated[bool, typer.Option("--json", help="Print one result document per line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print a header and one row per utterance.")] = False,
+    json_lines: JsonLines = False,
+    as_csv: Csv = False,
 ) -> None:
     """Show stored results, from a folder, a stack or a bucket.
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import boto3
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.cli.aws import aws_console, gigabytes, local_fingerprint
+from core.cli.tables import progress_bar
 from core.formatting import clock, counted
 from core.operations.backfill import ENDED, REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
 from core.operations.deployed_stack import DeployedStack
@@ -83,8 +83,7 @@ def _show_forecast(estimate: Forecast, stack: DeployedStack, scope: Scope, model
 
 
 def _follow(s3control: Any, stack: DeployedStack, job_id: str, console: Console) -> int:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task("", total=None)
         for state in job_states(s3control, stack, job_id):
             processed = state.succeeded + state.failed

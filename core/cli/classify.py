@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from core import settings
 from core.cli.classifier import load_classifier
 from core.cli.csv_output import csv_header, csv_rows, csv_writer
-from core.cli.tables import OutputFormat, result_table, timelines
+from core.cli.tables import OutputFormat, progress_bar, result_table, timelines
 from core.errors import NotAudio
 from core.pipeline import Pipeline
 from core.results import Result, Source
@@ -53,13 +53,12 @@ def _progress(form: OutputFormat) -> Progress:
     """Return a progress bar on stderr, shown if stderr is a terminal that does not also show the output lines."""
     notes = Console(stderr=True)
     is_shown = notes.is_terminal and (form == "table" or not sys.stdout.isatty())
-    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=notes, transient=True, redirect_stdout=False, disable=not is_shown)
+    return progress_bar(notes, transient=True, disable=not is_shown)
 
 
 def _results(files: Sequence[Path], pipeline: Pipeline, form: OutputFormat) -> Iterator[Result]:
     with _progress(form) as progress:
-        yield from (_result(file, pipeline) for file in progress.track(files))
+        yield from (_result(file, pipeline) for file in progress.track(files, description="classifying"))
 
 
 def _result(file: Path, pipeline: Pipeline) -> Result:

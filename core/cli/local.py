@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core import settings
-from core.cli.tables import result_table, show_demo_notice
+from core.cli.tables import progress_bar, result_table, show_demo_notice
 from core.formatting import printable
 from core.local.folders import Inbox, ResultFiles
 from core.local.stack import Stack, running_stack
@@ -65,11 +64,10 @@ def function_settings() -> dict[str, str]:
 
 
 def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: Console) -> list[Result]:
-    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
     give_up_at_s = time.monotonic() + _MAX_WAIT_S
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=count)
+    with progress_bar(console) as progress:
+        task = progress.add_task("classifying", total=count)
         while len(results) < count and time.monotonic() < give_up_at_s:
             new = result_files.fetch_new()
             results += [Result.model_validate_json(file.read_bytes()) for file in new if file.suffix == ".json"]

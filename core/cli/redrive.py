@@ -1,9 +1,9 @@
 """`audio-emotion redrive`: move the dead letters back to the queue."""
 
 import boto3
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from core.cli.aws import aws_console
+from core.cli.tables import progress_bar
 from core.formatting import counted
 from core.operations.deployed_stack import DeployedStack
 from core.operations.redrive import count_messages, redrive
@@ -17,10 +17,9 @@ def run_redrive(stack: DeployedStack, per_s: int | None) -> int:
     if total == 0:
         console.print("There are no dead letters.")
         return 0
-    columns = (TextColumn("moving"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     moved = 0
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=total)
+    with progress_bar(console) as progress:
+        bar = progress.add_task("moving", total=total)
         for state in redrive(sqs, stack.dead_letter_queue_arn, per_s=per_s):
             moved = state.messages
             progress.update(bar, completed=moved, total=max(total, state.of))

@@ -18,7 +18,7 @@ from core.settings import CLI_PREFIX, MediaLimits
 
 _STEREO = 2
 _BITS_PER_S_PER_CHANNEL = 32_000
-"""Speech in AAC is clear at this rate. A minute of a stereo call adds half a megabyte to the page."""
+"""Speech in AAC is clear at this rate. A minute of a stereo call adds 0.6 MB to the page."""
 _MAX_DURATION_DIFFERENCE_S = 1.0
 """More than a change of the container alone adds or removes."""
 

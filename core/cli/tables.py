@@ -5,6 +5,7 @@ from typing import Literal
 
 from rich.console import Console, Group
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,12 @@ OutputFormat = Literal["table", "json", "csv"]
 def show_demo_notice() -> None:
     """Print on stderr that the demo model knows nothing of real people."""
     Console(stderr=True).print(f"{DEMO_NOTICE} `make model` fetches a real one.", style="yellow")
+
+
+def progress_bar(console: Console, *, transient: bool = False, disable: bool = False) -> Progress:
+    """Return a progress bar that shows its description, the number of finished items and the elapsed time."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=transient, redirect_stdout=False, disable=disable)
 
 
 def result_table(results: Iterable[Result]) -> Table:

@@ -315,7 +315,7 @@ def test_convert_names_the_file_that_failed(run: Run, tmp_path: Path) -> None:
     done = run("convert", "notes.txt", "--out", "out")
 
     assert done.status == 1
-    assert "notes.txt: The file is not audio" in done.stderr
+    assert done.stderr.startswith("notes.txt: ")
     assert list((tmp_path / "out").iterdir()) == []
 
 
