@@ -30,9 +30,9 @@ def _status_table(status: Status, model_dir: Path) -> Table:
     table.add_column(justify="right")
     table.add_column(style="dim")
     table.add_row("uploads", f"{status.uploads:,}", gigabytes(status.uploads_bytes))
-    table.add_row("results", f"{status.results:,}", "")
     table.add_row("uploads without a result", f"{status.without_result:,}", "waiting, or older than the stack")
-    sampled = "" if status.read == status.results else f"of {status.read:,} results, chosen at random"
+    sampled = "" if status.read == status.results else f"below: {status.read:,} of them, chosen at random"
+    table.add_row("results", f"{status.results:,}", sampled)
     notes = {
         "given_up": "redrive retries them",
         "stale": f"not from the model in {model_dir}: backfill classifies them again",
@@ -40,8 +40,7 @@ def _status_table(status: Status, model_dir: Path) -> Table:
     }
     for name, count in status.by_status.items():
         if count or name in ("classified", "failed"):
-            note = ", ".join(filter(None, (sampled, notes.get(name, ""))))
-            table.add_row(f"  {name.replace('_', ' ')}", f"{count:,}", escape(note))
+            table.add_row(f"  {name.replace('_', ' ')}", f"{count:,}", escape(notes.get(name, "")))
     age = "" if status.oldest_s is None else f"oldest: {clock(status.oldest_s)}"
     table.add_row("messages in the queue", f"{status.waiting:,}", age)
     table.add_row("messages in flight", f"{status.in_flight:,}", "")
