@@ -1,4 +1,4 @@
-"""The measuring of calls itself: what is missed, or said by the other side, counts for nobody."""
+"""The metrics of calls: missed speech and speech of the other side do not count as correct."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ def heard(start_s: float, end_s: float, channel: int = 0) -> SpeechSegment:
     return SpeechSegment((channel,), start_s, end_s, SILENCE)
 
 
-def test_a_turn_counts_as_what_is_heard_for_the_longest_time() -> None:
+def test_a_turn_counts_as_the_emotion_classified_for_the_longest_time() -> None:
     assert rightly_heard(CALL, [(heard(0.5, 2.5), ANGRY), (heard(2.5, 9.0), SAD)]) == [True]
     assert rightly_heard(CALL, [(heard(0.5, 1.5), ANGRY), (heard(1.5, 3.0), SAD)]) == [False]
 
 
-def test_a_turn_that_is_missed_is_wrong_whatever_the_first_label_is() -> None:
+def test_a_missed_turn_is_wrong_for_any_first_label() -> None:
     assert rightly_heard(CALL, []) == [False]
     assert rightly_heard(CALL, [(heard(5.0, 7.0), ANGRY)]) == [False]
     assert rightly_heard(CALL, [(heard(1.0, 3.0, channel=1), ANGRY)]) == [False]

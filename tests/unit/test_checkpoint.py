@@ -1,4 +1,4 @@
-"""A checkpoint is read exactly or refused by name: nothing random, nothing unpickled."""
+"""A checkpoint is read exactly, or refused with the name of the file or tensor; no code in it runs."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def tensors() -> Tensors:
 
 @pytest.fixture
 def write(tmp_path: Path, tensors: Tensors) -> Callable[..., Path]:
-    """Write a good checkpoint, with other weights or other lines in its config files where a test says so."""
+    """Return a function that writes a valid checkpoint, with some weights or config values replaced."""
 
     def written(weights: Any = None, preprocessor: dict[str, Any] | None = None, **config: Any) -> Path:
         folder = write_checkpoint(random_network(small_config()), {**small_config(), **config}, tmp_path / "checkpoint")
@@ -47,7 +47,7 @@ def write(tmp_path: Path, tensors: Tensors) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("weights", get_args(WeightFile))
-def test_every_form_of_the_weights_reads_to_the_same_network(weights: WeightFile, tmp_path: Path) -> None:
+def test_every_format_of_the_weights_gives_the_same_network(weights: WeightFile, tmp_path: Path) -> None:
     network = random_network(small_config(), seed=7)
     folder = write_checkpoint(network, small_config(), tmp_path, weights)
 
@@ -62,7 +62,7 @@ def test_every_form_of_the_weights_reads_to_the_same_network(weights: WeightFile
         torch.testing.assert_close(read(window), network(window), rtol=0, atol=1e-6)
 
 
-def test_safetensors_are_preferred_because_they_carry_no_code(tmp_path: Path) -> None:
+def test_safetensors_are_preferred_because_they_contain_no_code(tmp_path: Path) -> None:
     write_checkpoint(random_network(small_config(), seed=1), small_config(), tmp_path, "old names")
     network = random_network(small_config(), seed=2)
     write_checkpoint(network, small_config(), tmp_path, "safetensors")
@@ -96,13 +96,13 @@ def test_a_renamed_tensor_is_refused_by_both_names(name: str, write: Callable[..
 
 
 @pytest.mark.parametrize("name", SOME_TENSORS)
-def test_a_mis_shaped_tensor_is_refused_by_name(name: str, write: Callable[..., Path], tensors: Tensors) -> None:
-    misshaped = {**tensors, name: tensors[name][..., :-1]}
+def test_a_tensor_of_a_wrong_shape_is_refused_by_name(name: str, write: Callable[..., Path], tensors: Tensors) -> None:
+    wrong_shape = {**tensors, name: tensors[name][..., :-1]}
     if name.endswith("original0"):
-        misshaped[name] = tensors[name].flatten()  # broadcasting would hide this one
+        wrong_shape[name] = tensors[name].flatten()  # broadcasting would accept this one
 
     with pytest.raises(CheckpointUnreadable, match=rf"{name} of shape \(.*\) instead of \("):
-        read_checkpoint(write(misshaped))
+        read_checkpoint(write(wrong_shape))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -117,7 +117,7 @@ def test_a_tensor_that_is_not_finite_is_refused_by_name(
         read_checkpoint(write({**tensors, name: spoilt}))
 
 
-def test_safetensors_are_read_as_strictly(tmp_path: Path) -> None:
+def test_safetensors_are_read_strictly_too(tmp_path: Path) -> None:
     folder = write_checkpoint(random_network(small_config()), small_config(), tmp_path, "safetensors")
     tensors = load_file(folder / "model.safetensors")
     del tensors["classifier.dense.bias"]
@@ -127,8 +127,8 @@ def test_safetensors_are_read_as_strictly(tmp_path: Path) -> None:
         read_checkpoint(folder)
 
 
-def test_the_head_of_automodel_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
-    """What `AutoModelForAudioClassification` saves, and would load in silence with a random head."""
+def test_a_head_saved_by_automodel_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
+    """`AutoModelForAudioClassification` saves such a head, and loads it without an error and with random weights."""
     encoder = {name: tensor for name, tensor in tensors.items() if name.startswith("hubert.")}
     head = {"projector.weight": torch.zeros(256, 32), "projector.bias": torch.zeros(256)}
     head |= {"classifier.weight": torch.zeros(6, 256), "classifier.bias": torch.zeros(6)}
@@ -141,7 +141,7 @@ def test_the_head_of_automodel_is_refused(write: Callable[..., Path], tensors: T
 
 
 class _Trap:
-    """A pickle that runs a program when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -151,7 +151,7 @@ class _Trap:
 
 
 @pytest.mark.parametrize("form", ["torch.save", "a bare pickle"])
-def test_a_pickle_that_carries_code_is_refused_and_not_run(
+def test_a_pickle_with_code_is_refused_and_its_code_does_not_run(
     form: str, write: Callable[..., Path], tensors: Tensors, tmp_path: Path
 ) -> None:
     marker = tmp_path / "the-code-was-run"
@@ -180,11 +180,11 @@ def test_a_list_instead_of_tensors_is_refused(write: Callable[..., Path]) -> Non
         read_checkpoint(write([torch.zeros(3)]))
 
 
-def test_without_labels_in_the_config_the_order_is_the_published_one(write: Callable[..., Path]) -> None:
+def test_a_config_without_labels_has_the_published_order(write: Callable[..., Path]) -> None:
     assert read_checkpoint(write()).labels == ("anger", "fear", "happy", "neutral", "sad", "surprise")
 
 
-def test_labels_of_the_config_are_ordered_by_number(write: Callable[..., Path], tensors: Tensors) -> None:
+def test_labels_in_the_config_are_ordered_by_number(write: Callable[..., Path], tensors: Tensors) -> None:
     twelve = {str(index): f"label-{index}" for index in reversed(range(12))}
     wider = {
         **tensors,
@@ -208,7 +208,7 @@ def test_labels_of_the_config_are_ordered_by_number(write: Callable[..., Path], 
         ({"id2label": {"0": "yes", "1": "no"}}, "num_class 6"),
     ],
 )
-def test_another_network_is_refused_by_what_is_different(
+def test_another_network_is_refused_with_the_difference(
     changed: dict[str, Any], named: str, write: Callable[..., Path]
 ) -> None:
     with pytest.raises(CheckpointUnreadable, match=named):
@@ -225,7 +225,7 @@ def test_another_network_is_refused_by_what_is_different(
         ("sampling_rate", 8_000),
     ],
 )
-def test_another_preprocessing_is_refused_by_what_is_different(
+def test_another_preprocessing_is_refused_with_the_difference(
     name: str, value: Any, write: Callable[..., Path]
 ) -> None:
     with pytest.raises(CheckpointUnreadable, match=rf"preprocessor_config\.json has {name}"):
@@ -242,7 +242,7 @@ def test_a_missing_file_is_named(name: str, write: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', "\udcff"])
-def test_a_config_that_is_no_json_object_is_refused_by_name(content: str, write: Callable[..., Path]) -> None:
+def test_a_config_that_is_not_a_json_object_is_refused_by_name(content: str, write: Callable[..., Path]) -> None:
     folder = write()
     (folder / "config.json").write_text(content, encoding="utf-8", errors="surrogateescape")
 
@@ -260,14 +260,14 @@ def test_a_config_that_is_no_json_object_is_refused_by_name(content: str, write:
         {"num_attention_heads": 5},
     ],
 )
-def test_a_config_that_describes_no_network_is_one_of_our_errors(
+def test_a_config_with_impossible_sizes_raises_checkpoint_unreadable(
     nonsense: dict[str, Any], write: Callable[..., Path]
 ) -> None:
     with pytest.raises(CheckpointUnreadable):
         read_checkpoint(write(**nonsense))
 
 
-def test_a_checkpoint_says_what_it_is(write: Callable[..., Path]) -> None:
+def test_a_checkpoint_has_its_identity(write: Callable[..., Path]) -> None:
     folder = write(demo=True)
     (folder / "source.json").write_text('{"id": "someone/model", "revision": "abc"}')
 
@@ -276,7 +276,7 @@ def test_a_checkpoint_says_what_it_is(write: Callable[..., Path]) -> None:
     assert (checkpoint.model_id, checkpoint.revision, checkpoint.demo) == ("someone/model", "abc", True)
 
 
-def test_a_checkpoint_of_unknown_origin_is_told_apart_by_its_weights(
+def test_a_checkpoint_without_a_source_is_identified_by_its_weights(
     write: Callable[..., Path], tensors: Tensors
 ) -> None:
     first = read_checkpoint(write())

@@ -1,4 +1,4 @@
-"""One classifier, whatever it was loaded from; and what the function may never import."""
+"""The classifier, loaded from a package or a checkpoint; and the packages that the function does not import."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def both(small_checkpoint: Path, small_package: Path) -> tuple[EmotionClassifier
 
 
 @pytest.mark.parametrize("samples", [1, 400, 20_000, 96_000, 150_000])
-def test_checkpoint_and_package_behave_the_same(
+def test_checkpoint_and_package_give_the_same_scores(
     samples: int, both: tuple[EmotionClassifier, EmotionClassifier], speech_like: SpeechLike
 ) -> None:
     reference, served = (classifier.classify(speech_like(samples, 1)) for classifier in both)
@@ -33,7 +33,7 @@ def test_checkpoint_and_package_behave_the_same(
     assert list(served.values()) == pytest.approx(list(reference.values()), abs=1e-5)
 
 
-def test_both_say_what_they_are(both: tuple[EmotionClassifier, EmotionClassifier]) -> None:
+def test_both_have_their_identity(both: tuple[EmotionClassifier, EmotionClassifier]) -> None:
     reference, served = (classifier.identity for classifier in both)
 
     assert (reference.id, reference.revision, reference.labels) == (served.id, served.revision, served.labels)
@@ -42,7 +42,7 @@ def test_both_say_what_they_are(both: tuple[EmotionClassifier, EmotionClassifier
     assert reference.fingerprint != served.fingerprint
 
 
-def test_several_waveforms_get_the_scores_of_each(
+def test_several_waveforms_have_the_scores_of_each_alone(
     both: tuple[EmotionClassifier, EmotionClassifier], speech_like: SpeechLike
 ) -> None:
     waveforms = [speech_like(samples, samples) for samples in (5_000, 40_000, 96_000)]
@@ -67,9 +67,9 @@ def test_probabilities_are_never_nan(logits: list[float]) -> None:
 
 
 BUILD_TIME = {"torch", "transformers", "onnx", "huggingface_hub", "safetensors", "moto", "typer"}
-"""Importing PyTorch and transformers costs four seconds, and the functions do not have them."""
+"""The image has none of them, and PyTorch and transformers take four seconds to import."""
 SLOW = {"asyncio", "pydantic_settings", "fastapi"}
-"""A tenth of a second each, and uploads need none of them."""
+"""Each takes a tenth of a second to import, and uploads need none of them."""
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ SLOW = {"asyncio", "pydantic_settings", "fastapi"}
         ("handlers.api.app, handlers.api.service, mangum", BUILD_TIME),
     ],
 )
-def test_the_functions_import_nothing_that_they_do_not_need(modules: str, spared: set[str]) -> None:
+def test_the_functions_import_only_what_they_need(modules: str, spared: set[str]) -> None:
     program = f"import sys, {modules}; print(sorted({spared!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -94,7 +94,7 @@ def test_the_functions_import_nothing_that_they_do_not_need(modules: str, spared
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_package_is_loaded_and_run_without_a_build_time_package(small_package: Path) -> None:
+def test_a_package_loads_and_runs_without_build_time_packages(small_package: Path) -> None:
     program = f"""
 import sys
 for name in ("torch", "transformers", "onnx", "huggingface_hub", "safetensors"):

@@ -1,4 +1,4 @@
-"""Metrics are counted as they should be, and labels mean what they should."""
+"""The metrics of an evaluation, and the names of emotions in its manifest."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from core.evaluation import Prediction, compute_metrics, confusion_matrix_svg, p
 LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")
 
 
-def test_each_emotion_counts_the_same_in_the_unweighted_accuracy() -> None:
+def test_each_emotion_has_the_same_weight_in_the_unweighted_accuracy() -> None:
     rows = [Prediction(str(n), "anger", "anger") for n in range(8)] + [
         Prediction("x", "sad", "sad"),
         Prediction("y", "sad", "no_speech"),
@@ -24,7 +24,7 @@ def test_each_emotion_counts_the_same_in_the_unweighted_accuracy() -> None:
     assert figures.confusion["sad"] == {"no_speech": 1, "sad": 1}
 
 
-def test_other_names_for_emotions_are_understood_and_own_ones_can_be_given(tmp_path: Path) -> None:
+def test_synonyms_and_mapped_names_of_emotions_are_understood(tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text("path,emotion\na.wav,Angry\nb.wav,calm\nc.wav,disgust\nd.wav,happiness\n", encoding="utf-8")
 
@@ -39,13 +39,13 @@ def test_other_names_for_emotions_are_understood_and_own_ones_can_be_given(tmp_p
 
 
 @pytest.mark.parametrize("names", ["calm", "calm=peace", "=anger"])
-def test_a_map_that_makes_no_sense_is_refused(names: str) -> None:
+def test_an_invalid_map_is_refused(names: str) -> None:
     with pytest.raises(ManifestUnreadable, match="must have the form name=emotion"):
         parse_names(names, LABELS)
 
 
 @pytest.mark.parametrize("text", ["", "file,label\na,b\n", "path,emotion\na.wav,bored\n"])
-def test_a_manifest_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
+def test_an_unusable_manifest_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text(text, encoding="utf-8")
 

@@ -1,5 +1,4 @@
-"""What is computed for a clip of a given length: the counting alone. tests/integration/test_serving_graph.py holds the
-numbers that come out of it against the reference."""
+"""The rows and tokens for a clip of a given length; test_serving_graph.py compares the logits with the reference."""
 
 from dataclasses import replace
 
@@ -31,15 +30,15 @@ def test_the_published_network_has_the_published_sizes() -> None:
 
 
 @pytest.mark.parametrize(("samples", "frames", "tokens"), [(16_000, 50, 178), (32_000, 100, 228), (96_000, 300, 299)])
-def test_a_short_clip_is_less_work_than_the_window(samples: int, frames: int, tokens: int) -> None:
+def test_a_short_clip_needs_fewer_rows_and_tokens_than_the_window(samples: int, frames: int, tokens: int) -> None:
     plan = PUBLISHED.plan(samples)
 
-    # The clip, one frame of padding; and behind the clip, the 128 tokens that can see speech or the window's end.
+    # The clip and one frame of padding; after the clip, the 128 tokens that depend on speech or on the window's end.
     assert plan.first_layer_rows == (frames + 1) * 64
     assert len(plan.token_frames) == tokens
 
 
-@settings(deadline=None)  # as long as a busy machine takes
+@settings(deadline=None)  # a busy machine is slow
 @given(samples=st.integers(1, WINDOW_SAMPLES), geometry=st.sampled_from(GEOMETRIES))
 def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry: WindowGeometry) -> None:
     plan = geometry.plan(samples)
@@ -47,17 +46,17 @@ def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry:
     assert plan.token_weights.sum() == geometry.window_frames
     assert plan.token_weights.min() >= 1
     assert plan.token_shares.shape == (len(plan.token_weights), len(plan.token_frames))
-    # Seven sevenths are one up to float32's rounding.
+    # Seven sevenths are 1 up to float32's rounding.
     np.testing.assert_allclose(plan.token_shares.sum(axis=1), 1, rtol=1e-6)
     assert (np.diff(plan.token_frames) >= 0).all()
     assert plan.token_frames.max() < plan.first_layer_rows * geometry.strides[0] / geometry.stride_samples
 
 
 @pytest.mark.parametrize(("samples", "tokens", "groups"), [(16_000, 178, 119), (32_000, 228, 169), (90_000, 299, 299)])
-def test_only_tokens_that_see_padding_alone_are_replaced_by_their_mean(samples: int, tokens: int, groups: int) -> None:
+def test_only_tokens_of_padding_are_replaced_by_their_mean(samples: int, tokens: int, groups: int) -> None:
     plan = replace(PUBLISHED, end_group_tokens=16).plan(samples)
 
-    # 63 tokens behind the one that stands for all equal ones, 16 at a time; with a long clip, there are none.
+    # 63 tokens follow the one that represents all equal ones, 16 in a group; after a long clip there are none.
     assert plan.token_shares.shape == (groups, tokens)
     together = (plan.token_shares > 0).sum(axis=1)
     seen = -(-samples // 320) + 64
@@ -68,7 +67,7 @@ def test_only_tokens_that_see_padding_alone_are_replaced_by_their_mean(samples: 
     )
 
 
-@settings(deadline=None)  # as long as a busy machine takes
+@settings(deadline=None)  # a busy machine is slow
 @given(samples=st.integers(1, WINDOW_SAMPLES + 1_000), geometry=st.sampled_from(GEOMETRIES))
 def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry: WindowGeometry) -> None:
     waveform = np.random.default_rng(samples).normal(0.01, 0.1, samples).astype(np.float32)

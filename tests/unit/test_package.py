@@ -1,4 +1,4 @@
-"""A serving package that is not what its manifest says is refused, in one sentence."""
+"""A serving package that does not match its manifest is refused."""
 
 import json
 import shutil
@@ -17,8 +17,8 @@ from tests.support.serving import service_from_environment
 
 
 @pytest.fixture
-def spoilt(package: Path, tmp_path: Path) -> Path:
-    """A copy of a good package, for the test to spoil."""
+def damaged(package: Path, tmp_path: Path) -> Path:
+    """A copy of a valid package, for the test to damage."""
     return Path(shutil.copytree(package, tmp_path / "package"))
 
 
@@ -37,7 +37,7 @@ def test_a_package_loads_and_scores_every_label(package: Path) -> None:
     assert classifier.identity.labels == ("anger", "fear", "happy", "neutral", "sad", "surprise")
 
 
-def test_the_parity_with_the_reference_is_kept_in_the_manifest(package: Path) -> None:
+def test_the_manifest_has_the_parity_with_the_reference(package: Path) -> None:
     parity = read_manifest(package).parity
 
     assert parity.clips > 0
@@ -46,37 +46,37 @@ def test_the_parity_with_the_reference_is_kept_in_the_manifest(package: Path) ->
 
 
 @pytest.mark.parametrize("damage", ["one bit", "cut short", "something appended", "empty"])
-def test_a_damaged_network_is_refused(damage: str, spoilt: Path) -> None:
-    model = bytearray((spoilt / MODEL_FILE).read_bytes())
+def test_a_damaged_network_is_refused(damage: str, damaged: Path) -> None:
+    model = bytearray((damaged / MODEL_FILE).read_bytes())
     if damage == "one bit":
         model[len(model) // 2] ^= 1
-    damaged: dict[str, bytes | bytearray] = {
+    contents: dict[str, bytes | bytearray] = {
         "one bit": model,
         "cut short": model[:-1],
         "something appended": model + b"\0",
         "empty": b"",
     }
-    (spoilt / MODEL_FILE).write_bytes(damaged[damage])
+    (damaged / MODEL_FILE).write_bytes(contents[damage])
 
     with pytest.raises(PackageRefused, match=r"model\.onnx does not match the hash"):
-        EmotionClassifier.load(spoilt)
+        EmotionClassifier.load(damaged)
 
 
-def test_another_hash_in_the_manifest_is_refused(spoilt: Path) -> None:
-    change_manifest(spoilt, sha256={MODEL_FILE: "0" * 64})
+def test_another_hash_in_the_manifest_is_refused(damaged: Path) -> None:
+    change_manifest(damaged, sha256={MODEL_FILE: "0" * 64})
 
     with pytest.raises(PackageRefused, match="does not match the hash"):
-        EmotionClassifier.load(spoilt)
+        EmotionClassifier.load(damaged)
 
 
 @pytest.mark.parametrize("without", [MODEL_FILE, WEIGHTS_FILE])
-def test_a_manifest_without_a_hash_is_refused(without: str, spoilt: Path) -> None:
-    hashes = dict(read_manifest(spoilt).sha256)
+def test_a_manifest_without_a_hash_is_refused(without: str, damaged: Path) -> None:
+    hashes = dict(read_manifest(damaged).sha256)
     del hashes[without]
-    change_manifest(spoilt, sha256=hashes)
+    change_manifest(damaged, sha256=hashes)
 
     with pytest.raises(PackageRefused, match=f"{without} does not match the hash"):
-        EmotionClassifier.load(spoilt)
+        EmotionClassifier.load(damaged)
 
 
 @pytest.mark.parametrize(
@@ -89,62 +89,60 @@ def test_a_manifest_without_a_hash_is_refused(without: str, spoilt: Path) -> Non
         ({"geometry": {"window_samples": 96_000}}, "geometry"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_is_refused_by_what_is_wrong(
-    changes: dict[str, Any], named: str, spoilt: Path
-) -> None:
-    change_manifest(spoilt, **changes)
+def test_an_unusable_manifest_is_refused_with_the_problem(changes: dict[str, Any], named: str, damaged: Path) -> None:
+    change_manifest(damaged, **changes)
 
     with pytest.raises(PackageRefused, match=named):
-        EmotionClassifier.load(spoilt)
+        EmotionClassifier.load(damaged)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
-def test_a_manifest_that_is_no_json_is_refused(content: bytes, spoilt: Path) -> None:
-    (spoilt / MANIFEST_FILE).write_bytes(content)
+def test_a_manifest_that_is_not_json_is_refused(content: bytes, damaged: Path) -> None:
+    (damaged / MANIFEST_FILE).write_bytes(content)
 
     with pytest.raises(PackageRefused, match="malformed"):
-        EmotionClassifier.load(spoilt)
+        EmotionClassifier.load(damaged)
 
 
-def test_a_missing_network_is_refused_by_name(spoilt: Path) -> None:
-    (spoilt / MODEL_FILE).unlink()
+def test_a_missing_network_is_refused_by_name(damaged: Path) -> None:
+    (damaged / MODEL_FILE).unlink()
 
     with pytest.raises(PackageRefused, match=r"no readable model\.onnx"):
-        EmotionClassifier.load(spoilt)
+        EmotionClassifier.load(damaged)
 
 
-def test_the_function_relies_on_the_check_of_the_image_s_build(spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # One bit of a weight: only the hash shows it.
-    weights = bytearray((spoilt / WEIGHTS_FILE).read_bytes())
+def test_the_function_relies_on_the_image_build_s_check(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One bit of a weight, which only the hash shows.
+    weights = bytearray((damaged / WEIGHTS_FILE).read_bytes())
     weights[0] ^= 1
-    (spoilt / WEIGHTS_FILE).write_bytes(weights)
+    (damaged / WEIGHTS_FILE).write_bytes(weights)
     monkeypatch.setenv("RESULTS_BUCKET", "results")
     monkeypatch.setenv("UPLOADS_BUCKET", "uploads")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("MODEL_DIR", str(spoilt))
+    monkeypatch.setenv("MODEL_DIR", str(damaged))
     delivery.cache_clear()
 
     with pytest.raises(PackageRefused, match="does not match the hash"):
         delivery()
     with pytest.raises(PackageRefused, match="does not match the hash"):
-        service_from_environment(spoilt)
+        service_from_environment(damaged)
 
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3538")
     delivery()
-    service_from_environment(spoilt)
+    service_from_environment(damaged)
     delivery.cache_clear()
 
 
 @pytest.mark.parametrize("folder", ["empty", "absent"])
-def test_a_folder_with_nothing_to_load_is_refused_by_its_name(folder: str, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused_by_its_name(folder: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(PackageRefused, match=f"{folder} holds neither"):
         load_classifier(tmp_path / folder, 1)
 
 
-def test_the_fingerprint_follows_whatever_can_change_a_score(spoilt: Path) -> None:
-    manifest = read_manifest(spoilt)
+def test_the_fingerprint_changes_with_everything_that_can_change_a_score(damaged: Path) -> None:
+    manifest = read_manifest(damaged)
 
     changed = [
         manifest.model_copy(update=update)
@@ -160,8 +158,8 @@ def test_the_fingerprint_follows_whatever_can_change_a_score(spoilt: Path) -> No
     assert unchanged.fingerprint == manifest.fingerprint
 
 
-def test_a_fingerprint_is_the_same_after_reading_it_again(spoilt: Path) -> None:
-    manifest = read_manifest(spoilt)
-    (spoilt / MANIFEST_FILE).write_text(manifest.model_dump_json())
+def test_a_fingerprint_survives_writing_and_reading(damaged: Path) -> None:
+    manifest = read_manifest(damaged)
+    (damaged / MANIFEST_FILE).write_text(manifest.model_dump_json())
 
-    assert read_manifest(spoilt).fingerprint == manifest.fingerprint
+    assert read_manifest(damaged).fingerprint == manifest.fingerprint

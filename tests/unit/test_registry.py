@@ -1,4 +1,4 @@
-"""The registry: what is known of the published checkpoints, and how little another one takes."""
+"""The registry of published checkpoints, and what another entry needs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ SEEDS = {"hubert-base-ch": "data/seed", "wav2vec2-xlsr-en": "data/seed/ehcalabre
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_the_published_config_files_say_what_the_registry_expects(name: str, corpora: Path) -> None:
+def test_the_published_config_files_match_the_registry(name: str, corpora: Path) -> None:
     architecture, folder = CHECKPOINTS[name].architecture, corpora / SEEDS[name]
     config, preprocessor = (read_json(folder / file) for file in ("config.json", "preprocessor_config.json"))
 
@@ -36,7 +36,7 @@ def test_the_published_config_files_say_what_the_registry_expects(name: str, cor
     assert architecture.preprocessor.items() <= preprocessor.items()
 
 
-def test_the_labels_of_the_second_checkpoint_are_its_own_in_our_words(corpora: Path) -> None:
+def test_the_labels_of_the_second_checkpoint_have_this_project_s_names(corpora: Path) -> None:
     published = read_json(corpora / SEEDS["wav2vec2-xlsr-en"] / "config.json")["id2label"]
 
     ours = [SYNONYMS.get(published[str(number)], published[str(number)]) for number in range(8)]
@@ -45,7 +45,7 @@ def test_the_labels_of_the_second_checkpoint_are_its_own_in_our_words(corpora: P
     assert tuple(ours) == CHECKPOINTS["wav2vec2-xlsr-en"].architecture.labels
 
 
-def test_every_emotion_of_every_checkpoint_has_a_letter_and_a_colour_of_its_own() -> None:
+def test_every_emotion_of_every_checkpoint_has_a_distinct_letter_and_colour() -> None:
     emotions = {label for entry in CHECKPOINTS.values() for label in entry.architecture.labels}
 
     assert emotions == COLOURS.keys()
@@ -57,7 +57,7 @@ def test_no_two_repositories_are_the_same() -> None:
     assert len({entry.repo_id for entry in CHECKPOINTS.values()}) == len(CHECKPOINTS)
 
 
-def test_what_is_ignored_is_ignored_with_a_reason() -> None:
+def test_every_ignored_tensor_has_a_reason() -> None:
     architecture = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
 
     assert "speech recogniser" in (architecture.reason_to_ignore("lm_head.weight") or "")
@@ -67,7 +67,7 @@ def test_what_is_ignored_is_ignored_with_a_reason() -> None:
 
 @pytest.fixture
 def third(monkeypatch: pytest.MonkeyPatch) -> PublishedCheckpoint:
-    """A third checkpoint, of a kind that transformers trains: five labels, a projector without an activation."""
+    """A third checkpoint as transformers trains it: five labels, and a projector without an activation."""
     entry = PublishedCheckpoint(
         repo_id="someone/third",
         licence="MIT",
@@ -83,7 +83,7 @@ def third(monkeypatch: pytest.MonkeyPatch) -> PublishedCheckpoint:
     return entry
 
 
-def test_a_third_checkpoint_takes_one_entry_and_one_head(
+def test_a_third_checkpoint_needs_one_entry_and_one_head(
     third: PublishedCheckpoint, tmp_path: Path, speech_like: Callable[[int, int], Waveform]
 ) -> None:
     config = small_wav2vec2_config()
@@ -110,10 +110,10 @@ def test_a_third_checkpoint_takes_one_entry_and_one_head(
 
 @pytest.mark.parametrize("input_mode", InputMode)
 @pytest.mark.parametrize("model_type", ["hubert", "wav2vec2"])
-def test_either_encoder_can_hear_the_window_or_the_clip(
+def test_either_encoder_can_have_either_input_mode(
     model_type: Literal["hubert", "wav2vec2"], input_mode: InputMode, speech_like: Callable[[int, int], Waveform]
 ) -> None:
-    """So that an entry may name any pair of them."""
+    """An entry may combine any encoder with any input mode."""
     config = small_config() if input_mode is InputMode.PADDED_WINDOW else small_wav2vec2_config()
     architecture = Architecture(
         model_type, input_mode, Head("score.inner", "score.outer", activation="none"), ("yes", "no")
@@ -130,15 +130,13 @@ def test_either_encoder_can_hear_the_window_or_the_clip(
         np.testing.assert_allclose(served, expected, atol=1e-4)
 
 
-def test_the_head_is_chosen_by_the_tensors_that_are_there(third: PublishedCheckpoint, tmp_path: Path) -> None:
+def test_the_head_is_chosen_by_the_tensors_in_the_file(third: PublishedCheckpoint, tmp_path: Path) -> None:
     second = write_checkpoint(random_network(small_wav2vec2_config()), small_wav2vec2_config(), tmp_path)
 
     assert read_checkpoint(second).network.architecture == CHECKPOINTS["wav2vec2-xlsr-en"].architecture
 
 
-def test_a_checkpoint_that_says_it_is_a_known_one_is_read_as_that_one_alone(
-    third: PublishedCheckpoint, tmp_path: Path
-) -> None:
+def test_a_checkpoint_with_a_known_name_is_read_as_that_one_only(third: PublishedCheckpoint, tmp_path: Path) -> None:
     folder = write_checkpoint(random_network(small_wav2vec2_config()), small_wav2vec2_config(), tmp_path)
     (folder / "source.json").write_text('{"id": "someone/third", "revision": "abc"}')
 

@@ -1,4 +1,4 @@
-"""Recordings become utterances: whole if short, cut at pauses if long, and none where nobody speaks."""
+"""Segmentation: short recordings are one segment, long ones are cut at pauses, and silence has none."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -38,7 +38,7 @@ def utterances(*channels: Waveform, **options: object) -> list[SpeechSegment]:
     return list(cut(blocks(*channels), SegmentationSettings.model_validate(options), VoiceActivityDetector.load()))
 
 
-def test_a_short_recording_is_one_utterance_to_the_last_sample() -> None:
+def test_a_short_recording_is_one_untrimmed_segment() -> None:
     waveform = voice()
 
     (only,) = utterances(waveform)
@@ -47,7 +47,7 @@ def test_a_short_recording_is_one_utterance_to_the_last_sample() -> None:
     assert np.array_equal(only.waveform, waveform)
 
 
-def test_six_seconds_are_one_utterance_and_a_sample_more_is_cut() -> None:
+def test_six_seconds_are_one_segment_and_one_sample_more_is_cut() -> None:
     waveform = np.concatenate([voice(), silence(6)])
 
     assert [u.waveform.size for u in utterances(waveform[:WINDOW_SAMPLES])] == [WINDOW_SAMPLES]
@@ -63,7 +63,7 @@ def test_a_shout_of_a_third_of_a_second_is_speech() -> None:
 
 @pytest.mark.parametrize("seconds", [0.1, 1.0, 5.0, 20.0])
 @pytest.mark.parametrize("kind", ["silence", "hiss", "faint hiss", "tone", "low tone", "piercing tone", "dial tone"])
-def test_nobody_speaks_in(kind: str, seconds: float) -> None:
+def test_audio_without_speech_has_no_segments(kind: str, seconds: float) -> None:
     t = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     noise = np.random.default_rng(1).standard_normal(t.size)
     sound = {
@@ -79,7 +79,7 @@ def test_nobody_speaks_in(kind: str, seconds: float) -> None:
     assert utterances(sound.astype(np.float32)) == []
 
 
-def test_how_the_decoder_cuts_its_blocks_makes_no_difference() -> None:
+def test_the_size_of_blocks_does_not_change_the_segments() -> None:
     recording = np.concatenate([silence(1), voice(), silence(2), voice("neutral.flac"), silence(3)])
 
     spans = {
@@ -93,7 +93,7 @@ def test_how_the_decoder_cuts_its_blocks_makes_no_difference() -> None:
     assert len(spans[160]) >= 2
 
 
-def test_the_classifier_hears_the_quiet_before_an_utterance_but_no_digital_silence() -> None:
+def test_a_segment_includes_the_quiet_before_it_but_no_digital_silence() -> None:
     word = np.trim_zeros(voice())
     room = (0.001 * np.random.default_rng(5).standard_normal(3 * SAMPLE_RATE_HZ)).astype(np.float32)
 
@@ -105,18 +105,18 @@ def test_the_classifier_hears_the_quiet_before_an_utterance_but_no_digital_silen
     assert in_a_room.waveform.size >= (in_a_room.duration_s + 0.9) * SAMPLE_RATE_HZ
 
 
-def test_a_word_after_a_long_quiet_is_heard() -> None:
+def test_a_word_after_a_long_silence_is_detected() -> None:
     faint_line = (0.0002 * np.random.default_rng(2).standard_normal(60 * SAMPLE_RATE_HZ)).astype(np.float32)
     recording = np.concatenate([faint_line, voice()[:12_000], silence(1)])
 
     assert [round(u.start_s) for u in utterances(recording)] == [60]
 
 
-# What follows hears made-up probabilities, so that every case is exact.
+# The following tests use scripted probabilities, so that every case is exact.
 
 
 class Script:
-    """Stands in for the network: says what the test wrote, frame by frame."""
+    """A `VadStream` that returns scripted probabilities, one for each frame."""
 
     def __init__(self, probabilities: list[float]) -> None:
         self._left = probabilities
@@ -131,23 +131,23 @@ class Script:
 
 
 def spans_of(*stretches: tuple[float, float], level: Waveform | None = None) -> list[Span]:
-    """Spans of a channel that is speech with probability p for so many seconds, and so on."""
+    """Return the spans of a channel, given as pairs of a duration in seconds and a probability of speech."""
     probabilities = [p for seconds, p in stretches for _ in range(round(seconds * SAMPLE_RATE_HZ / FRAME_SAMPLES))]
     sound = np.ones(len(probabilities) * FRAME_SAMPLES, np.float32) if level is None else level
     segmenter = Segmenter(Script(probabilities), OPTIONS)  # type: ignore[arg-type]
     return [*segmenter.feed(sound), *segmenter.finish()]
 
 
-def test_a_pause_separates_and_a_hesitation_does_not() -> None:
+def test_a_pause_ends_a_segment_and_a_hesitation_does_not() -> None:
     assert len(spans_of((1, 0), (1, 0.9), (0.5, 0), (1, 0.9), (1, 0))) == 2
     assert len(spans_of((1, 0), (1, 0.9), (0.2, 0), (1, 0.9), (1, 0))) == 1
 
 
-def test_a_click_is_no_speech() -> None:
+def test_a_click_is_not_speech() -> None:
     assert spans_of((1, 0), (0.064, 0.99), (5, 0)) == []
 
 
-def test_a_short_word_becomes_half_a_second() -> None:
+def test_a_short_word_is_extended_to_half_a_second() -> None:
     ((start, end),) = spans_of((1, 0), (0.2, 0.9), (2, 0))
 
     assert end - start == MIN_SAMPLES
@@ -156,14 +156,14 @@ def test_a_short_word_becomes_half_a_second() -> None:
 
 
 @pytest.mark.parametrize("last_s", [0.13, 0.2, 0.3])
-def test_a_short_word_at_the_very_end_takes_from_what_is_before(last_s: float) -> None:
+def test_a_short_word_at_the_end_is_extended_into_the_segment_before(last_s: float) -> None:
     spans = spans_of((1, 0), (5.7, 0.9), (0.32, 0), (last_s, 0.9))
 
     assert all(MIN_SAMPLES <= end - start <= WINDOW_SAMPLES for start, end in spans)
     assert all(left[1] <= right[0] for left, right in pairwise(spans))
 
 
-def test_long_speech_is_split_where_it_is_quietest_and_nothing_is_lost() -> None:
+def test_long_speech_is_split_at_its_quietest_point_without_loss() -> None:
     level = np.ones(20 * SAMPLE_RATE_HZ // FRAME_SAMPLES * FRAME_SAMPLES, np.float32)
     level[round(4.9 * SAMPLE_RATE_HZ) : round(5.1 * SAMPLE_RATE_HZ)] = 0.01
 
@@ -176,7 +176,7 @@ def test_long_speech_is_split_where_it_is_quietest_and_nothing_is_lost() -> None
     assert spans[-1][1] >= 16 * SAMPLE_RATE_HZ
 
 
-def test_any_speech_gives_utterances_of_half_a_second_to_six_that_do_not_overlap() -> None:
+def test_segments_last_half_a_second_to_six_seconds_and_do_not_overlap() -> None:
     random = np.random.default_rng(3)
     for _ in range(300):
         lengths = random.choice([0.1, 0.2, 0.35, 0.5, 2.0, 5.8, 6.1, 9.0], size=8)
@@ -187,7 +187,7 @@ def test_any_speech_gives_utterances_of_half_a_second_to_six_that_do_not_overlap
         assert all(left[1] <= right[0] for left, right in pairwise(spans))
 
 
-def test_waiting_samples_do_not_pile_up_in_silence_or_in_speech() -> None:
+def test_the_buffer_stays_small_in_silence_and_in_speech() -> None:
     for probability in (0.0, 0.9):
         count = 60 * SAMPLE_RATE_HZ // FRAME_SAMPLES
         segmenter = Segmenter(Script([0.9] * 20 + [probability] * count), OPTIONS)  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ def test_waiting_samples_do_not_pile_up_in_silence_or_in_speech() -> None:
 # Channels.
 
 
-def test_the_sides_of_a_call_stay_apart_and_one_microphone_in_stereo_is_mixed() -> None:
+def test_the_sides_of_a_call_stay_separate_and_one_microphone_in_stereo_is_mixed() -> None:
     one = np.concatenate([voice(), silence(3)])
     other = np.concatenate([silence(3), voice()])[: one.size]
     other = np.pad(other, (0, one.size - other.size))
@@ -211,25 +211,25 @@ def test_the_sides_of_a_call_stay_apart_and_one_microphone_in_stereo_is_mixed() 
 
 
 @pytest.mark.parametrize("snr_db", [10, 20])
-def test_a_noisy_line_does_not_make_the_sides_of_a_call_the_same(snr_db: float) -> None:
+def test_noise_does_not_mix_the_sides_of_a_call(snr_db: float) -> None:
     one = np.concatenate([voice(), silence(2), voice("neutral.flac"), silence(10)])
     noise = np.random.default_rng(4).standard_normal((2, one.size)) * voice().std() * 10 ** (-snr_db / 20)
 
     assert group_channels((np.stack([one, 0 * one]) + noise).astype(np.float32), "auto") == ((0,), (1,))
 
 
-def test_opposite_phases_are_not_mixed_into_nothing() -> None:
+def test_channels_of_opposite_phase_are_not_mixed() -> None:
     assert group_channels(np.stack([voice(), -voice()]), "auto") == ((0,), (1,))
 
 
-def test_a_silent_channel_gives_nothing_and_takes_nothing() -> None:
+def test_a_silent_channel_has_no_segments_and_does_not_change_others() -> None:
     (only,) = utterances(silence(voice().size / SAMPLE_RATE_HZ), voice())
 
     assert only.channels == (1,)
     assert np.array_equal(only.waveform, voice())
 
 
-def test_short_stereo_of_one_microphone_is_what_mixing_gives() -> None:
+def test_short_stereo_of_one_microphone_equals_its_mix() -> None:
     left, right = voice(), 0.8 * voice()
 
     (only,) = utterances(left, right)
@@ -238,6 +238,6 @@ def test_short_stereo_of_one_microphone_is_what_mixing_gives() -> None:
     assert np.array_equal(only.waveform, np.stack([left, right]).mean(axis=0))
 
 
-def test_channels_can_be_told_to_split_or_mix() -> None:
+def test_the_setting_splits_or_mixes_channels() -> None:
     assert [u.channels for u in utterances(voice(), voice(), channels="split")] == [(0,), (1,)]
     assert [u.channels for u in utterances(voice(), silence(voice().size / 16_000), channels="mix")] == [(0, 1)]

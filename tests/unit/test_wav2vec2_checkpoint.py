@@ -1,4 +1,4 @@
-"""The second layout is read as strictly: a head that is incomplete, or transformers' own, is refused by name."""
+"""The second architecture is read strictly too: an incomplete head, or transformers' own, is refused by name."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def tensors() -> Tensors:
 
 @pytest.fixture
 def write(tmp_path: Path, tensors: Tensors) -> Callable[..., Path]:
-    """Write a good checkpoint, with other weights or other lines in its config files where a test says so."""
+    """Return a function that writes a valid checkpoint, with some weights or config values replaced."""
 
     def written(weights: Tensors | None = None, preprocessor: dict[str, Any] | None = None, **config: Any) -> Path:
         small = small_wav2vec2_config()
@@ -39,7 +39,7 @@ def write(tmp_path: Path, tensors: Tensors) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("weights", get_args(WeightFile))
-def test_every_form_of_the_weights_reads_to_the_same_network(weights: WeightFile, tmp_path: Path) -> None:
+def test_every_format_of_the_weights_gives_the_same_network(weights: WeightFile, tmp_path: Path) -> None:
     network = random_network(small_wav2vec2_config(), seed=7)
 
     read = read_checkpoint(write_checkpoint(network, small_wav2vec2_config(), tmp_path, weights)).network
@@ -50,14 +50,14 @@ def test_every_form_of_the_weights_reads_to_the_same_network(weights: WeightFile
     }
 
 
-def test_the_labels_come_in_our_words_and_in_the_order_of_the_config(write: Callable[..., Path]) -> None:
+def test_the_labels_have_this_project_s_names_in_the_order_of_the_config(write: Callable[..., Path]) -> None:
     expected = ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
     assert read_checkpoint(write()).labels == expected
     assert read_checkpoint(write(id2label=None)).labels == expected
 
 
-def test_labels_that_would_become_one_in_our_words_keep_their_own(write: Callable[..., Path]) -> None:
+def test_labels_whose_names_would_coincide_keep_their_own(write: Callable[..., Path]) -> None:
     published = ["joy", "happy", "disgust", "fearful", "calm", "neutral", "sad", "surprised"]
 
     labels = read_checkpoint(write(id2label=dict(enumerate(published)))).labels
@@ -68,13 +68,13 @@ def test_labels_that_would_become_one_in_our_words_keep_their_own(write: Callabl
 @pytest.mark.parametrize(
     "id2label", [{"0": "a", "2": "b"}, {"0": "a", "1": "a"}, {str(number): f"label-{number}" for number in range(1, 9)}]
 )
-def test_labels_with_a_gap_or_twice_are_refused(id2label: dict[str, str], write: Callable[..., Path]) -> None:
+def test_labels_with_a_gap_or_a_repetition_are_refused(id2label: dict[str, str], write: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointUnreadable, match="a missing number or a repeated label"):
         read_checkpoint(write(id2label=id2label))
 
 
 @pytest.mark.parametrize("name", HEAD)
-def test_a_head_that_lacks_a_tensor_is_refused_by_its_name(
+def test_a_head_without_a_tensor_is_refused_by_its_name(
     name: str, write: Callable[..., Path], tensors: Tensors
 ) -> None:
     folder = write({other: tensor for other, tensor in tensors.items() if other != name})
@@ -84,7 +84,7 @@ def test_a_head_that_lacks_a_tensor_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize("name", HEAD)
-def test_a_head_with_a_mis_shaped_tensor_is_refused_by_its_name(
+def test_a_head_with_a_tensor_of_a_wrong_shape_is_refused_by_its_name(
     name: str, write: Callable[..., Path], tensors: Tensors
 ) -> None:
     with pytest.raises(CheckpointUnreadable, match=rf"{name} of shape \(.*\) instead of \("):
@@ -92,7 +92,7 @@ def test_a_head_with_a_mis_shaped_tensor_is_refused_by_its_name(
 
 
 def test_the_head_of_transformers_own_class_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
-    """What `Wav2Vec2ForSequenceClassification` makes of the published file, and saves: a head that is random."""
+    """`Wav2Vec2ForSequenceClassification` loads the published file with a random head, and saves that head."""
     encoder = {name: tensor for name, tensor in tensors.items() if name.startswith("wav2vec2.")}
     head = {"projector.weight": torch.zeros(256, 32), "projector.bias": torch.zeros(256)}
     head |= {"classifier.weight": torch.zeros(8, 256), "classifier.bias": torch.zeros(8)}
@@ -104,14 +104,14 @@ def test_the_head_of_transformers_own_class_is_refused(write: Callable[..., Path
         assert name in str(refusal.value)
 
 
-def test_the_head_of_the_first_layout_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
+def test_the_head_of_the_first_architecture_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
     renamed = {name.replace("classifier.output", "classifier.out_proj"): tensor for name, tensor in tensors.items()}
 
     with pytest.raises(CheckpointUnreadable, match=r"missing: classifier\.output\.bias.*unexpected: .*out_proj"):
         read_checkpoint(write(renamed))
 
 
-def test_what_training_left_in_the_file_is_ignored_and_named(write: Callable[..., Path], tensors: Tensors) -> None:
+def test_tensors_left_over_from_training_are_ignored_by_name(write: Callable[..., Path], tensors: Tensors) -> None:
     left = {
         "lm_head.weight": torch.zeros(33, 32),
         "quantizer.codevectors": torch.zeros(1, 640, 128),
@@ -125,14 +125,14 @@ def test_what_training_left_in_the_file_is_ignored_and_named(write: Callable[...
     assert read_checkpoint(write()).ignored == {}
 
 
-def test_any_other_surplus_tensor_is_refused_by_its_name(write: Callable[..., Path], tensors: Tensors) -> None:
+def test_any_other_unused_tensor_is_refused_by_its_name(write: Callable[..., Path], tensors: Tensors) -> None:
     surplus = {"wav2vec2.encoder.layers.2.layer_norm.bias": torch.zeros(32), "adapter.weight": torch.zeros(3)}
 
     with pytest.raises(CheckpointUnreadable, match=r"unexpected: adapter\.weight, wav2vec2\.encoder\.layers\.2\."):
         read_checkpoint(write({**tensors, **surplus}))
 
 
-def test_the_vector_of_specaugment_belongs_to_the_network_only_where_its_config_has_it_on(
+def test_the_network_has_specaugment_s_vector_only_if_its_config_turns_it_on(
     write: Callable[..., Path], tensors: Tensors
 ) -> None:
     name = "wav2vec2.masked_spec_embed"
@@ -159,7 +159,7 @@ def test_the_vector_of_specaugment_belongs_to_the_network_only_where_its_config_
         ({"model_type": "wavlm"}, "model type 'wavlm', not 'hubert' or 'wav2vec2'"),
     ],
 )
-def test_another_network_is_refused_by_what_is_different(
+def test_another_network_is_refused_with_the_difference(
     changed: dict[str, Any], named: str, write: Callable[..., Path]
 ) -> None:
     with pytest.raises(CheckpointUnreadable, match=named):
@@ -167,7 +167,7 @@ def test_another_network_is_refused_by_what_is_different(
 
 
 @pytest.mark.parametrize(("name", "value"), [("return_attention_mask", False), ("do_normalize", False)])
-def test_another_preprocessing_is_refused_by_what_is_different(
+def test_another_preprocessing_is_refused_with_the_difference(
     name: str, value: bool, write: Callable[..., Path]
 ) -> None:
     with pytest.raises(CheckpointUnreadable, match=rf"preprocessor_config\.json has {name}"):
