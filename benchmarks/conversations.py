@@ -34,10 +34,10 @@ from tests.support.calls import (
     Span,
     Turn,
     build_call,
+    correct_turns,
     fit,
     is_right,
     read_clips,
-    rightly_heard,
 )
 from tests.support.corpora import MISSING, find_corpora
 
@@ -116,7 +116,7 @@ def _row(
         for channel in range(channels):
             spans = [(part.start_s, part.end_s) for part, _ in found if part.channel == channel]
             fits.append(fit(spans, call.spoken(channel), call.duration_s))
-        correct += rightly_heard(call, found)
+        correct += correct_turns(call, found)
         uncut += [is_right(turn.clip, classifier.classify(_clip_in(call, turn))) for turn in call.turns]
     total = sum(fits[1:], fits[0])
     return [

@@ -1,4 +1,4 @@
-"""The serving graph of a network that hears the clip alone says what the reference says of a padded, masked batch."""
+"""The serving graph for a clip alone has the logits of the reference on a padded and masked batch."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -22,7 +22,7 @@ from tests.support.networks import random_network, small_wav2vec2_config
 SpeechLike = Callable[[int, int], Waveform]
 
 TOLERANCE = 2e-5
-"""Of logits between -2 and 2. Rounding alone makes 1e-6."""
+"""For logits between -2 and 2; rounding alone changes them by 1e-6."""
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "published": small_wav2vec2_config(),
@@ -35,7 +35,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 class Pair:
-    """One random network, as the reference runs it and as the graph does."""
+    """A random network as reference and as serving graph."""
 
     def __init__(self, network: SpeechNetwork) -> None:
         self.network = network
@@ -51,7 +51,7 @@ class Pair:
         return onnx_session(build_graph(self.network, Precision.FP32).SerializeToString(), threads=1)
 
     def batch(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
-        """As the published program's author would: `Wav2Vec2FeatureExtractor` pads to the longest, with a mask."""
+        """Compute the reference's logits of a batch, which `Wav2Vec2FeatureExtractor` pads and masks."""
         features = extracted(waveforms, padding=True)
         with torch.inference_mode():
             return np.asarray(self.network(features["input_values"].float(), features["attention_mask"]).numpy())
@@ -64,8 +64,8 @@ class Pair:
             return np.asarray(self.network(torch.from_numpy(self.geometry.network_input(waveform))[None])[0].numpy())
 
     @property
-    def seams(self) -> list[int]:
-        """Lengths at which a frame more begins, or something else changes; and their neighbours."""
+    def boundary_lengths(self) -> list[int]:
+        """The lengths at which the number of frames or the computation changes, and their neighbours."""
         field, stride = self.geometry.receptive_field, self.geometry.stride_samples
         kernel = small_wav2vec2_config()["num_conv_pos_embeddings"]
         places = {1, field, field + stride, field + 7 * stride, field + kernel // 2 * stride, 20_000, WINDOW_SAMPLES}
@@ -87,18 +87,18 @@ def extracted(waveforms: list[Waveform], **padding: Any) -> Any:
 @pytest.fixture(scope="module")
 def pairs() -> Iterator[dict[str, Pair]]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # such small products are done before a second thread has woken up
+    torch.set_num_threads(1)  # such small products take less time than waking a second thread
     yield {name: Pair(random_network(config, seed)) for seed, (name, config) in enumerate(CONFIGS.items())}
     torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_graph_equals_the_reference_at_every_seam(
+def test_the_graph_equals_the_reference_where_the_computation_changes(
     name: str, pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
     pair = pairs[name]
 
-    changes = {samples: _change(pair, speech_like(samples, samples)) for samples in pair.seams}
+    changes = {samples: _change(pair, speech_like(samples, samples)) for samples in pair.boundary_lengths}
 
     assert {samples: change for samples, change in changes.items() if change > TOLERANCE} == {}
 
@@ -108,10 +108,10 @@ def _change(pair: Pair, waveform: Waveform) -> float:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_clip_by_itself_is_what_the_reference_makes_of_it_in_a_masked_batch(
+def test_a_clip_alone_has_the_reference_s_logits_in_a_masked_batch(
     name: str, pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
-    """Normalised over itself, attended to and averaged over its own frames alone, whatever it was padded with."""
+    """Normalisation, attention and the mean use the clip's frames only, for any padding."""
     pair = pairs[name]
     field, stride = pair.geometry.receptive_field, pair.geometry.stride_samples
     lengths = [field, field + stride - 1, field + stride, 5_000, 16_000, 31_999, 60_000]
@@ -122,8 +122,8 @@ def test_a_clip_by_itself_is_what_the_reference_makes_of_it_in_a_masked_batch(
     np.testing.assert_allclose([pair.served(waveform) for waveform in waveforms], batch, atol=TOLERANCE)
 
 
-def test_the_mask_matters(pairs: dict[str, Pair], speech_like: SpeechLike) -> None:
-    """Otherwise the test before would show nothing."""
+def test_the_mask_changes_the_logits(pairs: dict[str, Pair], speech_like: SpeechLike) -> None:
+    """A control for the test before."""
     pair, clip = pairs["published"], speech_like(16_000, 1)
     padded = torch.from_numpy(np.pad(pair.geometry.network_input(clip), (0, 32_000)))[None]
 
@@ -134,10 +134,10 @@ def test_the_mask_matters(pairs: dict[str, Pair], speech_like: SpeechLike) -> No
 
 
 @pytest.mark.parametrize("samples", [1, 2, 10, 200, 399])
-def test_less_than_a_frame_is_one_frame_with_zeros_behind_as_the_extractor_pads_it(
+def test_a_clip_shorter_than_a_frame_is_padded_with_zeros_to_one_frame(
     samples: int, pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
-    """Without padding, the reference's first convolutions would refuse it."""
+    """Without padding, the reference's first convolutions refuse the clip."""
     pair = pairs["published"]
     clip = speech_like(samples, samples)
     features = extracted([clip], padding="max_length", max_length=400)
@@ -149,10 +149,10 @@ def test_less_than_a_frame_is_one_frame_with_zeros_behind_as_the_extractor_pads_
     np.testing.assert_allclose(pair.alone(clip), padded, atol=TOLERANCE)
 
 
-def test_the_reference_s_mask_too_leaves_a_clip_of_nearly_a_frame_one_frame(
+def test_the_reference_s_mask_leaves_a_clip_of_nearly_a_frame_one_frame_too(
     pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
-    """Of much less, transformers counts fewer frames than none, and fails: it defines nothing there."""
+    """For much shorter clips transformers counts a negative number of frames and fails."""
     pair, clip = pairs["published"], speech_like(399, 3)
 
     batch = pair.batch([clip, speech_like(400, 1)])
@@ -161,7 +161,7 @@ def test_the_reference_s_mask_too_leaves_a_clip_of_nearly_a_frame_one_frame(
 
 
 def test_the_logits_of_the_random_networks_depend_on_the_clip(pairs: dict[str, Pair], speech_like: SpeechLike) -> None:
-    """Otherwise equality would show nothing."""
+    """A control: constant logits would be equal in any case."""
     for pair in pairs.values():
         logits = [pair.served(speech_like(samples, 1)) for samples in (400, 30_000, 30_400)]
 
@@ -170,7 +170,7 @@ def test_the_logits_of_the_random_networks_depend_on_the_clip(pairs: dict[str, P
 
 
 @pytest.mark.parametrize("clip", ["silence", "one loud sample", "a constant", "clipped noise"])
-def test_the_graph_equals_the_reference_on_what_is_hardly_speech(clip: str, pairs: dict[str, Pair]) -> None:
+def test_the_graph_equals_the_reference_on_extreme_clips(clip: str, pairs: dict[str, Pair]) -> None:
     waveform = {
         "silence": np.zeros(20_000),
         "one loud sample": np.eye(1, 20_000)[0],
@@ -178,7 +178,7 @@ def test_the_graph_equals_the_reference_on_what_is_hardly_speech(clip: str, pair
         "clipped noise": np.sign(np.random.default_rng(0).standard_normal(20_000)),
     }[clip].astype(np.float32)
 
-    # A layer norm of a frame of silence divides by next to nothing, which makes rounding larger.
+    # The layer norm of a silent frame divides by a tiny number, which increases rounding errors.
     assert _change(pairs["published"], waveform) < 10 * TOLERANCE
 
 
@@ -189,7 +189,7 @@ def test_a_clip_is_cut_at_six_seconds(pairs: dict[str, Pair], speech_like: Speec
 
 
 @pytest.mark.parametrize(("precision", "most"), [(Precision.INT8, 0.3), (Precision.INT8_FFN, 0.15)])
-def test_lower_precisions_stay_near_the_reference(
+def test_lower_precisions_stay_close_to_the_reference(
     precision: Precision, most: float, pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
     pair = pairs["published"]
@@ -199,5 +199,5 @@ def test_lower_precisions_stay_near_the_reference(
         waveform = speech_like(samples, samples)
         logits = session.run(["logits"], pair.geometry.graph_inputs(waveform))[0][0]
         change = np.abs(logits - pair.alone(waveform)).max()
-        # 8 bits are 1 in 127: near, and not the float32 graph by mistake.
+        # 8 bits resolve 1 in 127. The lower bound excludes the float32 graph.
         assert TOLERANCE < change < most

@@ -1,4 +1,4 @@
-"""Whole calls: who is heard when, as what, for how long a recording, and in what time and memory."""
+"""Whole calls: segmentation, classification, memory and deadlines."""
 
 import subprocess
 import sys
@@ -22,14 +22,14 @@ from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
-from tests.support.calls import DEGRADATIONS, Call, Clip, Fit, build_call, fit, is_right, read_clips, rightly_heard
+from tests.support.calls import DEGRADATIONS, Call, Clip, Fit, build_call, correct_turns, fit, is_right, read_clips
 
 CLIPS_IN_A_CALL = 12
 
 
 @pytest.fixture(scope="module")
 def clips(corpora: Path) -> list[Clip]:
-    """Every CASIA utterance there is, in an order of no meaning."""
+    """Every utterance of CASIA in a random order."""
     found = read_clips(corpora / "data" / "speech" / "manifest.csv", "casia")
     return [found[index] for index in np.random.default_rng(0).permutation(len(found))]
 
@@ -41,17 +41,17 @@ def calls(clips: Sequence[Clip], channels: int) -> list[Call]:
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("kind", DEGRADATIONS)
-def test_what_is_spoken_is_heard_and_what_is_not_is_left_out(
+def test_segments_cover_the_speech_and_leave_out_the_pauses(
     clips: list[Clip], channels: int, kind: str, tmp_path: Path
 ) -> None:
     fits: list[Fit] = []
     for call in calls(clips, channels):
-        heard = Call(DEGRADATIONS[kind](call.sound, tmp_path), call.turns)
-        found = list(cut(heard.blocks(), SegmentationSettings(), VoiceActivityDetector.load()))
+        degraded = Call(DEGRADATIONS[kind](call.sound, tmp_path), call.turns)
+        found = list(cut(degraded.blocks(), SegmentationSettings(), VoiceActivityDetector.load()))
         assert all(0.5 <= utterance.duration_s <= 6.0 for utterance in found)
         for channel in range(channels):
             spans = [(part.start_s, part.end_s) for part in found if part.channel == channel]
-            fits.append(fit(spans, heard.spoken(channel), heard.duration_s))
+            fits.append(fit(spans, degraded.spoken(channel), degraded.duration_s))
     total = sum(fits[1:], fits[0])
 
     assert total.coverage >= 0.95
@@ -61,7 +61,7 @@ def test_what_is_spoken_is_heard_and_what_is_not_is_left_out(
 
 @pytest.fixture(scope="module")
 def trained(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> EmotionClassifier:
-    """A small network that learned from real people, as it is served."""
+    """The serving package of a small network that was trained on recordings of people."""
     folder = tmp_path_factory.mktemp("casia-small")
     return EmotionClassifier.load(full_size_package(corpora / "models" / "casia-small", folder, Precision.FP32))
 
@@ -72,13 +72,13 @@ def accuracy_alone(clips: list[Clip], trained: EmotionClassifier) -> float:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_in_a_call_an_utterance_is_heard_as_it_is_alone(
+def test_utterances_in_calls_are_classified_nearly_as_well_as_alone(
     clips: list[Clip], trained: EmotionClassifier, accuracy_alone: float, channels: int
 ) -> None:
     right: list[bool] = []
     for call in calls(clips, channels):
         parts = cut(call.blocks(), SegmentationSettings(), VoiceActivityDetector.load())
-        right += rightly_heard(call, [(part, trained.classify(part.waveform)) for part in parts])
+        right += correct_turns(call, [(part, trained.classify(part.waveform)) for part in parts])
 
     assert len(right) == len(clips) == 240
     assert accuracy_alone > 0.7
@@ -86,7 +86,7 @@ def test_in_a_call_an_utterance_is_heard_as_it_is_alone(
 
 
 def conversation(repeats: int = 1) -> Block:
-    """Two sides that take turns, out of the samples."""
+    """Two sides that take turns, made from the samples."""
     one, _ = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
     other, _ = soundfile.read(ROOT / "samples" / "neutral.flac", dtype="float32")
     pause = np.zeros(SAMPLE_RATE_HZ, np.float32)
@@ -99,7 +99,7 @@ def run(pipeline: Pipeline, file: Path, deadline: Deadline | None = None) -> Res
     return pipeline.run(file, Source(key=file.name), deadline=deadline)
 
 
-def test_each_side_of_a_call_gets_what_its_own_mono_file_gets(classifier: EmotionClassifier, tmp_path: Path) -> None:
+def test_each_side_of_a_call_has_the_scores_of_its_own_mono_file(classifier: EmotionClassifier, tmp_path: Path) -> None:
     sound = conversation(4)
     stereo = tmp_path / "stereo.wav"
     soundfile.write(stereo, sound.T, SAMPLE_RATE_HZ)
@@ -117,7 +117,7 @@ def test_each_side_of_a_call_gets_what_its_own_mono_file_gets(classifier: Emotio
         assert channel.scores == alone[0].scores
 
 
-def test_the_longer_a_recording_the_same_the_memory(package: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_recording(package: Path, tmp_path: Path) -> None:
     peaks = {}
     for minutes in (3, 60):
         file = tmp_path / f"{minutes}.wav"
@@ -153,22 +153,22 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def _peak_mb(package: Path, file: Path) -> float:
-    """Of a process of its own, whose network costs nothing: what grows would be ours."""
+    """Return the peak memory of a process whose network needs none."""
     command = [sys.executable, "-c", _ALONE, str(package), str(file)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, timeout=200)
     return float(done.stdout)
 
 
-def test_what_cannot_be_finished_fails_after_its_first_minute_and_says_what_fits() -> None:
+def test_a_recording_that_cannot_finish_fails_after_its_first_minute_with_the_duration_that_fits() -> None:
     deadline = Deadline.after(100)
     estimate = ProgressEstimate(3 * 3600, deadline)
-    estimate._started -= 30  # as if the first minute had taken half of one
+    estimate._started -= 30  # as if the first minute had taken 30 s
 
     with pytest.raises(DeadlineExceeded, match=r"3 h 0 min cannot be finished in time; .* up to 2 min would fit"):
         estimate.check(60.0)
 
 
-def test_what_can_be_finished_is_not_refused() -> None:
+def test_a_recording_that_can_finish_is_not_refused() -> None:
     estimate = ProgressEstimate(150.0, Deadline.after(100))
     estimate._started -= 30
 
@@ -193,7 +193,7 @@ def test_a_recording_too_long_for_the_deadline_fails_early(classifier: EmotionCl
     assert result.audio.duration_s < 130
 
 
-def test_a_header_that_claims_what_the_file_cannot_hold_is_not_believed() -> None:
+def test_a_duration_that_the_file_cannot_hold_is_not_plausible() -> None:
     assert plausible_duration_s(390_000.0, "mp3", 245_000, 44_100) is None
     assert plausible_duration_s(60.0, "mp3", 245_000, 44_100) == 60.0
     assert plausible_duration_s(None, "opus", 1000, 16_000) is None

@@ -1,4 +1,4 @@
-"""Any media file becomes sound or one sentence: with real ffmpeg, on good, odd, damaged and hostile files."""
+"""Decoding with the real ffmpeg: valid, unusual, damaged and hostile files give audio or an error."""
 
 import os
 import shutil
@@ -50,8 +50,8 @@ def loudest_hz(waveform: npt.NDArray[np.float32]) -> float:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left_behind(tmp_path: Path) -> Iterator[None]:
-    """No ffmpeg still running or unburied, no file descriptor still open."""
+def _check_leftovers(tmp_path: Path) -> Iterator[None]:
+    """Check that no ffmpeg is running or a zombie, and no file descriptor is open."""
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     yield
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -69,12 +69,12 @@ def test_every_sample_is_decoded(file: Path) -> None:
     assert waveform.shape[1] > 0.5 * RATE_HZ
     assert 0.01 < np.abs(waveform).max() <= 1.5
     if info.duration_s:
-        assert waveform.shape[1] / RATE_HZ == pytest.approx(info.duration_s, abs=0.15)  # mp3 claims its padding
+        assert waveform.shape[1] / RATE_HZ == pytest.approx(info.duration_s, abs=0.15)  # mp3 counts padding
 
 
 @pytest.mark.skipif(not ODD_FILES, reason=MISSING)
 @pytest.mark.parametrize("file", ODD_FILES, ids=lambda file: file.name)
-def test_every_odd_file_is_sound_or_one_of_our_errors(file: Path) -> None:
+def test_every_odd_file_gives_audio_or_a_recording_error(file: Path) -> None:
     message, waveform = "None.", np.zeros((1, 1), np.float32)
     try:
         info, waveform = decoded(file)
@@ -98,7 +98,7 @@ def test_every_odd_file_is_sound_or_one_of_our_errors(file: Path) -> None:
         ("scipy-wav/test-44100Hz-le-1ch-4bytes-incomplete-chunk.wav", NotAudio),
     ],
 )
-def test_what_is_wrong_with_an_odd_file_is_told_apart(name: str, error: type[RecordingError], corpora: Path) -> None:
+def test_each_odd_file_gives_its_own_error(name: str, error: type[RecordingError], corpora: Path) -> None:
     with pytest.raises(error):
         decoded(corpora / "data" / "formats" / name)
 
@@ -123,7 +123,7 @@ def test_what_is_wrong_with_an_odd_file_is_told_apart(name: str, error: type[Rec
         ("double.wav", ["-c:a", "pcm_f64le"], "wav", "pcm_f64le"),
     ],
 )
-def test_a_format_is_named_and_its_tone_is_heard(
+def test_a_format_is_named_and_its_tone_is_decoded(
     name: str, options: list[str], container: str, codec: str, make_media: MakeMedia
 ) -> None:
     info, waveform = decoded(make_media(name, *options))
@@ -134,7 +134,7 @@ def test_a_format_is_named_and_its_tone_is_heard(
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
-def test_any_rate_becomes_16_khz_without_losing_time(rate_hz: int, make_media: MakeMedia) -> None:
+def test_any_rate_becomes_16_khz_with_the_same_duration(rate_hz: int, make_media: MakeMedia) -> None:
     info, waveform = decoded(make_media("tone.wav", sample_rate_hz=rate_hz))
 
     assert info.sample_rate_hz == rate_hz
@@ -142,7 +142,7 @@ def test_any_rate_becomes_16_khz_without_losing_time(rate_hz: int, make_media: M
     assert loudest_hz(waveform[0]) == pytest.approx(440, abs=1)
 
 
-def test_16_khz_pcm_comes_through_to_the_last_bit(tmp_path: Path) -> None:
+def test_16_khz_pcm_is_decoded_bit_for_bit(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).integers(-32768, 32767, 40_001, np.int16)
     soundfile.write(tmp_path / "noise.wav", samples, RATE_HZ)
 
@@ -159,7 +159,7 @@ def test_phone_quality_mu_law_is_decoded(make_media: MakeMedia) -> None:
 
 
 @pytest.mark.parametrize("name", ["stereo.wav", "stereo.mp3", "stereo.ogg", "stereo.m4a"])
-def test_two_channels_are_kept_apart(name: str, make_media: MakeMedia) -> None:
+def test_two_channels_stay_separate(name: str, make_media: MakeMedia) -> None:
     source = "aevalsrc=0.4*sin(2*PI*300*t)|0.2*sin(2*PI*1100*t):d=3"
 
     info, waveform = decoded(make_media(name, source=source, sample_rate_hz=48_000))
@@ -181,11 +181,11 @@ def test_decoding_streams_in_blocks_of_at_most_a_second(make_media: MakeMedia) -
     assert len(sizes) >= 8
 
 
-def test_whoever_stops_listening_stops_the_decoder(hours_of_silence: Path) -> None:
+def test_closing_the_iterator_stops_the_decoder(hours_of_silence: Path) -> None:
     blocks = decode(hours_of_silence, probe(hours_of_silence, LIMITS), LIMITS)
     next(blocks)
 
-    blocks.close()  # type: ignore[attr-defined] # a generator; what is left behind is looked at afterwards
+    blocks.close()  # type: ignore[attr-defined] # a generator; the fixture checks for leftovers
 
 
 @pytest.mark.parametrize("kind", ["concat script", "HLS playlist", "ffmetadata", "DASH manifest"])
@@ -193,7 +193,7 @@ def test_a_playlist_cannot_read_another_local_file(kind: str, tone: Path, tmp_pa
     disguised = tmp_path / "x.wav"
     disguised.write_text(
         {
-            "concat script": f"ffconcat version 1.0\nfile {tone.name}\n",  # a safe name, for ffmpeg
+            "concat script": f"ffconcat version 1.0\nfile {tone.name}\n",  # a name that ffmpeg calls safe
             "HLS playlist": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:{tone}\n#EXT-X-ENDLIST\n",
             "ffmetadata": f";FFMETADATA1\ntitle={tone}\n",
             "DASH manifest": f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period>'
@@ -209,7 +209,7 @@ def test_a_playlist_cannot_read_another_local_file(kind: str, tone: Path, tmp_pa
 
 
 def test_forbidding_protocols_alone_would_not_stop_a_concat_script(tone: Path, tmp_path: Path) -> None:
-    """Or the test above would show nothing."""
+    """A control for the test above."""
     script = tmp_path / "x.wav"
     script.write_text(f"ffconcat version 1.0\nfile {tone.name}\n")
 
@@ -219,7 +219,7 @@ def test_forbidding_protocols_alone_would_not_stop_a_concat_script(tone: Path, t
     assert "codec_type=audio" in done.stdout
 
 
-def test_samples_that_are_not_finite_become_silence(tmp_path: Path) -> None:
+def test_samples_that_are_not_finite_become_zero(tmp_path: Path) -> None:
     samples = np.full(RATE_HZ, 0.25, np.float32)
     samples[100:200], samples[300], samples[400] = np.nan, np.inf, -np.inf
     soundfile.write(tmp_path / "nan.wav", samples, RATE_HZ, "FLOAT")
@@ -238,7 +238,7 @@ def test_a_recording_that_is_too_long_is_refused(make_media: MakeMedia) -> None:
         decoded(make_media("tone.wav"), limits)
 
 
-def test_a_recording_of_just_the_longest_duration_is_accepted(make_media: MakeMedia) -> None:
+def test_a_recording_of_the_maximum_duration_is_accepted(make_media: MakeMedia) -> None:
     _, waveform = decoded(make_media("tone.wav"), MediaLimits(max_duration_s=2.0))
 
     assert waveform.shape[1] == 2 * RATE_HZ
@@ -251,7 +251,7 @@ def test_too_many_channels_are_refused(tmp_path: Path) -> None:
         decoded(tmp_path / "crowd.wav")
 
 
-def test_many_channels_within_the_limit_are_kept_apart(tmp_path: Path) -> None:
+def test_many_channels_within_the_limit_stay_separate(tmp_path: Path) -> None:
     levels = np.linspace(-0.5, 0.5, 16)
     soundfile.write(tmp_path / "conference.wav", np.tile(levels, (RATE_HZ, 1)), RATE_HZ, "FLOAT")
 
@@ -260,12 +260,12 @@ def test_many_channels_within_the_limit_are_kept_apart(tmp_path: Path) -> None:
     assert waveform.mean(axis=1) == pytest.approx(levels, abs=1e-4)
 
 
-def test_a_file_of_too_many_bytes_is_refused_unread(tone: Path) -> None:
+def test_a_file_with_too_many_bytes_is_refused_without_reading_it(tone: Path) -> None:
     with pytest.raises(RecordingTooLarge, match="the limit is 1,000"):
         decoded(tone, MediaLimits(max_size_bytes=1_000))
 
 
-def test_an_empty_file_is_told_from_a_recording_without_samples(tmp_path: Path) -> None:
+def test_an_empty_file_and_a_recording_without_samples_have_different_messages(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     soundfile.write(tmp_path / "no-samples.wav", np.zeros(0), RATE_HZ)
 
@@ -281,7 +281,7 @@ def test_a_silent_film_has_no_audio_stream(make_media: MakeMedia) -> None:
 
 
 @pytest.mark.parametrize("content", [b"Dear diary, today", b"\x00" * 5_000, b"%PDF-1.4 ", b"RIFF\xff\xff\xff\xffWAVE"])
-def test_bytes_that_are_no_recording_are_refused(content: bytes, tmp_path: Path) -> None:
+def test_bytes_that_are_not_a_recording_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(content)
 
     with pytest.raises((NotAudio, DamagedAudio, EmptyRecording)):
@@ -289,7 +289,7 @@ def test_bytes_that_are_no_recording_are_refused(content: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a.flac", "a.ogg", "a.webm", "a.aac"])
-def test_half_a_file_gives_the_half_that_is_there(name: str, make_media: MakeMedia) -> None:
+def test_half_a_file_gives_half_of_its_audio(name: str, make_media: MakeMedia) -> None:
     path = make_media(name, source="anoisesrc=duration=8:amplitude=0.3:seed=1")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -307,7 +307,7 @@ def test_an_m4a_whose_index_is_cut_off_is_refused(kept: float, make_media: MakeM
         decoded(path)
 
 
-def test_a_header_that_claims_hours_changes_nothing(tone: Path) -> None:
+def test_a_header_that_claims_hours_does_not_change_the_result(tone: Path) -> None:
     lying = bytearray(tone.read_bytes())
     lying[4:8] = lying[40:44] = b"\xff\xff\xff\x7f"  # both sizes: 2 GB of samples in 64 kB
     tone.write_bytes(lying)
@@ -319,7 +319,7 @@ def test_a_header_that_claims_hours_changes_nothing(tone: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hours_of_silence(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few megabytes that decode to gigabytes: four hours, looped from one minute without encoding it again."""
+    """A file of a few megabytes that decodes to four hours, looped from one encoded minute."""
     folder = tmp_path_factory.mktemp("silence")
     run = ["ffmpeg", "-nostdin", "-v", "error"]
     minute = [*run, "-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo:d=60", "-c:a", "libopus", str(folder / "m.ogg")]
@@ -340,7 +340,7 @@ def test_a_slow_decode_is_stopped_by_the_deadline(hours_of_silence: Path) -> Non
     assert time.monotonic() - started < 2.0
 
 
-def test_a_slow_decode_is_stopped_by_the_time_allowed(hours_of_silence: Path) -> None:
+def test_a_slow_decode_is_stopped_by_the_decoder_s_timeout(hours_of_silence: Path) -> None:
     limits = MediaLimits(decoder_timeout_s=0.3)
 
     with pytest.raises(DeadlineExceeded):
@@ -348,13 +348,13 @@ def test_a_slow_decode_is_stopped_by_the_time_allowed(hours_of_silence: Path) ->
             pass
 
 
-def test_a_deadline_that_has_passed_starts_nothing_to_the_end(tone: Path) -> None:
+def test_a_deadline_that_has_passed_ends_probing_and_decoding(tone: Path) -> None:
     with pytest.raises(DeadlineExceeded):
         probe(tone, LIMITS, Deadline.after(0))
 
 
-def test_a_decoder_that_needs_more_memory_than_allowed_is_one_of_our_errors(tone: Path) -> None:
-    # Less than its libraries take: whether it dies at once or reports an error, it must not be taken for a recording.
+def test_a_decoder_that_exceeds_its_memory_limit_raises_an_error(tone: Path) -> None:
+    # Less than its libraries take. The decoder may crash or report an error, but must not seem to succeed.
     with pytest.raises((RecordingError, DecoderUnavailable)) as refusal:
         decoded(tone, MediaLimits.model_construct(**{**LIMITS.model_dump(), "decoder_memory_mb": 40}))
 
@@ -362,7 +362,7 @@ def test_a_decoder_that_needs_more_memory_than_allowed_is_one_of_our_errors(tone
 
 
 @pytest.mark.parametrize("program", ["ffprobe", "ffmpeg"])
-def test_a_missing_decoder_is_nothing_the_recording_can_be_blamed_for(
+def test_a_missing_decoder_is_a_transient_error(
     program: str, tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only_the_other = tmp_path / "bin"
@@ -378,7 +378,7 @@ def test_a_missing_decoder_is_nothing_the_recording_can_be_blamed_for(
 @pytest.mark.parametrize(
     "name", ["-version.wav", "a b.wav", "录音.wav", "http:x.wav", "%03d.wav", "'\";$(touch x).wav"]
 )
-def test_no_name_of_a_file_means_anything_to_ffmpeg(name: str, tone: Path, tmp_path: Path) -> None:
+def test_ffmpeg_does_not_interpret_file_names(name: str, tone: Path, tmp_path: Path) -> None:
     odd = tone.rename(tmp_path / name)
 
     _, waveform = decoded(odd)
@@ -387,8 +387,8 @@ def test_no_name_of_a_file_means_anything_to_ffmpeg(name: str, tone: Path, tmp_p
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_the_resampler_keeps_what_16_khz_can_hold_and_drops_the_rest(make_media: MakeMedia) -> None:
-    """What would fold back from above 8 kHz is at least 60 dB down; 7 kHz comes through."""
+def test_the_resampler_keeps_7_khz_and_does_not_alias(make_media: MakeMedia) -> None:
+    """Aliases from above 8 kHz are at least 60 dB down."""
     high = decoded(make_media("high.wav", source="sine=10000:duration=2", sample_rate_hz=48_000))[1]
     low = decoded(make_media("low.wav", source="sine=7000:duration=2", sample_rate_hz=48_000))[1]
 

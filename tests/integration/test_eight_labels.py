@@ -1,4 +1,4 @@
-"""A package of the second layout on the whole path: the function, the terminal, the page, the evaluation."""
+"""A package of the second architecture in the function, the terminal, the report page and the evaluation."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def result(small_wav2vec2_package: Path) -> Result:
 
 @pytest.fixture(scope="module")
 def all_eight(result: Result) -> Result:
-    """A result in which every emotion is heard once: what a random network hears is mostly one."""
+    """A result with every emotion once, since a random network mostly returns one."""
     assert result.channels
     parts = []
     for number, emotion in enumerate(EIGHT):
@@ -51,7 +51,7 @@ def all_eight(result: Result) -> Result:
     return result.model_copy(update={"channels": (channel,)})
 
 
-def test_the_manifest_carries_what_the_function_needs_to_feed_the_graph(small_wav2vec2_package: Path) -> None:
+def test_the_manifest_has_the_geometry_of_the_graph_s_inputs(small_wav2vec2_package: Path) -> None:
     manifest = read_manifest(small_wav2vec2_package)
 
     assert manifest.labels == EIGHT
@@ -63,7 +63,7 @@ def test_the_manifest_carries_what_the_function_needs_to_feed_the_graph(small_wa
     }
 
 
-def test_the_function_needs_no_build_time_package_for_it(small_wav2vec2_package: Path) -> None:
+def test_the_function_needs_no_build_time_package(small_wav2vec2_package: Path) -> None:
     program = f"""
 import sys
 for name in ("torch", "transformers", "onnx", "huggingface_hub", "safetensors"):
@@ -136,7 +136,7 @@ def test_csv_has_a_column_for_each_emotion(small_wav2vec2_package: Path, capsys:
     assert sum(map(float, row[7:15])) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_evaluation_knows_what_corpora_call_the_two_more(
+def test_evaluation_knows_the_corpora_s_names_of_the_two_other_emotions(
     small_wav2vec2_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, name in enumerate(("disgusted", "calm", "Disgust", "mad")):
@@ -152,7 +152,7 @@ def test_evaluation_knows_what_corpora_call_the_two_more(
     assert "'mad'" in shown.err
 
 
-def test_the_command_line_lists_and_exports_it(
+def test_the_command_line_lists_and_exports_the_checkpoint(
     small_wav2vec2_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*arguments: str | Path) -> str:
@@ -179,7 +179,7 @@ def test_the_command_line_lists_and_exports_it(
     assert read_manifest(tmp_path / "package").labels == EIGHT
 
 
-def test_a_folder_pulled_under_the_other_s_name_is_refused_when_it_is_read(
+def test_a_folder_pulled_under_another_checkpoint_s_name_is_refused(
     small_wav2vec2_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from core.checkpoints.checkpoint import read_checkpoint

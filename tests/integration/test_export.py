@@ -1,4 +1,4 @@
-"""A serving package is written only if it says what its checkpoint says."""
+"""Export: a serving package is written only if its scores match its checkpoint's."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def clips(speech_like: SpeechLike) -> list[Waveform]:
     return [speech_like(8_000 + 4_000 * number, number) for number in range(6)]
 
 
-def test_a_package_says_what_its_checkpoint_says(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
+def test_a_package_matches_its_checkpoint(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
     manifest = export(small_checkpoint, tmp_path / "package", clips, precision=Precision.FP32)
 
     reference, served = load_classifier(small_checkpoint, 1), load_classifier(tmp_path / "package", 1)
@@ -38,9 +38,7 @@ def test_a_package_says_what_its_checkpoint_says(small_checkpoint: Path, clips: 
     assert served.identity.fingerprint == manifest.fingerprint
 
 
-def test_the_parity_report_is_kept_in_the_manifest(
-    small_checkpoint: Path, clips: list[Waveform], tmp_path: Path
-) -> None:
+def test_the_manifest_has_the_parity_report(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
     reported: list[tuple[Precision, ParityReport, bool]] = []
 
     export(small_checkpoint, tmp_path, clips, precision=Precision.FP32, report=lambda *tried: reported.append(tried))
@@ -64,7 +62,7 @@ def test_a_package_that_misses_the_bound_is_not_written(
     assert not (tmp_path / "package").exists()
 
 
-def test_a_package_that_misses_the_bound_leaves_the_one_before(
+def test_a_package_that_misses_the_bound_does_not_replace_another(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = export(small_checkpoint, tmp_path, clips, precision=Precision.FP32)
@@ -77,10 +75,10 @@ def test_a_package_that_misses_the_bound_leaves_the_one_before(
     EmotionClassifier.load(tmp_path)
 
 
-def test_the_first_precision_that_holds_is_kept(
+def test_the_first_precision_that_meets_the_bound_is_kept(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Between what 8 bits do to this network's logits (1e-3 or more) and what float32 rounding does (1e-6).
+    # Between the changes of this network's logits by 8 bits (1e-3 or more) and by float32 rounding (1e-6).
     monkeypatch.setattr(exporting, "meets_bound", lambda parity: parity.largest_logit_change < 1e-4)
     tried: list[tuple[Precision, bool]] = []
 
@@ -92,7 +90,7 @@ def test_the_first_precision_that_holds_is_kept(
     assert manifest.precision == "fp32"
 
 
-def test_the_fastest_precision_is_tried_first_and_kept_if_it_holds(
+def test_the_fastest_precision_is_tried_first_and_kept_if_it_meets_the_bound(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "meets_bound", lambda parity: True)
@@ -106,10 +104,10 @@ def test_the_fastest_precision_is_tried_first_and_kept_if_it_holds(
 
 
 @pytest.mark.parametrize(
-    ("agreement", "mean_score_change", "holds"),
+    ("agreement", "mean_score_change", "is_met"),
     [(0.99, 0.005, True), (0.989, 0.0, False), (1.0, 0.0051, False), (float("nan"), 0.0, False)],
 )
-def test_the_bound_is_99_percent_and_half_a_percent(agreement: float, mean_score_change: float, holds: bool) -> None:
+def test_the_bound_is_99_percent_and_half_a_percent(agreement: float, mean_score_change: float, is_met: bool) -> None:
     parity = ParityReport(
         clips=100,
         agreement=agreement,
@@ -118,7 +116,7 @@ def test_the_bound_is_99_percent_and_half_a_percent(agreement: float, mean_score
         largest_logit_change=0.0,
     )
 
-    assert gate.meets_bound(parity) is holds
+    assert gate.meets_bound(parity) is is_met
 
 
 def test_a_comparison_counts_clips_and_changes() -> None:
@@ -127,7 +125,7 @@ def test_a_comparison_counts_clips_and_changes() -> None:
 
     parity = compare(reference, candidate)
 
-    changed = 1 / (1 + np.exp(-0.1)) - 1 / (1 + np.exp(0.1))  # of either score of the second clip
+    changed = 1 / (1 + np.exp(-0.1)) - 1 / (1 + np.exp(0.1))  # each score of the second clip
     assert (parity.clips, parity.agreement) == (2, 0.5)
     assert parity.largest_logit_change == pytest.approx(0.2)
     assert parity.largest_score_change == pytest.approx(changed, rel=1e-5)
@@ -157,7 +155,7 @@ def test_changed_or_missing_weights_are_refused(small_checkpoint: Path, clips: l
         EmotionClassifier.load(tmp_path)
 
 
-def test_whoever_has_opened_a_package_keeps_it_while_another_is_exported(
+def test_an_open_package_stays_usable_while_another_is_exported(
     small_checkpoint: Path, clips: list[Waveform], tmp_path: Path
 ) -> None:
     export(small_checkpoint, tmp_path, clips, precision=Precision.FP32)
@@ -179,7 +177,7 @@ def test_exporting_twice_gives_the_same_package(small_checkpoint: Path, clips: l
     assert first.fingerprint == second.fingerprint
 
 
-def test_no_clips_to_compare_on_is_one_of_our_errors(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_export_without_clips_is_refused(small_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ParityMissed, match="no clips to compare"):
         export(small_checkpoint, tmp_path / "package", [])
 
@@ -191,9 +189,9 @@ def test_an_incomplete_checkpoint_is_refused(clips: list[Waveform], tmp_path: Pa
         export(tmp_path, tmp_path / "package", clips)
 
 
-@pytest.mark.timeout(900)  # two minutes, but for a processor or a machine that is slow
-def test_a_network_trained_on_speech_keeps_its_decisions(corpora: Path, tmp_path: Path) -> None:
-    """Random weights hide what 8 bits do to decisions; this network heard CASIA without these clips."""
+@pytest.mark.timeout(900)  # two minutes, more on a slow machine
+def test_a_network_trained_on_speech_keeps_its_classifications(corpora: Path, tmp_path: Path) -> None:
+    """Random weights hide the effect of 8 bits. This network was trained on CASIA without these clips."""
     with (corpora / "data" / "speech" / "manifest.csv").open(encoding="utf-8") as lines:
         paths = [row["path"] for row in csv.DictReader(lines) if row["dataset"] == "casia"]
     clips = [soundfile.read(corpora / "data" / "speech" / path, dtype="float32")[0] for path in paths[::6]]

@@ -1,4 +1,4 @@
-"""What a decoder may use up and may know, and that it ends: looked at from outside, on the real one."""
+"""The sandbox of the real decoder: its limits, its environment, and its termination."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ Loop = Callable[[str, int, tuple[str, ...]], Path]
 
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    """A function that makes hours out of a minute of silence without encoding it more than once."""
+    """A function that loops one encoded minute of silence to hours."""
     folder = tmp_path_factory.mktemp("silence")
 
     def make(name: str, minutes: int, options: tuple[str, ...]) -> Path:
@@ -40,7 +40,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
 @pytest.fixture(scope="module")
 def long(loop: Loop) -> Path:
-    """A recording that nobody has done with before it is looked at."""
+    """A recording that takes longer to decode than a test looks at it."""
     return loop("long.ogg", 60, ("-c:a", "libopus"))
 
 
@@ -49,8 +49,8 @@ def children() -> list[int]:
 
 
 @contextmanager
-def at_work(path: Path) -> Iterator[tuple[int, Iterator[Block]]]:
-    """A decoder in the middle of its work: its number, and the blocks that are still to come."""
+def running_decoder(path: Path) -> Iterator[tuple[int, Iterator[Block]]]:
+    """Start a decoder, and return its process id and its remaining blocks."""
     info, before = probe(path, LIMITS), set(children())
     blocks = decode(path, info, LIMITS)
     try:
@@ -61,19 +61,19 @@ def at_work(path: Path) -> Iterator[tuple[int, Iterator[Block]]]:
         blocks.close()  # type: ignore[attr-defined] # a generator
 
 
-def test_the_decoder_knows_nothing_of_our_credentials(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_decoder_gets_no_credentials(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "another one")
     monkeypatch.setenv("FFREPORT", "file=report.txt:level=48")
 
-    with at_work(long) as (pid, _):
+    with running_decoder(long) as (pid, _):
         known = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
     assert {entry.split(b"=")[0] for entry in known if entry} <= {b"PATH", b"LD_LIBRARY_PATH"}
 
 
-def test_the_decoder_has_limits_no_folder_of_ours_no_input_and_a_session_of_its_own(long: Path) -> None:
-    with at_work(long) as (pid, _):
+def test_the_decoder_has_limits_an_empty_input_the_root_folder_and_its_own_session(long: Path) -> None:
+    with running_decoder(long) as (pid, _):
         text = Path(f"/proc/{pid}/limits").read_text()
         limits = {line[:26].strip(): line[26:].split()[0] for line in text.splitlines()[1:]}
         files = {file.name: str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
@@ -85,11 +85,11 @@ def test_the_decoder_has_limits_no_folder_of_ours_no_input_and_a_session_of_its_
     assert limits["Max open files"] == "64"
     assert limits["Max cpu time"] == "1260"
     assert files.pop("0") == "/dev/null"
-    # Besides: where it reads the recording, and what it says. Nothing that happens to be open with us.
+    # It also has the recording and its two outputs, but no file descriptor of this process.
     assert sorted(file.split(":")[0] for file in files.values()) == [str(long), "pipe", "pipe"]
 
 
-def test_a_decoder_can_write_no_file(tmp_path: Path) -> None:
+def test_a_decoder_cannot_write_a_file(tmp_path: Path) -> None:
     with run_sandboxed(["sh", "-c", f"sleep 0.3; echo taken > {tmp_path}/x; echo done"], LIMITS, Deadline()) as decoder:
         said = decoder.read(100)
 
@@ -97,9 +97,9 @@ def test_a_decoder_can_write_no_file(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b""
 
 
-def test_what_a_decoder_has_started_ends_with_it() -> None:
+def test_the_descendants_of_a_decoder_end_with_it() -> None:
     with run_sandboxed(["sh", "-c", "sleep 600 & echo $!; wait"], LIMITS, Deadline()) as decoder:
-        # What comes is read as a whole block, so there must be an end: of our patience.
+        # A whole block is read, so that only the timeout ends the call.
         decoder._timeout_s = 0.5
         started = int(decoder.read(100))
 
@@ -118,15 +118,15 @@ def _state(pid: int) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_decoder_that_is_stopped_from_outside_is_a_passing_trouble(number: signal.Signals, long: Path) -> None:
-    """ffmpeg ends in good order when told to, which would look like the end of the recording."""
-    with at_work(long) as (pid, blocks):
+def test_a_decoder_that_another_process_kills_is_a_transient_error(number: signal.Signals, long: Path) -> None:
+    """ffmpeg exits normally on SIGTERM, which must not look like the end of the recording."""
+    with running_decoder(long) as (pid, blocks):
         os.kill(pid, number)
         with pytest.raises(DecoderUnavailable, match="killed by another process"):
             list(blocks)
 
 
-def test_a_recording_that_somebody_removes_is_not_blamed_for_it(make_media: MakeMedia) -> None:
+def test_a_recording_that_is_removed_is_a_transient_error(make_media: MakeMedia) -> None:
     path = make_media("x.wav")
     info = probe(path, LIMITS)
     path.unlink()
@@ -138,15 +138,15 @@ def test_a_recording_that_somebody_removes_is_not_blamed_for_it(make_media: Make
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
-def test_a_decoder_that_crashes_half_way_is_the_recordings_fault(number: signal.Signals, long: Path) -> None:
-    with at_work(long) as (pid, blocks):
+def test_a_decoder_that_crashes_means_a_damaged_recording(number: signal.Signals, long: Path) -> None:
+    with running_decoder(long) as (pid, blocks):
         os.kill(pid, number)
         with pytest.raises(DamagedAudio, match="crashed after"):
             list(blocks)
 
 
 def peak_mb(path: Path, limits: MediaLimits) -> float:
-    """What the decoder held in memory at the most, until it ended or we ended it."""
+    """Return the decoder's peak memory."""
     before, peak_kb = set(children()), 0
     try:
         for _ in decode(path, probe(path, limits), limits):
@@ -161,15 +161,15 @@ def peak_mb(path: Path, limits: MediaLimits) -> float:
 @pytest.mark.parametrize(
     ("name", "codec"), [("x.ogg", "libopus"), ("x.flac", "flac"), ("x.wv", "wavpack"), ("x.m4a", "alac")]
 )
-def test_a_small_file_that_decodes_to_gigabytes_takes_no_more_memory_than_two_seconds(
+def test_a_small_file_that_decodes_to_gigabytes_needs_no_more_memory_than_two_seconds(
     name: str, codec: str, loop: Loop, make_media: MakeMedia
 ) -> None:
-    """Four hours, which would be 5.5 GB; two of the minutes are decoded, and the rest is refused."""
+    """Four hours would be 5.5 GB. Two minutes are decoded before the limit refuses the rest."""
     bomb = loop(name, 240, ("-c:a", codec))
     small = make_media(f"small-{name}", "-c:a", codec, "-ac", "2", sample_rate_hz=48_000)
     limits = MediaLimits(max_duration_s=120)
 
     assert bomb.stat().st_size < 10_000_000
-    # An index of every frame, which mp4 has, is read as a whole: so many bytes of the file, and a few more in memory.
+    # ffmpeg reads the whole index of an mp4 file, which takes more memory than its bytes in the file.
     index_mb = 8 * bomb.stat().st_size / 1e6 if name == "x.m4a" else 0
     assert peak_mb(bomb, limits) < 1.5 * peak_mb(small, limits) + index_mb

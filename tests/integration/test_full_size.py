@@ -1,7 +1,7 @@
-"""The published layout at full size: the serving package, our PyTorch path and the published program's own steps agree.
+"""The first architecture at full size: the serving package, the reference and the published program's steps agree.
 
-The published weights cannot be fetched on a machine without the Hub, so the network is random, from a fixed seed; the
-architecture, the sizes and the names of the tensors are the published ones.
+The weights are random with a fixed seed, because tests run without access to the Hub. The architecture, the sizes and
+the names of the tensors are the published ones.
 """
 
 import csv
@@ -29,10 +29,10 @@ from tests.support.networks import old_name
 CLIPS = 40
 
 SPREAD = 4.0
-"""The last projection is scaled by this, so that the scores spread: with random weights alone they are near-uniform,
-and would agree whatever the network did. Scaled, they run from 0.03 to 0.35, and move by hundredths between clips."""
+"""The factor of the last projection. With random weights alone the scores are nearly uniform and always agree. Scaled,
+they range from 0.03 to 0.35 and differ by hundredths between clips."""
 
-# Half a minute on two idle cores, and minutes on a busy machine.
+# Half a minute on two idle cores, minutes on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -45,7 +45,7 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(20_240_229)
     network = HubertForSpeechClassification(HubertConfig(**json.loads((folder / "config.json").read_text())))
     with torch.no_grad():
-        # The norms do nothing as they are initialised.
+        # As initialised, the norms have no effect.
         for name, tensor in network.named_parameters():
             if "layer_norm" in name:
                 tensor.add_(0.1 * torch.randn(tensor.shape))
@@ -56,12 +56,12 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def waveforms(corpora: Path) -> list[Waveform]:
-    """The published program's own sample, and utterances spread over all corpora; at 16 kHz."""
+    """The published program's sample and utterances of all corpora, at 16 kHz."""
     return [decoded(path) for path in [corpora / "data" / "seed" / "111.wav", *spoken(corpora, CLIPS)]]
 
 
 def spoken(corpora: Path, count: int) -> list[Path]:
-    """So many recordings, spread over all corpora."""
+    """Return a number of recordings, spread over all corpora."""
     speech = corpora / "data" / "speech"
     with (speech / "manifest.csv").open(encoding="utf-8") as lines:
         paths = [row["path"] for row in csv.DictReader(lines)]
@@ -76,7 +76,7 @@ def decoded(path: Path) -> Waveform:
 
 @pytest.fixture(scope="module")
 def reference(checkpoint: Path, waveforms: list[Waveform]) -> list[dict[str, float]]:
-    """Our PyTorch path's scores."""
+    """The scores of the checkpoint's network in PyTorch."""
     classifier = load_classifier(checkpoint, threads=1)
     return [dict(classifier.classify(waveform)) for waveform in waveforms]
 
@@ -107,7 +107,7 @@ class PublishedNetwork(HubertPreTrainedModel):  # type: ignore[misc] # transform
         return cast(torch.Tensor, self.classifier(torch.mean(self.hubert(input_values)[0], dim=1)))
 
 
-def test_the_layout_is_the_published_one(checkpoint: Path) -> None:
+def test_the_tensors_have_the_published_names_and_shapes(checkpoint: Path) -> None:
     names = torch.load(checkpoint / "pytorch_model.bin", weights_only=True).keys()
 
     assert {"hubert.encoder.pos_conv_embed.conv.weight_g", "hubert.encoder.pos_conv_embed.conv.weight_v"} <= names
@@ -115,8 +115,8 @@ def test_the_layout_is_the_published_one(checkpoint: Path) -> None:
     assert sum(tensor.numel() for tensor in network.state_dict().values()) == 94_966_918
 
 
-def test_the_scores_are_spread(reference: list[dict[str, float]]) -> None:
-    """Otherwise agreement would say nothing."""
+def test_the_scores_differ_between_emotions_and_clips(reference: list[dict[str, float]]) -> None:
+    """A control: equal scores would agree in any case."""
     largest = [max(scores.values()) for scores in reference]
 
     assert np.median(largest) > 0.25
@@ -138,7 +138,7 @@ def test_the_package_agrees_with_pytorch_in_every_score(
     assert max(changes) < 1e-4
 
 
-def test_pytorch_agrees_with_the_published_program_s_own_steps(
+def test_pytorch_agrees_with_the_published_program_s_steps(
     checkpoint: Path, waveforms: list[Waveform], reference: list[dict[str, float]]
 ) -> None:
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)

@@ -1,8 +1,7 @@
-"""The second published layout at full size, 316 million numbers: exported, held against the reference, and run.
+"""The second architecture at full size, 316 million parameters: export, comparison with the reference, and inference.
 
-The published weights cannot be fetched on a machine without the Hub, so the network is random, from a fixed seed; the
-architecture, the sizes and the names of the tensors are the published ones. A minute of processor time, and four
-gigabytes of memory at the peak.
+The weights are random with a fixed seed, because tests run without access to the Hub. The architecture, the sizes and
+the names of the tensors are the published ones. The tests need a minute of processor time and 4 GB of memory.
 """
 
 import json
@@ -29,10 +28,9 @@ from tests.support.networks import old_name
 CLIPS = 4
 
 SPREAD = 3.0
-"""The last projection is scaled by this, so that the scores spread: with random weights alone they are near-uniform,
-and would agree whatever the network did."""
+"""The factor of the last projection. With random weights alone the scores are nearly uniform and always agree."""
 
-# A minute of processor time, which a busy machine may take half an hour to give.
+# A minute of processor time, which may take half an hour on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
@@ -45,8 +43,8 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
         network = build_network(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, {**config, "num_class": 8})
-    # Drawn once and repeated: a third of a billion normal numbers take longer than the rest of this test. The length
-    # is prime, so that no two rows of a matrix are alike.
+    # Drawn once and repeated, because drawing 316 million numbers takes longer than the rest of this test. The length
+    # is prime, so that no two rows of a matrix are equal.
     drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))
     tensors = {name: _random(name, tensor.shape, drawn) for name, tensor in network.state_dict().items()}
     tensors["classifier.output.weight"] *= SPREAD
@@ -71,12 +69,12 @@ def waveforms(corpora: Path) -> list[Waveform]:
 def exported(
     checkpoint: Path, waveforms: list[Waveform], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Manifest]:
-    """The serving package that passed the parity gate."""
+    """The serving package, which met the parity bound."""
     folder = tmp_path_factory.mktemp("full-size") / "package"
     return folder, export(checkpoint, folder, waveforms, precision=Precision.INT8)
 
 
-def test_the_layout_is_the_published_one(checkpoint: Path) -> None:
+def test_the_tensors_have_the_published_names_and_shapes(checkpoint: Path) -> None:
     tensors = torch.load(checkpoint / "pytorch_model.bin", weights_only=True, mmap=True)
 
     assert {"wav2vec2.encoder.pos_conv_embed.conv.weight_g", "wav2vec2.masked_spec_embed"} <= tensors.keys()
@@ -85,11 +83,11 @@ def test_the_layout_is_the_published_one(checkpoint: Path) -> None:
     assert sum(tensor.numel() for tensor in tensors.values()) == 316_496_520
 
 
-def test_the_export_passes_the_parity_gate(exported: tuple[Path, Manifest]) -> None:
+def test_the_export_meets_the_parity_bound(exported: tuple[Path, Manifest]) -> None:
     _, manifest = exported
 
     assert manifest.parity.clips == CLIPS
-    # The half of the bound that tells something: from these weights all clips get one emotion, so that all agree.
+    # Agreement proves nothing, because these weights give every clip the same emotion.
     assert manifest.parity.mean_score_change < 0.002
     assert manifest.labels == ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -102,14 +100,14 @@ def one_of_each_corpus(corpora: Path) -> list[Path]:
     return [recordings[len(recordings) // 2] for recordings in found]
 
 
-def test_the_package_takes_speech_of_every_corpus_and_every_length(
+def test_the_package_classifies_speech_of_every_corpus_and_length(
     exported: tuple[Path, Manifest], corpora: Path
 ) -> None:
     package, manifest = exported
     classifier = EmotionClassifier.load(package, threads=1)
     whole = [decoded(path) for path in one_of_each_corpus(corpora)]
     assert len(whole) == 5
-    # What is heard ends after six seconds; 400 samples are the first that make a frame.
+    # The network takes six seconds; 400 samples are the shortest clip with a frame.
     long = np.concatenate([*whole, *whole, *whole])
     some = [*whole, *(long[:count] for count in (96_000, 104_000, 400, 399))]
 
@@ -119,13 +117,13 @@ def test_the_package_takes_speech_of_every_corpus_and_every_length(
         assert list(scores) == list(manifest.labels)
         assert np.isfinite(list(scores.values())).all()
         assert sum(scores.values()) == pytest.approx(1.0, abs=1e-6)
-    # Each hears its own clip; but of six and a half seconds, six.
+    # Clips have different scores, except that of 6.5 s, which is cut to 6 s.
     assert len({tuple(scores.values()) for scores in scored}) == len(some) - 1
     assert scored[-4] == scored[-3]
 
 
 class PublishedHead(nn.Module):
-    """As the names of the published tensors say."""
+    """A head with the names of the published tensors."""
 
     def __init__(self, size: int, labels: int) -> None:
         super().__init__()
@@ -137,7 +135,7 @@ class PublishedHead(nn.Module):
 
 
 class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transformers has no types here
-    """As one would write it with transformers, read by its own `from_pretrained`."""
+    """The network written with transformers, and read by `from_pretrained`."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -151,9 +149,7 @@ class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transfo
         return cast(torch.Tensor, self.classifier((hidden * heard).sum(dim=1) / heard.sum(dim=1)))
 
 
-def test_our_reference_agrees_with_transformers_own_steps_on_a_padded_batch(
-    checkpoint: Path, waveforms: list[Waveform]
-) -> None:
+def test_the_reference_agrees_with_transformers_on_a_padded_batch(checkpoint: Path, waveforms: list[Waveform]) -> None:
     reference, some = load_classifier(checkpoint, threads=1), waveforms[:2]
     scores = np.array([list(reference.classify(waveform).values()) for waveform in some])
     extractor = Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
@@ -164,5 +160,5 @@ def test_our_reference_agrees_with_transformers_own_steps_on_a_padded_batch(
         expected = network(features["input_values"], features["attention_mask"]).softmax(-1).numpy()
 
     assert np.abs(scores - expected).max() < 1e-4
-    # What the clips themselves change, so that agreement says something: these weights name one emotion for all.
+    # A control: scores differ between clips, although these weights give all clips the same emotion.
     assert np.std(expected, axis=0).max() > 1e-3

@@ -1,4 +1,4 @@
-"""No upload can do harm, and none is silently taken for something that it is not."""
+"""Hostile uploads do no harm and are not decoded as something else."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,14 +20,14 @@ RATE_HZ = 16_000
 FFMPEG = ("ffmpeg", "-nostdin", "-v", "error", "-y")
 
 
-def heard(path: Path) -> Block:
+def decoded(path: Path) -> Block:
     return np.concatenate(list(decode(path, probe(path, LIMITS), LIMITS)), axis=1)
 
 
 def outcome(path: Path) -> str:
-    """An error's code, or for how many seconds something was decoded."""
+    """Return an error's code, or the number of seconds decoded."""
     try:
-        return f"{heard(path).shape[1] / RATE_HZ:.1f} s"
+        return f"{decoded(path).shape[1] / RATE_HZ:.1f} s"
     except RecordingError as error:
         sentence = str(error).endswith(".") and str(error).isprintable() and str(path) not in str(error)
         return error.code if sentence else f"no sentence: {error}"
@@ -46,7 +46,7 @@ def pitch_hz(waveform: Block) -> float:
 
 @dataclass
 class Canaries:
-    """What nobody may touch: a recording, an address and a pipe; and where they are looked for from."""
+    """A recording, an address and a pipe that no upload may reach, and the folder of the uploads."""
 
     folder: Path
     recording: Path
@@ -74,7 +74,7 @@ def written(canaries: Canaries, scripts: dict[str, bytes]) -> list[Path]:
     return [canaries.folder / name for name in scripts]
 
 
-def test_no_script_of_any_kind_reaches_a_file_or_an_address(canaries: Canaries) -> None:
+def test_no_script_reads_a_file_or_an_address(canaries: Canaries) -> None:
     targets = (str(canaries.recording), canaries.recording.name, f"{canaries.address}/canary.wav")
     scripts = {
         f"{kind} {number}{ending}": hostile.script(kind, at)
@@ -82,21 +82,21 @@ def test_no_script_of_any_kind_reaches_a_file_or_an_address(canaries: Canaries) 
         for number, (at, ending) in enumerate(zip(targets, (".wav", ".mp3", ""), strict=True))
     }
 
-    came_to = outcomes(written(canaries, scripts))
+    results = outcomes(written(canaries, scripts))
 
-    assert {name: code for name, code in came_to.items() if code != "not_audio"} == {}
+    assert {name: code for name, code in results.items() if code != "not_audio"} == {}
     assert canaries.alive()
 
 
 SCRIPT_EXTENSIONS = ("concat", "ffconcat", "m3u", "m3u8", "mpd", "sdp")
-"""What ffmpeg knows a script by, to some degree."""
+"""Extensions by which ffmpeg recognises scripts."""
 
 
 @pytest.mark.parametrize("turn", range(3))
-def test_no_extension_makes_a_script_run(turn: int, canaries: Canaries) -> None:
-    """To a relative path, an absolute one and an address; all three where the extension says that it is a script.
+def test_no_extension_makes_ffmpeg_run_a_script(turn: int, canaries: Canaries) -> None:
+    """The scripts point to a relative path, an absolute path and an address.
 
-    Any other extension has one of the three in each kind of script, and has had all of them after three turns.
+    Extensions of scripts get all three. Any other extension gets one of them in each turn, so all after three turns.
     """
     kind = ("ffconcat", "hls", "dash")[turn]
     targets = ("canary.wav", str(canaries.recording), f"{canaries.address}/canary.wav")
@@ -106,28 +106,28 @@ def test_no_extension_makes_a_script_run(turn: int, canaries: Canaries) -> None:
         for which in (range(3) if extension in SCRIPT_EXTENSIONS else [(number + turn) % 3])
     }
 
-    came_to = outcomes(written(canaries, scripts))
+    results = outcomes(written(canaries, scripts))
 
-    # Raw GSM has no mark to be known by, so that there the extension decides: a moment of noise, and not the canary.
-    [gsm] = [came_to.pop(name) for name in list(came_to) if name.endswith(".gsm")]
+    # Raw GSM has no signature, so the extension decides: ffmpeg decodes a moment of noise, but not the canary.
+    [gsm] = [results.pop(name) for name in list(results) if name.endswith(".gsm")]
     assert gsm == "not_audio" or float(gsm.removesuffix(" s")) < 1.0
-    assert set(came_to.values()) <= {"not_audio", "damaged"}
+    assert set(results.values()) <= {"not_audio", "damaged"}
     assert canaries.alive()
 
 
 @pytest.mark.parametrize("kind", ["ffconcat", "hls"])
-def test_no_way_to_name_a_file_a_device_or_an_address_works(kind: str, canaries: Canaries) -> None:
+def test_no_reference_to_a_file_a_device_or_an_address_works(kind: str, canaries: Canaries) -> None:
     places = hostile.references(canaries.recording, canaries.address, canaries.fifo)
     scripts = {f"{number}.wav": hostile.script(kind, at) for number, at in enumerate(places)}
 
-    came_to = outcomes(written(canaries, scripts))
+    results = outcomes(written(canaries, scripts))
 
-    assert {places[int(name[:-4])]: code for name, code in came_to.items() if code != "not_audio"} == {}
+    assert {places[int(name[:-4])]: code for name, code in results.items() if code != "not_audio"} == {}
     assert canaries.alive()
 
 
-def test_the_scripts_and_the_canaries_would_work(canaries: Canaries) -> None:
-    """Or the tests above would show nothing."""
+def test_the_scripts_work_without_the_sandbox(canaries: Canaries) -> None:
+    """A control for the tests above."""
     local, remote, pipe = written(
         canaries,
         {
@@ -147,24 +147,24 @@ def test_the_scripts_and_the_canaries_would_work(canaries: Canaries) -> None:
     assert canaries.opened
 
 
-def test_formats_that_open_a_second_file_or_hold_a_program_are_no_audio(canaries: Canaries) -> None:
-    came_to = outcomes(written(canaries, {f"{name}.wav": body for name, body in hostile.BINARIES.items()}))
+def test_formats_that_open_a_second_file_or_contain_a_program_are_not_audio(canaries: Canaries) -> None:
+    results = outcomes(written(canaries, {f"{name}.wav": body for name, body in hostile.BINARIES.items()}))
 
-    assert set(came_to.values()) == {"not_audio"}
+    assert set(results.values()) == {"not_audio"}
 
 
-def test_a_film_whose_sound_lies_in_another_file_has_none(canaries: Canaries, make_media: MakeMedia) -> None:
+def test_a_film_whose_audio_is_in_another_file_has_none(canaries: Canaries, make_media: MakeMedia) -> None:
     film = make_media("film.mov", "-c:a", "pcm_s16le")
     film.write_bytes(hostile.with_external_track(film.read_bytes(), canaries.recording))
     trusting = ["-v", "verbose", "-enable_drefs", "1", "-i", str(film)]
     done = subprocess.run(["ffprobe", *trusting], check=True, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert f"Opening '{canaries.recording}' for reading" in done.stderr  # it is such a film, then
+    assert f"Opening '{canaries.recording}' for reading" in done.stderr  # the film refers to the recording
 
     assert outcome(film) == "empty"
 
 
-def test_what_a_recording_says_of_others_is_not_followed(canaries: Canaries, make_media: MakeMedia) -> None:
-    """The recording itself is heard: half as high as the canary."""
+def test_references_in_a_recording_are_not_followed(canaries: Canaries, make_media: MakeMedia) -> None:
+    """The recording itself is decoded, whose tone is an octave below the canary's."""
     plain, mp3, mka = make_media("plain.wav"), make_media("a.mp3"), make_media("a.mka", "-c:a", "flac")
     files = written(
         canaries,
@@ -176,13 +176,13 @@ def test_what_a_recording_says_of_others_is_not_followed(canaries: Canaries, mak
     )
 
     for file in files:
-        waveform = heard(file)
+        waveform = decoded(file)
         assert waveform.shape[1] / RATE_HZ == pytest.approx(2.0, abs=0.1)
         assert pitch_hz(waveform) == pytest.approx(440, abs=3)
     assert canaries.alive()
 
 
-def test_whatever_a_header_claims_what_is_there_is_decoded_or_refused(tmp_path: Path) -> None:
+def test_a_file_with_a_false_header_is_decoded_or_refused(tmp_path: Path) -> None:
     for name, (body, _) in hostile.HEADERS.items():
         (tmp_path / name).write_bytes(body)
 
@@ -199,7 +199,7 @@ ATTACHED = ("-map", "0", "-map", "1", "-c:v", "copy", "-disposition:v", "attache
 SUBTITLES = "1\n00:00:00,000 --> 00:00:02,000\n<script>alert(1)</script>\n"
 KEY = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "00" * 16, "-encryption_kid", "11" * 16)
 
-# What ffmpeg makes of these options, and what we must make of that; {srt}, {txt} and {jpg} are files.
+# Options for ffmpeg, and the expected result; {srt}, {txt} and {jpg} are files.
 FILMS: dict[str, tuple[tuple[str, ...], str]] = {
     "cover alone.m4a": ((*COVER, "-c:v", "copy", "-f", "mp4"), "no_audio_stream"),
     "cover alone.jpg": ((*COVER, "-c:v", "copy"), "not_audio"),
@@ -222,7 +222,7 @@ FILMS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def test_pictures_subtitles_attachments_and_locks_are_told_from_sound(tmp_path: Path) -> None:
+def test_pictures_subtitles_attachments_and_encryption_are_distinguished_from_audio(tmp_path: Path) -> None:
     files = {"srt": tmp_path / "s.srt", "txt": tmp_path / "evil.html", "jpg": tmp_path / "red.jpg"}
     for kind in ("srt", "txt"):
         files[kind].write_text(SUBTITLES)
@@ -232,22 +232,22 @@ def test_pictures_subtitles_attachments_and_locks_are_told_from_sound(tmp_path: 
         filled = [option.format(**files) for option in options]
         subprocess.run([*FFMPEG, *filled, str(tmp_path / name)], check=True, timeout=60)
 
-    came_to = outcomes([tmp_path / name for name in FILMS])
+    results = outcomes([tmp_path / name for name in FILMS])
 
-    # An encoder's padding may come through: 2.0 s is two seconds, to within a tenth.
-    rounded = {name: "2.0 s" if came in ("1.9 s", "2.1 s") else came for name, came in came_to.items()}
+    # Encoders may add padding, so 2.0 s has a tolerance of a tenth.
+    rounded = {name: "2.0 s" if came in ("1.9 s", "2.1 s") else came for name, came in results.items()}
     assert rounded == {name: code for name, (_, code) in FILMS.items()}
     for name in ("two languages.mka", "two languages.mp4"):
-        assert pitch_hz(heard(tmp_path / name)) == pytest.approx(440, abs=3)  # the first one
+        assert pitch_hz(decoded(tmp_path / name)) == pytest.approx(440, abs=3)  # the first stream
 
 
-def test_what_is_encrypted_tells_the_person_what_to_do(make_media: MakeMedia) -> None:
+def test_the_message_for_an_encrypted_recording_says_what_to_do(make_media: MakeMedia) -> None:
     with pytest.raises(RecordingError, match=r"encrypted \(DRM\): upload a copy without protection"):
-        heard(make_media("x.mp4", "-c:a", "aac", *KEY))
+        decoded(make_media("x.mp4", "-c:a", "aac", *KEY))
 
 
 def encoded(folder: Path, kind: str, sample_rate_hz: int, channels: int) -> bytes:
-    """Two seconds of a tone in a container that may be joined to another one."""
+    """Encode two seconds of a tone in a container that can be joined to another."""
     options = {"ogg": ("-c:a", "libvorbis"), "opus": ("-c:a", "libopus"), "mp3": ("-c:a", "libmp3lame")}.get(kind, ())
     file = folder / f"{kind}-{sample_rate_hz}-{channels}.{kind}"
     tone = ("-f", "lavfi", "-i", f"sine=440:duration=2:sample_rate={sample_rate_hz}", "-ac", str(channels))
@@ -257,8 +257,8 @@ def encoded(folder: Path, kind: str, sample_rate_hz: int, channels: int) -> byte
 
 Encode = Callable[[str, int, int], bytes]
 
-# Recordings that change half-way, each of four seconds. "4 s": heard whole, in tune, in both halves; "2 s": what the
-# container's own header tells of ends there, and what stands behind it is no part of the recording.
+# Recordings of four seconds that change after two. "4 s": both halves are decoded in tune. "2 s": the container's
+# header ends the recording there, and the rest does not belong to it.
 CHANGES: dict[str, tuple[tuple[tuple[str, int, int], ...], str]] = {
     "another rate.ogg": ((("ogg", 48_000, 1), ("ogg", 22_050, 1)), "4 s"),
     "another number of channels.ogg": ((("ogg", 48_000, 1), ("ogg", 48_000, 2)), "4 s"),
@@ -276,40 +276,42 @@ CHANGES: dict[str, tuple[tuple[tuple[str, int, int], ...], str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_recording_that_changes_half_way_is_heard_right_or_refused(name: str, tmp_path: Path) -> None:
+def test_a_recording_that_changes_half_way_is_decoded_correctly_or_refused(name: str, tmp_path: Path) -> None:
     parts, expected = CHANGES[name]
     path = tmp_path / name
     path.write_bytes(b"".join(encoded(tmp_path, *part) for part in parts))
 
-    came_to = outcome(path)
+    results = outcome(path)
 
     if expected == "damaged":
-        assert came_to == expected
+        assert results == expected
         return
-    waveform = heard(path)
+    waveform = decoded(path)
     assert waveform.shape[1] / RATE_HZ == pytest.approx(float(expected[0]), abs=0.15)
     for start in range(RATE_HZ // 4, waveform.shape[1] - RATE_HZ, RATE_HZ):
         assert pitch_hz(waveform[:, start : start + RATE_HZ]) == pytest.approx(440, abs=6)
 
 
-def test_html_behind_an_mp3_is_not_heard(tmp_path: Path) -> None:
+def test_html_after_an_mp3_is_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "x.mp3"
     path.write_bytes(encoded(tmp_path, "mp3", 44_100, 1) + b"<html>" * 20_000)
 
-    assert heard(path).shape[1] / RATE_HZ == pytest.approx(2.0, abs=0.15)
+    assert decoded(path).shape[1] / RATE_HZ == pytest.approx(2.0, abs=0.15)
 
 
-def test_time_that_leaps_ahead_in_the_middle_costs_no_sound(make_media: MakeMedia) -> None:
-    """For ffmpeg's own limit on duration, such a recording would end at the leap."""
-    leap = ("-bsf:a", r"setts=ts=if(gt(N\,100)\,PTS+48000*36000\,PTS)")
+def test_a_jump_of_timestamps_loses_no_audio(make_media: MakeMedia) -> None:
+    """With ffmpeg's own limit on the duration, the recording would end at the jump."""
+    jump = ("-bsf:a", r"setts=ts=if(gt(N\,100)\,PTS+48000*36000\,PTS)")
 
-    waveform = heard(make_media("x.mp4", "-c:a", "libopus", *leap, source="sine=440:duration=4", sample_rate_hz=48_000))
+    waveform = decoded(
+        make_media("x.mp4", "-c:a", "libopus", *jump, source="sine=440:duration=4", sample_rate_hz=48_000)
+    )
 
     assert waveform.shape[1] / RATE_HZ == pytest.approx(4.0, abs=0.1)
 
 
-def test_frames_that_mostly_cannot_be_decoded_are_no_recording(make_media: MakeMedia) -> None:
-    """ffmpeg gives the few that can be, one after another, as if nothing were missing between them."""
+def test_a_recording_of_mostly_undecodable_frames_is_refused(make_media: MakeMedia) -> None:
+    """ffmpeg returns the decodable frames without gaps for the others."""
     path = make_media("x.flac", source="anoisesrc=duration=8:amplitude=0.3:seed=1")
     body = bytearray(path.read_bytes())
     for at in range(8_000, len(body), 2_000):
@@ -319,13 +321,13 @@ def test_frames_that_mostly_cannot_be_decoded_are_no_recording(make_media: MakeM
     assert outcome(path) == "damaged"
 
 
-def test_samples_beyond_any_recorders_become_silence(tmp_path: Path) -> None:
+def test_samples_beyond_any_recorder_s_become_zero(tmp_path: Path) -> None:
     samples = np.full(RATE_HZ, 0.25, np.float32)
     samples[100:200], samples[300:400] = 3e38, -1e30
     path = tmp_path / "x.wav"
     path.write_bytes(hostile.wav(samples.tobytes(), kind=3, bits=32))
 
-    waveform = heard(path)
+    waveform = decoded(path)
 
     assert not waveform[0, 120:180].any()
     assert not waveform[0, 320:380].any()

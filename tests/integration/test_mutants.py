@@ -19,7 +19,7 @@ def test_every_mutant_gets_a_result(count: int) -> None:
 
     assert report.outcomes.total() == count
     assert report.broken == {}
-    # Not all is lost, or nothing would have been tried.
+    # Some mutants are classified, so that the whole pipeline runs.
     assert report.outcomes["classified"] > count / 20
     assert report.outcomes["not_audio"] > count / 20
 
@@ -31,7 +31,7 @@ def test_a_mutant_follows_from_its_seed_and_number() -> None:
 
     assert some == [mutant(SEED, number, recordings) for number in range(50)]
     assert len(set(some)) > 45
-    assert len(set(some) - set(recordings)) > 40  # zeros upon zeros change nothing
+    assert len(set(some) - set(recordings)) > 40  # overwriting zeros with zeros changes nothing
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     return Judge()
 
 
-def test_a_judge_notices_what_is_left_behind_and_what_is_raised(
+def test_a_judge_reports_leftovers_and_exceptions(
     judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well = judge._pipeline.run
@@ -61,11 +61,11 @@ def test_a_judge_notices_what_is_left_behind_and_what_is_raised(
     assert judge.judge(b"no recording")["broken"] == ["raised ZeroDivisionError: we divided"]
 
 
-def test_a_judge_notices_memory_that_has_come_and_gone(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_reports_memory_that_was_released_again(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     well = judge._pipeline.run
 
     def hungrily(path: Path, source: Source) -> Result:
-        # Bytes other than zero: the kernel gives no memory for zeros until they are read.
+        # Not zeros, for which the kernel allocates no memory until they are written.
         assert len(b"x" * ((MEMORY_GROWTH_LIMIT_MB + 100) << 20)) > 0
         return well(path, source)
 
@@ -74,11 +74,9 @@ def test_a_judge_notices_memory_that_has_come_and_gone(judge: Judge, monkeypatch
     assert "our memory grew" in judge.judge(b"no recording")["broken"][0]
 
 
-def test_a_judge_notices_a_decoder_that_takes_more_memory_than_it_may(
-    judge: Judge, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_judge_reports_a_decoder_above_its_memory_limit(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     well = judge._pipeline.run
-    # More than any before it, of which nothing is known, and than our own memory, which is a child's at its start.
+    # More than any earlier child, and than this process, whose memory a child has at its start.
     most_mb = max(judge._pipeline.limits.decoder_memory_mb, judge._own_mb_before, judge._children_mb_before)
     hungry = f"x = b'x' * ({most_mb + 200:.0f} << 20)"
 
@@ -101,7 +99,7 @@ for number in json.load(sys.stdin)[1]:
 
 
 @pytest.mark.timeout(120)
-def test_a_worker_that_hangs_is_killed_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_worker_is_killed_and_the_others_continue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.mutants._WORKER", [sys.executable, "-c", HANGING_WORKER])
     monkeypatch.setattr("tests.support.mutants.MAX_SILENCE_S", 2.0)
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: exact with and without hardware sums, and silent."""
+"""ONNX Runtime sessions: exact 8-bit products with and without VNNI, and no telemetry."""
 
 import os
 import subprocess
@@ -16,8 +16,8 @@ from core.export.graph.precision import quantise_per_column
 ROOT = Path(__file__).parents[2]
 
 
-def test_sums_of_products_do_not_saturate_on_any_processor() -> None:
-    """A product whose sums pass 16 bits: as this processor is served, it comes within the rounding to 8 bits."""
+def test_sums_of_8_bit_products_do_not_saturate_on_any_processor() -> None:
+    """A product whose sums exceed 16 bits is right within the rounding to 8 bits."""
     rng = np.random.default_rng(0)
     rows = rng.uniform(0.5, 1.0, (4, 256)).astype(np.float32)
     weight = rng.uniform(0.5, 1.0, (256, 32)).astype(np.float32)
@@ -27,10 +27,10 @@ def test_sums_of_products_do_not_saturate_on_any_processor() -> None:
     np.testing.assert_allclose(exact, rows @ weight, rtol=0.01)
 
 
-def test_a_processor_without_hardware_sums_is_served_exact_products() -> None:
-    """The same without asking for them: on a processor that has no hardware sums, it is far off."""
+def test_a_processor_without_vnni_needs_exact_products() -> None:
+    """A control: without exact products the same sums saturate on a processor without VNNI."""
     if onnx_session.processor_has_vnni():
-        pytest.skip("This processor sums up in 32 bits whatever it is asked for.")
+        pytest.skip("This processor has VNNI, with which sums never saturate.")
     rng = np.random.default_rng(0)
     rows = rng.uniform(0.5, 1.0, (4, 256)).astype(np.float32)
     weight = rng.uniform(0.5, 1.0, (256, 32)).astype(np.float32)
@@ -66,9 +66,7 @@ def _int8_product(weight: Floats) -> bytes:
         ("", True),
     ],
 )
-def test_the_processor_is_asked_for_its_hardware_sums(
-    described: str, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vnni_is_detected(described: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: described)
     onnx_session.processor_has_vnni.cache_clear()
     assert onnx_session.processor_has_vnni() is expected

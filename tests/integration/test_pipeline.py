@@ -1,4 +1,4 @@
-"""Whatever the file is, it gets a result document: classified, no speech, or failed with a sentence."""
+"""Every file gets a result document: `classified`, `no_speech`, or `failed` with a message."""
 
 import json
 from itertools import pairwise
@@ -33,7 +33,7 @@ def pipeline(classifier: EmotionClassifier) -> Pipeline:
 
 
 def run(pipeline: Pipeline, file: Path, deadline: Deadline | None = None) -> Result:
-    """The result of a file, checked as every reader may check it."""
+    """Classify a file, and check the result against the schema and the rules of the document."""
     before = sorted(file.parent.iterdir())
     result = pipeline.run(file, Source(key=file.name, size_bytes=file.stat().st_size), deadline=deadline)
     document = json.loads(result.to_json(), parse_constant=pytest.fail)
@@ -80,7 +80,7 @@ def check_classification(result: Result) -> None:
     ("name", "duration_s", "sample_rate_hz", "channels"),
     [("111.wav", 3.456, 48_000, 1), ("51008800.wav", 47.31, 8_000, 1), ("51170235.wav", 58.9, 8_000, 2)],
 )
-def test_the_published_programs_recordings_are_classified(
+def test_the_published_program_s_recordings_are_classified(
     name: str, duration_s: float, sample_rate_hz: int, channels: int, pipeline: Pipeline, corpora: Path
 ) -> None:
     result = run(pipeline, corpora / "data" / "seed" / name)
@@ -91,7 +91,7 @@ def test_the_published_programs_recordings_are_classified(
     assert (result.audio.sample_rate_hz, result.audio.channels) == (sample_rate_hz, channels)
 
 
-def test_a_short_recording_is_one_utterance_untrimmed(pipeline: Pipeline, corpora: Path) -> None:
+def test_a_short_recording_is_one_untrimmed_utterance(pipeline: Pipeline, corpora: Path) -> None:
     result = run(pipeline, corpora / "data" / "seed" / "111.wav")
 
     assert result.audio is not None
@@ -142,7 +142,7 @@ def test_a_text_file_fails_as_not_audio(pipeline: Pipeline, tmp_path: Path) -> N
     assert result.error.code == "not_audio"
 
 
-def test_a_silent_film_fails_for_want_of_sound(pipeline: Pipeline, make_media: MakeMedia) -> None:
+def test_a_film_without_audio_fails_as_no_audio_stream(pipeline: Pipeline, make_media: MakeMedia) -> None:
     result = run(pipeline, make_media("film.mp4", source="color=red:duration=1:size=64x64"))
 
     assert result.error
@@ -159,7 +159,7 @@ def test_a_truncated_file_gets_a_result(name: str, kept: float, pipeline: Pipeli
 
 
 @pytest.mark.parametrize("samples", [1, 16_000, 10 * 16_000])
-def test_digital_silence_is_no_speech(samples: int, pipeline: Pipeline, tmp_path: Path) -> None:
+def test_digital_silence_gives_no_speech(samples: int, pipeline: Pipeline, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(samples), 16_000)
 
     result = run(pipeline, tmp_path / "x.wav")
@@ -178,7 +178,7 @@ def test_a_deadline_that_has_passed_fails_the_recording(pipeline: Pipeline, tone
     assert result.error.code == "deadline_exceeded"
 
 
-def test_a_recording_that_is_too_long_still_says_what_it_was(
+def test_the_result_of_a_recording_that_is_too_long_describes_its_audio(
     classifier: EmotionClassifier, make_media: MakeMedia
 ) -> None:
     pipeline = Pipeline(classifier, MediaLimits(max_duration_s=3), SegmentationSettings())
@@ -191,7 +191,7 @@ def test_a_recording_that_is_too_long_still_says_what_it_was(
     assert result.audio.codec == "opus"
 
 
-def test_a_missing_decoder_is_not_the_recordings_fault(
+def test_a_missing_decoder_is_a_transient_error(
     pipeline: Pipeline, tone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -200,9 +200,7 @@ def test_a_missing_decoder_is_not_the_recordings_fault(
         pipeline.run(tone, Source(key="x"))
 
 
-def test_a_result_says_who_made_it_and_how_long_it_took(
-    pipeline: Pipeline, tone: Path, classifier: EmotionClassifier
-) -> None:
+def test_a_result_names_its_model_and_its_times(pipeline: Pipeline, tone: Path, classifier: EmotionClassifier) -> None:
     result = pipeline.run(tone, Source(bucket="b", key="k", version_id="v"))
 
     assert result.processing.decode_ms > 0
@@ -210,7 +208,7 @@ def test_a_result_says_who_made_it_and_how_long_it_took(
     assert (result.source.bucket, result.source.version_id) == ("b", "v")
 
 
-def test_the_demo_model_says_that_it_is_one(package: Path, pipeline: Pipeline, tone: Path) -> None:
+def test_results_of_the_demo_model_are_marked(package: Path, pipeline: Pipeline, tone: Path) -> None:
     is_demo = read_manifest(package).demo
 
     assert json.loads(run(pipeline, tone).to_json())["model"].get("demo") == (True if is_demo else None)

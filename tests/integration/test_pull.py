@@ -1,4 +1,4 @@
-"""Fetching a checkpoint, from a server that speaks what huggingface_hub asks for, and from a folder."""
+"""Fetching a checkpoint from a server with the Hub's protocol, and from a folder."""
 
 import hashlib
 import json
@@ -27,24 +27,24 @@ FIRST, SECOND = "1" * 40, "2" * 40
 
 @dataclass
 class Hub:
-    """What the server holds, and what it was asked."""
+    """The server's repository, and the requests that it received."""
 
     folders: dict[str, Path]
-    """Commit to files."""
+    """Commit -> folder of files."""
     branches: dict[str, str]
-    """Branch or tag to commit."""
+    """Branch or tag -> commit."""
     repo: str = REPO
     endpoint: str = ""
     asked: list[str] = field(default_factory=list)
     cut_after_bytes: int | None = None
-    """Break the connection of the next download after so many bytes."""
+    """Close the connection of the next download after this many bytes."""
     refuse: re.Pattern[str] | None = None
-    """Answer matching requests with an error."""
+    """Answer requests that match with an error."""
     refusal: int = 503
 
 
-class _Answers(BaseHTTPRequestHandler):
-    """The few addresses of the Hub that fetching needs; see huggingface_hub's `hf_api.py` and `file_download.py`."""
+class _Handler(BaseHTTPRequestHandler):
+    """The Hub's routes for fetching; see huggingface_hub's `hf_api.py` and `file_download.py`."""
 
     protocol_version = "HTTP/1.1"
     hub: Hub
@@ -121,12 +121,12 @@ class _Answers(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name in the standard library)
-        """Say nothing: the test has its own record."""
+        """Do not log, because the test records the requests."""
 
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    handler = type("Answers", (_Answers,), {"hub": hub})
+    handler = type("Answers", (_Handler,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -140,8 +140,8 @@ def serving(hub: Hub) -> Iterator[Hub]:
 
 
 @pytest.fixture(autouse=True)
-def _no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request to anywhere else fails at once, and fails the test."""
+def _refuse_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any connection to another host fail, and with it the test."""
     look_up = socket.getaddrinfo
 
     def only_here(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -153,7 +153,7 @@ def _no_other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def revisions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two commits of one repository: the second has other weights."""
+    """Two commits of one repository with different weights."""
     folder = tmp_path_factory.mktemp("repository")
     return {
         commit: write_checkpoint(random_network(small_config(), seed), small_config(), folder / commit)
@@ -204,12 +204,12 @@ def test_a_revision_is_fetched_by_its_commit(
 
     assert weights(tmp_path) == weights(revisions[FIRST])
     downloads = [request for request in hub.asked if "/resolve/" in request]
-    # By commit: a push between two files must not mix two revisions.
+    # By commit: a push between two downloads must not mix two revisions.
     assert downloads
     assert all(f"/resolve/{FIRST}/" in request for request in downloads)
 
 
-def test_only_what_a_checkpoint_needs_is_fetched(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
+def test_only_the_files_of_a_checkpoint_are_fetched(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
     surplus = tmp_path / "repository"
     write_checkpoint(random_network(small_config()), small_config(), surplus)
     (surplus / "training_args.bin").write_bytes(b"code, perhaps")
@@ -231,7 +231,7 @@ def test_safetensors_are_fetched_instead_of_a_pickle(hub: Hub, tmp_path: Path) -
     assert read_checkpoint(tmp_path / "checkpoint").model_id == REPO
 
 
-def test_a_second_pull_downloads_nothing_again(hub: Hub, tmp_path: Path) -> None:
+def test_a_second_pull_downloads_no_file_again(hub: Hub, tmp_path: Path) -> None:
     pull(REPO, tmp_path, endpoint=hub.endpoint)
     hub.asked.clear()
 
@@ -240,9 +240,9 @@ def test_a_second_pull_downloads_nothing_again(hub: Hub, tmp_path: Path) -> None
     assert not [request for request in hub.asked if request.startswith("GET") and "/resolve/" in request]
 
 
-def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
+def test_an_interrupted_download_resumes(hub: Hub, tmp_path: Path) -> None:
     large = write_checkpoint(random_network(small_config()), small_config(), tmp_path / "repository")
-    # What came in whole pieces of 10 MB is kept.
+    # huggingface_hub keeps whole chunks of 10 MB.
     (large / "pytorch_model.bin").write_bytes(random.Random(0).randbytes(12_000_000))
     hub.folders = {SECOND: large}
     hub.cut_after_bytes = 11_000_000
@@ -263,8 +263,8 @@ def test_another_revision_replaces_the_first(hub: Hub, revisions: dict[str, Path
     assert weights(tmp_path) == weights(revisions[SECOND])
 
 
-def test_old_weights_are_never_passed_off_as_a_new_commit(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
-    """huggingface_hub answers with the file that is there already when the server has none to offer."""
+def test_old_weights_are_not_recorded_as_a_new_commit(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
+    """huggingface_hub returns an existing file if the server does not have it."""
     pull(REPO, tmp_path, revision="v1", endpoint=hub.endpoint)
     hub.refuse, hub.refusal = re.compile(r"HEAD .*pytorch_model"), 403
 
@@ -285,7 +285,7 @@ def test_weights_of_an_earlier_pull_do_not_hide_the_new_ones(
     assert read_checkpoint(tmp_path).weights_sha256 == expected
 
 
-def test_a_repository_that_does_not_exist_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+def test_an_unknown_repository_is_reported_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnreachable, match="someone/nothing") as error:
         pull("someone/nothing", tmp_path / "checkpoint", endpoint=hub.endpoint)
 
@@ -293,7 +293,7 @@ def test_a_repository_that_does_not_exist_is_one_sentence(hub: Hub, tmp_path: Pa
     assert not (tmp_path / "checkpoint" / "source.json").exists()
 
 
-def test_a_revision_that_does_not_exist_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+def test_an_unknown_revision_is_reported_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnreachable, match=REPO) as error:
         pull(REPO, tmp_path, revision="v9", endpoint=hub.endpoint)
 
@@ -301,14 +301,14 @@ def test_a_revision_that_does_not_exist_is_one_sentence(hub: Hub, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["", "a/b/c", "../etc", "a b"])
-def test_a_name_that_no_repository_can_have_is_one_sentence(name: str, hub: Hub, tmp_path: Path) -> None:
+def test_an_invalid_name_is_reported_in_one_sentence(name: str, hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnreachable) as error:
         pull(name, tmp_path, endpoint=hub.endpoint)
 
     assert "\n" not in str(error.value)
 
 
-def test_a_server_that_fails_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+def test_a_failing_server_is_reported_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
     hub.refuse = re.compile("/api/")
 
     with pytest.raises(CheckpointUnreachable, match="503") as error:
@@ -317,7 +317,7 @@ def test_a_server_that_fails_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -332,7 +332,7 @@ def test_a_server_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     ("name", "named"),
     [("config.json", "config.json"), ("preprocessor_config.json", "preproc"), ("pytorch_model.bin", "weights")],
 )
-def test_a_file_that_the_repository_lacks_is_named(name: str, named: str, hub: Hub, tmp_path: Path) -> None:
+def test_a_file_missing_from_the_repository_is_named(name: str, named: str, hub: Hub, tmp_path: Path) -> None:
     lacking = write_checkpoint(random_network(small_config()), small_config(), tmp_path / "repository")
     (lacking / name).unlink()
     hub.folders = {SECOND: lacking}
@@ -348,7 +348,7 @@ def test_a_folder_is_copied_and_recorded_as_local(revisions: dict[str, Path], tm
     assert weights(tmp_path) == weights(revisions[FIRST])
 
 
-def test_a_folder_that_knows_its_origin_keeps_it(hub: Hub, tmp_path: Path) -> None:
+def test_a_folder_with_a_recorded_source_keeps_it(hub: Hub, tmp_path: Path) -> None:
     pull(REPO, tmp_path / "first", revision="v1", endpoint=hub.endpoint)
 
     assert pull("another/name", tmp_path / "second", folder=tmp_path / "first") == FIRST
@@ -364,7 +364,7 @@ def test_weights_of_an_earlier_copy_do_not_hide_the_new_ones(revisions: dict[str
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "pytorch_model.bin"])
-def test_a_file_that_the_folder_lacks_is_named(name: str, tmp_path: Path) -> None:
+def test_a_file_missing_from_the_folder_is_named(name: str, tmp_path: Path) -> None:
     lacking = write_checkpoint(random_network(small_config()), small_config(), tmp_path / "folder")
     (lacking / name).unlink()
 
@@ -372,7 +372,7 @@ def test_a_file_that_the_folder_lacks_is_named(name: str, tmp_path: Path) -> Non
         pull(REPO, tmp_path / "checkpoint", folder=lacking)
 
 
-def test_a_folder_can_be_pulled_into_itself(tmp_path: Path) -> None:
+def test_a_folder_is_not_copied_into_itself(tmp_path: Path) -> None:
     folder = write_checkpoint(random_network(small_config()), small_config(), tmp_path)
 
     with pytest.raises(CheckpointUnreadable, match="itself"):

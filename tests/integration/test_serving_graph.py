@@ -1,4 +1,4 @@
-"""The serving graph computes less than the reference does, and says the same: for any kernels, strides and lengths."""
+"""The serving graph for padded windows has the reference's logits, for any kernels, strides and lengths."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -25,12 +25,12 @@ from tests.support.networks import random_network, small_config
 SpeechLike = Callable[[int, int], Waveform]
 
 TOLERANCE = 5e-6
-"""Of logits whose size is 1 to 4, against the reference computed in float64. Float32 rounding leaves up to 1.2e-6 in
-the graph (and up to 1e-4 in PyTorch's own float32, so that is no yardstick here); one token counted too often, or a few
-rows missing from the statistics of the first layer, show as 1e-5 or more at some of the lengths here."""
+"""For logits of 1 to 4, compared with the reference in float64. Float32 rounding changes the graph's logits by up to
+1.2e-6 (and PyTorch's by up to 1e-4). A wrong weight of one token, or a few missing rows in the statistics of the first
+layer, change them by 1e-5 or more at some of these lengths."""
 
-TOLERANCE_OF_SPIKES = 2e-4
-"""The same for less than 25 ms: a few samples, normalised to hundreds, leave float32 fewer digits for the rest."""
+SHORT_CLIP_TOLERANCE = 2e-4
+"""For less than 25 ms: a few samples are normalised to hundreds, which leaves float32 fewer digits for the rest."""
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "published": small_config(),
@@ -47,12 +47,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, repr=False)
 class Pair:
-    """One random network, as the reference runs it and as the graph does."""
+    """A random network as reference and as serving graph."""
 
     network: SpeechNetwork
 
     def __repr__(self) -> str:
-        return "Pair(...)"  # hypothesis describes its examples, and a whole network takes 30 kB
+        return "Pair(...)"  # hypothesis prints its examples, and a network takes 30 kB
 
     @cached_property
     def geometry(self) -> WindowGeometry:
@@ -86,11 +86,11 @@ class Pair:
         return float(np.abs(self.reference(waveform) - self.served(waveform)).max())
 
     def agrees(self, waveform: Waveform) -> bool:
-        return self.difference(waveform) < (TOLERANCE if waveform.size >= 400 else TOLERANCE_OF_SPIKES)
+        return self.difference(waveform) < (TOLERANCE if waveform.size >= 400 else SHORT_CLIP_TOLERANCE)
 
     @cached_property
     def receptive_field(self) -> int:
-        """Samples that one frame of the last layer sees."""
+        """The samples that one frame of the last layer depends on."""
         reach, spacing = 1, 1
         for kernel, stride in zip(self.geometry.kernels, self.geometry.strides, strict=True):
             reach += (kernel - 1) * spacing
@@ -98,8 +98,8 @@ class Pair:
         return reach
 
     @property
-    def seams(self) -> list[int]:
-        """Lengths at which something begins or stops to be computed, and their neighbours."""
+    def boundary_lengths(self) -> list[int]:
+        """The lengths at which the computation changes, and their neighbours."""
         stride, frames, kernel = (
             self.geometry.stride_samples,
             self.geometry.window_frames,
@@ -117,25 +117,25 @@ class Pair:
 @pytest.fixture(scope="module")
 def pairs() -> Iterator[dict[str, Pair]]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # such small products are done before a second thread has woken up
+    torch.set_num_threads(1)  # such small products take less time than waking a second thread
     yield {name: Pair(random_network(config, seed)) for seed, (name, config) in enumerate(CONFIGS.items())}
     torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_graph_equals_the_reference_at_every_seam(
+def test_the_graph_equals_the_reference_where_the_computation_changes(
     name: str, pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
     pair = pairs[name]
 
-    assert [samples for samples in pair.seams if not pair.agrees(speech_like(samples, samples))] == []
+    assert [samples for samples in pair.boundary_lengths if not pair.agrees(speech_like(samples, samples))] == []
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_logits_of_the_random_networks_depend_on_the_clip(
     name: str, pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
-    """Otherwise the other tests here would show nothing."""
+    """A control: constant logits would be equal in any case."""
     pair = pairs[name]
 
     logits = np.stack([pair.reference(speech_like(samples, 1)) for samples in (400, 30_000, 30_400, 96_000)])
@@ -158,14 +158,14 @@ def test_the_graph_equals_the_reference_at_any_length(
     waveform = speech_like(samples, samples) * np.float32(loudness) + np.float32(offset)
 
     if offset and loudness < 1:
-        # 50 dB below its own offset, a sound has lost a third of float32's digits before anything is computed.
-        assert pairs[name].difference(waveform) < TOLERANCE_OF_SPIKES
+        # Audio 50 dB below its own offset has lost a third of float32's digits before any computation.
+        assert pairs[name].difference(waveform) < SHORT_CLIP_TOLERANCE
         return
     assert pairs[name].agrees(waveform)
 
 
 @pytest.mark.parametrize("clip", ["silence", "one loud sample", "a constant", "clipped noise"])
-def test_the_graph_equals_the_reference_on_what_is_hardly_speech(clip: str, pairs: dict[str, Pair]) -> None:
+def test_the_graph_equals_the_reference_on_extreme_clips(clip: str, pairs: dict[str, Pair]) -> None:
     waveform = {
         "silence": np.zeros(20_000),
         "one loud sample": np.eye(1, 20_000)[0],
@@ -173,7 +173,7 @@ def test_the_graph_equals_the_reference_on_what_is_hardly_speech(clip: str, pair
         "clipped noise": np.sign(np.random.default_rng(0).standard_normal(20_000)),
     }[clip].astype(np.float32)
 
-    tolerance = TOLERANCE_OF_SPIKES if clip == "one loud sample" else TOLERANCE
+    tolerance = SHORT_CLIP_TOLERANCE if clip == "one loud sample" else TOLERANCE
     assert pairs["published"].difference(waveform) < tolerance
 
 
@@ -184,7 +184,7 @@ def test_a_clip_is_cut_at_the_window_s_end(pairs: dict[str, Pair], speech_like: 
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT8_FFN])
-def test_lower_precisions_stay_near_the_reference(
+def test_lower_precisions_stay_close_to_the_reference(
     precision: Precision, pairs: dict[str, Pair], speech_like: SpeechLike
 ) -> None:
     pair = pairs["published"]
@@ -197,5 +197,5 @@ def test_lower_precisions_stay_near_the_reference(
         waveform = speech_like(samples, samples)
         logits = session.run(["logits"], geometry.graph_inputs(waveform))[0][0]
         change = np.abs(logits - pair.reference(waveform)).max()
-        # 8 bits are 1 in 127: near, and not the float32 graph by mistake.
+        # 8 bits resolve 1 in 127. The lower bound excludes the float32 graph.
         assert TOLERANCE < change < 0.5

@@ -1,4 +1,4 @@
-"""Phone calls with known speakers, known times and known pauses, put together from labelled recordings."""
+"""Phone calls with known speakers, times and pauses, built from labelled recordings."""
 
 import csv
 import subprocess
@@ -27,7 +27,7 @@ _QUIETER_THAN_SPEECH_DB = 35.0
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled recording of one utterance; `spoken` is where in it somebody is heard, by loudness alone."""
+    """A labelled recording of one utterance; `spoken` is the part with speech, by loudness alone."""
 
     path: Path
     speaker: str
@@ -38,7 +38,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Turn:
-    """A clip in a call: whose, and from when to when it is heard."""
+    """A clip in a call, with its channel and times."""
 
     clip: Clip
     channel: int
@@ -48,7 +48,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Call:
-    """Sound of shape ``(channels, n)`` at 16 kHz, and what is in it, in order."""
+    """Audio of shape ``(channels, n)`` at 16 kHz, and its turns in order."""
 
     sound: Block
     turns: tuple[Turn, ...]
@@ -58,11 +58,11 @@ class Call:
         return float(self.sound.shape[1] / SAMPLE_RATE_HZ)
 
     def spoken(self, channel: int) -> list[Span]:
-        """When somebody speaks on a channel."""
+        """Return the spans of speech on a channel."""
         return [(turn.start_s, turn.end_s) for turn in self.turns if turn.channel == channel]
 
     def blocks(self) -> Iterator[Block]:
-        """As the decoder gives them: a second at a time."""
+        """Yield the audio in blocks of one second, as the decoder does."""
         for start in range(0, self.sound.shape[1], SAMPLE_RATE_HZ):
             yield self.sound[:, start : start + SAMPLE_RATE_HZ]
 
@@ -71,7 +71,7 @@ Degradation = Callable[[Block, Path], Block]
 
 
 def read_clips(manifest: Path, dataset: str | None = None) -> list[Clip]:
-    """The recordings that a manifest with the columns path, dataset, speaker and emotion lists."""
+    """Read the recordings of a manifest with the columns path, dataset, speaker and emotion."""
     with manifest.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if dataset in (None, row["dataset"])]
     return [_clip(manifest.parent / row["path"], row["speaker"], row["emotion"]) for row in rows]
@@ -84,7 +84,7 @@ def _clip(path: Path, speaker: str, emotion: str) -> Clip:
 
 
 def _waveform(path: Path) -> Waveform:
-    # Hundreds of clips: what needs no resampling needs no two processes each.
+    # Without ffmpeg if the clip needs no resampling, since there are hundreds of clips.
     if soundfile.info(path).samplerate == SAMPLE_RATE_HZ:
         samples: Waveform = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
         return samples
@@ -94,7 +94,7 @@ def _waveform(path: Path) -> Waveform:
 
 
 def _spoken(waveform: Waveform) -> Span:
-    """From the first to the last hundredth of a second that is not much quieter than the loud ones."""
+    """Return the span from the first to the last 10 ms that are not much quieter than the loud ones."""
     frames = waveform[: waveform.size // _FRAME_SAMPLES * _FRAME_SAMPLES].reshape(-1, _FRAME_SAMPLES)
     levels = 20 * np.log10(frames.std(axis=1) + 1e-9)
     loud = np.flatnonzero(levels > np.percentile(levels, 95) - _QUIETER_THAN_SPEECH_DB)
@@ -102,7 +102,7 @@ def _spoken(waveform: Waveform) -> Span:
 
 
 def build_call(clips: Sequence[Clip], *, channels: int, seed: int, pauses_s: Span = (0.5, 3.0)) -> Call:
-    """One clip after another, with a pause of random length between what is spoken.
+    """Build a call of one clip after another, with pauses of random length between the speech.
 
     With two channels the sides take turns at random, one to three clips each, and are silent otherwise.
     """
@@ -131,12 +131,12 @@ def build_call(clips: Sequence[Clip], *, channels: int, seed: int, pauses_s: Spa
 
 
 def clean(sound: Block, folder: Path) -> Block:
-    """The call as it was put together."""
+    """Return the call unchanged."""
     return sound
 
 
 def over_the_phone(sound: Block, folder: Path) -> Block:
-    """What is left of it after 8 kHz mu-law."""
+    """Encode the call as mu-law at 8 kHz, and decode it."""
     wideband, narrowband = folder / "wideband.wav", folder / "narrowband.wav"
     soundfile.write(wideband, sound.T, SAMPLE_RATE_HZ, "FLOAT")
     command: list[str | Path] = [
@@ -159,7 +159,7 @@ def over_the_phone(sound: Block, folder: Path) -> Block:
 
 
 def with_noise(snr_db: float) -> Degradation:
-    """White noise on every channel, so much below the speech on it."""
+    """Return a degradation that adds white noise to every channel, at a distance from its speech."""
 
     def degrade(sound: Block, folder: Path) -> Block:
         random = np.random.default_rng(round(snr_db))
@@ -183,7 +183,7 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 @dataclass(frozen=True)
 class Fit:
-    """How well found spans fit the true ones of one channel, or of several."""
+    """The fit of found spans to the true ones, on one or more channels."""
 
     spoken_s: float
     covered_s: float
@@ -193,17 +193,17 @@ class Fit:
 
     @property
     def coverage(self) -> float:
-        """The share of what is spoken that lies within an utterance."""
+        """The share of the speech that is in a segment."""
         return self.covered_s / self.spoken_s
 
     @property
     def intrusion(self) -> float:
-        """The share of the pauses that does."""
+        """The share of the pauses that is in a segment."""
         return self.intruded_s / self.pauses_s
 
     @property
     def boundary_error_s(self) -> float:
-        """The mean distance from a true beginning or end to the nearest one found."""
+        """The mean distance from a true boundary to the nearest one found."""
         return float(np.mean(self.errors_s))
 
     def __add__(self, other: "Fit") -> "Fit":
@@ -217,15 +217,15 @@ class Fit:
 
 
 def fit(found: Sequence[Span], true: Sequence[Span], duration_s: float) -> Fit:
-    """Compare, to the millisecond."""
-    heard, spoken = _mask(found, duration_s), _mask(true, duration_s)
+    """Compare spans with a resolution of 1 ms."""
+    covered, spoken = _mask(found, duration_s), _mask(true, duration_s)
     errors = [min((abs(span[0] - start) for span in found), default=duration_s) for start, _ in true]
     errors += [min((abs(span[1] - end) for span in found), default=duration_s) for _, end in true]
     return Fit(
         spoken.sum() / 1000,
-        (spoken & heard).sum() / 1000,
+        (spoken & covered).sum() / 1000,
         (~spoken).sum() / 1000,
-        (~spoken & heard).sum() / 1000,
+        (~spoken & covered).sum() / 1000,
         tuple(errors),
     )
 
@@ -238,27 +238,27 @@ def _mask(spans: Sequence[Span], duration_s: float) -> npt.NDArray[np.bool_]:
 
 
 def overlap_s(one: Span, other: Span) -> float:
-    """How long two spans have in common."""
+    """Return the duration of the overlap of two spans."""
     return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
 
 
 def is_right(clip: Clip, scores: Scores) -> bool:
-    """Whether a clip is heard as what it is labelled. Without scores nothing was heard, and that is wrong."""
+    """Return whether a clip is classified as its label; without scores it is not."""
     if not scores:
         return False
     return max(scores, key=lambda label: scores[label]) == SYNONYMS.get(clip.emotion, clip.emotion)
 
 
-def rightly_heard(call: Call, found: Sequence[tuple[SpeechSegment, Scores]]) -> list[bool]:
-    """For each turn, whether it is heard as what it is labelled: by all utterances in it, as long as each is in it."""
+def correct_turns(call: Call, found: Sequence[tuple[SpeechSegment, Scores]]) -> list[bool]:
+    """Return for each turn whether its segments, weighted by their overlap with it, are classified as its label."""
     right = []
     for turn in call.turns:
-        scores: dict[str, float] = {}
-        for part, judged in found:
+        totals: dict[str, float] = {}
+        for part, scores in found:
             common_s = overlap_s((part.start_s, part.end_s), (turn.start_s, turn.end_s))
             if part.channel != turn.channel or common_s == 0.0:
                 continue
-            for label, score in judged.items():
-                scores[label] = scores.get(label, 0.0) + score * common_s
-        right.append(is_right(turn.clip, scores))
+            for label, score in scores.items():
+                totals[label] = totals.get(label, 0.0) + score * common_s
+        right.append(is_right(turn.clip, totals))
     return right

@@ -1,6 +1,6 @@
-"""Files as somebody would make them who means harm, or whose recorder is broken; made on the fly, a few bytes each.
+"""Small files as attackers and broken recorders make them.
 
-Scripts are texts that point at something else; the rest are media whose headers lie.
+Scripts are texts that refer to other files or addresses. The others are media files with false headers.
 """
 
 import base64
@@ -69,7 +69,7 @@ _SCRIPTS: dict[str, Callable[[str], str]] = {
     "shell script": lambda at: f"#!/bin/sh\ncat '{at}'\n",
 }
 
-# Binary formats of ffmpeg's whose demuxers open a second file, or that hold programs for a player to run.
+# Binary formats whose demuxers open a second file, or that contain programs for a player.
 BINARIES: dict[str, bytes] = {
     "magic lantern video": b"MLVI" + struct.pack("<I", 52) + b"v2.0\0\0\0\0" + bytes(40),
     "amiga module": b"song".ljust(1080, b"\0") + b"M.K." + bytes(1024 + 4096),
@@ -80,17 +80,17 @@ BINARIES: dict[str, bytes] = {
 
 
 def script_kinds() -> list[str]:
-    """Names of every kind of text that points elsewhere."""
+    """Return the names of all kinds of scripts."""
     return list(_SCRIPTS)
 
 
 def script(kind: str, at: str) -> bytes:
-    """A text of that kind that points there."""
+    """Return a script of a kind that refers to a target."""
     return _SCRIPTS[kind](at).encode()
 
 
 def references(file: Path, address: str, fifo: Path) -> list[str]:
-    """Ways to name a file, a device, this process's own secrets, or an address."""
+    """Return references to a file, a device, this process's secrets and an address."""
     data = base64.b64encode(file.read_bytes()).decode()
     return [
         str(file),
@@ -119,7 +119,7 @@ def references(file: Path, address: str, fifo: Path) -> list[str]:
 
 @contextmanager
 def canary_server(body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """An address on this machine, and what it was asked for so far."""
+    """Serve an address on this machine, and return it with the requests received so far."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -145,7 +145,7 @@ def canary_server(body: bytes) -> Iterator[tuple[str, list[str]]]:
 
 @contextmanager
 def canary_fifo(path: Path) -> Iterator[list[bool]]:
-    """A named pipe, and whether anybody has opened it to read."""
+    """Make a named pipe, and record whether a process has opened it for reading."""
     os.mkfifo(path)
     opened: list[bool] = []
 
@@ -172,7 +172,7 @@ def wav(
     block_bytes: int | None = None,
     claimed_bytes: int | None = None,
 ) -> bytes:
-    """A WAV file whose header says what it is told to."""
+    """Return a WAV file with the given values in its header."""
     block_bytes = channels * bits // 8 if block_bytes is None else block_bytes
     per_second = sample_rate_hz * block_bytes & 0xFFFFFFFF
     form = struct.pack("<HHIIHH", kind, channels, sample_rate_hz, per_second, block_bytes & 0xFFFF, bits)
@@ -182,14 +182,14 @@ def wav(
 
 
 def rf64(body: bytes, claimed_bytes: int) -> bytes:
-    """A WAV file with sizes of 64 bits, which claims to hold so many bytes."""
+    """Return a WAV file with 64-bit sizes that claims a number of bytes."""
     plain = wav(body, claimed_bytes=0xFFFFFFFF)
     sizes = b"ds64" + struct.pack("<IQQQI", 28, claimed_bytes, claimed_bytes, claimed_bytes // 2, 0)
     return b"RF64\xff\xff\xff\xffWAVE" + sizes + plain[12:]
 
 
 def w64(body: bytes, claimed_bytes: int) -> bytes:
-    """Sony's WAV with sizes of 64 bits, which claims to hold so many bytes."""
+    """Return a Sony Wave64 file that claims a number of bytes."""
     tail = bytes.fromhex("f3acd3118cd100c04f8edb8a")
     form = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
     riff = b"riff" + bytes.fromhex("2e91cf11a5d628db04c10000") + struct.pack("<Q", claimed_bytes)
@@ -200,12 +200,12 @@ def w64(body: bytes, claimed_bytes: int) -> bytes:
 
 
 def au(body: bytes, *, claimed_bytes: int, channels: int = 1, sample_rate_hz: int = 16_000) -> bytes:
-    """An AU file whose header says what it is told to."""
+    """Return an AU file with the given values in its header."""
     return b".snd" + struct.pack(">IIIII", 24, claimed_bytes, 3, sample_rate_hz, channels) + body
 
 
 def avi_of_tiny_packets(count: int) -> bytes:
-    """An AVI file in which each sample of 16 bits is a packet of its own."""
+    """Return an AVI file with a packet for each 16-bit sample."""
     stream = struct.pack("<4s4sIHHIIIIIIII4H", b"auds", b"\0" * 4, 0, 0, 0, 0, 1, 16_000, 0, count, 4, 0, 2, 0, 0, 0, 0)
     form = struct.pack("<HHIIHHH", 1, 1, 16_000, 32_000, 2, 16, 0)
     listed = _chunk(b"strh", stream) + _chunk(b"strf", form)
@@ -215,7 +215,7 @@ def avi_of_tiny_packets(count: int) -> bytes:
 
 
 def with_embedded_playlist(recording: bytes, at: str) -> bytes:
-    """A WAV file with a playlist in a chunk of its own, before the sound."""
+    """Return a WAV file with a playlist in a chunk before the audio."""
     hidden = _chunk(b"LIST", b"INFO" + _chunk(b"ICMT", script("hls", at))) + _chunk(b"list", script("ffconcat", at))
     return (
         recording[:4] + struct.pack("<I", len(recording) + len(hidden) - 8) + recording[8:12] + hidden + recording[12:]
@@ -223,7 +223,7 @@ def with_embedded_playlist(recording: bytes, at: str) -> bytes:
 
 
 def with_linked_picture(recording: bytes, address: str) -> bytes:
-    """An MP3 file with a tag that says where its cover can be fetched: the type of the picture is an arrow."""
+    """Return an MP3 file whose tag has the address of its cover: the MIME type of a link is an arrow."""
     picture = b"\0-->\0\x03\0" + f"{address}/cover.png".encode()
     frame = b"APIC" + struct.pack(">I", len(picture)) + b"\0\0" + picture
     size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
@@ -231,7 +231,7 @@ def with_linked_picture(recording: bytes, address: str) -> bytes:
 
 
 def with_linked_segment(recording: bytes, name: str) -> bytes:
-    """A Matroska file that names the one that goes before it, in place of the program that made it."""
+    """Return a Matroska file that names a previous segment, in place of the program that wrote it."""
     at = recording.index(b"\x4d\x80")
     length = recording[at + 2] & 0x7F
     linked = name.encode()[: length - 1].ljust(length - 1, b"\0")
@@ -239,7 +239,7 @@ def with_linked_segment(recording: bytes, name: str) -> bytes:
 
 
 def with_external_track(recording: bytes, file: Path) -> bytes:
-    """A QuickTime film whose sound is said to lie in another file, by an alias as the Mac has them."""
+    """Return a QuickTime film that refers to the audio in another file by a macOS alias."""
     alias = bytes(10) + bytes(28) + bytes(12) + bytes([len(file.name)]) + file.name.encode().ljust(63, b"\0")
     path = str(file).encode()
     path += b"\0" * (len(path) % 2)
@@ -251,7 +251,7 @@ def with_external_track(recording: bytes, file: Path) -> bytes:
     size = struct.unpack(">I", recording[old : old + 4])[0]
     new = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
     changed = bytearray(recording[:old] + new + recording[old + size :])
-    # Every atom around it has grown; the samples stand before all of them, where they stood.
+    # Every enclosing atom has grown. The samples come before them, so their offsets stay.
     for name in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
         at = changed.rindex(name, 0, old) - 4
         around = struct.unpack(">I", changed[at : at + 4])[0]
@@ -296,4 +296,4 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "sync words.mp3": (b"\xff\xfb" * 50_000, "damaged"),
     "tiny packets.avi": (avi_of_tiny_packets(32_000), "2.0 s"),
 }
-"""Files whose headers lie, and what must come of each: an error's code, or so many seconds."""
+"""Files with false headers, and the expected result of each: an error's code, or a number of seconds."""

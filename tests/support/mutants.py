@@ -1,13 +1,12 @@
-"""Mutants of real recordings through decode and classify: `make fuzz [COUNT=5000] [SEED=1] [FFMPEG=folder]`.
+"""Fuzzes the pipeline with mutants of real recordings: `make fuzz [COUNT=5000] [SEED=1] [FFMPEG=folder]`.
 
-Each mutant follows from the seed and its number alone. Whatever it has become, these must hold, or it is kept as a file
-beside the report:
+Each mutant is determined by the seed and its number. A mutant that breaks one of these rules is kept as a file:
 
-- the process lives on, and so does nothing that it started;
-- a result document comes out that fits the schema, with a sentence where it has failed;
-- within ten seconds of waiting for the decoder, and of processor time in all, and a minute in any case;
-- our memory grows by less than its limit, and the decoder's stays under the one that it is started with;
-- nothing is left in the temporary folder, in the current one, or among the open files.
+- The process survives, and leaves no child process.
+- There is a result document that fits the schema, with a message of one sentence if it failed.
+- The pipeline waits at most 10 s for the decoder, uses at most 10 s of processor time, and takes at most a minute.
+- The memory of the process grows by less than its limit, and the decoder stays below its own.
+- No file is left in the temporary or the current folder, and no file descriptor is open.
 """
 
 import argparse
@@ -34,12 +33,12 @@ from tests.support.corpora import corpus_files
 
 MAX_S = 10.0
 MEMORY_GROWTH_LIMIT_MB = 512
-"""By how much our own process may grow, at its peak, beyond what it takes with the network loaded."""
+"""The growth of the process at its peak, beyond its memory with the network loaded."""
 MAX_SILENCE_S = 60.0
-"""A worker that says nothing for so long after it has begun hangs: what waits for a decoder says more sooner."""
+"""A worker without output for this long hangs: waiting for a decoder takes less."""
 
 _MAX_ORIGINAL_BYTES = 100_000
-"""Longer ones are cut: what is decisive stands at the beginning, and their minutes would be classified as well."""
+"""Longer recordings are cut, because headers are at the beginning and classifying minutes takes long."""
 _HEADER_BYTES = 512
 _EXTREMES = (
     0,
@@ -72,7 +71,7 @@ def originals() -> list[bytes]:
 
 
 def mutant(seed: int, number: int, recordings: Sequence[bytes]) -> bytes:
-    """One mutant: a recording to which one to four things have happened."""
+    """Return a mutant: a recording with one to four mutations."""
     chance = random.Random(f"{seed}/{number}")
     body, other = bytearray(chance.choice(recordings)), chance.choice(recordings)
     for _ in range(chance.choice((1, 1, 2, 4))):
@@ -94,7 +93,7 @@ def _overwrite(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
 
 
 def _stomp_on_fields(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
-    """Extreme numbers where a header keeps its sizes, counts and rates."""
+    """Write extreme numbers to the header, which contains sizes, counts and rates."""
     for _field in range(chance.choice((1, 2, 8))):
         form = chance.choice("BHIQ")
         width = struct.calcsize(form)
@@ -105,7 +104,7 @@ def _stomp_on_fields(chance: random.Random, body: bytearray, _: bytes) -> bytear
 
 
 def _stomp_behind_a_name(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
-    """The same, wherever four letters look like the name of a chunk or an atom: its size stands beside it."""
+    """Write extreme numbers next to the four letters of a chunk or an atom, where its size is."""
     names = [at for at in range(4, len(body) - 8) if body[at : at + 4].isalpha()]
     if names:
         place = chance.choice(names[:200]) + chance.choice((-4, 4, 8))
@@ -144,7 +143,7 @@ def _insert(chance: random.Random, body: bytearray, other: bytes) -> bytearray:
 
 
 def _splice(chance: random.Random, body: bytearray, other: bytes) -> bytearray:
-    """The beginning of one format and the end of another."""
+    """Join the beginning of one file to the end of another."""
     return body[: chance.randrange(1, len(body) + 1)] + other[chance.randrange(len(other)) :]
 
 
@@ -168,7 +167,7 @@ _MUTATIONS: tuple[Mutation, ...] = (
 
 
 class Judge:
-    """Brings recordings through the pipeline, in this process, and says what is wrong with how that went."""
+    """Runs recordings through the pipeline in this process, and checks the rules."""
 
     def __init__(self) -> None:
         import jsonschema
@@ -185,16 +184,16 @@ class Judge:
         self._own_mb_before, self._children_mb_before = _own_peak_mb(), _children_peak_mb()
 
     def judge(self, body: bytes) -> dict[str, Any]:
-        """What became of it, how long that took, and every promise that was broken."""
-        before = _surroundings()
+        """Return the outcome of a recording, its time, and the broken rules."""
+        before = _leftovers()
         processor_s = _processor_s()
         outcome, seconds, broken = self._attempt(body)
-        if outcome == "deadline_exceeded":  # once more: the machine may have been busy
+        if outcome == "deadline_exceeded":  # retried, because the machine may have been busy
             outcome, seconds, broken = self._attempt(body)
         processor_s = _processor_s() - processor_s
         if processor_s > MAX_S or outcome == "deadline_exceeded":
             broken.append(f"took {seconds:.1f} s, and {processor_s:.1f} s of processor time")
-        after = _surroundings()
+        after = _leftovers()
         if before != after:
             broken.append(f"left behind: {before} became {after}")
         own_mb = _own_peak_mb()
@@ -217,7 +216,7 @@ class Judge:
             started = time.monotonic()
             try:
                 result = self._pipeline.run(path, Source(key="mutant", size_bytes=len(body)))
-            except Exception as error:  # noqa: BLE001 (whatever it is, it should not be)
+            except Exception as error:  # noqa: BLE001 (no exception may escape)
                 return "crashed", time.monotonic() - started, [f"raised {type(error).__name__}: {error}"]
             seconds = time.monotonic() - started
         document = json.loads(result.to_json())
@@ -232,72 +231,72 @@ class Judge:
 
 
 def _processor_s() -> float:
-    """Ours, and that of every decoder that has ended."""
+    """Return the processor time of this process and of its ended children."""
     used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _forget_peak() -> None:
-    """The kernel's count of our most memory begins anew (proc(5), `clear_refs`): tests have used gigabytes by now."""
+    """Reset the kernel's record of this process's peak memory, which other tests have raised; see proc(5)."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _own_peak_mb() -> float:
-    """Since it was last forgotten: what `getrusage` tells begins with the memory of whoever started us."""
+    """Return the peak memory since the last reset; `getrusage` includes the parent's memory at the start."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def _children_peak_mb() -> float:
-    """The most that one of those took that have ended; the kernel never forgets that."""
+    """Return the largest peak memory of an ended child, which cannot be reset."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
-def _surroundings() -> tuple[list[str], list[str], int, int]:
+def _leftovers() -> tuple[list[str], list[str], int, int]:
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     return sorted(os.listdir(tempfile.gettempdir())), sorted(os.listdir()), len(children), descriptors  # noqa: PTH208
 
 
 def work(seed: int, numbers: Sequence[int]) -> None:
-    """A worker's whole life: a line before each mutant, and one of JSON behind it."""
+    """Run a worker: print a line before each mutant, and a line of JSON after it."""
     judge, recordings = Judge(), originals()
     for number in numbers:
-        print(f"begin {number}", flush=True)  # noqa: T201 (whoever started us reads it)
+        print(f"begin {number}", flush=True)  # noqa: T201 (the parent process reads it)
         print(json.dumps({"number": number, **judge.judge(mutant(seed, number, recordings))}), flush=True)  # noqa: T201
 
 
 @dataclass
 class Report:
-    """What became of all of them."""
+    """The outcomes of all mutants."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     broken: dict[int, list[str]] = field(default_factory=dict)
     slowest_s: float = 0.0
     slowest_number: int = -1
-    most_processor_s: float = 0.0
+    max_processor_s: float = 0.0
     own_mb: float = 0.0
     children_mb: float = 0.0
 
-    def add(self, number: int, judged: dict[str, Any]) -> None:
-        """Take note of one."""
-        self.outcomes[judged["outcome"]] += 1
-        if judged["s"] > self.slowest_s:
-            self.slowest_s, self.slowest_number = judged["s"], number
-        self.most_processor_s = max(self.most_processor_s, judged.get("processor_s", 0.0))
-        self.own_mb = max(self.own_mb, judged.get("own_mb", 0.0))
-        self.children_mb = max(self.children_mb, judged.get("children_mb", 0.0))
-        if judged["broken"]:
-            self.broken[number] = judged["broken"]
+    def add(self, number: int, finding: dict[str, Any]) -> None:
+        """Record the outcome of one mutant."""
+        self.outcomes[finding["outcome"]] += 1
+        if finding["s"] > self.slowest_s:
+            self.slowest_s, self.slowest_number = finding["s"], number
+        self.max_processor_s = max(self.max_processor_s, finding.get("processor_s", 0.0))
+        self.own_mb = max(self.own_mb, finding.get("own_mb", 0.0))
+        self.children_mb = max(self.children_mb, finding.get("children_mb", 0.0))
+        if finding["broken"]:
+            self.broken[number] = finding["broken"]
 
     def lines(self) -> Iterator[str]:
-        """It, for people."""
-        yield f"{self.outcomes.total():,} mutants, {len(self.broken)} of them broke a promise"
+        """Format the report."""
+        yield f"{self.outcomes.total():,} mutants, {len(self.broken)} broke a rule"
         for outcome, count in self.outcomes.most_common():
             yield f"{count:7,}  {outcome}"
         yield (
             f"slowest: {self.slowest_s:.1f} s (number {self.slowest_number}); most processor time: "
-            f"{self.most_processor_s:.1f} s"
+            f"{self.max_processor_s:.1f} s"
         )
         yield f"peak memory: ours {self.own_mb:.0f} MB, the decoder's at most {self.children_mb:.0f} MB"
         for number, broken in sorted(self.broken.items()):
@@ -305,11 +304,11 @@ class Report:
 
 
 def run(count: int, seed: int, *, jobs: int = 1, ffmpeg: Path | None = None, progress: bool = False) -> Report:
-    """Judge so many mutants, in worker processes; one that dies costs only the mutant that it was at."""
+    """Judge mutants in worker processes; a worker that dies loses only its current mutant."""
     report = Report()
 
-    def add(number: int, judged: dict[str, Any]) -> None:
-        report.add(number, judged)
+    def add(number: int, finding: dict[str, Any]) -> None:
+        report.add(number, finding)
         done = report.outcomes.total()
         if progress and done % 500 == 0:
             print(f"{count - done:,} to go;", "\n".join(report.lines()), file=sys.stderr, flush=True)  # noqa: T201
@@ -322,18 +321,18 @@ def run(count: int, seed: int, *, jobs: int = 1, ffmpeg: Path | None = None, pro
 def _share(seed: int, numbers: Sequence[int], ffmpeg: Path | None, add: Callable[[int, dict[str, Any]], None]) -> None:
     while numbers:
         last = numbers[0]
-        for number, judged in _worker(seed, numbers, ffmpeg):
+        for number, finding in _worker(seed, numbers, ffmpeg):
             last = number
-            add(number, judged)
+            add(number, finding)
         numbers = [number for number in numbers if number > last]
 
 
-# What numpy would merely warn of is a number that should not be.
+# numpy warns of invalid numbers; here a warning is an error.
 _WORKER = [sys.executable, "-W", "error::RuntimeWarning", "-m", "tests.support.mutants", "--worker"]
 
 
 def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What one worker finds, and at last the mutant that it did not survive, if there was one."""
+    """Yield one worker's findings, and the mutant that ended it, if any."""
     path = f"{ffmpeg.resolve()}{os.pathsep}{os.environ['PATH']}" if ffmpeg else os.environ["PATH"]
     silent = threading.Event()
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w+b") as errors:
@@ -345,19 +344,19 @@ def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[
         with subprocess.Popen(
             _WORKER, cwd=own, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
         ) as worker:
-            assert worker.stdin is not None  # PIPE was asked for
+            assert worker.stdin is not None  # guaranteed by PIPE
             worker.stdin.write(json.dumps([seed, list(numbers)]).encode())
             worker.stdin.close()
             for line in _lines(worker, silent):
                 if line.startswith(b"begin"):
                     begun = int(line.split()[1])
                     continue
-                judged = json.loads(line)
+                finding = json.loads(line)
                 begun = None
-                yield judged["number"], judged
+                yield finding["number"], finding
         errors.seek(0)
-        last_words = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
-    how = f"the process ended with {worker.returncode}: {last_words}"
+        message = errors.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
+    how = f"the process ended with {worker.returncode}: {message}"
     if begun is not None and silent.is_set():
         yield begun, {"outcome": "hung", "s": MAX_SILENCE_S, "broken": [f"hung for {MAX_SILENCE_S:.0f} s"]}
     elif begun is not None:
@@ -367,13 +366,13 @@ def _worker(seed: int, numbers: Sequence[int], ffmpeg: Path | None) -> Iterator[
 
 
 def _lines(worker: "subprocess.Popen[bytes]", silent: threading.Event) -> Iterator[bytes]:
-    """What it says; if there is nothing more for too long, it is killed, and `silent` is set."""
+    """Yield a worker's lines; after too long a silence, kill it and set `silent`."""
 
     def kill() -> None:
         silent.set()
         worker.kill()
 
-    assert worker.stdout is not None  # PIPE was asked for
+    assert worker.stdout is not None  # guaranteed by PIPE
     line = worker.stdout.readline()
     while line:
         yield line
@@ -384,7 +383,7 @@ def _lines(worker: "subprocess.Popen[bytes]", silent: threading.Event) -> Iterat
 
 
 def main() -> int:
-    """Judge, print the report, keep what broke a promise."""
+    """Judge mutants, print the report, and keep those that broke a rule."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,7 +1,7 @@
-"""Random networks of the published architectures, and folders that hold them, for tests of the model.
+"""Random networks of the published architectures, and checkpoints with them.
 
-Default initialisation hides mistakes: norms that do nothing, biases of zero, attention that is almost uniform. So every
-tensor here is drawn at a size at which leaving it out, or mixing it up with another, moves the logits.
+The default initialisation hides errors: norms have no effect, biases are zero, and attention is nearly uniform. Here
+every tensor is drawn so that omitting it, or confusing it with another, changes the logits.
 """
 
 import json
@@ -29,7 +29,7 @@ _NAMES_OF_TRANSFORMERS_4 = {
 def small_config(
     kernels: Sequence[int] = PUBLISHED_KERNELS, strides: Sequence[int] = PUBLISHED_STRIDES, position_kernel: int = 128
 ) -> dict[str, Any]:
-    """A config.json like the published one, of a network that runs in milliseconds."""
+    """Return a config.json like the published one, for a network that runs in milliseconds."""
     return {
         "_name_or_path": "tests/small",
         "model_type": "hubert",
@@ -61,7 +61,7 @@ def small_config(
 def small_wav2vec2_config(
     kernels: Sequence[int] = PUBLISHED_KERNELS, strides: Sequence[int] = PUBLISHED_STRIDES, position_kernel: int = 128
 ) -> dict[str, Any]:
-    """The same for the second layout: what its published config.json says, with small sizes."""
+    """Return the published config.json of the second architecture with small sizes."""
     config = small_config(kernels, strides, position_kernel)
     for line in ("num_class", "classifier_dropout", "feat_proj_layer_norm"):
         del config[line]
@@ -85,14 +85,14 @@ def small_wav2vec2_config(
 
 
 def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
-    """A network in evaluation mode, every tensor random and none of them without effect."""
+    """Build a network in evaluation mode with random tensors that all have an effect."""
     architecture = architectures_for(config["model_type"])[0]
     labels = len(config.get("id2label") or architecture.labels)
     return randomised(build_network(architecture, {"num_class": labels, **config}), seed)
 
 
 def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
-    """The network in evaluation mode, with every tensor drawn so that it matters."""
+    """Draw every tensor so that it has an effect, and return the network in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in network.named_parameters():
@@ -109,7 +109,7 @@ def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
 def write_checkpoint(
     network: SpeechNetwork, config: dict[str, Any], folder: Path, weights: WeightFile = "old names"
 ) -> Path:
-    """Write a Hugging Face folder, its weights as any of the releases of transformers would."""
+    """Write a Hugging Face folder, with weights in the form of some release of transformers."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_of(network)))
@@ -124,13 +124,13 @@ def write_checkpoint(
 
 
 def preprocessor_of(network: SpeechNetwork) -> dict[str, Any]:
-    """A preprocessor_config.json like the published one."""
+    """Return a preprocessor_config.json like the published one."""
     extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1}
     return {**network.architecture.preprocessor, **extractor}
 
 
 def old_name(name: str) -> str:
-    """What a tensor was called before transformers 4.31."""
+    """Return a tensor's name before transformers 4.31."""
     for new, old in _NAMES_OF_TRANSFORMERS_4.items():
         name = name.replace(new, old)
     return name
