@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from core.delivery.metadata import ResultMetadata
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
 from core.errors import StorageRefused
-from core.results import Result
+from core.results import Result, now
 from core.settings import ApiSettings
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class S3ResultStore:
         except (BotoCoreError, AttributeError) as error:
             # Without credentials, botocore raises AttributeError on None.
             raise StorageRefused("The upload cannot be signed: there are no credentials.") from error
-        expires_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=expiry_s)
+        expires_at = now() + timedelta(seconds=expiry_s)
         return PresignedUpload(recording_id, form["url"], form["fields"], expires_at, self._max_size_bytes)
 
     def _result_key(self, recording_id: str) -> str:

@@ -198,11 +198,11 @@ def _deadline(request: Request, service: Service) -> Deadline:
 
 
 def _log_fields(result: Result) -> dict[str, object]:
+    summary = result.summary()
     return {
-        "result": result.status,
-        "emotion": result.emotion,
+        "result": summary.pop("status"),  # the line has the HTTP status under that name
+        **summary,
         "error": result.error.code if result.error else None,
-        "duration_s": result.audio.duration_s if result.audio else None,
         "decode_ms": result.processing.decode_ms,
         "inference_ms": result.processing.inference_ms,
     }
