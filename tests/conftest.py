@@ -18,7 +18,7 @@ from tests.support.corpora import MISSING, find_corpora
 if TYPE_CHECKING:
     from core.model.classifier import EmotionClassifier
 
-# Before anything imports huggingface_hub, which reads these once: no token, no telemetry, no cache of the user's.
+# huggingface_hub reads these when it is imported. Tests use no token, no telemetry and no cache of the user's.
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "audio-emotion-tests-no-hub")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.pop("HF_ENDPOINT", None)
@@ -27,7 +27,7 @@ os.environ.pop("HF_TOKEN", None)
 ROOT = Path(__file__).parents[1]
 
 MakeMedia = Callable[..., Path]
-"""``make_media("tone.mp3", "-c:a", "mp3", source="sine=440:duration=2")``: ffmpeg writes it and we get its path."""
+"""``make_media("tone.mp3", "-c:a", "mp3", source="sine=440:duration=2")`` writes a file with ffmpeg, and returns it."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,7 +54,7 @@ def corpora() -> Path:
 
 @pytest.fixture
 def make_media(tmp_path: Path) -> MakeMedia:
-    """A function that has ffmpeg make a media file in the test's own folder."""
+    """A function that makes a media file in the test's folder with ffmpeg."""
 
     def make(name: str, *options: str, source: str = "sine=440:duration=2", sample_rate_hz: int = 16_000) -> Path:
         path = tmp_path / name
@@ -67,7 +67,7 @@ def make_media(tmp_path: Path) -> MakeMedia:
 
 @pytest.fixture(scope="session")
 def speech_like() -> Callable[[int, int], "np.ndarray[tuple[int], np.dtype[np.float32]]"]:
-    """A function from a number of samples and a seed to a waveform with the loudness and the unevenness of speech."""
+    """A function that returns a waveform as loud and as uneven as speech, from a number of samples and a seed."""
 
     def make(samples: int, seed: int = 0) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
         random = np.random.default_rng(seed)
@@ -79,7 +79,7 @@ def speech_like() -> Callable[[int, int], "np.ndarray[tuple[int], np.dtype[np.fl
 
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder in the published architecture, of a tiny random network."""
+    """A checkpoint folder of a tiny random network with the published architecture."""
     from tests.support.networks import random_network, small_config, write_checkpoint
 
     config = small_config()
@@ -100,7 +100,7 @@ def small_package(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def small_wav2vec2_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder in the second published architecture, of a tiny random network."""
+    """A checkpoint folder of a tiny random network with the second published architecture."""
     from tests.support.networks import random_network, small_wav2vec2_config, write_checkpoint
 
     config = small_wav2vec2_config()
@@ -121,7 +121,7 @@ def small_wav2vec2_package(small_wav2vec2_checkpoint: Path, tmp_path_factory: py
 
 @pytest.fixture(scope="session")
 def package(request: pytest.FixtureRequest) -> Path:
-    """A serving package to run the pipeline with: the demo model's."""
+    """The serving package of the demo model, or of `small_checkpoint` in a checkout without it."""
     demo = ROOT / "models" / "demo" / "package"
     if (demo / "manifest.json").exists():
         return demo
@@ -139,13 +139,13 @@ def classifier(package: Path) -> "EmotionClassifier":
 
 @pytest.fixture
 def copied_package(package: Path, tmp_path: Path) -> Path:
-    """The package, in a folder where a test may spoil it."""
+    """A copy of the package that a test may damage."""
     return Path(shutil.copytree(package, tmp_path / "package"))
 
 
 @pytest.fixture
 def tone(tmp_path: Path) -> Path:
-    """Two seconds at 16 kHz, mono, as WAV, in which somebody speaks: a tone of voice."""
+    """Two seconds of speech: a mono WAV file at 16 kHz."""
     path = tmp_path / "tone.wav"
     samples, sample_rate_hz = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
     soundfile.write(path, samples[:32_000], sample_rate_hz)
@@ -153,6 +153,6 @@ def tone(tmp_path: Path) -> Path:
 
 
 def read_json(file: Path) -> dict[str, object]:
-    """A JSON object from a file."""
+    """Return the JSON object in a file."""
     document: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
     return document

@@ -1,4 +1,4 @@
-"""What the tests of the image share: the image, an S3 that its containers reach, and a container in a sandbox."""
+"""Fixtures for the tests of the image: the image, an S3 that its containers reach, and a sandboxed container."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ EVENTS = ROOT / "events"
 
 @pytest.fixture(scope="session")
 def sam() -> None:
-    """The SAM CLI, which brings Lambda's emulator."""
+    """Lambda's emulator, which is part of the SAM CLI."""
     try:
         emulator_program()
     except FileNotFoundError as error:
@@ -31,9 +31,7 @@ def image(sam: None) -> str:
     try:
         docker("image", "inspect", IMAGE)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip(
-            f"There is no image {IMAGE} on this machine: `make test-image` builds it, where a Docker engine runs."
-        )
+        pytest.skip(f"There is no image {IMAGE}. `make test-image` builds it on a machine with a Docker engine.")
     return IMAGE
 
 
@@ -53,14 +51,14 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def network(image: str, stack: Stack) -> Iterator[Network]:
-    """A network that leads to the embedded S3 and nowhere else."""
+    """A network that reaches only the embedded S3."""
     with network_to_embedded_s3("--internal") as network:
         yield network
 
 
 @pytest.fixture(scope="session")
 def function(network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
-    """The function in its sandbox, for as many invocations as the tests make."""
+    """A sandboxed container of the function, which every test invokes."""
     environment = stack.environment(Path("/opt/model")) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)}
     limit = f"--memory={memory_mb}m"
     with running_function(network, environment, *SANDBOX, limit, "--memory-swap", f"{memory_mb}m") as container:
@@ -69,7 +67,7 @@ def function(network: Network, stack: Stack, memory_mb: int) -> Iterator[Contain
 
 @pytest.fixture(scope="session")
 def image_model(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The serving package that is baked into the image, taken out of it."""
+    """A copy of the serving package in the image."""
     folder = tmp_path_factory.mktemp("image")
     name = docker("create", image)
     docker("cp", f"{name}:/opt/model", str(folder))
@@ -78,10 +76,10 @@ def image_model(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def event(name: str) -> Any:
-    """A sample event."""
+    """Return a sample event."""
     return json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def result(stack: Stack, key: str) -> Any:
-    """The result document of an upload."""
+    """Return the result document of an upload."""
     return json.loads(stack.result(f"results/{key}.json"))

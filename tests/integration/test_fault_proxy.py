@@ -1,4 +1,4 @@
-"""The proxy that lets calls fail: what a client sees, and what was done nevertheless."""
+"""The fault proxy: which error a client gets, and whether the call was executed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +49,7 @@ def sqs(proxy: FaultyEndpoint) -> "SQSClient":
     return made
 
 
-def test_without_a_fault_everything_passes_unchanged(s3: "S3Client", proxy: FaultyEndpoint, tmp_path: Path) -> None:
+def test_a_call_without_a_fault_passes_unchanged(s3: "S3Client", proxy: FaultyEndpoint, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(BODY)
     with (tmp_path / "file").open("rb") as file:
         s3.put_object(Bucket=RESULTS_BUCKET, Key="a b/ü+.wav", Body=file, Metadata={"state": "done"})
@@ -61,7 +61,7 @@ def test_without_a_fault_everything_passes_unchanged(s3: "S3Client", proxy: Faul
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "is_done"),
+    ("fault", "error", "is_executed"),
     [
         (Fault.TIMEOUT, ReadTimeoutError, False),
         (Fault.RESET, ConnectionClosedError, False),
@@ -76,8 +76,8 @@ def test_without_a_fault_everything_passes_unchanged(s3: "S3Client", proxy: Faul
         (Fault.NOT_FOUND, ClientError, False),
     ],
 )
-def test_a_write_that_fails_was_carried_out_only_where_its_answer_was_lost(
-    s3: "S3Client", proxy: FaultyEndpoint, fault: Fault, error: type[Exception], is_done: bool
+def test_a_failed_write_was_executed_only_if_its_response_was_lost(
+    s3: "S3Client", proxy: FaultyEndpoint, fault: Fault, error: type[Exception], is_executed: bool
 ) -> None:
     proxy.plan = lambda _: fault
     with pytest.raises(error) as raised:
@@ -88,11 +88,11 @@ def test_a_write_that_fails_was_carried_out_only_where_its_answer_was_lost(
         assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == int(status)
     proxy.plan = lambda _: None
     listed = s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix=fault.name)
-    assert bool(listed["KeyCount"]) is is_done
+    assert bool(listed["KeyCount"]) is is_executed
     assert proxy.injected == {fault: 1}
 
 
-def test_a_body_is_really_cut_short_or_slow(s3: "S3Client", proxy: FaultyEndpoint) -> None:
+def test_a_body_is_truncated_or_slow(s3: "S3Client", proxy: FaultyEndpoint) -> None:
     s3.put_object(Bucket=RESULTS_BUCKET, Key="body", Body=BODY)
     proxy.plan = lambda _: Fault.TRUNCATED
     with pytest.raises(ResponseStreamingError):
@@ -102,7 +102,7 @@ def test_a_body_is_really_cut_short_or_slow(s3: "S3Client", proxy: FaultyEndpoin
     assert body.read() == BODY
 
 
-def test_calls_to_the_queue_fail_in_its_own_language(sqs: "SQSClient", stack: Stack, proxy: FaultyEndpoint) -> None:
+def test_calls_to_the_queue_fail_in_the_format_of_sqs(sqs: "SQSClient", stack: Stack, proxy: FaultyEndpoint) -> None:
     proxy.plan = lambda call: Fault.SLOW_DOWN if call.operation == "SendMessage" else None
     with pytest.raises(ClientError) as raised:
         sqs.send_message(QueueUrl=stack.queue_url, MessageBody="{}")
@@ -111,7 +111,7 @@ def test_calls_to_the_queue_fail_in_its_own_language(sqs: "SQSClient", stack: St
     assert [call.operation for call in proxy.calls] == ["SendMessage", "ReceiveMessage"]
 
 
-def test_the_same_seed_gives_the_same_faults_at_about_the_rate_that_was_asked_for() -> None:
+def test_a_seed_determines_the_faults_and_their_rate_is_about_the_requested_one() -> None:
     call = Call(1, "PUT", "/b/k", {"if-none-match": "*"})
 
     def drawn(seed: int) -> list[Fault | None]:
@@ -138,6 +138,6 @@ def test_the_same_seed_gives_the_same_faults_at_about_the_rate_that_was_asked_fo
     ],
     ids=lambda value: value.operation if isinstance(value, Call) else None,
 )
-def test_a_call_suffers_only_what_makes_sense_for_it(call: Call, never: set[Fault]) -> None:
+def test_a_call_gets_only_faults_that_apply_to_it(call: Call, never: set[Fault]) -> None:
     can: Callable[[Fault], bool] = call.can_suffer
     assert {fault for fault in Fault if not can(fault)} == never
