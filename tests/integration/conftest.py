@@ -19,10 +19,13 @@ def aws_server() -> Iterator[str]:
 
 
 class Clock:
-    """The monotonic clock, which a test can move forward."""
+    """The machine's clock, which a test can advance; takes the place of a module's `time`."""
 
     def __init__(self) -> None:
         self._ahead_s = 0.0
+
+    def time(self) -> float:
+        return time.time() + self._ahead_s
 
     def monotonic(self) -> float:
         return time.monotonic() + self._ahead_s
@@ -33,10 +36,10 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of deadlines and of the invocation's context."""
+    """The clock of deadlines, leases and the invocation's context."""
     clock = Clock()
-    monkeypatch.setattr("core.deadline.time", clock)
-    monkeypatch.setattr("core.local.workers.time", clock)
+    for module in ("core.deadline", "core.delivery.lease", "core.local.workers"):
+        monkeypatch.setattr(f"{module}.time", clock)
     return clock
 
 

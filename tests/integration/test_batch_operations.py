@@ -29,22 +29,22 @@ def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def event(schema: str, **task: Any) -> dict[str, Any]:
-    """A golden event, with another task."""
+    """Return the sample event of a schema, with changes to its task."""
     file = ROOT / "events" / f"batch-operations-{schema}.json"
-    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    told["tasks"][0] |= task
-    return told
+    payload: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    payload["tasks"][0] |= task
+    return payload
 
 
-def invoke(told: dict[str, Any]) -> dict[str, Any]:
+def invoke(payload: dict[str, Any]) -> dict[str, Any]:
     from handlers.batch_operations import handler
 
-    answer: dict[str, Any] = handler(told, LocalContext(60.0))
-    assert answer["invocationSchemaVersion"] == told["invocationSchemaVersion"]
-    assert answer["invocationId"] == told["invocationId"]
+    answer: dict[str, Any] = handler(payload, LocalContext(60.0))
+    assert answer["invocationSchemaVersion"] == payload["invocationSchemaVersion"]
+    assert answer["invocationId"] == payload["invocationId"]
     assert answer["treatMissingKeysAs"] == "TemporaryFailure"
-    assert [result["taskId"] for result in answer["results"]] == [task["taskId"] for task in told["tasks"]]
-    json.dumps(answer)  # as Lambda has to
+    assert [result["taskId"] for result in answer["results"]] == [task["taskId"] for task in payload["tasks"]]
+    json.dumps(answer)  # as Lambda does
     [result] = answer["results"]
     return dict(result)
 
@@ -75,7 +75,7 @@ def test_a_task_of_either_schema_leaves_a_result(
 
 
 @pytest.mark.parametrize("version_id", [None, "", "null"])
-def test_without_a_version_the_newest_counts(stack: Stack, speech: bytes, version_id: str | None) -> None:
+def test_a_task_without_a_version_is_about_the_newest(stack: Stack, speech: bytes, version_id: str | None) -> None:
     newest = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)["VersionId"]
     answer = invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=version_id))
     assert answer["resultCode"] == "Succeeded"
@@ -83,15 +83,15 @@ def test_without_a_version_the_newest_counts(stack: Stack, speech: bytes, versio
 
 
 @pytest.mark.parametrize("reports", ["none", "html"])
-def test_what_is_done_overwritten_deleted_or_no_recording_has_succeeded_without_inference(
+def test_a_task_that_needs_no_inference_succeeds(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, reports: str
 ) -> None:
     monkeypatch.setenv("REPORTS", reports)
     older = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=b"older")["VersionId"]
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="folder/", Body=b"")
-    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
-    invoke(told)
+    payload = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    invoke(payload)
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError
@@ -100,64 +100,64 @@ def test_what_is_done_overwritten_deleted_or_no_recording_has_succeeded_without_
     overwritten = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=older)
     deleted = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="gone.wav", s3VersionId=None)
     folder = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="folder/", s3VersionId=None)
-    told_of = [invoke(one) for one in (told, overwritten, deleted, folder)]
-    assert {answer["resultCode"] for answer in told_of} == {"Succeeded"}
-    assert [answer["resultString"] for answer in told_of] == ["duplicate", "superseded", "superseded", "folder"]
+    answers = [invoke(one) for one in (payload, overwritten, deleted, folder)]
+    assert {answer["resultCode"] for answer in answers} == {"Succeeded"}
+    assert [answer["resultString"] for answer in answers] == ["duplicate", "superseded", "superseded", "folder"]
 
 
-def test_a_result_by_another_model_is_renewed(stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_of_another_model_is_replaced(stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
-    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
-    invoke(told)
+    payload = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    invoke(payload)
     old = stack.s3.get_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json")
     stale = {**old["Metadata"], "fingerprint": "sha256:another"}
     stack.s3.put_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json", Body=b"{}", Metadata=stale)
-    assert invoke(told)["resultString"].startswith("classified")
+    assert invoke(payload)["resultString"].startswith("classified")
     assert document(stack, "a.wav")["status"] == "classified"
 
 
 @pytest.mark.parametrize(
     ("limit", "code"), [({"MAX_SIZE_BYTES": "1000"}, "too_large"), ({"MAX_DURATION_S": "1"}, "too_long")]
 )
-def test_what_a_limit_refused_is_tried_again_once_the_limit_is_another(
+def test_a_recording_beyond_a_limit_is_retried_after_the_limit_has_changed(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, limit: dict[str, str], code: str
 ) -> None:
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
-    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    payload = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
     with monkeypatch.context() as limited:
         for name, value in limit.items():
             limited.setenv(name, value)
-        assert invoke(told)["resultString"] == f"failed: {code}"
+        assert invoke(payload)["resultString"] == f"failed: {code}"
     handlers.processing.delivery.cache_clear()
-    # A late duplicate of the event is no reason to try again: nobody asked.
-    assert handlers.processing.delivery().deliver(upload_of(told["tasks"][0])).kind == "duplicate"
-    assert invoke(told)["resultString"].startswith("classified")
-    assert invoke(told)["resultString"] == "duplicate"
+    # Only a backfill retries a recoverable failure; a late duplicate of the event does not.
+    assert handlers.processing.delivery().deliver(upload_of(payload["tasks"][0])).kind == "duplicate"
+    assert invoke(payload)["resultString"].startswith("classified")
+    assert invoke(payload)["resultString"] == "duplicate"
 
 
-def test_what_was_archived_is_tried_again_once_it_is_restored(stack: Stack, speech: bytes) -> None:
+def test_an_archived_recording_is_retried_after_it_was_restored(stack: Stack, speech: bytes) -> None:
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech, StorageClass="GLACIER")
-    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
-    assert invoke(told)["resultString"] == "failed: archived"
+    payload = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    assert invoke(payload)["resultString"] == "failed: archived"
     stack.s3.restore_object(Bucket=UPLOADS_BUCKET, Key="a.wav", RestoreRequest={"Days": 1})
-    assert invoke(told)["resultString"].startswith("classified")
+    assert invoke(payload)["resultString"].startswith("classified")
 
 
-def test_what_there_was_no_time_for_is_tried_again(
+def test_a_recording_that_exceeded_the_deadline_is_retried(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_slow(*_: Any) -> None:
         raise DeadlineExceeded("There was no time.")
 
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
-    told = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
+    payload = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
     with monkeypatch.context() as slow:
         slow.setattr("core.pipeline.probe", too_slow)
-        assert invoke(told)["resultString"] == "failed: deadline_exceeded"
-    assert invoke(told)["resultString"].startswith("classified")
+        assert invoke(payload)["resultString"] == "failed: deadline_exceeded"
+    assert invoke(payload)["resultString"].startswith("classified")
 
 
-def test_a_recording_that_cannot_be_classified_has_succeeded_as_a_task(stack: Stack) -> None:
+def test_a_task_succeeds_although_its_recording_cannot_be_classified(stack: Stack) -> None:
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.txt", Body=b"text")
     answer = invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.txt", s3VersionId=None))
     assert (answer["resultCode"], answer["resultString"]) == ("Succeeded", "failed: not_audio")
@@ -165,8 +165,8 @@ def test_a_recording_that_cannot_be_classified_has_succeeded_as_a_task(stack: St
     assert invoke(event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.txt", s3VersionId=None))["resultString"] == "duplicate"
 
 
-@pytest.mark.parametrize("fault", [StorageUnavailable("S3 is down."), ZeroDivisionError("ours")])
-def test_what_may_succeed_later_comes_again_and_leaves_no_result(
+@pytest.mark.parametrize("fault", [StorageUnavailable("S3 is down."), ZeroDivisionError("a bug")])
+def test_a_temporary_failure_stores_no_result(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     def down(*_: Any) -> None:
@@ -181,13 +181,13 @@ def test_what_may_succeed_later_comes_again_and_leaves_no_result(
 
 
 @pytest.mark.parametrize("task", [{"s3Key": ""}, {"s3Key": None}, {"s3Bucket": ""}])
-def test_a_task_without_an_object_fails_for_good(stack: Stack, task: dict[str, Any]) -> None:
+def test_a_task_without_an_object_fails_permanently(stack: Stack, task: dict[str, Any]) -> None:
     assert invoke(event("2.0", **task))["resultCode"] == "PermanentFailure"
 
 
-@pytest.mark.parametrize("told", [{}, {"invocationSchemaVersion": "3.0", "tasks": []}, {"Records": []}])
-def test_another_event_is_refused(told: dict[str, Any]) -> None:
+@pytest.mark.parametrize("payload", [{}, {"invocationSchemaVersion": "3.0", "tasks": []}, {"Records": []}])
+def test_another_event_is_rejected(payload: dict[str, Any]) -> None:
     from handlers.batch_operations import handler
 
     with pytest.raises(EventNotUnderstood):
-        handler(told, LocalContext(60.0))
+        handler(payload, LocalContext(60.0))

@@ -1,4 +1,4 @@
-"""An upload's way to its one result, on moto's S3 and with real ffmpeg."""
+"""Deliveries of uploads, with moto's S3 and real ffmpeg."""
 
 import json
 import os
@@ -27,13 +27,13 @@ from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stac
 from core.model.classifier import EmotionClassifier, Logits, Network
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits, SegmentationSettings
-from tests.support.clock import Clock
+from tests.integration.conftest import Clock
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
 
 
 class CountingNetwork:
-    """A real network that counts how often it is asked."""
+    """A real network that counts its inferences."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -45,7 +45,7 @@ class CountingNetwork:
 
 
 class World:
-    """One stack, one delivery, and what a test asks of them."""
+    """A stack and a delivery."""
 
     def __init__(self, stack: Stack, classifier: EmotionClassifier) -> None:
         self.stack = stack
@@ -113,7 +113,7 @@ def test_a_duplicate_of_a_failed_recording_is_a_duplicate(world: World) -> None:
 
 
 @pytest.mark.parametrize("sequencers", [("0A", "0B"), (None, None)])
-def test_events_in_the_wrong_order_leave_the_newest_result(
+def test_events_out_of_order_leave_the_newest_result(
     world: World, speech: bytes, other_speech: bytes, sequencers: tuple[str | None, str | None]
 ) -> None:
     older = world.put("a.wav", speech, sequencers[0])
@@ -131,22 +131,22 @@ def test_an_event_without_a_version_is_matched_by_its_etag(world: World, speech:
 
 
 @pytest.mark.parametrize("sequencers", [("0A", "0B"), (None, None)])
-def test_an_overwrite_during_the_work_wins(
+def test_an_overwrite_during_a_delivery_wins(
     world: World, speech: bytes, other_speech: bytes, sequencers: tuple[str | None, str | None]
 ) -> None:
-    class OvertakenStorage(Storage):
+    class OverwritingStorage(Storage):
         def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
             super().download(version, destination, deadline)
             newer = world.put("a.wav", other_speech, sequencers[1])
             world.delivery.deliver(newer)
 
     older = world.put("a.wav", speech, sequencers[0])
-    outcome = world.delivery_with(OvertakenStorage(world.stack.s3)).deliver(older)
+    outcome = world.delivery_with(OverwritingStorage(world.stack.s3)).deliver(older)
     assert outcome.kind == "superseded"
     assert world.result("a.wav")["source"]["etag"] != older.etag
 
 
-def test_two_deliveries_at_the_same_moment_cost_one_inference(world: World, speech: bytes) -> None:
+def test_two_concurrent_deliveries_cost_one_inference(world: World, speech: bytes) -> None:
     barrier = threading.Barrier(2, timeout=30)
 
     met = threading.local()
@@ -156,7 +156,7 @@ def test_two_deliveries_at_the_same_moment_cost_one_inference(world: World, spee
             found = super().head(bucket, key)
             if bucket == RESULTS_BUCKET and not hasattr(met, "done"):
                 met.done = True
-                barrier.wait()  # both have seen that there is no result yet
+                barrier.wait()  # both deliveries have seen that no result is stored
             return found
 
     upload = world.put("a.wav", speech)
@@ -176,9 +176,7 @@ def test_two_deliveries_at_the_same_moment_cost_one_inference(world: World, spee
     assert world.network.inferences == 1
 
 
-def test_without_claims_two_deliveries_at_the_same_moment_still_leave_one_right_result(
-    world: World, speech: bytes
-) -> None:
+def test_without_leases_two_concurrent_deliveries_leave_one_right_result(world: World, speech: bytes) -> None:
     barrier = threading.Barrier(2, timeout=30)
 
     class MeetingStorage(Storage):
@@ -195,21 +193,13 @@ def test_without_claims_two_deliveries_at_the_same_moment_still_leave_one_right_
     assert [version["Key"] for version in versions] == ["results/a.wav.json"]
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which leases expire."""
-    clock = Clock()
-    monkeypatch.setattr("core.delivery.lease.time", clock)
-    return clock
-
-
 def test_a_lease_excludes_other_deliveries_until_it_expires(world: World, clock: Clock) -> None:
     crashed = world.lease("claims/x", 60)
     crashed.__enter__()
-    clock.sleep(59)
+    clock.advance(59)
     with pytest.raises(RecordingInProgress), world.lease("claims/x", 60):
         pass
-    clock.sleep(2)
+    clock.advance(2)
     with world.lease("claims/x", 60):
         pass
     assert world.leases() == []
@@ -244,7 +234,7 @@ def test_a_folder_marker_is_acknowledged_without_a_result(world: World, reports:
     assert world.stack.results() == {}
 
 
-def test_a_folder_marker_is_known_by_its_event_even_if_s3_is_down(world: World) -> None:
+def test_an_event_identifies_a_folder_marker_even_if_s3_is_down(world: World) -> None:
     class BlindStorage(Storage):
         def head(self, bucket: str, key: str) -> ObjectVersion | None:
             raise StorageUnavailable("S3 is down.")
@@ -254,33 +244,33 @@ def test_a_folder_marker_is_known_by_its_event_even_if_s3_is_down(world: World) 
     assert world.stack.results() == {}
 
 
-def test_a_recording_whose_key_ends_as_a_folder_does_is_one(world: World, speech: bytes) -> None:
+def test_a_recording_whose_key_ends_with_a_slash_is_classified(world: World, speech: bytes) -> None:
     assert world.delivery.deliver(replace(world.put("calls/", speech), size_bytes=len(speech))).kind == "stored"
     assert world.result("calls/")["status"] == "classified"
 
 
-def test_an_empty_upload_gets_a_result_that_says_so(world: World) -> None:
+def test_an_empty_upload_gets_a_failed_result(world: World) -> None:
     world.delivery.deliver(world.put("a.wav", b""))
     assert world.result("a.wav")["error"]["code"] == "empty"
 
 
-def test_an_upload_that_is_too_large_is_not_even_fetched(world: World, speech: bytes) -> None:
+def test_an_upload_that_is_too_large_is_not_downloaded(world: World, speech: bytes) -> None:
     class UnreadableStorage(Storage):
         def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
-            raise AssertionError("fetched")
+            raise AssertionError("downloaded")
 
     delivery = world.delivery_with(UnreadableStorage(world.stack.s3), limits=MediaLimits(max_size_bytes=1000))
     delivery.deliver(world.put("a.wav", speech))
     assert world.result("a.wav")["error"]["code"] == "too_large"
 
 
-def test_an_archived_upload_gets_a_result_that_says_so(world: World, speech: bytes) -> None:
+def test_an_archived_upload_gets_a_failed_result(world: World, speech: bytes) -> None:
     answer = world.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech, StorageClass="GLACIER")
     world.delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav", answer["VersionId"]))
     assert world.result("a.wav")["error"]["code"] == "archived"
 
 
-def test_a_new_model_renews_the_result(world: World, speech: bytes) -> None:
+def test_a_new_model_replaces_the_result(world: World, speech: bytes) -> None:
     upload = world.put("a.wav", speech)
     world.delivery.deliver(upload)
     identity = world.classifier.identity.model_copy(update={"fingerprint": "sha256:another"})
@@ -299,7 +289,7 @@ class _Body:
 
 
 class _Client:
-    """The real client, but for what comes out of an object."""
+    """The real client, except for the content of objects."""
 
     def __init__(self, client: Any, chunks: list[bytes]) -> None:
         self._client = client
@@ -313,13 +303,13 @@ class _Client:
 
 
 class FailingStorage(Storage):
-    """S3 that cannot be read from."""
+    """S3 that fails every download."""
 
     def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
         raise StorageUnavailable("S3 is down.")
 
 
-def test_a_transient_error_leaves_nothing_and_comes_back(world: World, speech: bytes) -> None:
+def test_a_transient_error_stores_nothing_and_is_retried(world: World, speech: bytes) -> None:
     upload = world.put("a.wav", speech)
     with pytest.raises(TransientError):
         world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload)
@@ -347,7 +337,7 @@ def test_giving_up_does_not_replace_the_result_of_an_older_model(world: World, s
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable("down"), StorageRefused("403")])
-def test_the_last_delivery_leaves_a_failed_result_even_if_the_upload_cannot_be_asked_for(
+def test_the_last_delivery_leaves_a_failed_result_even_without_a_head_of_the_upload(
     world: World, speech: bytes, error: TransientError
 ) -> None:
     class BlindStorage(Storage):
@@ -369,16 +359,16 @@ def test_the_last_delivery_leaves_a_failed_result_even_if_the_upload_cannot_be_a
 def test_the_former_holder_of_an_expired_lease_does_not_release_it(world: World, clock: Clock) -> None:
     former = world.lease("claims/x", 60)
     former.__enter__()
-    clock.sleep(61)
+    clock.advance(61)
     with world.lease("claims/x", 60):
         former.__exit__(None, None, None)
         assert world.leases() == ["claims/x"]
     assert world.leases() == []
 
 
-def test_an_upload_with_a_key_of_its_own_gets_a_result_that_says_so(world: World, speech: bytes) -> None:
+def test_an_sse_c_upload_gets_a_failed_result(world: World, speech: bytes) -> None:
     class EncryptedClient(_Client):
-        """What S3 answers: a bare 400 to HEAD, and the reason to GET. moto does not tell them apart."""
+        """Answers as S3 does and moto does not: 400 to HEAD, and the reason to GET."""
 
         def head_object(self, **request: Any) -> Any:
             if request["Bucket"] != UPLOADS_BUCKET:
@@ -432,9 +422,9 @@ def test_a_truncated_body_is_never_classified(world: World, speech: bytes) -> No
     assert not world.has_result("a.wav")
 
 
-def test_a_recording_that_vanishes_from_the_temporary_folder_is_tried_again(world: World, speech: bytes) -> None:
+def test_a_recording_that_vanishes_from_the_temporary_folder_is_retried(world: World, speech: bytes) -> None:
     class Clearing(Pipeline):
-        """As if somebody cleared /tmp at that moment."""
+        """Loses its recording, as if another process cleared `/tmp`."""
 
         def run(self, path: Path, *rest: Any, **named: Any) -> Any:
             path.write_bytes(b"what is left of it")
@@ -451,7 +441,7 @@ def test_a_recording_that_vanishes_from_the_temporary_folder_is_tried_again(worl
     assert world.result("a.wav")["status"] == "classified"
 
 
-def test_a_stream_that_is_too_slow_is_tried_again(world: World, speech: bytes) -> None:
+def test_a_download_that_is_too_slow_is_retried(world: World, speech: bytes) -> None:
     upload = world.put("a.wav", speech)
     storage = Storage(_Client(world.stack.s3, [speech[:100], speech[100:]]))  # type: ignore[arg-type]
     with pytest.raises(StorageUnavailable, match="slowly"):
@@ -472,7 +462,9 @@ def test_a_bucket_without_versioning_is_read_by_etag(world: World, speech: bytes
     assert world.network.inferences == 0
 
 
-def test_no_file_is_left_behind(world: World, speech: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_temporary_file_is_left(
+    world: World, speech: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     outcomes: list[Outcome] = [
         world.delivery.deliver(world.put("a.wav", speech)),
@@ -482,7 +474,7 @@ def test_no_file_is_left_behind(world: World, speech: bytes, tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_lies_beside_the_result_where_it_is_asked_for(world: World, speech: bytes) -> None:
+def test_a_report_is_stored_beside_the_result_if_configured(world: World, speech: bytes) -> None:
     settings = SETTINGS.model_copy(update={"reports": "html"})
 
     world.delivery_with(settings=settings).deliver(world.put("a b.wav", speech))
@@ -495,7 +487,7 @@ def test_a_report_that_cannot_be_written_does_not_lose_the_result(world: World, 
     class NoPages(Storage):
         def put(self, bucket: str, key: str, *rest: Any, **named: Any) -> str:
             if key.endswith(".html"):
-                raise StorageUnavailable("no pages today")
+                raise StorageUnavailable("no reports today")
             return super().put(bucket, key, *rest, **named)
 
     settings = SETTINGS.model_copy(update={"reports": "html"})

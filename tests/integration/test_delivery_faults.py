@@ -1,4 +1,4 @@
-"""What fault injection and the model of the queue uncovered, each as a case of its own."""
+"""Faults that fault injection and the queue model uncovered, one test each."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from core.delivery.versions import ObjectVersion
 from core.errors import RecordingInProgress, StorageUnavailable, TransientError
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.settings import FunctionSettings
-from tests.support.clock import Clock
+from tests.integration.conftest import Clock
 from tests.support.faults.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty
 from tests.support.quick_pipeline import QuickPipeline, is_right
 
@@ -29,15 +29,15 @@ RESULT = "results/a.wav.json"
 
 
 class World:
-    """One stack behind a proxy, and a delivery whose client tries twice."""
+    """A stack behind a proxy, and a delivery whose client makes two attempts."""
 
     def __init__(self, stack: Stack, proxy: FaultyEndpoint) -> None:
         session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name="us-east-1")
         retries: Any = {"mode": "standard", "total_max_attempts": 2}
         self.client = session.client("s3", endpoint_url=proxy.endpoint, config=Config(retries=retries))
         self.stack, self.proxy = stack, proxy
-        self.heard: list[bytes] = []
-        self.pipeline = QuickPipeline(self.heard.append)
+        self.classified: list[bytes] = []
+        self.pipeline = QuickPipeline(self.classified.append)
         self.storage = Storage(self.client)
         self.delivery = self.delivery_with(self.storage)
 
@@ -52,7 +52,7 @@ class World:
         document: dict[str, Any] = json.loads(self.stack.result(RESULT))
         return document
 
-    def claims(self) -> int:
+    def leases(self) -> int:
         return self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/")["KeyCount"]
 
 
@@ -64,7 +64,7 @@ def world(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def first(fault: Fault, method: str, part_of_path: str, times: int = 1) -> Plan:
-    """A plan by which the first calls of a kind fail."""
+    """Return a plan by which the first calls of a kind fail."""
     left = [times]
 
     def plan(call: Call) -> Fault | None:
@@ -77,37 +77,32 @@ def first(fault: Fault, method: str, part_of_path: str, times: int = 1) -> Plan:
 
 
 @pytest.mark.parametrize("part_of_path", ["/results/a.wav.json", "/claims/"])
-def test_a_put_that_meets_its_own_first_try_has_succeeded(world: World, part_of_path: str) -> None:
+def test_a_put_that_conflicts_with_its_own_first_attempt_has_succeeded(world: World, part_of_path: str) -> None:
     upload = world.put()
     world.proxy.plan = first(Fault.LOST_RESET, "PUT", part_of_path)
     assert world.delivery.deliver(upload).kind == "stored"
     assert world.proxy.injected == {Fault.LOST_RESET: 1}
-    assert len(world.heard) == 1
-    assert world.claims() == 0
+    assert len(world.classified) == 1
+    assert world.leases() == 0
 
 
-def test_a_claim_whose_answer_was_lost_for_good_is_given_back(world: World) -> None:
+def test_a_lease_whose_answer_was_lost_is_released(world: World) -> None:
     upload = world.put()
     world.proxy.plan = first(Fault.LOST_RESET, "PUT", "/claims/", times=2)
     with pytest.raises(StorageUnavailable):
         world.delivery.deliver(upload)
-    assert world.claims() == 0
+    assert world.leases() == 0
     assert world.delivery.deliver(upload).kind == "stored"
 
 
-def test_a_lease_outlasts_the_deadline_while_the_result_is_stored(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr("core.deadline.time", clock)
-    monkeypatch.setattr("core.delivery.lease.time", clock)
+def test_a_lease_outlasts_the_deadline_while_the_result_is_stored(world: World, clock: Clock) -> None:
     upload = world.put()
     second: list[str] = []
 
     class LateStorage(Storage):
         def put(self, bucket: str, key: str, *rest: Any, **named: Any) -> str:
             if key == RESULT:
-                clock.sleep(61)
+                clock.advance(61)
                 try:
                     world.delivery.deliver(upload)
                 except RecordingInProgress:
@@ -117,22 +112,20 @@ def test_a_lease_outlasts_the_deadline_while_the_result_is_stored(
     attempt = Attempt(deadline=Deadline.after(60))
     world.delivery_with(LateStorage(world.client)).deliver(upload, attempt)
     assert second == ["in progress"]
-    assert len(world.heard) == 1
+    assert len(world.classified) == 1
 
 
-def test_a_body_that_trickles_in_does_not_outlast_the_deadline(world: World, tmp_path: Path) -> None:
+def test_a_slow_body_does_not_outlast_the_deadline(world: World, tmp_path: Path) -> None:
     upload = world.put()
     version = world.storage.head(upload.bucket, upload.key)
     assert version is not None
-    world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" else None  # an hour long
+    world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" else None  # the body takes an hour
     with pytest.raises(StorageUnavailable, match="slowly"):
         world.storage.download(version, tmp_path / "recording", Deadline.after(0.5))
 
 
 @pytest.mark.timeout(120)
-def test_a_document_that_trickles_in_does_not_keep_its_page_waiting_for_ever(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_result_document_does_not_block_its_report(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.delivery.storage._READ_TIMEOUT_S", 0.5)
     upload = world.put()
     delivery = world.delivery_with(world.storage, reports="html")
@@ -144,7 +137,7 @@ def test_a_document_that_trickles_in_does_not_keep_its_page_waiting_for_ever(
     assert world.stack.result("results/a.wav.html").startswith(b"<!doctype html>")
 
 
-def test_a_result_by_version_is_not_given_up_by_an_event_that_knows_the_etag_only(world: World) -> None:
+def test_an_event_that_names_the_etag_only_does_not_give_up_a_result_that_names_the_version(world: World) -> None:
     upload = world.put()
     assert world.delivery.deliver(upload).kind == "stored"
 
@@ -161,12 +154,12 @@ def test_a_result_by_version_is_not_given_up_by_an_event_that_knows_the_etag_onl
     assert is_right(world.result(), CONTENT)
 
 
-def test_an_upload_with_a_key_of_its_own_over_an_older_one_gets_its_result_without_sequencers(world: World) -> None:
+def test_an_sse_c_upload_replaces_an_older_result_without_sequencers(world: World) -> None:
     world.delivery.deliver(world.put())
     encrypted = world.put(OTHER_CONTENT)
 
     class EncryptedClient:
-        """What S3 answers: a bare 400 to HEAD, and the reason to GET."""
+        """Answers as S3 does: 400 to HEAD, and the reason to GET."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(world.client, name)
@@ -190,16 +183,14 @@ def _refusal(code: str, message: str) -> ClientError:
     return ClientError(answer, "GetObject")
 
 
-def test_an_upload_that_s3_denies_once_is_not_taken_for_deleted(world: World) -> None:
+def test_one_404_does_not_mean_that_an_upload_was_deleted(world: World) -> None:
     upload = world.put()
     world.proxy.plan = first(Fault.NOT_FOUND, "HEAD", "/a.wav")
     assert world.delivery.deliver(upload).kind == "stored"
 
 
 @pytest.mark.parametrize("known_by", ["version", "etag"])
-def test_an_upload_that_s3_takes_for_an_older_one_once_is_not_taken_for_overwritten(
-    world: World, known_by: str
-) -> None:
+def test_one_stale_answer_does_not_mean_that_an_upload_was_overwritten(world: World, known_by: str) -> None:
     older, upload = world.put(), world.put(OTHER_CONTENT)
     stale = [world.client.head_object(Bucket=UPLOADS_BUCKET, Key="a.wav", VersionId=str(older.version_id))]
 
@@ -212,31 +203,31 @@ def test_an_upload_that_s3_takes_for_an_older_one_once_is_not_taken_for_overwrit
                 return stale.pop()
             return world.client.head_object(**request)
 
-    told = replace(upload, version_id=None) if known_by == "etag" else upload
-    assert world.delivery_with(Storage(StaleClient())).deliver(told).kind == "stored"  # type: ignore[arg-type]
+    event_version = replace(upload, version_id=None) if known_by == "etag" else upload
+    assert world.delivery_with(Storage(StaleClient())).deliver(event_version).kind == "stored"  # type: ignore[arg-type]
     assert not stale
     assert is_right(world.result(), OTHER_CONTENT)
 
 
-@pytest.mark.parametrize("look", [1, 2])
-def test_an_upload_over_a_result_is_not_taken_for_superseded_on_one_word_of_s3(world: World, look: int) -> None:
-    """Without sequencers, S3 is asked whether the result that is there is older or newer."""
+@pytest.mark.parametrize("nth_check", [1, 2])
+def test_one_404_does_not_mean_that_an_upload_with_an_older_result_is_superseded(world: World, nth_check: int) -> None:
+    """Without sequencers, a HEAD of the upload decides whether the stored result is older."""
     world.delivery.deliver(world.put())
     upload = world.put(OTHER_CONTENT)
-    looks: list[str] = []
+    heads: list[str] = []
 
     class OnceBlindStorage(Storage):
         def head(self, bucket: str, key: str) -> ObjectVersion | None:
             if bucket == UPLOADS_BUCKET:
-                looks.append(key)
-            return None if bucket == UPLOADS_BUCKET and len(looks) == look + 1 else super().head(bucket, key)
+                heads.append(key)
+            return None if bucket == UPLOADS_BUCKET and len(heads) == nth_check + 1 else super().head(bucket, key)
 
     assert world.delivery_with(OnceBlindStorage(world.client)).deliver(upload).kind == "stored"
-    assert len(looks) > look + 1
+    assert len(heads) > nth_check + 1
     assert is_right(world.result(), OTHER_CONTENT)
 
 
-def test_a_version_that_s3_lists_but_does_not_give_comes_again(world: World) -> None:
+def test_a_version_that_s3_lists_but_does_not_return_is_retried(world: World) -> None:
     upload = world.put()
     world.proxy.plan = first(Fault.NOT_FOUND, "GET", "/a.wav")
     with pytest.raises(StorageUnavailable, match="does not return"):
@@ -245,7 +236,7 @@ def test_a_version_that_s3_lists_but_does_not_give_comes_again(world: World) -> 
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT"])
-def test_a_last_delivery_that_fails_before_it_gave_up_gives_up_afterwards(world: World, method: str) -> None:
+def test_a_last_delivery_that_fails_to_give_up_first_gives_up_afterwards(world: World, method: str) -> None:
     upload = world.put()
     world.proxy.plan = first(Fault.SLOW_DOWN, method, RESULT, times=2)
     with pytest.raises(TransientError):
@@ -255,7 +246,7 @@ def test_a_last_delivery_that_fails_before_it_gave_up_gives_up_afterwards(world:
     assert is_right(world.result(), CONTENT)
 
 
-def test_the_page_of_a_given_up_recording_is_replaced_with_its_document(world: World) -> None:
+def test_the_report_of_a_given_up_recording_is_replaced_with_its_result(world: World) -> None:
     upload = world.put()
     delivery = world.delivery_with(world.storage, reports="html")
     world.proxy.plan = lambda call: Fault.SLOW_DOWN if call.method == "GET" and call.path.endswith("/a.wav") else None
@@ -267,11 +258,11 @@ def test_the_page_of_a_given_up_recording_is_replaced_with_its_document(world: W
     assert b"was not classified in 5 deliveries" not in world.stack.result("results/a.wav.html")
 
 
-def test_a_page_that_an_overtaken_delivery_left_is_mended_by_a_duplicate(world: World) -> None:
+def test_a_duplicate_refreshes_an_outdated_report(world: World) -> None:
     older = world.put(CONTENT, "0A")
     delivery = world.delivery_with(world.storage, reports="html")
     delivery.deliver(older)
-    page_of_older = world.stack.result("results/a.wav.html")
+    older_report = world.stack.result("results/a.wav.html")
     newer = world.put(OTHER_CONTENT, "0B")
     world.proxy.plan = lambda call: Fault.REFUSED if call.path.endswith(".html") else None
     with pytest.raises(TransientError):
@@ -279,5 +270,5 @@ def test_a_page_that_an_overtaken_delivery_left_is_mended_by_a_duplicate(world: 
     assert is_right(world.result(), OTHER_CONTENT)
     world.proxy.plan = lambda _: None
     assert delivery.deliver(newer).kind == "duplicate"
-    assert world.stack.result("results/a.wav.html") != page_of_older
-    assert len(world.heard) == 2
+    assert world.stack.result("results/a.wav.html") != older_report
+    assert len(world.classified) == 2

@@ -1,4 +1,4 @@
-"""A result is announced on EventBridge once it is there, once, and never at its cost."""
+"""A stored result is published on EventBridge at most once, and a failure to publish never affects it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -40,22 +40,22 @@ def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def arrived(stack: Stack, request: pytest.FixtureRequest) -> Events:
-    """A bus, a rule, and what it has brought to a queue since the last look."""
+    """A bus with a rule; call the fixture to receive the new events."""
     events = boto3.client("events")
     events.create_event_bus(Name="results")
     pattern = getattr(request, "param", {"source": ["audio-emotion"]})
     events.put_rule(Name="ours", EventBusName="results", EventPattern=json.dumps(pattern))
-    queue_url = stack.sqs.create_queue(QueueName="told")["QueueUrl"]
+    queue_url = stack.sqs.create_queue(QueueName="events")["QueueUrl"]
     attributes = stack.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
     events.put_targets(Rule="ours", EventBusName="results", Targets=[{"Id": "queue", "Arn": attributes["QueueArn"]}])
 
-    def look() -> list[dict[str, Any]]:
+    def receive() -> list[dict[str, Any]]:
         answer = stack.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10)
         for message in answer.get("Messages", []):
             stack.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
         return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
 
-    return look
+    return receive
 
 
 def deliver(stack: Stack, key: str, body: bytes | None) -> None:
@@ -63,19 +63,17 @@ def deliver(stack: Stack, key: str, body: bytes | None) -> None:
 
     if body is not None:
         stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
-    told = {"bucket": {"name": UPLOADS_BUCKET}, "object": {"key": key}}
-    answer = handler({"source": "aws.s3", "detail-type": "Object Created", "detail": told}, LocalContext(60.0))
+    detail = {"bucket": {"name": UPLOADS_BUCKET}, "object": {"key": key}}
+    answer = handler({"source": "aws.s3", "detail-type": "Object Created", "detail": detail}, LocalContext(60.0))
     assert answer == {"uploads": 1}
 
 
-def test_a_result_is_announced_once_with_its_place_and_its_summary(
-    stack: Stack, arrived: Events, speech: bytes
-) -> None:
+def test_a_result_is_published_once_with_its_key_and_summary(stack: Stack, arrived: Events, speech: bytes) -> None:
     deliver(stack, "a b.wav", speech)
-    deliver(stack, "a b.wav", None)  # a duplicate is no news
-    [told] = arrived()
-    assert (told["source"], told["detail-type"]) == ("audio-emotion", "Recording Classified")
-    detail = told["detail"]
+    deliver(stack, "a b.wav", None)  # a duplicate publishes nothing
+    [event] = arrived()
+    assert (event["source"], event["detail-type"]) == ("audio-emotion", "Recording Classified")
+    detail = event["detail"]
     assert detail["result"] == {"bucket": RESULTS_BUCKET, "key": "results/a b.wav.json"}
     document = json.loads(stack.result(detail["result"]["key"]))
     assert detail["source"] == document["source"]
@@ -92,22 +90,22 @@ def test_a_rule_can_select_angry_calls(stack: Stack, arrived: Events, speech: by
     deliver(stack, "calls/happy.mp3", other_speech)
     deliver(stack, "elsewhere/angry.wav", speech)
 
-    [told] = arrived()
+    [event] = arrived()
 
-    assert told["detail"]["source"]["key"] == "calls/angry.wav"
-    assert told["detail"]["emotion"] == "anger"
+    assert event["detail"]["source"]["key"] == "calls/angry.wav"
+    assert event["detail"]["emotion"] == "anger"
 
 
-def test_a_failure_is_announced_under_a_name_of_its_own(stack: Stack, arrived: Events) -> None:
+def test_a_failure_is_published_with_its_own_detail_type(stack: Stack, arrived: Events) -> None:
     deliver(stack, "a.txt", b"text")
-    [told] = arrived()
-    assert told["detail-type"] == "Recording Failed"
-    assert told["detail"]["error"]["code"] == "not_audio"
-    assert "emotion" not in told["detail"]
+    [event] = arrived()
+    assert event["detail-type"] == "Recording Failed"
+    assert event["detail"]["error"]["code"] == "not_audio"
+    assert "emotion" not in event["detail"]
 
 
 @pytest.mark.parametrize("fault", ["no endpoint", "refused"])
-def test_a_bus_that_cannot_be_told_is_logged_and_counted_and_costs_nothing(
+def test_a_failure_to_publish_is_counted_and_keeps_the_result(
     stack: Stack,
     speech: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -134,8 +132,8 @@ def test_a_bus_that_cannot_be_told_is_logged_and_counted_and_costs_nothing(
     assert "Announced" not in counted
 
 
-def test_without_a_bus_nobody_is_told(stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_bus_nothing_is_published(stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENT_BUS", "")
-    monkeypatch.setattr("core.delivery.eventbridge.events_client", lambda: pytest.fail("a client was made"))
+    monkeypatch.setattr("core.delivery.eventbridge.events_client", lambda: pytest.fail("a client was created"))
     deliver(stack, "a.wav", speech)
     assert list(stack.results()) == ["results/a.wav.json"]

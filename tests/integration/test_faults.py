@@ -1,8 +1,8 @@
-"""Every call of a delivery fails once in every way, and the result is right nevertheless.
+"""Every call of a delivery fails once with every fault, and the result is right nevertheless.
 
-The calls are those that a delivery really makes: a clean run is recorded first. Then each call in turn fails in each
-way that makes sense for it, through a proxy in front of moto's S3 and SQS, and the queue is worked off as Lambda would.
-The number of cases is asserted, so that a call or a fault that is no longer tried shows.
+A clean delivery is recorded first. Then a proxy in front of moto's S3 and SQS injects each fault that makes sense into
+each call, and the function processes the queue as in Lambda. The tests assert the number of cases, so a call or fault
+that is no longer tried fails them.
 """
 
 import json
@@ -31,16 +31,16 @@ from tests.support.quick_pipeline import QuickPipeline, is_right
 CONTENT = b"the recording, " * 2000
 OTHER_CONTENT = b"another recording, " * 2000
 
-SILENCE_S = 0.5
-"""After which a call that gets no answer has failed, where that is what is tried; otherwise it can take its time."""
+SHORT_READ_TIMEOUT_S = 0.5
+"""Read timeout for faults without an answer. Other faults get a longer one."""
 
 MAX_POLLS = 12
-"""Five deliveries, a redrive, and some that are lost before they reach the function."""
+"""Five deliveries, a redrive, and some messages that are lost before they reach the function."""
 
 
 @dataclass
 class World:
-    """A stack behind a proxy, worked off by the real handler."""
+    """A stack behind a proxy, whose queue the real handler processes."""
 
     stack: Stack
     proxy: FaultyEndpoint
@@ -48,45 +48,45 @@ class World:
     settings: FunctionSettings
     connect: Callable[[float], EventSourceMapping]
     uploaded: int = 0
-    heard: list[bytes] = field(default_factory=list)
+    classified: list[bytes] = field(default_factory=list)
 
-    def be_patient_for(self, silence_s: float) -> None:
-        """Give up calls that get no answer for so long."""
-        self.mapping = self.connect(silence_s)
+    def set_read_timeout(self, read_timeout_s: float) -> None:
+        """Connect clients with another read timeout."""
+        self.mapping = self.connect(read_timeout_s)
 
     def upload(self, content: bytes = CONTENT) -> str:
-        """A recording under a key of its own; goes straight to S3."""
+        """Upload a recording under a new key, not through the proxy."""
         self.uploaded += 1
         key = f"calls/{self.uploaded}.wav"
         self.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=content)
         return key
 
     def with_plan(self, plan: Plan, work: Callable[[], None]) -> None:
-        """Do something while calls fail."""
+        """Call a function while calls fail."""
         self.proxy.calls.clear()
         self.proxy.plan = plan
         work()
         self.proxy.plan = lambda _: None
 
-    def work_off(self, most_polls: int = MAX_POLLS) -> None:
+    def process_queue(self, max_polls: int = MAX_POLLS) -> None:
         """Poll until the queue is empty."""
-        for _ in range(most_polls):
+        for _ in range(max_polls):
             if not self.mapping.poll(wait_s=0) and not self.messages(self.stack.queue_url):
                 return
-        raise AssertionError("the queue does not get empty")
+        raise AssertionError("the queue does not become empty")
 
     def messages(self, queue_url: str) -> int:
         names: list[Any] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = self.stack.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
         return sum(map(int, answer["Attributes"].values()))
 
-    def forget_claims(self) -> None:
-        """Do what time does to the claims that were left."""
+    def expire_leases(self) -> None:
+        """Delete the leases that killed deliveries left, as if time had passed."""
         for item in self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/").get("Contents", []):
             self.stack.s3.delete_object(Bucket=RESULTS_BUCKET, Key=item["Key"])
 
     def redrive(self) -> None:
-        """Move what lies in the dead-letter queue back, as an operator does."""
+        """Move the dead letters back to the queue, as an operator does."""
         url = self.stack.dead_letter_queue_url
         while messages := self.stack.sqs.receive_message(QueueUrl=url, VisibilityTimeout=60).get("Messages"):
             for message in messages:
@@ -101,13 +101,13 @@ class World:
         return document
 
     def check(self, key: str, content: bytes) -> None:
-        """Right, or given up and told so; and right after a redrive."""
+        """Check that the result is right, or `given_up` with a dead letter and right after a redrive."""
         if self.stack.dead_letters():
             document = self.result(key)
             assert document is not None, "a dead letter without a result"
             assert is_right(document, content) or document["error"]["code"] == "given_up"
             self.redrive()
-            self.work_off()
+            self.process_queue()
         document = self.result(key)
         assert document is not None
         assert is_right(document, content), document
@@ -120,7 +120,7 @@ class World:
 
 @dataclass(frozen=True)
 class Setting:
-    """A way to run the function.
+    """A configuration of the function.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Setting:
     max_receive_count: int = 5
 
     def faults_for(self, call: Call) -> list[Fault]:
-        """All that make sense, where the setting is the usual one or brings the call; otherwise one of each class."""
+        """Return the faults of a call: all for the default setting and for reports, otherwise one of each class."""
         is_for_page = call.path.endswith(".html") or (call.method == "GET" and call.path.endswith(".json"))
         everything = self == PLAIN or is_for_page
         return [fault for fault in (Fault if everything else ONE_OF_EACH_CLASS) if call.can_suffer(fault)]
@@ -153,10 +153,10 @@ SETTINGS = [
 ]
 
 ONE_OF_EACH_CLASS = (
-    Fault.RESET,  # as a time-out, a 500 or a 503: nothing done, and worth another try
-    Fault.LOST_RESET,  # as a time-out after the work was done
-    Fault.EXPIRED,  # as any refusal
-    Fault.CONFLICT,  # as 412: somebody else was there first
+    Fault.RESET,  # stands for a timeout, a 500 or a 503 before the call was carried out
+    Fault.LOST_RESET,  # stands for a timeout after the call was carried out
+    Fault.EXPIRED,  # stands for any refusal
+    Fault.CONFLICT,  # stands for a 412, too
     Fault.NOT_FOUND,
     Fault.TRUNCATED,
     Fault.SLOW,
@@ -165,13 +165,13 @@ ONE_OF_EACH_CLASS = (
 
 @pytest.fixture
 def build(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
-    """A function that builds a world for a setting."""
+    """Return a function that builds a world for a setting."""
     from contextlib import ExitStack
 
     import handlers.processing
     import handlers.s3_upload
 
-    # The time between two tries, which standard mode draws at random from up to a second, is nothing to wait for here.
+    # No back-off between two attempts of a call, which takes up to a second.
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
     with ExitStack() as cleanup:
 
@@ -180,7 +180,7 @@ def build(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
                 visibility_timeout_s=0, max_receive_count=setting.max_receive_count, function_timeout_s=20
             )
             stack = cleanup.enter_context(running_stack(options, aws_server))
-            # Nobody is at work for longer than the function's time, which is when a claim that was left expires.
+            # A lease must expire with the function's timeout.
             monkeypatch.setenv("DEADLINE_MARGIN_S", str(options.function_timeout_s / 4))
             proxy = cleanup.enter_context(faulty(stack.endpoint, slow_s=0.3))
             for name, value in stack.environment(Path("unused")).items():
@@ -189,30 +189,30 @@ def build(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             monkeypatch.setenv("LEASES_PREFIX", setting.leases_prefix)
             monkeypatch.setenv("REPORTS", setting.reports)
             settings = read(FunctionSettings)
-            heard: list[bytes] = []
+            classified: list[bytes] = []
 
-            def connect(silence_s: float) -> EventSourceMapping:
-                client = s3_client(StorageSettings(s3_read_timeout_s=silence_s, s3_attempts=attempts))
-                delivery = Delivery(Storage(client), QuickPipeline(heard.append), settings)
+            def connect(read_timeout_s: float) -> EventSourceMapping:
+                client = s3_client(StorageSettings(s3_read_timeout_s=read_timeout_s, s3_attempts=attempts))
+                delivery = Delivery(Storage(client), QuickPipeline(classified.append), settings)
                 monkeypatch.setattr(handlers.processing, "delivery", lambda: delivery)
                 retries: Any = {"mode": "standard", "total_max_attempts": 1}
-                sqs = boto3.client("sqs", config=Config(read_timeout=silence_s, retries=retries))
+                sqs = boto3.client("sqs", config=Config(read_timeout=read_timeout_s, retries=retries))
                 return EventSourceMapping(sqs, stack.queue_url, handlers.s3_upload.handler, options)
 
-            world = World(stack, proxy, connect(10.0), settings, connect, heard=heard)
-            world.work_off()  # S3's test event
+            world = World(stack, proxy, connect(10.0), settings, connect, classified=classified)
+            world.process_queue()  # S3's test event
             return world
 
         yield make
 
 
 def recorded(world: World) -> list[Call]:
-    """The calls that a delivery makes when nothing goes wrong."""
+    """Return the calls of a delivery without faults."""
     key = world.upload()
-    world.with_plan(lambda _: None, world.work_off)
+    world.with_plan(lambda _: None, world.process_queue)
     calls = list(world.proxy.calls)
     world.check(key, CONTENT)
-    # What comes after the message was deleted is the poll that finds the queue empty.
+    # The poll after the DeleteMessage finds the queue empty.
     last = [call.operation for call in calls].index("DeleteMessage")
     return calls[: last + 1]
 
@@ -222,13 +222,13 @@ def at(number: int, fault: Fault) -> Plan:
 
 
 def reaches_the_function(call: Call) -> bool:
-    """What is lost before the function is called is lost for its last delivery, too."""
+    """Return whether a call happens during the invocation. A message lost before it was received is a lost delivery."""
     return call.operation != "ReceiveMessage"
 
 
 @contextmanager
 def case(what: str) -> Iterator[None]:
-    """Name a case that fails."""
+    """Add the name of a case to its failure."""
     try:
         yield
     except BaseException as error:
@@ -236,22 +236,22 @@ def case(what: str) -> Iterator[None]:
         raise
 
 
-@pytest.mark.timeout(1200)  # a minute, but for a machine that is busy with other things
+@pytest.mark.timeout(1200)  # a minute, unless the machine is busy
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_each_call_fails_once_in_each_way(build: Callable[..., World], setting: Setting) -> None:
+def test_each_call_may_fail_once_with_each_fault(build: Callable[..., World], setting: Setting) -> None:
     world = build(setting)
     made = recorded(world)
     calls = made if setting != LAST else filter(reaches_the_function, made)
     cases = [(call, fault) for call in calls for fault in setting.faults_for(call)]
-    waiting = (Fault.TIMEOUT, Fault.LOST_TIMEOUT)
-    for silence_s, of_silence in ((10.0, False), (SILENCE_S, True)):
-        world.be_patient_for(silence_s)
+    timeouts = (Fault.TIMEOUT, Fault.LOST_TIMEOUT)
+    for read_timeout_s, are_timeouts in ((10.0, False), (SHORT_READ_TIMEOUT_S, True)):
+        world.set_read_timeout(read_timeout_s)
         for call, fault in cases:
-            if (fault in waiting) is not of_silence:
+            if (fault in timeouts) is not are_timeouts:
                 continue
             with case(f"{call.operation} {call.path}: {fault}"):
                 key = world.upload()
-                world.with_plan(at(call.number, fault), world.work_off)
+                world.with_plan(at(call.number, fault), world.process_queue)
                 world.check(key, CONTENT)
     assert world.proxy.injected.total() == len(cases)
     assert (len(made), len(cases)) == (setting.calls, setting.faults)
@@ -260,7 +260,9 @@ def test_each_call_fails_once_in_each_way(build: Callable[..., World], setting: 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("setting", SETTINGS[:2])
-def test_a_recording_is_overwritten_or_deleted_before_each_call(build: Callable[..., World], setting: Setting) -> None:
+def test_a_recording_may_be_overwritten_or_deleted_before_each_call(
+    build: Callable[..., World], setting: Setting
+) -> None:
     world = build(setting)
     calls = list(filter(reaches_the_function, recorded(world)))
     assert 2 * len(calls) == setting.overwrites
@@ -268,13 +270,13 @@ def test_a_recording_is_overwritten_or_deleted_before_each_call(build: Callable[
         for deleted in (False, True):
             key = world.upload()
 
-            def meddle(made: Call, number: int = call.number, key: str = key, deleted: bool = deleted) -> None:
+            def change_upload(made: Call, number: int = call.number, key: str = key, deleted: bool = deleted) -> None:
                 if made.number == number and deleted:
                     world.stack.s3.delete_object(Bucket=UPLOADS_BUCKET, Key=key)
                 elif made.number == number:
                     world.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=OTHER_CONTENT)
 
-            world.with_plan(meddle, world.work_off)
+            world.with_plan(change_upload, world.process_queue)
             if not deleted:
                 world.check(key, OTHER_CONTENT)
             else:
@@ -285,17 +287,17 @@ def test_a_recording_is_overwritten_or_deleted_before_each_call(build: Callable[
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_calls_fail_at_random(build: Callable[..., World], setting: Setting) -> None:
+def test_calls_may_fail_at_random(build: Callable[..., World], setting: Setting) -> None:
     world = build(setting, attempts=2)
     contents = {world.upload(content): content for content in (CONTENT, OTHER_CONTENT) * 5}
     world.with_plan(
         random_plan(seed=5, rate=0.1, kinds=set(Fault) - {Fault.TIMEOUT, Fault.LOST_TIMEOUT}),
-        lambda: world.work_off(most_polls=200),
+        lambda: world.process_queue(max_polls=200),
     )
     assert len(world.proxy.injected) >= 4
-    # A delivery that could not give its claim back keeps others waiting; those wait in the dead-letter queue.
-    world.forget_claims()
+    # Deliveries that could not release their lease blocked others, which are in the dead-letter queue.
+    world.expire_leases()
     world.redrive()
-    world.work_off(most_polls=50)
+    world.process_queue(max_polls=50)
     for key, content in contents.items():
         world.check(key, content)

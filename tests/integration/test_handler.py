@@ -1,4 +1,4 @@
-"""The Lambda entry point, fed every kind of event, on moto's S3."""
+"""The Lambda entry point for uploads, with every kind of event, on moto's S3."""
 
 import json
 import sys
@@ -41,15 +41,15 @@ def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> It
         delivery.cache_clear()
 
 
-def invoke(told: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
+def invoke(payload: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
     from handlers.s3_upload import handler
 
-    answer: dict[str, Any] = handler(told, LocalContext(timeout_s))
+    answer: dict[str, Any] = handler(payload, LocalContext(timeout_s))
     return answer
 
 
 def s3_record(stack: Stack, key: str, body: bytes, **changes: Any) -> dict[str, Any]:
-    """Upload, and return the record that S3 would send: a golden one, about this object."""
+    """Upload an object, and return the record that S3 sends."""
     stored = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
     record: dict[str, Any] = event("s3-put.json")["Records"][0]
     record["s3"]["bucket"]["name"] = UPLOADS_BUCKET
@@ -62,11 +62,11 @@ def s3_record(stack: Stack, key: str, body: bytes, **changes: Any) -> dict[str, 
 
 
 def message(body: object, receive_count: int = 1, number: int = 1) -> dict[str, Any]:
-    told: dict[str, Any] = event("sqs-s3-put.json")["Records"][0]
-    told["messageId"] = f"message-{number}"
-    told["body"] = body if isinstance(body, str) else json.dumps(body)
-    told["attributes"]["ApproximateReceiveCount"] = str(receive_count)
-    return told
+    message: dict[str, Any] = event("sqs-s3-put.json")["Records"][0]
+    message["messageId"] = f"message-{number}"
+    message["body"] = body if isinstance(body, str) else json.dumps(body)
+    message["attributes"]["ApproximateReceiveCount"] = str(receive_count)
+    return message
 
 
 def status(stack: Stack, key: str) -> str:
@@ -83,34 +83,34 @@ class _CurrentStdout:
 
 @pytest.fixture
 def log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> LogLines:
-    """What the function has written to its log so far, a JSON object a line."""
+    """Return a function that reads the new lines of the log."""
     from handlers.log import logger
 
-    # The logger keeps the standard output that it found when it was imported; each phase of a test has its own.
+    # The logger keeps the standard output of its import, and pytest replaces it for each phase of a test.
     [handler] = logger.handlers
     monkeypatch.setattr(handler, "stream", _CurrentStdout())
     return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
 
 
-def test_a_bare_s3_event_is_worked_on(stack: Stack, speech: bytes) -> None:
+def test_a_bare_s3_event_is_processed(stack: Stack, speech: bytes) -> None:
     assert invoke({"Records": [s3_record(stack, "calls/a b.wav", speech)]}) == {"uploads": 1}
     assert status(stack, "calls/a b.wav") == "classified"
 
 
-def test_an_eventbridge_event_is_worked_on(stack: Stack, speech: bytes) -> None:
+def test_an_eventbridge_event_is_processed(stack: Stack, speech: bytes) -> None:
     stored = stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a+b.wav", Body=speech)
-    told = event("eventbridge.json")
-    told["detail"]["bucket"]["name"] = UPLOADS_BUCKET
-    told["detail"]["object"] |= {
+    payload = event("eventbridge.json")
+    payload["detail"]["bucket"]["name"] = UPLOADS_BUCKET
+    payload["detail"]["object"] |= {
         "key": "a+b.wav",
         "version-id": stored["VersionId"],
         "etag": stored["ETag"].strip('"'),
     }
-    assert invoke(told) == {"uploads": 1}
+    assert invoke(payload) == {"uploads": 1}
     assert status(stack, "a+b.wav") == "classified"
 
 
-def test_only_the_bad_message_of_a_batch_comes_again(stack: Stack, speech: bytes) -> None:
+def test_only_the_bad_message_of_a_batch_is_retried(stack: Stack, speech: bytes) -> None:
     batch = [
         message({"Records": [s3_record(stack, "a.wav", speech)]}, number=1),
         message("no JSON", number=2),
@@ -120,7 +120,7 @@ def test_only_the_bad_message_of_a_batch_comes_again(stack: Stack, speech: bytes
     assert (status(stack, "a.wav"), status(stack, "b.wav")) == ("classified", "failed")
 
 
-def test_one_upload_that_fails_does_not_keep_the_others_of_its_message_waiting(
+def test_one_upload_that_fails_does_not_block_the_others_of_its_message(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Storage.download
@@ -142,7 +142,7 @@ def test_the_golden_batch_has_one_bad_message(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("body", ["[]", "null", '"text"', '{"Records": [{"eventSource": "aws:sns"}]}'])
-def test_a_message_of_another_kind_goes_to_the_dead_letters(stack: Stack, body: str) -> None:
+def test_a_message_of_another_kind_is_retried_until_it_is_a_dead_letter(stack: Stack, body: str) -> None:
     assert invoke({"Records": [message(body)]}) == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
 
 
@@ -152,12 +152,12 @@ def test_the_test_event_is_acknowledged(stack: Stack, name: str) -> None:
     assert stack.results() == {}
 
 
-def test_an_unknown_event_without_a_queue_is_refused(stack: Stack) -> None:
+def test_an_unknown_event_without_a_queue_is_rejected(stack: Stack) -> None:
     with pytest.raises(EventNotUnderstood):
         invoke({"anything": "else"})
 
 
-def test_when_s3_is_down_every_message_comes_again_and_nothing_is_raised(
+def test_when_s3_is_down_every_message_is_retried_and_nothing_is_raised(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def down(*_: Any) -> None:
@@ -190,7 +190,7 @@ def test_the_last_delivery_leaves_a_failed_result(stack: Stack, speech: bytes, m
     assert status(stack, "a.wav") == "classified"
 
 
-def test_a_recording_that_cannot_be_done_in_time_gets_its_failed_result_in_time(
+def test_a_recording_that_takes_too_long_gets_its_failed_result_in_time(
     stack: Stack, speech: bytes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(path: Path, limits: MediaLimits, deadline: Deadline) -> MediaInfo:
@@ -208,7 +208,7 @@ def test_a_recording_that_cannot_be_done_in_time_gets_its_failed_result_in_time(
     assert document["error"]["code"] == "deadline_exceeded"
 
 
-def test_a_recording_that_s3_sends_too_slowly_comes_again(
+def test_a_recording_that_s3_sends_too_slowly_is_retried(
     stack: Stack, speech: bytes, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Storage.download
@@ -217,18 +217,18 @@ def test_a_recording_that_s3_sends_too_slowly_comes_again(
         original(self, version, destination, deadline)
         clock.advance(60.0)
 
-    told = {"Records": [message({"Records": [s3_record(stack, "a.wav", speech)]})]}
+    payload = {"Records": [message({"Records": [s3_record(stack, "a.wav", speech)]})]}
     with monkeypatch.context() as patched:
         patched.setattr(Storage, "download", slow)
-        assert invoke(told, timeout_s=115.0)["batchItemFailures"]
+        assert invoke(payload, timeout_s=115.0)["batchItemFailures"]
     assert stack.results() == {}
-    assert invoke(told) == {"batchItemFailures": []}
+    assert invoke(payload) == {"batchItemFailures": []}
     assert status(stack, "a.wav") == "classified"
 
 
 @pytest.fixture
 def late_batch(stack: Stack, speech: bytes, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Two uploads in two messages; the first takes more than half of the time, and one after it would take the rest."""
+    """Two messages: the first upload takes more than half of the time, and the second would take the rest."""
     shares = iter((0.6, 1.0))
 
     def slow(path: Path, limits: MediaLimits, deadline: Deadline) -> MediaInfo:
@@ -239,7 +239,7 @@ def late_batch(stack: Stack, speech: bytes, clock: Clock, monkeypatch: pytest.Mo
     return [message({"Records": [s3_record(stack, f"{n}.wav", speech)]}, number=n) for n in (1, 2)]
 
 
-def test_a_later_recording_of_a_batch_is_put_back_rather_than_begun_too_late(
+def test_a_later_recording_of_a_batch_is_retried_if_too_little_time_is_left(
     stack: Stack, late_batch: list[dict[str, Any]]
 ) -> None:
     answer = invoke({"Records": late_batch}, timeout_s=115.0)
@@ -247,7 +247,7 @@ def test_a_later_recording_of_a_batch_is_put_back_rather_than_begun_too_late(
     assert list(stack.results()) == ["results/1.wav.json"]
 
 
-def test_a_later_recording_on_its_last_delivery_is_given_up_and_not_blamed(
+def test_a_later_recording_on_its_last_delivery_is_given_up(
     stack: Stack, late_batch: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late_batch[1]["attributes"]["ApproximateReceiveCount"] = "5"
@@ -261,7 +261,7 @@ def test_a_later_recording_on_its_last_delivery_is_given_up_and_not_blamed(
 
 
 @pytest.mark.parametrize("receive_count", ["1", "5"])
-def test_a_later_message_about_what_is_done_is_acknowledged(
+def test_a_later_message_about_a_stored_result_is_acknowledged(
     stack: Stack, late_batch: list[dict[str, Any]], receive_count: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as unhurried:
@@ -272,7 +272,7 @@ def test_a_later_message_about_what_is_done_is_acknowledged(
     assert status(stack, "2.wav") == "classified"
 
 
-def test_each_recording_is_one_line_of_the_log(stack: Stack, speech: bytes, log_lines: LogLines) -> None:
+def test_each_recording_has_one_line_in_the_log(stack: Stack, speech: bytes, log_lines: LogLines) -> None:
     record = s3_record(stack, "a.wav", speech)
     invoke({"Records": [record]})
     invoke({"Records": [record]})
@@ -284,7 +284,7 @@ def test_each_recording_is_one_line_of_the_log(stack: Stack, speech: bytes, log_
     assert lines[0]["total_ms"] >= lines[0]["inference_ms"]
 
 
-def test_metrics_count_what_became_of_the_recordings(stack: Stack, speech: bytes, log_lines: LogLines) -> None:
+def test_metrics_count_the_outcomes(stack: Stack, speech: bytes, log_lines: LogLines) -> None:
     record = s3_record(stack, "a.wav", speech)
     invoke({"Records": [record]})
     invoke({"Records": [record]})
@@ -299,7 +299,7 @@ def test_metrics_count_what_became_of_the_recordings(stack: Stack, speech: bytes
     assert "InferenceTime" in metrics
 
 
-def test_a_fault_of_ours_is_told_and_comes_again(
+def test_a_crash_is_logged_and_retried(
     stack: Stack, speech: bytes, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
     from core.pipeline import Pipeline
@@ -313,7 +313,7 @@ def test_a_fault_of_ours_is_told_and_comes_again(
     lines = log_lines()
     [line] = [line for line in lines if line.get("status") == "crashed"]
     assert line["exception_name"] == "ZeroDivisionError"
-    # What CrashesAlarm watches.
+    # CrashesAlarm watches this metric.
     alarm = TEMPLATE["Resources"]["CrashesAlarm"]["Properties"]
     [counted] = [line for line in lines if alarm["MetricName"] in line]
     described = counted["_aws"]["CloudWatchMetrics"][0]
@@ -323,19 +323,19 @@ def test_a_fault_of_ours_is_told_and_comes_again(
     assert all(counted[dimension["Name"]] == dimension["Value"] for dimension in alarm["Dimensions"])
 
 
-@pytest.mark.parametrize("lacking", ["body", "attributes"])
-def test_a_message_that_lacks_something_is_told_and_keeps_no_other_waiting(
-    lacking: str, stack: Stack, speech: bytes, log_lines: LogLines
+@pytest.mark.parametrize("missing", ["body", "attributes"])
+def test_an_incomplete_message_is_logged_and_does_not_block_the_others(
+    missing: str, stack: Stack, speech: bytes, log_lines: LogLines
 ) -> None:
     good, bad = (message({"Records": [s3_record(stack, name, speech)]}) for name in ("a.wav", "b.wav"))
     bad["messageId"] = "bad"
-    del bad[lacking]
+    del bad[missing]
     answer = invoke({"Records": [bad, good]})
     assert answer["batchItemFailures"] == [{"itemIdentifier": "bad"}]
     assert [line["message_id"] for line in log_lines() if line.get("message") == "message not understood"] == ["bad"]
 
 
-def test_results_lie_in_the_results_bucket_only(stack: Stack, speech: bytes) -> None:
+def test_results_are_stored_in_the_results_bucket_only(stack: Stack, speech: bytes) -> None:
     invoke({"Records": [s3_record(stack, "a.wav", speech)]})
     listed = stack.s3.list_objects_v2(Bucket=UPLOADS_BUCKET)["Contents"]
     assert [item["Key"] for item in listed] == ["a.wav"]

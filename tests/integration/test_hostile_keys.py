@@ -1,4 +1,4 @@
-"""A key is the uploader's, and may be anything that S3 takes: through the whole stack, it means nothing to anybody."""
+"""Keys are untrusted input: no key that S3 accepts has a side effect in any part of the stack."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ KEYS = [
     '","status":"classified","x":"',
 ]  # fmt: skip
 NOT_WITH_MOTO = "new\nline.wav"
-"""S3 takes it; moto's routes do not."""
+"""A key that S3 accepts and moto does not."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(aws_server: str, package: Path, log: Path) -> Iterator[Stack]:
-    """A stack that has a result, and a page, for every one of them."""
+    """A stack with a result and a report for every key."""
     with pytest.MonkeyPatch.context() as patch, running_stack(endpoint=aws_server) as running:
         patch.setenv("REPORTS", "html")
         for key in KEYS:
@@ -78,13 +78,13 @@ def stack(aws_server: str, package: Path, log: Path) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def results(stack: Stack) -> dict[str, Result]:
-    """Every key's, and one that was made of another's."""
+    """The result of every key, and a copy for the key that moto does not accept."""
     found = {key: Result.model_validate_json(stack.result(result_key_for(key, RESULTS_PREFIX))) for key in KEYS}
     source = found[KEYS[0]].source.model_copy(update={"key": NOT_WITH_MOTO})
     return {**found, NOT_WITH_MOTO: found[KEYS[0]].model_copy(update={"source": source})}
 
 
-def test_every_key_has_exactly_its_own_result_and_page(stack: Stack, results: dict[str, Result]) -> None:
+def test_every_key_has_its_own_result_and_report(stack: Stack, results: dict[str, Result]) -> None:
     documents = {result_key_for(key, RESULTS_PREFIX) for key in KEYS}
 
     assert set(stack.results()) == documents | {page_key_for(key) for key in documents}
@@ -94,18 +94,18 @@ def test_every_key_has_exactly_its_own_result_and_page(stack: Stack, results: di
 
 
 def test_no_key_becomes_a_header(stack: Stack) -> None:
-    """Metadata of S3's are headers, which hold ASCII only."""
+    """S3 sends metadata as headers, which are ASCII."""
     for key in stack.results():
         head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key=key)
-        # Versions, hashes, states, codes: whatever they are, no character of them is one that only a key brings.
+        # Versions, hashes, states and codes have no character that only a key could contribute.
         assert all(re.fullmatch(r"[A-Za-z0-9_.:-]*", value) for value in head["Metadata"].values())
 
 
-def test_each_key_is_in_one_line_of_the_log_and_makes_no_other(stack: Stack, log: Path) -> None:
+def test_each_key_is_in_exactly_one_line_of_the_log(stack: Stack, log: Path) -> None:
     lines = log.read_text(encoding="utf-8").splitlines()
 
-    told = [json.loads(line) for line in lines]
-    assert sorted(line["key"] for line in told if line.get("message") == "recording") == sorted(KEYS)
+    entries = [json.loads(line) for line in lines]
+    assert sorted(line["key"] for line in entries if line.get("message") == "recording") == sorted(KEYS)
     assert all(line.isprintable() for line in lines)
 
 
@@ -129,34 +129,34 @@ def test_no_key_moves_a_cursor_or_styles_a_terminal(results: dict[str, Result]) 
     assert "[red]bold[/red]" in screen.getvalue()
 
 
-def test_no_key_is_a_formula_in_a_spreadsheet_or_breaks_out_of_its_cell(results: dict[str, Result]) -> None:
+def test_no_key_is_a_formula_or_leaves_its_cell_in_a_spreadsheet(results: dict[str, Result]) -> None:
     table = io.StringIO(newline="")
     rows = csv_writer(table)
     for result in results.values():
         rows.writerows(csv_rows(result, result.model.labels))
 
-    assert table.getvalue().count("\r") == 1  # in the one key that has it
+    assert table.getvalue().count("\r") == 1  # of the one key that contains it
     cells = [row[0] for row in csv.reader(io.StringIO(table.getvalue(), newline=""))]
     assert [cell.removeprefix("'") for cell in cells] == list(results)
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
-def test_no_key_is_markup_in_its_page(stack: Stack, results: dict[str, Result]) -> None:
+def test_no_key_is_markup_in_its_report(stack: Stack, results: dict[str, Result]) -> None:
     for key, result in results.items():
         page = render(result)
         assert key == NOT_WITH_MOTO or page.encode() == stack.result(page_key_for(result_key_for(key, RESULTS_PREFIX)))
-        assert page.count("<script") == 2  # ours
+        assert page.count("<script") == 2  # the report's own
         assert "<img" not in page
         assert page.replace("\n", "").isprintable()
 
 
-def test_an_event_about_a_key_that_is_no_text_is_not_understood() -> None:
-    """S3 has no such keys. Whoever can write to the queue may still claim so."""
+def test_an_event_with_a_key_that_is_not_text_is_rejected() -> None:
+    """S3 has no such keys, but a message in the queue may contain one."""
     detail = {"bucket": {"name": "b"}, "object": {"key": "half a pair: \ud83d"}}
-    told = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
+    event = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
 
     with pytest.raises(EventNotUnderstood, match="key"):
-        uploads_in(told)
+        uploads_in(event)
 
 
 def test_keys_in_records_are_decoded_as_they_were_encoded() -> None:

@@ -1,4 +1,4 @@
-"""The functions make no call that their roles do not allow, and their roles allow no call that they do not make."""
+"""The roles of the functions grant exactly the calls that the functions make."""
 
 import json
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ DEPLOYED = Deployed(EventBus="default", Reports="html", ApiAuth="iam")
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
 
 WITHOUT_A_CALL = {
-    "s3:ListBucket": "without it S3 answers 403, not 404, for what is not there",
+    "s3:ListBucket": "without it S3 answers 403, not 404, for an absent object",
     "sqs:ReceiveMessage": "Lambda's event source mapping takes messages in the function's name",
     "sqs:DeleteMessage": "the same",
     "sqs:GetQueueAttributes": "the same",
     "logs:CreateLogStream": "Lambda writes what the function prints, in the function's name",
     "logs:PutLogEvents": "the same",
 }
-"""Rights that no call of ours takes, and why they are there all the same."""
+"""Rights that no call of a function needs, and the reason for each."""
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_the_api_uses_every_right_of_its_role_and_no_other(
     stack: Stack, package: Path, speech: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_environment(monkeypatch, "ApiFunction", package)
-    # Its clients are made within the block; the page's policy has it sign a form, too.
+    # Clients are created within the block. The page's content security policy needs a presigned form, too.
     with (
         recorded() as calls,
         serving(service_from_environment(package)) as address,
@@ -149,18 +149,18 @@ def test_the_api_uses_every_right_of_its_role_and_no_other(
         assert client.get(place["result"]).status_code == 404
         assert httpx2.post(place["url"], data=place["fields"], files={"file": speech}).status_code == 204
         assert client.get(place["result"]).status_code == 202
-    # Whoever posts a form acts with the rights of who signed it.
+    # A presigned POST uses the rights of its signer.
     form = Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/{place['fields']['key']}")
     assert form not in calls
     check([*calls, form], "ApiRole")
 
 
-def test_without_a_bus_the_function_may_not_tell_anybody() -> None:
+def test_without_a_bus_the_function_may_not_publish_events() -> None:
     assert not any(right.action.startswith("events:") for right in granted(Deployed(), "ClassifyRole"))
 
 
-def test_a_call_that_is_not_allowed_is_noticed() -> None:
-    """The test of the tests above: an upload that is written, a result that is read by another name."""
+def test_a_call_that_the_role_does_not_allow_fails_the_check() -> None:
+    """The test of the check itself."""
     for call in (
         Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
         Right("s3:GetObject", f"arn:aws:s3:::{RESULTS}/elsewhere/a.wav.json"),
@@ -173,7 +173,7 @@ def test_a_call_that_is_not_allowed_is_noticed() -> None:
     assert calls == []
 
 
-def test_to_change_only_what_is_still_the_same_takes_the_right_to_read_it() -> None:
+def test_a_write_with_if_match_needs_the_right_to_read() -> None:
     there = {"Bucket": "b", "Key": "k"}
     for operation, action in (("PutObject", "s3:PutObject"), ("DeleteObject", "s3:DeleteObject")):
         plain, read = Right(action, "arn:aws:s3:::b/k"), Right("s3:GetObject", "arn:aws:s3:::b/k")

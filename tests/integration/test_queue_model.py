@@ -1,13 +1,18 @@
 """Any order of uploads, deliveries and crashes leaves one right result for each recording.
 
-Hypothesis decides what happens next: who uploads, overwrites or deletes what, which message is handed out, twice or
-late, which worker makes its next call, what goes wrong with that, and who is killed (really: SIGKILL) before or after
-it. Whenever the queue is empty, each living key has the result of its newest version, or a dead letter and a result
-that says so; and nothing was classified twice but after a kill or a fault.
+Hypothesis chooses each step:
 
-S3 is one in memory, which a test below holds to moto's. A longer run, as docs/reliability.md reports one, has a seed:
+- an upload, an overwrite or a deletion,
+- a delivery of a message, possibly a late or duplicate one,
+- the next S3 call of a worker, which may fail,
+- a SIGKILL before or after such a call.
 
-    QUEUE_MODEL_STEPS=50000 pytest tests/integration/test_queue_model.py -k whatever --hypothesis-seed=1 -s
+Whenever the queue is empty, each existing key has the result of its newest version, or a dead letter and a `given_up`
+result. Only a kill or a fault may cause a second inference.
+
+S3 is in memory, and a test below compares it with moto's. A longer run, as in docs/reliability.md, has a seed:
+
+    QUEUE_MODEL_STEPS=50000 pytest tests/integration/test_queue_model.py -k any_order --hypothesis-seed=1 -s
 """
 
 import hashlib
@@ -50,27 +55,27 @@ LONG_RUN_STEPS = int(os.environ.get("QUEUE_MODEL_STEPS", "0"))
 
 KEYS = ("a.wav", "b/ü +.wav", "c/")
 CONTENTS = (b"first", b"second", DAMAGED, b"")
-"""Nothing at all is a folder marker under the last key, which is no recording; under another it is an empty one."""
+"""An empty content is a folder marker under the last key, and an empty recording under the others."""
 FAULTS = ("lost", "timeout", "SlowDown", "ConditionalRequestConflict", "ExpiredToken")
 ENDINGS = (*["none"] * 5, "killed before", "killed after", *FAULTS)
 MAX_WORKERS = 3
 MAX_MESSAGES = 4
-"""Beyond that, work goes on before more is uploaded: a step at which nobody is at work shows nothing."""
+"""With more messages, workers proceed before further uploads, because an idle step tests nothing."""
 
-anyone = st.integers(0, 5)
-"""One of those that there are, whoever that is by then."""
+any_number = st.integers(0, 5)
+"""Chooses one of the items that exist at that step."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all runs of the machine share. Hypothesis makes the machines, so it has to stand on their class."""
+    """State that all runs share. Hypothesis creates the machines, so the state is an attribute of their class."""
 
     workers_at: str
     tally: Tally
 
 
 class Queue(RuleBasedStateMachine):
-    """What can happen."""
+    """The steps of the model."""
 
     shared: ClassVar[Shared]
     world: World
@@ -85,21 +90,21 @@ class Queue(RuleBasedStateMachine):
     def pick(self, among: list[Any], number: int) -> Any:
         return among[number % len(among)]
 
-    # ------------------------------------------------------------------------------------- what people do
+    # ------------------------------------------------------------------------------------- uploads
 
     @precondition(lambda self: len(self.world.queue) < MAX_MESSAGES)
     @rule(key=st.sampled_from(KEYS), content=st.sampled_from(CONTENTS), chance=st.integers(0, 2**32))
     def upload(self, key: str, content: bytes, chance: int) -> None:
-        """Most often; what is deleted has nothing to be checked."""
+        """Upload or, less often, delete a recording. A deleted recording has no result to check."""
         if self.world.newest.get(key) and random.Random(chance).random() < 0.2:
             self.world.delete(key)
         else:
             self.world.upload(key, content)
 
     @precondition(lambda self: self.world.contents and len(self.world.busy) < MAX_WORKERS)
-    @rule(number=anyone, names_version=st.booleans())
+    @rule(number=any_number, names_version=st.booleans())
     def backfill(self, number: int, names_version: bool) -> None:
-        """Of what there is or was: a job's list may be old."""
+        """Backfill a version that may be overwritten or deleted, because a job's list may be outdated."""
         key, version_id = self.pick(list(self.world.contents), number)
         self.world.backfill(key, version_id if names_version and self.world.setup.versioned else None)
 
@@ -108,22 +113,22 @@ class Queue(RuleBasedStateMachine):
     def redrive(self) -> None:
         self.world.redrive()
 
-    # ------------------------------------------------------------------------------------- what the queue does
+    # ------------------------------------------------------------------------------------- the queue
 
     @precondition(lambda self: self.world.events and len(self.world.queue) < MAX_MESSAGES)
-    @rule(number=anyone)
+    @rule(number=any_number)
     def deliver_a_duplicate(self, number: int) -> None:
         self.world.send(self.pick(self.world.events, number))
 
-    @precondition(lambda self: self.can_hand_out)
-    @rule(number=anyone, batch=st.sampled_from([1, 1, 1, 2]))
-    def hand_out(self, number: int, batch: int) -> None:
+    @precondition(lambda self: self.can_deliver)
+    @rule(number=any_number, batch=st.sampled_from([1, 1, 1, 2]))
+    def deliver(self, number: int, batch: int) -> None:
         visible = self.world.visible
         start = number % len(visible)
         self.world.receive(visible[start : start + batch])
 
     @property
-    def can_hand_out(self) -> bool:
+    def can_deliver(self) -> bool:
         return bool(self.world.visible) and len(self.world.busy) < MAX_WORKERS
 
     @precondition(lambda self: self.world.queue)
@@ -131,23 +136,23 @@ class Queue(RuleBasedStateMachine):
     def let_time_pass(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
-    # ------------------------------------------------------------------------------------- what workers do
+    # ------------------------------------------------------------------------------------- workers
 
-    # One rule, and one number to draw from: Hypothesis leaves some rules out of each run and likes the first of several
-    # values, and then nobody would ever be killed while two others are at work.
-    @precondition(lambda self: self.world.busy or self.can_hand_out)
+    # One rule with one random number. Hypothesis leaves rules out of a run and prefers the first of several values, so
+    # with several rules no worker would be killed while two others are busy.
+    @precondition(lambda self: self.world.busy or self.can_deliver)
     @rule(chance=st.integers(0, 2**32))
     def move(self, chance: int) -> None:
         draw = random.Random(chance)
         for _ in range(draw.randint(1, 4)):
-            if self.can_hand_out and (not self.world.busy or draw.random() < 0.3):
+            if self.can_deliver and (not self.world.busy or draw.random() < 0.3):
                 self.world.receive([draw.choice(self.world.visible)])
             if self.world.busy:
                 self.move_one(draw.choice(self.world.busy), draw.randrange(8), draw.choice(ENDINGS))
 
     def move_one(self, worker: Worker, calls: int, ending: str) -> None:
-        """Let somebody make some calls, and then see what becomes of the next one."""
-        # Only a write can meet another one.
+        """Let a worker make some calls, and end the next one in the given way."""
+        # Only a write can conflict.
         while worker.is_busy and (calls > 0 or (ending == "ConditionalRequestConflict" and not worker.is_writing)):
             self.world.advance(worker)
             calls -= 1
@@ -161,7 +166,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.world.busy)
     @rule(chance=st.integers(0, 2**32))
     def overtake(self, chance: int) -> None:
-        """Somebody uploads anew, or deletes, what is being worked on; as a rule, the newer one is done first."""
+        """Overwrite or delete a recording during its delivery; usually, the newer version is finished first."""
         draw = random.Random(chance)
         key = draw.choice(self.world.busy).about[0]
         what = draw.choice(["overwrite", "overwrite", "overwrite", "delete", "replace"])
@@ -170,7 +175,7 @@ class Queue(RuleBasedStateMachine):
         if what == "delete":
             return
         self.world.upload(key, draw.choice(CONTENTS))
-        if self.can_hand_out and draw.random() < 0.8:
+        if self.can_deliver and draw.random() < 0.8:
             worker = self.world.receive(self.world.queue[-1:])
             while worker and worker.is_busy:
                 self.world.advance(worker)
@@ -180,7 +185,7 @@ class Queue(RuleBasedStateMachine):
     def work_off(self, chance: int) -> None:
         self.world.work_off(random.Random(chance), MAX_WORKERS)
 
-    # ------------------------------------------------------------------------------------- what must hold
+    # ------------------------------------------------------------------------------------- invariants
 
     @invariant()
     def every_recording_has_its_result(self) -> None:
@@ -194,7 +199,7 @@ class Queue(RuleBasedStateMachine):
         try:
             self.world.work_off()
             check(self.world)
-            # Later, when the claims of those that were killed have expired, an operator redrives.
+            # An operator redrives once the leases of killed workers have expired.
             self.world.pass_time(VISIBILITY_S)
             self.world.redrive()
             self.world.work_off()
@@ -206,7 +211,7 @@ class Queue(RuleBasedStateMachine):
 
 @pytest.mark.timeout(0 if LONG_RUN_STEPS else 600)
 @pytest.mark.parametrize("steps", [LONG_RUN_STEPS] if LONG_RUN_STEPS else [1000, SLOW_STEPS])
-def test_whatever_happens_each_recording_has_one_right_result(
+def test_any_order_of_steps_leaves_one_right_result_for_each_recording(
     steps: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with forking_process(tmp_path_factory.mktemp("w")) as address:
@@ -215,13 +220,13 @@ def test_whatever_happens_each_recording_has_one_right_result(
         run_state_machine_as_test(
             Queue,
             settings=settings(
-                max_examples=steps // 20,
+                max_examples=steps // 15,
                 stateful_step_count=MAX_STEPS,
                 derandomize=not LONG_RUN_STEPS,
                 database=None,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
-                # What fails is long however it is shortened, and shortening it takes hours.
+                # Without shrinking, which takes hours and leaves a long example.
                 phases=[Phase.generate],
             ),
         )
@@ -257,7 +262,7 @@ OPERATIONS = st.one_of(
 
 @pytest.fixture
 def moto_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], "S3Client"]]:
-    """A function that empties moto's S3 and gives a client for it."""
+    """A function that empties moto's S3 and returns a client."""
     from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
@@ -276,7 +281,7 @@ def moto_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], "S3Client"
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-def test_the_s3_in_memory_answers_as_moto_does(moto_s3: Callable[[], "S3Client"], versioned: bool) -> None:
+def test_the_s3_in_memory_answers_like_moto(moto_s3: Callable[[], "S3Client"], versioned: bool) -> None:
     @settings(max_examples=40, derandomize=True, database=None, deadline=None)
     @given(st.lists(OPERATIONS, min_size=2, max_size=12))
     def answers_agree(operations: list[dict[str, Any]]) -> None:
@@ -292,7 +297,7 @@ def test_the_s3_in_memory_answers_as_moto_does(moto_s3: Callable[[], "S3Client"]
 
 
 def _answers(client: Any, operations: list[dict[str, Any]]) -> list[Any]:
-    """What a client answers, with versions numbered in the order in which they appear."""
+    """Return a client's answers, with versions numbered in order of appearance."""
     answers: list[Any] = []
     versions: list[str] = []
     for described in operations:

@@ -1,7 +1,7 @@
-"""A pipeline that takes no time and whose answer depends on every byte, for tests of what goes on around it.
+"""A pipeline without inference whose scores depend on every byte, for tests of deliveries.
 
-All but the listening is the real one's. A recording that was cut short, mixed up with another or read twice gives other
-scores, which is more than a classifier would notice.
+It is the real pipeline except for decoding and inference. A recording that was truncated, or mixed up with another,
+gets different scores, which a classifier would not guarantee.
 """
 
 import hashlib
@@ -19,48 +19,45 @@ from core.results import EmotionScores, Model, Utterance
 from core.settings import MediaLimits, SegmentationSettings
 
 DAMAGED = b"damaged"
-"""How a recording begins that is at fault itself."""
+"""The first bytes of a recording that gets a `damaged` result."""
 
 LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")
-
-Listener = Callable[[bytes], None]
-"""Told of each recording that is classified."""
 
 
 class _NoNetwork:
     def logits(self, waveform: Waveform) -> Logits:
-        raise AssertionError("nothing is classified here")
+        raise AssertionError("the quick pipeline has no network")
 
 
 class QuickPipeline(Pipeline):
-    """Answers with scores that are drawn from the recording's bytes."""
+    """Returns scores that are a hash of the recording's bytes, and calls `on_inference` with those bytes."""
 
-    def __init__(self, heard: Listener) -> None:
+    def __init__(self, on_inference: Callable[[bytes], None]) -> None:
         identity = Model(
             id="tests/quick_pipeline", revision="1", precision="none", fingerprint="sha256:quick", labels=LABELS
         )
         super().__init__(EmotionClassifier(_NoNetwork(), identity), MediaLimits(), SegmentationSettings())
-        self._heard = heard
+        self._on_inference = on_inference
 
     def _classify(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
         content = path.read_bytes()
-        self._heard(content)
+        self._on_inference(content)
         if content.startswith(DAMAGED):
-            raise DamagedAudio("The recording says so itself.")
-        judgement = EmotionScores.of(scores_for(content))
+            raise DamagedAudio("The recording begins as a damaged one.")
+        scores = EmotionScores.of(scores_for(content))
         progress.info = MediaInfo("wav", "pcm_s16le", SAMPLE_RATE_HZ, 1, 1.0)
         progress.decoded_samples = SAMPLE_RATE_HZ
-        progress.utterances[(0,)].append(Utterance(**dict(judgement), start_s=0.0, end_s=1.0))
+        progress.utterances[(0,)].append(Utterance(**dict(scores), start_s=0.0, end_s=1.0))
 
 
 def scores_for(content: bytes) -> Mapping[str, float]:
-    """What the pipeline answers to a recording."""
+    """Return the scores of a recording."""
     weights = [1 + byte for byte in hashlib.sha256(content).digest()[: len(LABELS)]]
     return {label: weight / sum(weights) for label, weight in zip(LABELS, weights, strict=True)}
 
 
 def is_right(document: Mapping[str, Any], content: bytes) -> bool:
-    """Whether a result is the one for this recording."""
+    """Return whether a result is the one of this recording."""
     if not content or content.startswith(DAMAGED):
         code = "damaged" if content else "empty"
         return bool(document["status"] == "failed" and document["error"]["code"] == code)

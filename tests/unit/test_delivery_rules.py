@@ -1,4 +1,4 @@
-"""Where results lie, which event came first, and what S3's answers mean."""
+"""Keys of results, the order of events, and the meaning of S3's answers."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -11,24 +11,24 @@ from core.delivery.s3_errors import WriteConflict, error_for
 from core.local.folders import path_for
 
 
-def test_a_result_lies_under_the_prefix_with_the_source_key_in_full() -> None:
+def test_a_result_key_is_the_prefix_and_the_source_key() -> None:
     assert result_key_for("calls/a b.wav", "results/") == "results/calls/a b.wav.json"
 
 
 @given(st.text(min_size=1, max_size=1100), st.sampled_from(["", "results/"]))
-def test_no_result_key_passes_the_limit_of_s3(key: str, prefix: str) -> None:
+def test_no_result_key_exceeds_the_limit_of_s3(key: str, prefix: str) -> None:
     result_key = result_key_for(key, prefix)
     assert len(result_key.encode()) <= 1024
     assert result_key.startswith(prefix)
     assert result_key.endswith(".json")
 
 
-def test_long_keys_that_differ_only_at_their_end_have_results_of_their_own() -> None:
+def test_long_keys_that_differ_only_at_their_end_have_different_result_keys() -> None:
     assert result_key_for("录" * 341 + "a", "results/") != result_key_for("录" * 341 + "b", "results/")
 
 
 @given(st.text(min_size=300, max_size=1100), st.sampled_from(["", "results/"]))
-def test_no_key_can_be_named_after_the_shortened_result_of_another(key: str, prefix: str) -> None:
+def test_no_key_has_the_shortened_result_key_of_another(key: str, prefix: str) -> None:
     shortened = result_key_for(key, prefix)
     impostor = shortened.removeprefix(prefix).removesuffix(".json")
     if impostor != key:
@@ -82,7 +82,7 @@ def _client_error(code: str, status: int, message: str = "") -> ClientError:
         ("Whatever", 418, errors.StorageUnavailable),
     ],
 )
-def test_what_s3_answers_to_a_reader_becomes_one_of_our_errors(code: str, status: int, expected: type) -> None:
+def test_answers_to_reads_are_translated(code: str, status: int, expected: type) -> None:
     assert type(error_for(_client_error(code, status), "b/k", is_write=False)) is expected
 
 
@@ -97,11 +97,11 @@ def test_what_s3_answers_to_a_reader_becomes_one_of_our_errors(code: str, status
         ("SlowDown", 503, errors.StorageUnavailable),
     ],
 )
-def test_what_s3_answers_to_a_writer_becomes_one_of_our_errors(code: str, status: int, expected: type) -> None:
+def test_answers_to_writes_are_translated(code: str, status: int, expected: type) -> None:
     assert type(error_for(_client_error(code, status), "b/k", is_write=True)) is expected
 
 
-def test_an_upload_with_a_key_of_the_customers_own_is_a_permanent_error() -> None:
+def test_an_sse_c_upload_is_a_permanent_error() -> None:
     message = "The object was stored using a form of Server Side Encryption."
     error = error_for(_client_error("InvalidRequest", 400, message), "b/k", is_write=False)
     assert isinstance(error, errors.RecordingEncrypted)

@@ -1,4 +1,4 @@
-"""From events of every kind to uploads."""
+"""Parsing of events into uploads."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def event(name: str) -> dict[str, Any]:
     return loaded
 
 
-def test_an_s3_record_tells_everything_about_the_upload() -> None:
+def test_an_s3_record_describes_the_upload() -> None:
     [upload] = uploads_in(event("s3-put.json"))
     stored = event("s3-put.json")["Records"][0]["s3"]["object"]
     assert upload == Upload(
@@ -44,33 +44,33 @@ def test_keys_in_s3_records_are_form_encoded() -> None:
 
 
 def test_keys_in_eventbridge_events_are_taken_as_they_are() -> None:
-    told = event("eventbridge.json")
-    told["detail"]["object"]["key"] = "a+b%20c.wav"
-    [upload] = uploads_in(told)
+    payload = event("eventbridge.json")
+    payload["detail"]["object"]["key"] = "a+b%20c.wav"
+    [upload] = uploads_in(payload)
     assert upload.key == "a+b%20c.wav"
-    assert upload.version_id == told["detail"]["object"].get("version-id")
+    assert upload.version_id == payload["detail"]["object"].get("version-id")
 
 
-def test_the_test_event_is_about_nothing() -> None:
+def test_the_test_event_names_no_upload() -> None:
     assert uploads_in(event("s3-test-event.json")) == []
 
 
-def test_a_deletion_is_about_nothing() -> None:
-    told = event("s3-put.json")
-    told["Records"][0]["eventName"] = "ObjectRemoved:Delete"
-    assert uploads_in(told) == []
+def test_a_deletion_names_no_upload() -> None:
+    payload = event("s3-put.json")
+    payload["Records"][0]["eventName"] = "ObjectRemoved:Delete"
+    assert uploads_in(payload) == []
 
 
 def test_unknown_fields_are_ignored_and_a_missing_version_is_none() -> None:
-    told = event("s3-put.json")
-    told["Records"][0]["s3"]["object"].pop("versionId")
-    told["Records"][0]["new"] = {"field": 1}
-    [upload] = uploads_in(told)
+    payload = event("s3-put.json")
+    payload["Records"][0]["s3"]["object"].pop("versionId")
+    payload["Records"][0]["new"] = {"field": 1}
+    [upload] = uploads_in(payload)
     assert upload.version_id is None
 
 
 @pytest.mark.parametrize(
-    "told",
+    "payload",
     [
         {},
         {"Records": None},
@@ -82,12 +82,12 @@ def test_unknown_fields_are_ignored_and_a_missing_version_is_none() -> None:
         {"source": "aws.s3", "detail-type": "Object Created", "detail": "text"},
     ],
 )
-def test_what_is_no_event_of_s3_is_named_as_such(told: dict[str, Any]) -> None:
+def test_an_event_that_does_not_come_from_s3_is_rejected(payload: dict[str, Any]) -> None:
     with pytest.raises(EventNotUnderstood):
-        uploads_in(told)
+        uploads_in(payload)
 
 
-def test_a_batch_of_messages_is_told_from_a_bare_event() -> None:
+def test_a_batch_of_messages_differs_from_a_bare_event() -> None:
     assert is_queue_batch(event("sqs-batch-one-bad.json"))
     assert not is_queue_batch(event("s3-put.json"))
     assert not is_queue_batch({})

@@ -1,4 +1,4 @@
-"""The result document is what its schema says, and holds only numbers that a reader can use."""
+"""Result documents match their schema and contain only finite numbers."""
 
 import json
 import math
@@ -32,15 +32,15 @@ PROCESSING = Processing(finished_at=now(), version="1.0.0")
 
 
 def classified(**changes: Any) -> Result:
-    judgement = dict(EmotionScores.of(SCORES))
-    utterance = Utterance(**judgement, start_s=0.0, end_s=1.5)
-    channel = Channel(**judgement, channel=0, speech_s=1.5, utterances=(utterance,))
+    scores = dict(EmotionScores.of(SCORES))
+    utterance = Utterance(**scores, start_s=0.0, end_s=1.5)
+    channel = Channel(**scores, channel=0, speech_s=1.5, utterances=(utterance,))
     fields: dict[str, Any] = {
         "status": "classified",
         "source": Source(bucket="b", key="a b.wav"),
         "audio": Audio(container="wav", codec="pcm_s16le", sample_rate_hz=8000, channels=1, duration_s=1.5),
         "model": MODEL,
-        **judgement,
+        **scores,
         "speech_s": 1.5,
         "channels": (channel,),
         "processing": PROCESSING,
@@ -63,7 +63,7 @@ def test_the_schema_is_a_valid_schema() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("score", 1.5), ("score", -0.1), ("speech_s", -1.0), ("status", "perhaps"), ("emotion", 3)]
 )
-def test_the_schema_refuses_what_no_document_has(name: str, value: object) -> None:
+def test_the_schema_rejects_invalid_values(name: str, value: object) -> None:
     document = {**json.loads(classified().to_json()), name: value}
 
     with pytest.raises(jsonschema.ValidationError):
@@ -91,14 +91,14 @@ def test_a_result_names_the_request_that_stores_it() -> None:
     assert failed().processing.request_id is None
 
 
-def test_what_is_absent_is_left_out_rather_than_null() -> None:
+def test_absent_fields_are_left_out() -> None:
     assert "null" not in failed().to_json()
     assert {"emotion", "score", "scores", "channels", "audio"}.isdisjoint(json.loads(failed().to_json()))
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("place", ["score", "speech_s"])
-def test_no_number_that_is_not_finite_gets_into_a_document(place: str, number: float) -> None:
+def test_numbers_in_a_document_are_finite(place: str, number: float) -> None:
     with pytest.raises(ValidationError):
         classified(**{place: number})
 
@@ -121,9 +121,9 @@ def test_a_rounding_error_above_one_is_still_a_probability() -> None:
 
 
 def test_the_emotion_is_the_label_with_the_highest_score() -> None:
-    judgement = EmotionScores.of({"sad": 0.2, "happy": 0.5, "anger": 0.3})
+    scores = EmotionScores.of({"sad": 0.2, "happy": 0.5, "anger": 0.3})
 
-    assert (judgement.emotion, judgement.score) == ("happy", 0.5)
+    assert (scores.emotion, scores.score) == ("happy", 0.5)
 
 
 def test_a_mean_is_weighted_by_duration() -> None:
@@ -132,11 +132,11 @@ def test_a_mean_is_weighted_by_duration() -> None:
     assert scores == pytest.approx({"anger": 0.75, "sad": 0.25})
 
 
-def test_a_mean_of_one_is_that_one() -> None:
+def test_a_mean_of_one_is_the_same() -> None:
     assert mean_scores([(SCORES, 0.001)]) == pytest.approx(SCORES)
 
 
-def test_text_beyond_ascii_is_kept_as_it_is() -> None:
+def test_text_beyond_ascii_is_not_escaped() -> None:
     assert "录音 1+2.wav" in classified(source=Source(key="录音 1+2.wav")).to_json()
 
 
@@ -147,6 +147,6 @@ def test_the_time_is_utc_to_the_second() -> None:
     assert "." not in finished_at
 
 
-def test_an_unknown_field_is_refused() -> None:
+def test_an_unknown_field_is_rejected() -> None:
     with pytest.raises(ValidationError, match="surplus"):
         classified(surplus=1)

@@ -1,4 +1,4 @@
-"""A setting that cannot be used is named at start, and the rest has sensible values."""
+"""Settings have defaults, and an unusable value is reported at start."""
 
 import pytest
 
@@ -140,7 +140,7 @@ def test_the_command_line_reads_prefixed_names_and_for_one_release_plain_ones(
 
 
 @pytest.mark.parametrize(
-    ("results", "claims", "apart"),
+    ("results", "leases", "is_valid"),
     [
         ("results/", "claims/", True),
         ("", "claims/", False),
@@ -151,14 +151,14 @@ def test_the_command_line_reads_prefixed_names_and_for_one_release_plain_ones(
         ("results/", "", True),
     ],
 )
-def test_results_never_lie_where_claims_expire(
-    results: str, claims: str, apart: bool, monkeypatch: pytest.MonkeyPatch
+def test_results_and_leases_have_separate_prefixes(
+    results: str, leases: str, is_valid: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RESULTS_PREFIX", results)
-    monkeypatch.setenv("LEASES_PREFIX", claims)
+    monkeypatch.setenv("LEASES_PREFIX", leases)
 
-    if apart:
-        assert read(FunctionSettings).leases_prefix == claims
+    if is_valid:
+        assert read(FunctionSettings).leases_prefix == leases
     else:
         with pytest.raises(SettingsInvalid, match="must not contain each other"):
             read(FunctionSettings)

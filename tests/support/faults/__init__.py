@@ -1,1 +1,1 @@
-"""Calls that fail, workers that can be stopped at any call and really killed, and the world that they work in."""
+"""Fault injection: a proxy in front of S3 and SQS, and a model of the queue with workers that can be killed."""

@@ -1,13 +1,13 @@
-"""A proxy that stands in front of S3 and SQS on the loopback address and lets calls fail, as networks and services do.
+"""A proxy in front of S3 and SQS on the loopback address that injects faults of networks and services.
 
-A proxy, not hooks in the client: bodies are really cut short, connections really reset, and an answer that is lost
-belongs to a request that was really carried out.
+Unlike hooks in the client, the proxy truncates bodies, resets connections, and loses answers to requests that were
+carried out.
 
     with faulty(stack.endpoint, seed=7, rate=0.02) as proxy:
         client = boto3.client("s3", endpoint_url=proxy.endpoint)
     print(proxy.injected)
 
-Instead of a seed and a rate, a plan may say for each call what is to go wrong.
+Instead of a seed and a rate, a plan may name the fault of each call.
 """
 
 import http.client
@@ -31,7 +31,7 @@ _SLOW_PIECES = 20
 
 
 class Fault(StrEnum):
-    """What can go wrong with a call."""
+    """A fault of one call."""
 
     TIMEOUT = "no answer, and nothing done"
     RESET = "connection reset, and nothing done"
@@ -59,15 +59,15 @@ _ANSWERS = {
 }
 
 LIES = frozenset({Fault.NOT_FOUND, Fault.PRECONDITION})
-"""Answers that say what is not so. S3, which is consistent, gives them only where they are true."""
+"""Untrue answers. S3 is consistent, so it gives these answers only where they are true."""
 
 HONEST = frozenset(Fault) - LIES
-"""What S3 and the network between really do, and what `faulty` draws from unless told otherwise."""
+"""Faults that occur with S3 and networks; the default of `faulty`."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as it came in.
+    """One request.
 
     Attributes
     ----------
@@ -89,11 +89,11 @@ class Call:
 
     @property
     def is_conditional(self) -> bool:
-        """Whether it is to be carried out only if the object is as expected."""
+        """Whether the call depends on the stored object."""
         return "if-match" in self.headers or "if-none-match" in self.headers
 
     def can_suffer(self, fault: Fault) -> bool:
-        """Whether the fault makes sense for this call."""
+        """Return whether the fault makes sense for this call."""
         for_queue = "x-amz-target" in self.headers
         if fault is Fault.CONFLICT:
             return self.is_conditional and self.method == "PUT"
@@ -105,7 +105,7 @@ class Call:
 
 
 Plan = Callable[[Call], Fault | None]
-"""What is to go wrong with a call; may also do something behind the caller's back before the call goes through."""
+"""Returns the fault of a call, if any. It may also change the stored objects before the call is carried out."""
 
 
 @dataclass
@@ -115,13 +115,13 @@ class FaultyEndpoint:
     Attributes
     ----------
     endpoint
-        Its address, to be used in place of the real one.
+        Its address, which replaces the real one.
     calls
-        Everything that came in.
+        All requests.
     injected
         How often each fault was injected.
     plan
-        Can be exchanged while it runs.
+        May be replaced while the proxy runs.
     """
 
     endpoint: str
@@ -133,7 +133,7 @@ class FaultyEndpoint:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_fault(self, method: str, path: str, headers: Mapping[str, str]) -> Fault | None:
-        """Note a call, and say what is to go wrong with it."""
+        """Record a call, and return its fault."""
         with self.lock:
             call = Call(len(self.calls) + 1, method, unquote(urlsplit(path).path), headers)
             self.calls.append(call)
@@ -144,9 +144,9 @@ class FaultyEndpoint:
 
 
 def random_plan(seed: int, rate: float, kinds: Collection[Fault] = HONEST) -> Plan:
-    """Let a share of all calls fail, each in a way that is drawn from those that make sense for it.
+    """Return a plan by which a share of all calls fail, each with a random fault that makes sense for it.
 
-    The same seed gives the same faults for the same calls in the same order; who calls concurrently has no such order.
+    The same seed gives the same faults for the same calls in the same order. Concurrent calls have no fixed order.
     """
     generator = random.Random(seed)
     ordered = sorted(kinds)
@@ -174,13 +174,13 @@ def faulty(
     Parameters
     ----------
     endpoint
-        What it stands in front of, as `http://host:port`.
+        The real address, as `http://host:port`.
     seed, rate, kinds
-        How many calls fail, and how; see `random_plan`.
+        See `random_plan`.
     plan
-        Says for each call what is to go wrong, in place of the three.
+        Replaces the random plan.
     slow_s
-        How long a body takes that is sent slowly.
+        Duration of a body that is sent slowly.
     """
     upstream = urlsplit(endpoint).netloc
     server = _Server((_LOOPBACK, 0), _Handler)
@@ -204,7 +204,7 @@ class _Server(ThreadingHTTPServer):
     upstream: str
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that give up and connections that are reset are what this is for."""
+        """Log nothing, because reset connections are expected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -215,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def handle_one_request(self) -> None:
-        """Serve whatever method it is."""
+        """Serve a request of any method."""
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
-        """Keep no log: `calls` has everything."""
+        """Log nothing, because `calls` has every request."""
 
     def _serve(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -302,18 +302,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content.encode())
 
     def _keep_waiting(self) -> None:
-        """Answer nothing until the client has had enough."""
+        """Answer nothing until the client disconnects."""
         self.close_connection = True
         while not self.server.proxy.stopping.is_set():
             readable, _, _ = select.select([self.connection], [], [], 0.05)
             if readable and not self.connection.recv(1, socket.MSG_PEEK):
                 return
             if readable:
-                time.sleep(0.05)  # bytes of a next request, which nobody will read
+                time.sleep(0.05)  # bytes of a next request, which is never read
 
     def _reset(self) -> None:
-        """End the connection as a machine does that has never heard of it."""
+        """Reset the connection."""
         self.close_connection = True
-        # Closing with no time to linger sends RST in place of FIN.
+        # With a linger time of zero, close() sends RST in place of FIN.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()

@@ -1,4 +1,4 @@
-"""Starting the process that workers are forked from."""
+"""The process that forks workers."""
 
 import os
 import subprocess
@@ -13,11 +13,11 @@ from tests.support.faults.world import RESULTS
 
 @contextmanager
 def forking_process(folder: Path) -> Iterator[str]:
-    """Start the process that workers are forked from; gives the address to call."""
+    """Start the process that forks workers, and yield its address."""
     address = str(folder / "workers")
     environment = {
         **os.environ,
-        # No threads: OpenBLAS starts some when it is imported.
+        # A process with threads cannot be forked safely, and OpenBLAS starts threads when it is imported.
         "OPENBLAS_NUM_THREADS": "1",
         "RESULTS_BUCKET": RESULTS,
         "POWERTOOLS_LOG_LEVEL": "CRITICAL",
@@ -32,7 +32,7 @@ def forking_process(folder: Path) -> Iterator[str]:
     )
     assert process.stdout is not None
     try:
-        assert process.stdout.readline() == b"ready\n", "the process that workers are forked from did not start"
+        assert process.stdout.readline() == b"ready\n", "the forking process did not start"
         yield address
     finally:
         process.kill()

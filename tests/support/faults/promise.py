@@ -1,4 +1,4 @@
-"""What must hold whenever the queue is empty."""
+"""The promise to check whenever the queue is empty."""
 
 import hashlib
 import json
@@ -16,7 +16,10 @@ from tests.support.quick_pipeline import is_right
 
 
 def check(world: World, *, is_final: bool = False) -> None:
-    """One right result for each living key, for its newest version, or a dead letter and a result that says so."""
+    """Check that each existing key has the right result of its newest version.
+
+    A key may have a `given_up` result instead if its message is in the dead-letter queue.
+    """
     if world.is_checked and not is_final:
         return
     world.is_checked = True
@@ -30,12 +33,12 @@ def check(world: World, *, is_final: bool = False) -> None:
             world.tally.right_failures += document["status"] == "failed"
         if newest is None:
             continue
-        is_there = document is not None and _is_about(world, document, newest)
+        has_result = document is not None and _is_about(world, document, newest)
         if key.endswith("/") and not world.contents[newest]:
-            assert not is_there, f"{key} is no recording"
+            assert not has_result, f"{key} is no recording"
             world.tally.folder_markers += 1
-        elif document is None or not is_there or _is_given_up(document):
-            _check_dead_letter(world, newest, has_result=is_there)
+        elif document is None or not has_result or _is_given_up(document):
+            _check_dead_letter(world, newest, has_result=has_result)
             assert not is_final, f"{key} has no right result in the end"
         elif is_final and world.setup.reports:
             _check_page(world, key, document)
@@ -55,7 +58,7 @@ def _check_dead_letter(world: World, newest: Identity, *, has_result: bool) -> N
 
 def _check_page(world: World, key: str, document: dict[str, Any]) -> None:
     page = world.s3.get_object(Bucket=RESULTS, Key=page_key_for(result_key_for(key, PREFIX)))["Body"].read()
-    assert page.decode() == render(Result.model_validate(document)), f"the page of {key} is behind"
+    assert page.decode() == render(Result.model_validate(document)), f"the report of {key} is outdated"
 
 
 def _concerns(world: World, message: Message, newest: Identity) -> bool:

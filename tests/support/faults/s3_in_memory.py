@@ -1,6 +1,6 @@
-"""S3 in memory: what this project asks of it, a hundred times faster than moto, for long runs.
+"""S3 in memory, a hundred times faster than moto, for long runs.
 
-Versions, conditional writes, delete markers and metadata; every answer is held to moto's by a test.
+It has versions, conditional writes, delete markers and metadata. A test compares every answer with moto's.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ class _Version:
 
 @dataclass
 class MemoryS3:
-    """A client, so to speak, whose S3 is itself."""
+    """An S3 client that stores the objects itself."""
 
     buckets: dict[str, dict[str, list[_Version]]] = field(default_factory=dict)
     versioned: set[str] = field(default_factory=set)
@@ -39,24 +39,24 @@ class MemoryS3:
         return {}
 
     def put_object(self, **request: Any) -> dict[str, Any]:
-        there = self._newest(request)
-        if "IfNoneMatch" in request and there:
+        stored = self._newest(request)
+        if "IfNoneMatch" in request and stored:
             raise _refusal("PreconditionFailed", "PutObject")
         if "IfMatch" in request:
-            if there is None:
+            if stored is None:
                 raise _refusal("NoSuchKey", "PutObject")
-            if request["IfMatch"] != there.etag:
+            if request["IfMatch"] != stored.etag:
                 raise _refusal("PreconditionFailed", "PutObject")
         content = request["Body"]
         etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         return self._added(request, _Version(self._number(), etag, content, dict(request.get("Metadata", {}))))
 
     def delete_object(self, **request: Any) -> dict[str, Any]:
-        there = self._newest(request)
+        stored = self._newest(request)
         if "IfMatch" in request:
-            if there is None:
+            if stored is None:
                 raise _refusal("NoSuchKey", "DeleteObject")
-            if request["IfMatch"] != there.etag:
+            if request["IfMatch"] != stored.etag:
                 raise _refusal("PreconditionFailed", "DeleteObject")
         if request["Bucket"] in self.versioned:
             self._added(request, _Version(self._number(), "", None, {}))
@@ -65,21 +65,21 @@ class MemoryS3:
         return {}
 
     def head_object(self, **request: Any) -> dict[str, Any]:
-        there = self._newest(request)
-        if there is None:
+        stored = self._newest(request)
+        if stored is None:
             raise _refusal("404", "HeadObject")
-        return self._described(request, there)
+        return self._described(request, stored)
 
     def get_object(self, **request: Any) -> dict[str, Any]:
-        there = self._newest(request)
+        stored = self._newest(request)
         if "VersionId" in request:
             versions = self.buckets[request["Bucket"]].get(request["Key"], [])
-            there = next((version for version in versions if _id(version) == request["VersionId"]), None)
-        if there is None or there.content is None:
+            stored = next((version for version in versions if _id(version) == request["VersionId"]), None)
+        if stored is None or stored.content is None:
             raise _refusal("NoSuchKey", "GetObject")
-        if request.get("IfMatch", there.etag) != there.etag:
+        if request.get("IfMatch", stored.etag) != stored.etag:
             raise _refusal("PreconditionFailed", "GetObject")
-        return self._described(request, there) | {"Body": io.BytesIO(there.content)}
+        return self._described(request, stored) | {"Body": io.BytesIO(stored.content)}
 
     def _number(self) -> int:
         self.writes += 1

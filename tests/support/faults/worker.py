@@ -1,8 +1,8 @@
-"""A process that forks workers, each of which runs the function as Lambda would, one call to S3 at a time.
+"""A process that forks workers, each of which runs the function as Lambda would, one S3 call at a time.
 
-A worker has no S3 of its own: it hands each call to whoever drives it and waits for the answer. So the driver decides
-which worker moves next, what S3 answers, and at which point between two calls a worker is killed. Workers are forked
-from a process that has everything imported, no threads, and no connection: a killed one costs milliseconds.
+A worker sends each S3 call to its driver and waits for the answer. The driver decides which worker moves next, what S3
+answers, and between which two calls a worker is killed. The forking process has all modules imported, no threads and no
+connection, so replacing a killed worker takes milliseconds.
 
     python -m tests.support.faults.worker SOCKET
 """
@@ -38,7 +38,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 
 @dataclass
 class _Clock:
-    """The driver's time, in place of the machine's."""
+    """The driver's clock, in place of the machine's."""
 
     now_s: float = 0.0
 
@@ -49,12 +49,12 @@ class _Clock:
         return self.now_s
 
     def sleep(self, _: float) -> None:
-        """Take no time: what matters is who moves next, and that the driver decides."""
+        """Return at once, because the driver decides which worker moves next."""
 
 
 @dataclass
 class _Context:
-    """What Lambda tells the function of its invocation."""
+    """Lambda's context object."""
 
     clock: _Clock
     ends_at_s: float
@@ -70,13 +70,13 @@ class _Context:
 
 @dataclass
 class _Driver:
-    """The other end of the line, as an S3 client and as whoever is told of inferences."""
+    """The driver, as an S3 client and as the observer of inferences."""
 
     line: Connection
     clock: _Clock = field(default_factory=_Clock)
 
     def ask(self, *what: Any) -> Any:
-        """Wait for a turn, and return what there is to know by then."""
+        """Send a request, and return the driver's answer once it is this worker's turn."""
         self.line.send(what)
         self.clock.now_s, outcome, value = self.line.recv()
         if outcome == "refused":
@@ -85,8 +85,8 @@ class _Driver:
             raise ReadTimeoutError(endpoint_url="http://s3")
         return value
 
-    def heard(self, content: bytes) -> None:
-        self.ask("heard", content)
+    def on_inference(self, content: bytes) -> None:
+        self.ask("inference", content)
 
     def __getattr__(self, operation: str) -> Any:
         def call(**request: Any) -> Any:
@@ -99,11 +99,11 @@ class _Driver:
 
 
 def serve(path: str) -> None:
-    """Fork a worker for whoever connects."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that were killed
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)  # a driver that is killed leaves nobody behind
+    """Fork a worker for each connection."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # killed workers leave no zombies
+    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)  # a killed driver leaves no process behind
     driver = _Driver(None)  # type: ignore[arg-type]
-    pipeline = QuickPipeline(driver.heard)
+    pipeline = QuickPipeline(driver.on_inference)
     with Listener(path, family="AF_UNIX") as listener:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -122,7 +122,7 @@ def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
     logging.disable()
     for module in (core.deadline, core.delivery.delivery, core.delivery.lease):
         module.time = driver.clock  # type: ignore[attr-defined]
-    # In this thread: whoever waits is waiting for the driver, who takes as long as he likes.
+    # In this thread, because the driver may take any time to answer.
     core.delivery.storage._run_until = lambda deadline, read, key: read()
     driver.line.send(os.getpid())
     while True:

@@ -1,8 +1,8 @@
-"""S3, a queue and the workers of a function, driven one step at a time, with a clock of their own.
+"""S3, a queue and the workers of a function, driven one step at a time by a simulated clock.
 
-S3 is whatever client is given. The queue is ours, since its time has to stand still between two steps: at least once,
-in any order, with a visibility time-out and a dead-letter queue behind it. The workers are processes, and killing them
-is SIGKILL.
+S3 is the client that a test passes in. The queue is simulated, because its time must stand still between two steps: it
+delivers at least once and in any order, and has a visibility timeout and a dead-letter queue. The workers are processes
+that are killed with SIGKILL.
 """
 
 import json
@@ -38,14 +38,14 @@ class Setup:
     Attributes
     ----------
     ids, sequencers
-        Whether events name the version, and where it stands among those of its key.
+        Whether events name the version and the sequencer.
     """
 
     name: str
     versioned: bool = True
     ids: bool = True
     sequencers: bool = True
-    claims: bool = True
+    leases: bool = True
     reports: bool = False
 
     def environment(self, max_receive_count: int) -> dict[str, str]:
@@ -53,7 +53,7 @@ class Setup:
         return {
             "RESULTS_BUCKET": RESULTS,
             "RESULTS_PREFIX": PREFIX,
-            "LEASES_PREFIX": "claims/" if self.claims else "",
+            "LEASES_PREFIX": "claims/" if self.leases else "",
             "REPORTS": "html" if self.reports else "none",
             "MAX_RECEIVE_COUNT": str(max_receive_count),
         }
@@ -62,7 +62,7 @@ class Setup:
 SETUPS = [
     Setup("as it is deployed"),
     Setup("with reports", reports=True),
-    Setup("without claims", claims=False),
+    Setup("without leases", leases=False),
     Setup("events without sequencers", sequencers=False),
     Setup("events with ETags only", ids=False, sequencers=False),
     Setup("no versions", versioned=False, ids=False),
@@ -78,30 +78,30 @@ class Message:
     receive_count: int = 0
     visible_at_s: float = 0.0
     excused: bool = False
-    """Whether its last delivery was killed, or hurt more than once, before it could leave a result."""
+    """Whether its last delivery was killed, or failed in more than one call, before it could store a result."""
 
     @property
     def key(self) -> str:
-        """Of the recording that it is about."""
+        """The key of its recording."""
         return unquote_plus(self.body["Records"][0]["s3"]["object"]["key"])
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process of the function, and what it waits for.
+    """A process of the function, which waits for the driver before each step.
 
     Attributes
     ----------
     messages
-        What it was handed by the queue; none if it was called by a backfill.
+        The messages that the queue delivered to it; none if a backfill invoked it.
     about
-        The keys of what it is at work on; none if it is idle.
+        The keys of the recordings that it processes; none if it is idle.
     waits_for
-        `("call", operation, request)`, or `("heard", content)`: its next step.
-    heard
-        What it has classified, and nothing that went wrong since has come of it.
+        Its next step: `("call", operation, request)`, or `("inference", content)`.
+    classified
+        The recordings that it has classified since its last failed call.
     results_written
-        Their keys.
+        The keys of the results that it has stored.
     """
 
     pid: int
@@ -111,7 +111,7 @@ class Worker:
     waits_for: tuple[Any, ...] = ()
     ends_at_s: float = 0.0
     reading: Identity | None = None
-    heard: list[Identity] = field(default_factory=list)
+    classified: list[Identity] = field(default_factory=list)
     results_written: set[str] = field(default_factory=set)
     hurt: int = 0
 
@@ -121,13 +121,13 @@ class Worker:
 
     @property
     def is_writing(self) -> bool:
-        """Whether its next call is a write, which are all conditional."""
+        """Whether its next call is a write. All writes are conditional."""
         return self.waits_for[:2] == ("call", "put_object")
 
 
 @dataclass
 class Tally:
-    """What happened in all runs."""
+    """Counts of the steps and events of all runs."""
 
     steps: int = 0
     examples: int = 0
@@ -146,7 +146,7 @@ class Tally:
 
 
 class World:
-    """Everything that a step can change, and what must hold when the queue is empty."""
+    """The state that a step can change."""
 
     def __init__(self, s3: "S3Client", workers_at: str, setup: Setup, max_receive_count: int, tally: Tally) -> None:
         self.s3, self.setup, self.max_receive_count, self.tally = s3, setup, max_receive_count, tally
@@ -170,12 +170,12 @@ class World:
         if setup.versioned:
             s3.put_bucket_versioning(Bucket=UPLOADS, VersioningConfiguration=status)
 
-    # ------------------------------------------------------------------------------------------ what people do
+    # ------------------------------------------------------------------------------------------ uploads
 
     def upload(self, key: str, content: bytes) -> None:
-        """Put a recording, and send the event about it."""
+        """Upload a recording, and send its event."""
         if not self.setup.versioned:
-            # Without versions, bytes that come back are the same upload to everybody: docs/reliability.md.
+            # Without versioning, equal bytes are the same upload (docs/reliability.md).
             content += b" %d" % len(self.events)
         answer = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=content)
         etag = answer["ETag"].strip('"')
@@ -193,40 +193,40 @@ class World:
         self.send(self.events[-1])
 
     def delete(self, key: str) -> None:
-        """Delete a recording. No event tells of that."""
+        """Delete a recording, which causes no event."""
         self.newest[key] = None
         self.s3.delete_object(Bucket=UPLOADS, Key=key)
 
     def send(self, event: dict[str, Any]) -> None:
-        """Put a message about an upload into the queue; a second time it is a duplicate."""
+        """Send a message about an upload to the queue. A second message is a duplicate."""
         self.is_checked = False
         self.queue.append(Message({"Records": [event]}))
 
     def redrive(self) -> None:
-        """Move the dead letters back, as new messages."""
+        """Move the dead letters back to the queue, as new messages."""
         for message in self.dead:
             self.queue.append(Message(message.body))
         self.dead.clear()
 
-    # --------------------------------------------------------------------------------------- what the queue does
+    # --------------------------------------------------------------------------------------- the queue
 
     @property
     def visible(self) -> list[Message]:
-        """What can be received now."""
+        """The messages that can be received now."""
         return [message for message in self.queue if message.visible_at_s <= self.now_s]
 
     @property
     def busy(self) -> list[Worker]:
-        """The workers that are in the middle of something."""
+        """The workers that are processing an event."""
         return [worker for worker in self.workers if worker.is_busy]
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the queue is empty and nobody is at work."""
+        """Whether the queue is empty and every worker is idle."""
         return not self.queue and not self.busy
 
     def receive(self, messages: list[Message]) -> Worker | None:
-        """Hand messages to a worker, or to the dead-letter queue what was handed out too often."""
+        """Deliver messages to a worker, and move those that were delivered too often to the dead-letter queue."""
         taken = []
         for message in messages:
             if message.receive_count >= self.max_receive_count:
@@ -241,7 +241,7 @@ class World:
         return self._deliver(taken) if taken else None
 
     def backfill(self, key: str, version_id: str | None) -> Worker:
-        """Call the function as S3 Batch Operations does: once, for one object."""
+        """Invoke the function as S3 Batch Operations does: once, for one object."""
         task = {"taskId": "1", "s3Bucket": UPLOADS, "s3Key": quote_plus(key, safe="/"), "s3VersionId": version_id}
         self.is_checked = False
         return self._begin({"invocationSchemaVersion": "2.0", "invocationId": "1", "tasks": [task]}, [], [key])
@@ -261,7 +261,7 @@ class World:
     def _begin(self, event: dict[str, Any], messages: list[Message], about: list[str]) -> Worker:
         worker = next((worker for worker in self.workers if not worker.is_busy), None) or self._new_worker()
         worker.messages, worker.about, worker.ends_at_s = messages, about, self.now_s + TIMEOUT_S
-        worker.heard, worker.reading, worker.results_written, worker.hurt = [], None, set(), 0
+        worker.classified, worker.reading, worker.results_written, worker.hurt = [], None, set(), 0
         environment = self.setup.environment(self.max_receive_count)
         worker.line.send((event, environment, self.now_s, worker.ends_at_s))
         self._listen(worker)
@@ -274,18 +274,18 @@ class World:
         return worker
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by. Lambda ends what takes longer than it may."""
+        """Advance the clock, and kill the workers that exceed their timeout."""
         self.now_s += seconds
         for worker in self.busy:
             if worker.ends_at_s <= self.now_s:
                 self.kill(worker)
 
-    # ------------------------------------------------------------------------------------- what a worker does
+    # ------------------------------------------------------------------------------------- workers
 
     def advance(self, worker: Worker) -> None:
-        """Let a worker's next call go through."""
+        """Carry out a worker's next step."""
         kind, *what = worker.waits_for
-        if kind == "heard":
+        if kind == "inference":
             self._note_inference(worker)
             self._answer(worker, "ok", None)
             return
@@ -293,7 +293,7 @@ class World:
         self._answer(worker, *self._carried_out(worker, operation, request))
 
     def fail(self, worker: Worker, fault: str) -> None:
-        """Let a worker's next call fail: `lost` after it was carried out, `timeout` and `SlowDown` … before."""
+        """Let a worker's next call fail: `lost` after it was carried out, the other faults before."""
         if worker.waits_for[0] != "call":
             self.advance(worker)
             return
@@ -310,7 +310,7 @@ class World:
             self._answer(worker, "refused", refusal)
 
     def kill(self, worker: Worker, *, after_call: bool = False) -> None:
-        """Kill a worker for good, before its next call or right after it was carried out."""
+        """Kill a worker, before its next call or right after it was carried out."""
         if after_call and worker.waits_for[0] == "call":
             self._carried_out(worker, *worker.waits_for[1:])
         elif after_call:
@@ -324,10 +324,10 @@ class World:
         self.workers.remove(worker)
 
     def _hurt(self, worker: Worker) -> None:
-        """What a worker has heard may be heard once more, unless the result is there."""
+        """Allow a second inference of what a worker has classified, unless the result is stored."""
         worker.hurt += 1
-        self.excuses.update(identity for identity in worker.heard if self.done.get(identity[0]) != identity)
-        worker.heard.clear()
+        self.excuses.update(identity for identity in worker.classified if self.done.get(identity[0]) != identity)
+        worker.classified.clear()
 
     def _has_written(self, worker: Worker, message: Message) -> bool:
         return result_key_for(message.key, PREFIX) in worker.results_written
@@ -353,14 +353,14 @@ class World:
     def _note_inference(self, worker: Worker) -> None:
         identity = worker.reading
         assert identity is not None
-        assert worker.waits_for[1] == self.contents[identity], "another recording was read than was asked for"
+        assert worker.waits_for[1] == self.contents[identity], "the worker read another recording than it requested"
         self.tally.inferences += 1
         self.inferences[identity] += 1
-        worker.heard.append(identity)
-        # Without claims a rare second inference is the price.
-        if self.setup.claims:
+        worker.classified.append(identity)
+        # Without leases, concurrent deliveries may both classify.
+        if self.setup.leases:
             times, allowed = self.inferences[identity], 1 + self.excuses[identity]
-            assert self.done.get(identity[0]) != identity, f"{identity} was classified although its result is there"
+            assert self.done.get(identity[0]) != identity, f"{identity} was classified although its result is stored"
             assert times <= allowed, f"{identity} was classified {times} times"
 
     def _answer(self, worker: Worker, outcome: str, value: Any) -> None:
@@ -380,10 +380,10 @@ class World:
                 self.queue.remove(message)
         worker.messages, worker.about = [], []
 
-    # ----------------------------------------------------------------------------------------- what must hold
+    # ----------------------------------------------------------------------------------------- end
 
     def work_off(self, draw: random.Random | None = None, most_workers: int = 1) -> None:
-        """Let everybody finish, until the queue is empty; several at a time, a call here and a call there, if drawn."""
+        """Process messages until the queue is empty, with the calls of several workers interleaved at random."""
         draw = draw or random.Random(0)
         for _ in range(10_000):
             busy, visible = self.busy, self.visible
@@ -395,10 +395,10 @@ class World:
                 self.pass_time(min(message.visible_at_s for message in self.queue) - self.now_s)
             else:
                 return
-        raise AssertionError("the queue does not get empty")
+        raise AssertionError("the queue does not become empty")
 
     def end(self) -> None:
-        """Let the workers go."""
+        """End the workers."""
         for worker in self.workers:
             os.kill(worker.pid, signal.SIGKILL)
             worker.line.close()
