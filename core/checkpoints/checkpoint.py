@@ -131,8 +131,8 @@ def _labels(config: dict[str, Any], architecture: Architecture) -> tuple[str, ..
         published = architecture.labels
     if config.get("num_class", len(published)) != len(published):
         raise CheckpointUnreadable(f"config.json has num_class {config.get('num_class')} but {len(published)} labels.")
-    ours = tuple(SYNONYMS.get(label.lower(), label) for label in published)
-    return ours if len(set(ours)) == len(ours) else published
+    renamed = tuple(SYNONYMS.get(label.lower(), label) for label in published)
+    return renamed if len(set(renamed)) == len(renamed) else published
 
 
 def _network(folder: Path, architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:

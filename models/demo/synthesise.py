@@ -58,7 +58,7 @@ class Prosody:
     tremor_depth: float = 0.0
     """Of the amplitude, 0 to 1."""
     roughness: float = 0.0
-    """Depth, 0 to 1, of a modulation at 70 Hz, which is heard as a harsh voice (Arnal et al.)."""
+    """Depth, 0 to 1, of a modulation at 70 Hz, which sounds like a harsh voice (Arnal et al.)."""
     final_semitones: float = 0.0
     """The change of pitch at the end, which accelerates towards it."""
     tilt_db_per_octave: float = 0.0

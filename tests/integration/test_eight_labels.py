@@ -45,8 +45,8 @@ def all_eight(result: Result) -> Result:
     assert result.channels
     parts = []
     for number, emotion in enumerate(EIGHT):
-        judgement = EmotionScores.of({label: 0.65 if label == emotion else 0.05 for label in EIGHT})
-        parts.append(Utterance(**dict(judgement), start_s=2.0 * number, end_s=2.0 * number + 1.5))
+        scores = EmotionScores.of({label: 0.65 if label == emotion else 0.05 for label in EIGHT})
+        parts.append(Utterance(**dict(scores), start_s=2.0 * number, end_s=2.0 * number + 1.5))
     channel = result.channels[0].model_copy(update={"utterances": tuple(parts)})
     return result.model_copy(update={"channels": (channel,)})
 

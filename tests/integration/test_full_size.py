@@ -146,7 +146,7 @@ def test_pytorch_agrees_with_the_published_program_s_steps(
     labels = ["anger", "fear", "happy", "neutral", "sad", "surprise"]
 
     changes = []
-    for waveform, ours in zip(waveforms, reference, strict=True):
+    for waveform, scores in zip(waveforms, reference, strict=True):
         features = extractor(
             waveform,
             padding="max_length",
@@ -157,7 +157,7 @@ def test_pytorch_agrees_with_the_published_program_s_steps(
         )
         with torch.no_grad():
             published = torch.softmax(network(features.input_values), dim=1)[0].tolist()
-        changes.append(max(abs(ours[label] - score) for label, score in zip(labels, published, strict=True)))
+        changes.append(max(abs(scores[label] - score) for label, score in zip(labels, published, strict=True)))
 
     assert len(changes) == CLIPS + 1
     assert max(changes) < 1e-6

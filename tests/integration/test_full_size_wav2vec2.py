@@ -145,8 +145,8 @@ class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transfo
 
     def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         hidden = self.wav2vec2(input_values, attention_mask=attention_mask)[0]
-        heard = self._get_feature_vector_attention_mask(hidden.shape[1], attention_mask)[..., None]
-        return cast(torch.Tensor, self.classifier((hidden * heard).sum(dim=1) / heard.sum(dim=1)))
+        frames = self._get_feature_vector_attention_mask(hidden.shape[1], attention_mask)[..., None]
+        return cast(torch.Tensor, self.classifier((hidden * frames).sum(dim=1) / frames.sum(dim=1)))
 
 
 def test_the_reference_agrees_with_transformers_on_a_padded_batch(checkpoint: Path, waveforms: list[Waveform]) -> None:

@@ -269,9 +269,9 @@ CHANGES: dict[str, tuple[tuple[tuple[str, int, int], ...], str]] = {
     "another rate.aac": ((("aac", 48_000, 1), ("aac", 24_000, 1)), "4 s"),
     "another number of channels.aac": ((("aac", 24_000, 1), ("aac", 48_000, 2)), "4 s"),
     "another rate.flac": ((("flac", 48_000, 1), ("flac", 16_000, 1)), "4 s"),
-    "mp3 behind.wav": ((("wav", 16_000, 1), ("mp3", 44_100, 1)), "2 s"),
-    "wav behind.wav": ((("wav", 16_000, 1), ("wav", 48_000, 2)), "2 s"),
-    "wav behind.mp3": ((("mp3", 44_100, 1), ("wav", 16_000, 1)), "2 s"),
+    "mp3 after.wav": ((("wav", 16_000, 1), ("mp3", 44_100, 1)), "2 s"),
+    "wav after.wav": ((("wav", 16_000, 1), ("wav", 48_000, 2)), "2 s"),
+    "wav after.mp3": ((("mp3", 44_100, 1), ("wav", 16_000, 1)), "2 s"),
 }
 
 

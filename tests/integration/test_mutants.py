@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.results import Result, Source
-from tests.support.mutants import MEMORY_GROWTH_LIMIT_MB, Judge, mutant, originals, run
+from tests.support.mutants import MEMORY_GROWTH_LIMIT_MB, Checker, mutant, originals, run
 
 SEED = 20_000
 
@@ -35,17 +35,17 @@ def test_a_mutant_follows_from_its_seed_and_number() -> None:
 
 
 @pytest.fixture
-def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
+def checker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checker:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.chdir(tmp_path)
-    return Judge()
+    return Checker()
 
 
-def test_a_judge_reports_leftovers_and_exceptions(
-    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_checker_reports_leftovers_and_exceptions(
+    checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well = judge._pipeline.run
+    well = checker._pipeline.run
 
     def untidily(path: Path, source: Source) -> Result:
         (tmp_path / "left").touch()
@@ -54,39 +54,39 @@ def test_a_judge_reports_leftovers_and_exceptions(
     def not_at_all(path: Path, source: Source) -> Result:
         raise ZeroDivisionError("we divided")
 
-    assert judge.judge(b"no recording")["broken"] == []
-    monkeypatch.setattr(judge._pipeline, "run", untidily)
-    assert "left behind" in judge.judge(b"no recording")["broken"][0]
-    monkeypatch.setattr(judge._pipeline, "run", not_at_all)
-    assert judge.judge(b"no recording")["broken"] == ["raised ZeroDivisionError: we divided"]
+    assert checker.check(b"no recording")["broken"] == []
+    monkeypatch.setattr(checker._pipeline, "run", untidily)
+    assert "left behind" in checker.check(b"no recording")["broken"][0]
+    monkeypatch.setattr(checker._pipeline, "run", not_at_all)
+    assert checker.check(b"no recording")["broken"] == ["raised ZeroDivisionError: we divided"]
 
 
-def test_a_judge_reports_memory_that_was_released_again(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    well = judge._pipeline.run
+def test_the_checker_reports_memory_that_was_released_again(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    well = checker._pipeline.run
 
     def hungrily(path: Path, source: Source) -> Result:
         # Not zeros, for which the kernel allocates no memory until they are written.
         assert len(b"x" * ((MEMORY_GROWTH_LIMIT_MB + 100) << 20)) > 0
         return well(path, source)
 
-    monkeypatch.setattr(judge._pipeline, "run", hungrily)
+    monkeypatch.setattr(checker._pipeline, "run", hungrily)
 
-    assert "our memory grew" in judge.judge(b"no recording")["broken"][0]
+    assert "memory grew" in checker.check(b"no recording")["broken"][0]
 
 
-def test_a_judge_reports_a_decoder_above_its_memory_limit(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    well = judge._pipeline.run
+def test_the_checker_reports_a_decoder_above_its_limit(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    well = checker._pipeline.run
     # More than any earlier child, and than this process, whose memory a child has at its start.
-    most_mb = max(judge._pipeline.limits.decoder_memory_mb, judge._own_mb_before, judge._children_mb_before)
-    hungry = f"x = b'x' * ({most_mb + 200:.0f} << 20)"
+    max_mb = max(checker._pipeline.limits.decoder_memory_mb, checker._own_mb_before, checker._children_mb_before)
+    hungry = f"x = b'x' * ({max_mb + 200:.0f} << 20)"
 
     def unlimited(path: Path, source: Source) -> Result:
         subprocess.run([sys.executable, "-c", hungry], check=True, timeout=60)
         return well(path, source)
 
-    monkeypatch.setattr(judge._pipeline, "run", unlimited)
+    monkeypatch.setattr(checker._pipeline, "run", unlimited)
 
-    assert any("a decoder took" in broken for broken in judge.judge(b"no recording")["broken"])
+    assert any("a decoder took" in broken for broken in checker.check(b"no recording")["broken"])
 
 
 HANGING_WORKER = """

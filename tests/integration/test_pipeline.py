@@ -59,14 +59,14 @@ def check_classification(result: Result) -> None:
     assert result.channels
     assert result.scores
     parts = [part for channel in result.channels for part in channel.utterances]
-    judgements: list[EmotionScores] = [*result.channels, *parts]
+    scored: list[EmotionScores] = [*result.channels, *parts]
     overall = {name: getattr(result, name) for name in EmotionScores.model_fields}
-    for judged in [EmotionScores.model_validate(overall), *judgements]:
-        assert list(judged.scores) == list(result.model.labels)
-        assert sum(judged.scores.values()) == pytest.approx(1.0, abs=6e-6)
-        assert all(round(score, 6) == score for score in judged.scores.values())
-        assert judged.score == max(judged.scores.values())
-        assert judged.scores[judged.emotion] == judged.score
+    for part in [EmotionScores.model_validate(overall), *scored]:
+        assert list(part.scores) == list(result.model.labels)
+        assert sum(part.scores.values()) == pytest.approx(1.0, abs=6e-6)
+        assert all(round(score, 6) == score for score in part.scores.values())
+        assert part.score == max(part.scores.values())
+        assert part.scores[part.emotion] == part.score
     for channel in result.channels:
         parts = list(channel.utterances)
         assert all(0 <= part.start_s < part.end_s <= result.audio.duration_s + 0.001 for part in parts)

@@ -145,7 +145,7 @@ def _refuse_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     look_up = socket.getaddrinfo
 
     def only_here(host: Any, *args: Any, **kwargs: Any) -> Any:
-        assert host in ("127.0.0.1", "localhost"), f"asked for {host}"
+        assert host in ("127.0.0.1", "localhost"), f"connection to {host}"
         return look_up(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", only_here)

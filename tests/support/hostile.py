@@ -31,7 +31,7 @@ _SCRIPTS: dict[str, Callable[[str], str]] = {
     "hls key": lambda at: f'{_HLS}#EXT-X-KEY:METHOD=AES-128,URI="{at}"\n#EXTINF:9,\n{at}\n#EXT-X-ENDLIST\n',
     "hls map": lambda at: f'{_HLS}#EXT-X-MAP:URI="{at}"\n#EXTINF:9,\n{at}\n#EXT-X-ENDLIST\n',
     "hls master": lambda at: f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{at}\n",
-    "hls behind an id3 tag": lambda at: f"ID3\x04\0\0\0\0\0\0{_HLS}#EXTINF:9,\n{at}\n#EXT-X-ENDLIST\n",
+    "hls after an id3 tag": lambda at: f"ID3\x04\0\0\0\0\0\0{_HLS}#EXTINF:9,\n{at}\n#EXT-X-ENDLIST\n",
     "m3u": lambda at: f"{at}\n",
     "dash": lambda at: (
         f'{_XML}<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT9S"><Period>'

@@ -166,7 +166,7 @@ _MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
-class Judge:
+class Checker:
     """Runs recordings through the pipeline in this process, and checks the rules."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Judge:
         _forget_peak()
         self._own_mb_before, self._children_mb_before = _own_peak_mb(), _children_peak_mb()
 
-    def judge(self, body: bytes) -> dict[str, Any]:
+    def check(self, body: bytes) -> dict[str, Any]:
         """Return the outcome of a recording, its time, and the broken rules."""
         before = _leftovers()
         processor_s = _processor_s()
@@ -198,7 +198,7 @@ class Judge:
             broken.append(f"left behind: {before} became {after}")
         own_mb = _own_peak_mb()
         if own_mb - self._own_mb_before > MEMORY_GROWTH_LIMIT_MB:
-            broken.append(f"our memory grew from {self._own_mb_before:.0f} to {own_mb:.0f} MB")
+            broken.append(f"memory grew from {self._own_mb_before:.0f} to {own_mb:.0f} MB")
         children_mb = _children_peak_mb()
         # At the start of a process the kernel counts the memory of the one that started it.
         if children_mb > max(self._pipeline.limits.decoder_memory_mb, own_mb, self._children_mb_before):
@@ -260,10 +260,10 @@ def _leftovers() -> tuple[list[str], list[str], int, int]:
 
 def work(seed: int, numbers: Sequence[int]) -> None:
     """Run a worker: print a line before each mutant, and a line of JSON after it."""
-    judge, recordings = Judge(), originals()
+    checker, recordings = Checker(), originals()
     for number in numbers:
         print(f"begin {number}", flush=True)  # noqa: T201 (the parent process reads it)
-        print(json.dumps({"number": number, **judge.judge(mutant(seed, number, recordings))}), flush=True)  # noqa: T201
+        print(json.dumps({"number": number, **checker.check(mutant(seed, number, recordings))}), flush=True)  # noqa: T201
 
 
 @dataclass
@@ -298,13 +298,13 @@ class Report:
             f"slowest: {self.slowest_s:.1f} s (number {self.slowest_number}); most processor time: "
             f"{self.max_processor_s:.1f} s"
         )
-        yield f"peak memory: ours {self.own_mb:.0f} MB, the decoder's at most {self.children_mb:.0f} MB"
+        yield f"peak memory: {self.own_mb:.0f} MB, decoder {self.children_mb:.0f} MB"
         for number, broken in sorted(self.broken.items()):
             yield f"number {number}: {'; '.join(broken)}"
 
 
 def run(count: int, seed: int, *, jobs: int = 1, ffmpeg: Path | None = None, progress: bool = False) -> Report:
-    """Judge mutants in worker processes; a worker that dies loses only its current mutant."""
+    """Checker mutants in worker processes; a worker that dies loses only its current mutant."""
     report = Report()
 
     def add(number: int, finding: dict[str, Any]) -> None:
@@ -383,7 +383,7 @@ def _lines(worker: "subprocess.Popen[bytes]", silent: threading.Event) -> Iterat
 
 
 def main() -> int:
-    """Judge mutants, print the report, and keep those that broke a rule."""
+    """Checker mutants, print the report, and keep those that broke a rule."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)

@@ -30,12 +30,12 @@ def test_normalisation_equals_the_published_feature_extractor_s(samples: int, of
     noise = np.random.default_rng(samples).standard_normal(samples)
     waveform = (offset + loudness * noise).astype(np.float32)
 
-    ours, theirs = normalise(waveform), published(waveform)
+    normalised, expected = normalise(waveform), published(waveform)
 
-    assert ours.shape == (WINDOW_SAMPLES,)
-    assert ours.dtype == np.float32
+    assert normalised.shape == (WINDOW_SAMPLES,)
+    assert normalised.dtype == np.float32
     # The extractor sums in float32 and `normalise` in float64: the last digits of values up to 300 differ.
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(normalised, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_statistics_include_the_padding() -> None:

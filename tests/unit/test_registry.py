@@ -39,10 +39,10 @@ def test_the_published_config_files_match_the_registry(name: str, corpora: Path)
 def test_the_labels_of_the_second_checkpoint_have_this_project_s_names(corpora: Path) -> None:
     published = read_json(corpora / SEEDS["wav2vec2-xlsr-en"] / "config.json")["id2label"]
 
-    ours = [SYNONYMS.get(published[str(number)], published[str(number)]) for number in range(8)]
+    labels = [SYNONYMS.get(published[str(number)], published[str(number)]) for number in range(8)]
 
-    assert ours == ["anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
-    assert tuple(ours) == CHECKPOINTS["wav2vec2-xlsr-en"].architecture.labels
+    assert labels == ["anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
+    assert tuple(labels) == CHECKPOINTS["wav2vec2-xlsr-en"].architecture.labels
 
 
 def test_every_emotion_of_every_checkpoint_has_a_distinct_letter_and_colour() -> None:

@@ -123,8 +123,8 @@ class Script:
 
     def process(self, samples: Waveform) -> Probabilities:
         count = samples.size // FRAME_SAMPLES
-        judged, self._left = self._left[:count], self._left[count:]
-        return np.array(judged, np.float32)
+        taken, self._left = self._left[:count], self._left[count:]
+        return np.array(taken, np.float32)
 
     def finish(self) -> Probabilities:
         return np.empty(0, np.float32)
