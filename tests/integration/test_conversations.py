@@ -184,7 +184,7 @@ def test_a_recording_too_long_for_the_deadline_fails_early(classifier: EmotionCl
             wav.write(sound.T)
     pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
 
-    result = run(pipeline, file, Deadline.after(5.0))
+    result = run(pipeline, file, Deadline.after(15.0))
 
     assert result.error is not None
     assert result.error.code == "deadline_exceeded"
