@@ -122,7 +122,7 @@ class Delivery:
         upload = event_version
         try:
             try:
-                upload = self._newest(event_version)
+                upload = self._confirm_newest(event_version)
             except RecordingEncrypted as error:
                 existing = self._check_existing(upload, attempt)
                 return self._store(upload, attempt, self._failed(upload, error), "done", existing)
@@ -143,7 +143,7 @@ class Delivery:
                 self._give_up(upload, attempt)
             raise
 
-    def _newest(self, event_version: Upload) -> Upload:
+    def _confirm_newest(self, event_version: Upload) -> Upload:
         """Return the upload as S3 describes it.
 
         Raises
@@ -151,24 +151,23 @@ class Delivery:
         RecordingSuperseded
             If the upload is not the newest version of its key.
         """
-        upload = self._confirm_newest(event_version)
-        if upload is None:
-            raise RecordingSuperseded(f"{event_version.key} was deleted or overwritten.")
-        return upload
-
-    def _confirm_newest(self, upload: Upload) -> Upload | None:
         for _ in range(2):
-            newest = self._storage.head(upload.bucket, upload.key)
-            if newest is not None and upload.matches(newest):
-                return replace(upload, version_id=newest.version_id, etag=newest.etag, size_bytes=newest.size_bytes)
-        return None
+            newest = self._storage.head(event_version.bucket, event_version.key)
+            if newest is not None and event_version.matches(newest):
+                return replace(
+                    event_version, version_id=newest.version_id, etag=newest.etag, size_bytes=newest.size_bytes
+                )
+        raise RecordingSuperseded(f"{event_version.key} was deleted or overwritten.")
 
     def _is_newest(self, upload: Upload) -> bool:
         try:
-            return self._confirm_newest(upload) is not None
+            self._confirm_newest(upload)
+        except RecordingSuperseded:
+            return False
         except RecordingEncrypted:
             # S3 does not describe such a version. It is this one if this one could not be described either.
             return upload.size_bytes is None
+        return True
 
     def _check_existing(self, upload: Upload, attempt: Attempt) -> ObjectVersion | None:
         """Return the stored result if this delivery may replace it, or None if there is none.
