@@ -1,8 +1,8 @@
 """Runs ffmpeg and ffprobe in a sandboxed subprocess: resource limits, minimal environment, guaranteed termination.
 
 A decoder that crashes, hangs or runs out of memory on a hostile file must not end the function. A file that exploits a
-decoder's flaw must gain little: the process gets no credentials from the environment, cannot write files, and has no
-terminal, no input and no working directory with files of this project.
+flaw of the decoder must gain little. The process gets no credentials, cannot write files, and has no terminal and no
+input. Its working directory contains no files of this project.
 """
 
 import os

@@ -21,10 +21,11 @@ MAX_SILENCE_PEAK = 1e-4
 """-80 dB of full scale. Audio that never exceeds it is digital silence or its dither."""
 
 _MAX_MARGIN_SAMPLES = SAMPLE_RATE_HZ // 2
-"""The classifier also gets up to 0.5 s of the pauses before and after a segment, because the model was trained on
-recordings that begin and end quietly. The margins end at the neighbouring segment.
+"""The classifier also gets up to 0.5 s of the pauses before and after a segment. The margins end at the neighbouring
+segment.
 
-Trimmed clips lose much accuracy: docs/decisions/0013-audio-around-an-utterance.md.
+The model was trained on recordings that begin and end quietly, and is less accurate on trimmed ones:
+docs/decisions/0013-audio-around-an-utterance.md.
 """
 
 

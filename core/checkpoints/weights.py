@@ -1,8 +1,8 @@
 """Reads the tensors of a checkpoint strictly: an error names any missing, unexpected or wrongly shaped tensor.
 
-transformers' `from_pretrained` initialises a missing tensor at random and only logs the fact, so that several published
-forks of these models classify with a random head. PyTorch's files are read with its restricted unpickler, which runs
-no code from a file.
+transformers' `from_pretrained` initialises a missing tensor at random and only logs the fact. For that reason several
+published forks of these models classify with a random head. PyTorch's files are read with its restricted unpickler,
+which runs no code from a file.
 """
 
 from collections.abc import Mapping

@@ -16,8 +16,8 @@ Both are exact up to rounding, for any kernels and strides. For 8-bit products, 
 approximation as well:
 
 - **Tokens at the window's end.** The positional kernel of the last tokens reaches over the end of the window. These
-  tokens differ little from one to the next, so that groups of neighbours are replaced by their mean, with the number of
-  tokens as its weight.
+  tokens differ little from one to the next. Groups of neighbours are replaced by their mean, whose weight is the number
+  of tokens.
 
 `core.export.graph.window` builds the graph. Measured in docs/decisions/0005-padding-shortcut.md.
 """

@@ -83,7 +83,7 @@ def test_the_first_precision_that_meets_the_bound_is_kept(
     tried: list[tuple[Precision, bool]] = []
 
     manifest = export(
-        small_checkpoint, tmp_path, clips, report=lambda precision, _, holds: tried.append((precision, holds))
+        small_checkpoint, tmp_path, clips, report=lambda precision, _, is_met: tried.append((precision, is_met))
     )
 
     assert tried == [(Precision.INT8, False), (Precision.INT8_FFN, False), (Precision.FP32, True)]

@@ -26,8 +26,8 @@ SpeechLike = Callable[[int, int], Waveform]
 
 TOLERANCE = 5e-6
 """For logits of 1 to 4, compared with the reference in float64. Float32 rounding changes the graph's logits by up to
-1.2e-6 (and PyTorch's by up to 1e-4). A wrong weight of one token, or a few missing rows in the statistics of the first
-layer, change them by 1e-5 or more at some of these lengths."""
+1.2e-6 (and PyTorch's by up to 1e-4). A wrong weight of one token changes them by 1e-5 or more at
+some of these lengths, and so do a few missing rows in the statistics of the first layer."""
 
 SHORT_CLIP_TOLERANCE = 2e-4
 """For less than 25 ms: a few samples are normalised to hundreds, which leaves float32 fewer digits for the rest."""

@@ -87,12 +87,12 @@ def _flip_bits(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
 
 
 def _overwrite(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
-    start, length = _stretch(chance, len(body), 4096)
+    start, length = _random_span(chance, len(body), 4096)
     body[start : start + length] = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
     return body
 
 
-def _stomp_on_fields(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
+def _overwrite_fields(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
     """Write extreme numbers to the header, which contains sizes, counts and rates."""
     for _field in range(chance.choice((1, 2, 8))):
         form = chance.choice("BHIQ")
@@ -103,7 +103,7 @@ def _stomp_on_fields(chance: random.Random, body: bytearray, _: bytes) -> bytear
     return body
 
 
-def _stomp_behind_a_name(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
+def _overwrite_sizes_of_chunks(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
     """Write extreme numbers next to the four letters of a chunk or an atom, where its size is."""
     names = [at for at in range(4, len(body) - 8) if body[at : at + 4].isalpha()]
     if names:
@@ -117,13 +117,13 @@ def _truncate(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
 
 
 def _drop(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
-    start, length = _stretch(chance, len(body), len(body))
+    start, length = _random_span(chance, len(body), len(body))
     del body[start : start + length]
     return body
 
 
 def _repeat(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
-    start, length = _stretch(chance, len(body), 8192)
+    start, length = _random_span(chance, len(body), 8192)
     body[start:start] = body[start : start + length] * chance.choice((1, 2, 8))
     return body
 
@@ -136,7 +136,7 @@ def _reorder(chance: random.Random, body: bytearray, _: bytes) -> bytearray:
 
 
 def _insert(chance: random.Random, body: bytearray, other: bytes) -> bytearray:
-    start, length = _stretch(chance, len(other), 4096)
+    start, length = _random_span(chance, len(other), 4096)
     place = chance.randrange(len(body))
     body[place:place] = other[start : start + length]
     return body
@@ -147,16 +147,16 @@ def _splice(chance: random.Random, body: bytearray, other: bytes) -> bytearray:
     return body[: chance.randrange(1, len(body) + 1)] + other[chance.randrange(len(other)) :]
 
 
-def _stretch(chance: random.Random, size: int, longest: int) -> tuple[int, int]:
+def _random_span(chance: random.Random, size: int, max_length: int) -> tuple[int, int]:
     start = chance.randrange(size)
-    return start, chance.randint(1, max(1, min(longest, size - start)))
+    return start, chance.randint(1, max(1, min(max_length, size - start)))
 
 
 _MUTATIONS: tuple[Mutation, ...] = (
     _flip_bits,
     _overwrite,
-    _stomp_on_fields,
-    _stomp_behind_a_name,
+    _overwrite_fields,
+    _overwrite_sizes_of_chunks,
     _truncate,
     _drop,
     _repeat,

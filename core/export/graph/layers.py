@@ -56,10 +56,10 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
     def _convolution_in_pairs(self, rows: str, weight: Floats, bias: Floats | None) -> str:
         """Add a convolution with kernel 3 and stride 2, with five products for two frames instead of six.
 
-        The number of frames is even. The even rows are convolved with the outer taps a and c at stride 1, for which
-        Winograd's minimal filtering F(2, 2) needs three products instead of four. For three consecutive even rows e0,
-        e1 and e2, the two sums are ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. They use only
-        additions, so they are as exact as the plain sums.
+        The number of frames is even. The even rows are convolved with the outer taps a and c at stride 1. Winograd's
+        minimal filtering F(2, 2) needs three products for them instead of four. Three consecutive even rows e0, e1 and
+        e2 give two sums: ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. Only additions precede the
+        products, so the sums are as exact as plain ones.
         """
         outputs, channels, _ = weight.shape
         first, middle, last = (np.ascontiguousarray(weight[:, :, tap].T) for tap in range(3))

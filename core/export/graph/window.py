@@ -3,8 +3,8 @@
 The graph is built by hand rather than traced, because it computes less than the reference
 (docs/decisions/0004-positional-convolution.md, 0005-padding-shortcut.md and 0006-feature-encoder.md):
 
-- The feature encoder has a row for each frame. A convolution is one product for the taps within its stride, which is a
-  reshape without a copy, and one more for each further group of taps.
+- The feature encoder has a row for each frame. A convolution is one product for the taps within its stride, and one
+  more for each further group of taps. The first needs a reshape, but no copy.
 - The first layer's group norm is folded into its kernel: mean and variance of ``W x`` are ``W mean(x)`` and
   ``W cov(x) W'``, which need ten by ten numbers instead of millions.
 - The positional convolution is computed for the clip, as the difference from the padding. The constant padding adds a
