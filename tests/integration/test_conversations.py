@@ -13,15 +13,16 @@ from benchmarks.full_size import full_size_package
 from core.audio.decode import Block
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
-from core.audio.waveform import SAMPLE_RATE_HZ
+from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.deadline import Deadline, ProgressEstimate, plausible_duration_s
 from core.errors import DeadlineExceeded
 from core.export.graph import Precision
-from core.model.classifier import EmotionClassifier
+from core.model.classifier import EmotionClassifier, Scores
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
+from tests.integration.conftest import Clock
 from tests.support.calls import DEGRADATIONS, Call, Clip, Fit, build_call, correct_turns, fit, is_right, read_clips
 
 CLIPS_IN_A_CALL = 12
@@ -134,7 +135,7 @@ _ALONE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from core.model.classifier import EmotionClassifier
+from core.model.classifier import EmotionClassifier, Scores
 from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import MediaLimits, SegmentationSettings
@@ -176,7 +177,16 @@ def test_a_recording_that_can_finish_is_not_refused() -> None:
     estimate.check(120.0)
 
 
-def test_a_recording_too_long_for_the_deadline_fails_early(classifier: EmotionClassifier, tmp_path: Path) -> None:
+def test_a_recording_too_long_for_the_deadline_fails_early(
+    classifier: EmotionClassifier, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classify = classifier.classify
+
+    def slow(waveform: Waveform) -> Scores:
+        clock.advance(1.0)
+        return classify(waveform)
+
+    monkeypatch.setattr(classifier, "classify", slow)
     file = tmp_path / "long.wav"
     sound = conversation(10)
     with soundfile.SoundFile(file, "w", SAMPLE_RATE_HZ, 2, "PCM_16") as wav:
@@ -184,7 +194,7 @@ def test_a_recording_too_long_for_the_deadline_fails_early(classifier: EmotionCl
             wav.write(sound.T)
     pipeline = Pipeline(classifier, MediaLimits(), SegmentationSettings())
 
-    result = run(pipeline, file, Deadline.after(15.0))
+    result = run(pipeline, file, Deadline.after(100.0))
 
     assert result.error is not None
     assert result.error.code == "deadline_exceeded"
