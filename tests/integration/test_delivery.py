@@ -176,6 +176,20 @@ def test_two_concurrent_deliveries_cost_one_inference(world: World, speech: byte
     assert world.network.inferences == 1
 
 
+def test_a_result_stored_just_before_the_lease_is_taken_costs_no_inference(world: World, speech: bytes) -> None:
+    upload = world.put("a.wav", speech)
+
+    class OvertakenStorage(Storage):
+        def put(self, bucket: str, key: str, *args: Any, **kwargs: Any) -> str:
+            if key.startswith("claims/"):
+                assert world.delivery.deliver(upload).kind == "stored"
+            return super().put(bucket, key, *args, **kwargs)
+
+    assert world.delivery_with(OvertakenStorage(world.stack.s3)).deliver(upload).kind == "duplicate"
+    assert world.network.inferences == 1
+    assert world.leases() == []
+
+
 def test_without_leases_two_concurrent_deliveries_leave_one_right_result(world: World, speech: bytes) -> None:
     barrier = threading.Barrier(2, timeout=30)
 
