@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from core.deadline import Deadline
-from core.errors import EmptyRecording, GivenUp, TransientError
+from core.errors import GivenUp, TransientError
 from core.online.result_store import ResultStore, new_id
 from core.pipeline import Pipeline
 from core.results import Model, Result, Source
@@ -77,9 +77,6 @@ class Recogniser:
 
     def _classify(self, recording_id: str, path: Path, deadline: Deadline | None) -> Result:
         source = self._source(recording_id, path)
-        if source.size_bytes == 0:
-            empty = EmptyRecording("The file is empty (0 bytes).")
-            return Result.failed(source, self.model, empty)
         try:
             return self._pipeline.run(path, source, deadline=deadline)
         except TransientError:
