@@ -304,7 +304,7 @@ class Report:
 
 
 def run(count: int, seed: int, *, jobs: int = 1, ffmpeg: Path | None = None, progress: bool = False) -> Report:
-    """Checker mutants in worker processes; a worker that dies loses only its current mutant."""
+    """Check mutants in worker processes; a worker that dies loses only its current mutant."""
     report = Report()
 
     def add(number: int, finding: dict[str, Any]) -> None:
@@ -383,7 +383,7 @@ def _lines(worker: "subprocess.Popen[bytes]", silent: threading.Event) -> Iterat
 
 
 def main() -> int:
-    """Checker mutants, print the report, and keep those that broke a rule."""
+    """Check mutants, print the report, and keep those that broke a rule."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
