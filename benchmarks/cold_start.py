@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks import BUILD
 from benchmarks.full_size import full_size_checkpoint, full_size_package
-from benchmarks.tables import machine, show
 from core.export.graph import Precision
+from tests.support.tables import machine, show
 
 _FIRST_SCORES = """
 import sys, time

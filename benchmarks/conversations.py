@@ -19,7 +19,6 @@ import numpy as np
 from benchmarks import BUILD, silence
 from benchmarks.full_size import clip as clip_of
 from benchmarks.full_size import full_size_checkpoint, full_size_package
-from benchmarks.tables import machine, show
 from core.audio.utterances import SpeechSegment, cut
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
@@ -40,6 +39,7 @@ from tests.support.calls import (
     read_clips,
 )
 from tests.support.corpora import MISSING, find_corpora
+from tests.support.tables import machine, show
 
 _CLIPS_IN_A_CALL = 12
 _PAUSES_S = (0.5, 3.0)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.tables import show
 from core.operations.backfill import LEASE_DELETES, LEASE_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
 from core.settings import MEMORY_MB_PER_VCPU, FunctionSettings
+from tests.support.tables import show
 
 MEMORY_SIZES_MB = (1769, 3538, 5307, 7076, 10_240)
 DEPLOYED_MEMORY_MB = 3538

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from benchmarks.tables import show
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.reference import ReferenceNetwork
@@ -22,6 +21,7 @@ from core.export.graph import Precision
 from core.export.parity import compare
 from core.model.classifier import EmotionClassifier, Logits
 from tests.support.corpora import MISSING, find_corpora
+from tests.support.tables import show
 
 
 def unweighted_accuracy(labels: Sequence[int], logits: Sequence[Logits]) -> float:

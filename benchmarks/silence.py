@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tables import show
 from core.audio.decode import decode, probe
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
@@ -17,6 +16,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.settings import MediaLimits, SegmentationSettings
 from tests.support.calls import read_clips
 from tests.support.corpora import corpus_files
+from tests.support.tables import show
 
 _SHORT_S, _LONG_S = 2.0, 10.0
 """Recordings of up to six seconds and longer ones have different thresholds."""

@@ -17,13 +17,13 @@ from transformers import HubertConfig
 
 from benchmarks import BUILD
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
-from benchmarks.tables import machine, show
 from core.audio.waveform import WINDOW_SAMPLES
 from core.checkpoints.network import HubertForSpeechClassification
 from core.export.graph import Precision
 from core.model.package import MODEL_FILE, read_manifest
 from core.model.preprocessing import normalise
 from core.onnx_session import onnx_session
+from tests.support.tables import machine, show
 
 DURATIONS_S = (1.0, 2.0, 4.0, 6.0)
 

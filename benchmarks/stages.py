@@ -17,7 +17,6 @@ from pathlib import Path
 
 from benchmarks import BUILD
 from benchmarks.full_size import full_size_checkpoint, full_size_package
-from benchmarks.tables import machine, show
 from core.audio import utterances
 from core.audio.decode import decode, probe
 from core.audio.voice_activity import VoiceActivityDetector
@@ -29,6 +28,7 @@ from core.model.classifier import EmotionClassifier, default_threads
 from core.pipeline import Pipeline
 from core.results import Source
 from core.settings import MediaLimits, ModelSettings, SegmentationSettings
+from tests.support.tables import machine, show
 
 _OVERHEAD = ("probe", "decode", "utterances", "write")
 _SAMPLE = Path("samples/conversation.ogg")

@@ -262,8 +262,8 @@ def work(seed: int, numbers: Sequence[int]) -> None:
     """Run a worker: print a line before each mutant, and a line of JSON after it."""
     checker, recordings = Checker(), originals()
     for number in numbers:
-        print(f"begin {number}", flush=True)  # noqa: T201 (the parent process reads it)
-        print(json.dumps({"number": number, **checker.check(mutant(seed, number, recordings))}), flush=True)  # noqa: T201
+        print(f"begin {number}", flush=True)
+        print(json.dumps({"number": number, **checker.check(mutant(seed, number, recordings))}), flush=True)
 
 
 @dataclass
@@ -311,7 +311,7 @@ def run(count: int, seed: int, *, jobs: int = 1, ffmpeg: Path | None = None, pro
         report.add(number, finding)
         done = report.outcomes.total()
         if progress and done % 500 == 0:
-            print(f"{count - done:,} to go;", "\n".join(report.lines()), file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{count - done:,} to go;", "\n".join(report.lines()), file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda job: _share(seed, range(job, count, jobs), ffmpeg, add), range(jobs)))
@@ -397,9 +397,9 @@ def main() -> int:
         return 0
     decoder = shutil.which("ffmpeg", path=str(given.ffmpeg) if given.ffmpeg else None) or "ffmpeg"
     version = subprocess.run([decoder, "-version"], check=True, stdout=subprocess.PIPE, text=True).stdout.split("\n")[0]
-    print(f"seed {given.seed}, {version}", flush=True)  # noqa: T201
+    print(f"seed {given.seed}, {version}", flush=True)
     report = run(given.count, given.seed, jobs=given.jobs, ffmpeg=given.ffmpeg, progress=True)
-    print("\n".join(report.lines()))  # noqa: T201
+    print("\n".join(report.lines()))
     recordings = originals()
     for number in report.broken:
         given.out.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.tables import machine, show
 from core.delivery.keys import result_key_for
 from core.local.stack import RESULTS_PREFIX, Stack
 from tests.support.faults.fault_proxy import FaultyEndpoint
 from tests.support.soak.account import Pass, differences, done_twice, growth, passes, percentiles
+from tests.support.tables import machine, show
 
 if TYPE_CHECKING:
     from tests.support.soak.run import Course
