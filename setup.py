@@ -3,8 +3,13 @@
 pyproject.toml says everything else. A list of packages that setuptools finds cannot be extended there.
 """
 
+import shutil
+
 from setuptools import find_packages, setup
 
 DATA = {"core.demo_model": "models/demo/package", "core.samples": "samples"}
+
+# setuptools would add every file that an earlier build left there.
+shutil.rmtree("build/lib", ignore_errors=True)
 
 setup(packages=[*find_packages(include=["core*", "handlers*"]), *DATA], package_dir=DATA)

@@ -20,12 +20,14 @@ MAX_SIZE_BYTES = 6_000_000
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: setuptools keeps files of earlier builds beside the sources."""
+    """The wheel, built from a copy that holds the remains of an earlier build."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         shutil.copytree(ROOT / name, folder / "src" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(ROOT / name, folder / "src")
+    (folder / "src" / "build" / "lib" / "core").mkdir(parents=True)
+    (folder / "src" / "build" / "lib" / "core" / "deleted.py").touch()
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
     subprocess.run([*build, "--wheel-dir", str(folder), str(folder / "src")], check=True, timeout=120)
     (built,) = folder.glob("*.whl")
@@ -75,6 +77,7 @@ def test_the_wheel_has_nothing_else_and_stays_small(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
 
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"core", "handlers"}
+    assert "core/deleted.py" not in names
     assert wheel.stat().st_size < MAX_SIZE_BYTES
 
 
