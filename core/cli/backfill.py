@@ -89,7 +89,7 @@ def _follow(s3control: Any, stack: DeployedStack, job_id: str, console: Console)
             processed = state.succeeded + state.failed
             progress.update(bar, description=state.status, completed=processed, total=state.tasks or None)
             last = state
-            if state.status not in ENDED and not progress.finished:
+            if state.status not in ENDED:
                 time.sleep(_POLL_INTERVAL_S)
     console.print(f"{last.status}: {last.succeeded:,} succeeded, {last.failed:,} failed. {last.why}", markup=False)
     return int(last.status != "Complete" or last.failed > 0)

@@ -220,18 +220,21 @@ def test_a_job_starts_only_after_confirmation(
         if begun:
             request = {**job_request(deployed, scope), "ClientRequestToken": ANY}
             stub.add_response("create_job", {"JobId": "job-1"}, request)
-            for status, done in (("Active", 2), ("Complete", 5)):
+            # S3 writes its report after the last task: the job is still active then.
+            for status, done in (("Active", 2), ("Active", 5), ("Complete", 5)):
                 progress = {
                     "TotalNumberOfTasks": 5,
                     "NumberOfTasksSucceeded": done,
                     "NumberOfTasksFailed": 0,
                 }
                 stub.add_response("describe_job", {"Job": {"Status": status, "ProgressSummary": progress}})
-        monkeypatch.setattr("core.cli.backfill._POLL_INTERVAL_S", 0.0)
+        pauses_s: list[float] = []
+        monkeypatch.setattr("core.cli.backfill.time.sleep", pauses_s.append)
         rc = run_backfill(deployed, scope, package, confirm=lambda: confirmed, dry_run=dry_run, wait=True)
         stub.assert_no_pending_responses()
     printed = capsys.readouterr().out
     assert rc == (0 if begun or dry_run else 1)
+    assert pauses_s == ([10.0, 10.0] if begun else [])
     assert "5 recordings" in printed
     assert "4 of them have a result" in printed
     assert "US dollars" in printed
