@@ -1,3 +1,3 @@
-"""Which emotion is heard in recorded speech, how surely, and when: everything that is not Lambda's."""
+"""Recognise emotion in recorded speech: everything that does not depend on AWS Lambda's events or on HTTP."""
 
 __version__ = "1.0.0"

@@ -7,7 +7,10 @@ from math import inf, isfinite
 from core.errors import DeadlineExceeded
 
 _MIN_SHARE_LEFT = 0.5
-"""Of the budget. With less, a recording is retried in full rather than failed with `deadline_exceeded`."""
+"""Share of the budget that must be left to start a recording.
+
+With less, the recording is retried with a full budget instead of failing with `deadline_exceeded`.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> "Deadline":
-        """Return a deadline that many seconds from now."""
+        """Return a deadline some seconds from now."""
         return cls(time.monotonic() + seconds, seconds)
 
     @property
@@ -40,7 +43,7 @@ class Deadline:
 
     @property
     def is_half_spent(self) -> bool:
-        """Whether too little of the budget is left to begin."""
+        """Whether too little of the budget is left to start a recording."""
         return self.remaining_s < self.budget_s * _MIN_SHARE_LEFT
 
     def restarted(self) -> "Deadline":
@@ -48,19 +51,19 @@ class Deadline:
         return Deadline(self.at_s, self.remaining_s)
 
     def sooner(self, seconds: float) -> "Deadline":
-        """Return this deadline, or one that many seconds from now if that comes first."""
+        """Return the earlier of this deadline and one some seconds from now."""
         return min(self, Deadline.after(seconds), key=lambda deadline: deadline.at_s)
 
 
 _CHECK_INTERVAL_S = 60.0
-"""Of audio. The first minute may be ringing before the conversation, so the estimate is repeated after each minute."""
+"""Seconds of audio between two estimates. The first minute may be ringing tone, so one estimate is not enough."""
 _REFUSAL_FACTOR = 1.25
-"""A recording is refused if it seems to need this many times the remaining time. Speech is not spread evenly."""
+"""A recording is refused if the estimate exceeds the remaining time by this factor. Speech is not spread evenly."""
 _SAFETY_FACTOR = 0.9
 """Applied to the duration that the error message says would fit."""
 
 _MIN_BITS_PER_S = {"mp3": 8_000, "aac": 4_000, "amr_nb": 1_800, "amr_wb": 1_800}
-"""Lowest bit rates of codecs that have one."""
+"""Lowest bit rate of each codec that defines one."""
 _DEFAULT_MIN_BITS_PER_S = 500
 _MIN_MINUTES_S = 120.0
 
@@ -87,7 +90,7 @@ class ProgressEstimate:
         Raises
         ------
         DeadlineExceeded
-            If no time is left, or the rest will take too long. The message says which duration would fit.
+            If no time is left, or the rest would take too long. The message says which duration would fit.
         """
         if self._deadline.passed:
             raise DeadlineExceeded(f"There was only time for the first {_spoken_duration(done_s)}. {_ADVICE}")
@@ -108,12 +111,12 @@ _ADVICE = "Split the recording, or give the function more memory or a longer tim
 
 
 def plausible_duration_s(header_s: float | None, codec: str, size_bytes: int, min_pcm_bytes_per_s: int) -> float | None:
-    """Return the duration from a file's header, or None if a file of this size cannot hold that much audio.
+    """Return the duration from a file's header, or None if a file of this size cannot contain that much audio.
 
     Parameters
     ----------
     min_pcm_bytes_per_s
-        The least that PCM takes: one byte a sample.
+        The lowest rate of PCM: one byte per sample of each channel.
     """
     if header_s is None or not isfinite(header_s) or header_s <= 0:
         return None
@@ -123,7 +126,7 @@ def plausible_duration_s(header_s: float | None, codec: str, size_bytes: int, mi
 
 
 def _spoken_duration(seconds: float) -> str:
-    """Return a duration as a person says it, rounded down: "2 h 5 min", "7 min", "40 s"."""
+    """Format a duration for a message, rounded down: "2 h 5 min", "7 min", "40 s"."""
     if seconds == inf:
         return "any duration"
     if seconds < _MIN_MINUTES_S:

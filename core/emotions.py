@@ -12,8 +12,8 @@ COLOURS: Mapping[str, str] = {
     "calm": "#0072B2",
     "disgust": "#F0E442",
 }
-"""Okabe and Ito's palette (2008), which people with any kind of colour blindness can tell apart. `neutral` has their
-grey instead of black."""
+"""Okabe and Ito's palette (2008), which people with any kind of colour blindness can tell apart. `neutral` is grey
+instead of the palette's black."""
 
 DEFAULT_COLOUR = "#999933"
 """For any other label: an olive of Tol's muted scheme, since the palette has no more colours."""
@@ -45,5 +45,5 @@ def colour_of(emotion: str) -> str:
 
 
 def letter_of(emotion: str) -> str:
-    """Return the letter that abbreviates an emotion: its first, but u for `surprise`, since `sad` has s."""
+    """Return the letter that abbreviates an emotion: the first letter, but u for `surprise` because `sad` uses s."""
     return "u" if emotion == "surprise" else emotion[:1]

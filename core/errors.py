@@ -19,7 +19,7 @@
     │   ├── RecordingInProgress
     │   ├── DecoderUnavailable
     │   └── OutOfTime
-    ├── RecordingSuperseded            no failure: the version was deleted or overwritten, and nothing is left to do
+    ├── RecordingSuperseded            not a failure: the version was deleted or overwritten
     ├── EventNotUnderstood
     ├── SettingsInvalid
     ├── ResultUnreadable
@@ -36,8 +36,8 @@
         ├── VoiceActivityUnavailable
         └── ParityMissed
 
-Every message says in plain words what happened and, if a person can act, what to do. Codes are part of the result
-document and never change.
+Every message says what happened and, if the reader can act, what to do. Codes are part of the result document and never
+change.
 """
 
 
@@ -150,11 +150,11 @@ class EventNotUnderstood(AudioEmotionError):
 
 
 class SettingsInvalid(AudioEmotionError):
-    """An environment variable has an unusable value."""
+    """An environment variable is missing or has an invalid value."""
 
 
 class ResultUnreadable(AudioEmotionError):
-    """A file is no result document, or another recording's."""
+    """A file is not a result document, or belongs to another recording."""
 
 
 class OperationFailed(AudioEmotionError):
@@ -174,11 +174,11 @@ class WorkerEnded(AudioEmotionError):
 
 
 class UploadFormRejected(AudioEmotionError):
-    """An upload form of the local API is unknown, expired or used."""
+    """An upload form of the local API is unknown, expired or already used."""
 
 
 class ManifestUnreadable(AudioEmotionError):
-    """A list of labelled recordings is unusable."""
+    """The manifest of labelled recordings, or the `--map` option, is invalid."""
 
 
 class ModelError(AudioEmotionError):

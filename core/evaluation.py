@@ -19,12 +19,12 @@ _CELL = 64
 _MARGIN = 110
 """Sizes of the picture in pixels."""
 _MIN_DARK_SHARE = 0.5
-"""From this share on, the text of a cell is white."""
+"""Above this share, the text of a cell is white."""
 
 
 @dataclass(frozen=True)
 class LabelledRecording:
-    """A recording and the emotion that it is labelled with."""
+    """A recording and its label."""
 
     path: Path
     emotion: str
@@ -86,8 +86,8 @@ def read_manifest(
     labels
         The model's labels.
     own_names
-        The manifest's names for emotions, in lower case -> the model's label; empty to leave the name's recordings out.
-        Names of the model and of `SYNONYMS` need no entry.
+        The manifest's name for an emotion, in lower case -> the model's label, or empty text to leave its recordings
+        out. The model's labels and the names in `SYNONYMS` need no entry.
 
     Returns
     -------
@@ -115,7 +115,8 @@ def read_manifest(
             labelled.append(LabelledRecording(manifest.parent / path, emotion))
     if not labelled:
         raise ManifestUnreadable(
-            f"{manifest} lists no recording with one of the emotions {', '.join(labels)}: name them with --map."
+            f"None of the emotions in {manifest} is a label of the model ({', '.join(labels)}). "
+            "Use --map to translate their names."
         )
     return labelled, left_out
 
@@ -136,7 +137,7 @@ def parse_names(text: str, labels: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     ManifestUnreadable
-        If the list has another form, or an emotion that is not a label of the model.
+        If an entry does not have the form ``name=emotion``, or its emotion is not a label of the model.
     """
     names: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
@@ -150,7 +151,7 @@ def parse_names(text: str, labels: Sequence[str]) -> dict[str, str]:
 
 
 def compute_metrics(rows: Iterable[Prediction]) -> Metrics:
-    """Compute the metrics of some predictions."""
+    """Compute the metrics of predictions; all are zero without predictions."""
     confusion: dict[str, Counter[str]] = {}
     for row in rows:
         confusion.setdefault(row.emotion, Counter())[row.predicted] += 1
@@ -172,7 +173,7 @@ def columns_of(metrics: Metrics, labels: Sequence[str]) -> list[str]:
 
 
 def confusion_matrix_svg(metrics: Metrics, labels: Sequence[str]) -> str:
-    """Draw the confusion matrix as SVG: the shares of each row from white to blue, with the counts."""
+    """Draw the confusion matrix as SVG: each cell has its count, and a colour from white to blue for its row share."""
     columns, rows = columns_of(metrics, labels), list(metrics.confusion)
     width, height = _MARGIN + _CELL * len(columns) + 10, _MARGIN + _CELL * len(rows) + 10
     title = (

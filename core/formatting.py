@@ -1,10 +1,10 @@
-"""Formats for the terminal and the report page: times, and text from outside."""
+"""Formats for the terminal and the report page: times, counts and untrusted text."""
 
-DEMO_NOTICE = "This is the demo model. It was trained on a speech synthesiser and knows nothing of real people."
+DEMO_NOTICE = "This is the demo model, trained on synthetic speech. Its results for real people are meaningless."
 
 
 def clock(seconds: float, *, digits: int = 0) -> str:
-    """Return minutes and seconds, rounded, with hours if there are any: "1:02:03", "2:03.45"."""
+    """Format a time as minutes and rounded seconds, with hours if needed: "1:02:03", "2:03.45"."""
     scale = 10**digits
     whole, fraction = divmod(round(seconds * scale), scale)
     minutes, rest = divmod(whole, 60)
@@ -14,7 +14,7 @@ def clock(seconds: float, *, digits: int = 0) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return "1 recording", "2 recordings", "1,000 recordings"."""
+    """Format a count with its noun: "1 recording", "2 recordings", "1,000 recordings"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -24,5 +24,5 @@ def first_line(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace the characters with which a key could move the cursor or reverse the direction of text."""
+    """Replace control characters, with which a key could move the cursor or reverse the direction of text."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -21,21 +21,21 @@ def onnx_session(model: bytes | Path, threads: int, *, has_vnni: bool | None = N
     has_vnni
         Whether the processor has VNNI instructions; None detects them.
     """
-    # By default ONNX Runtime 1.32 reports its use over the network and stores a device id in the home folder.
+    # By default, ONNX Runtime 1.32 sends usage data over the network and stores a device id in the home folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # Imported here, because it takes a tenth of a second and reading settings and results does not need it.
+    # Imported here, because the import takes 0.1 s and commands that only read results do not need it.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that wait by spinning use up the processor time that Lambda meters, and slow each other down on shared
+    # Threads that spin while they wait use up the CPU time that Lambda meters, and slow each other down on shared
     # cores: docs/decisions/0008-onnx-runtime-session.md.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not (processor_has_vnni() if has_vnni is None else has_vnni):
-        # Without VNNI, sums of two 8-bit products saturate at 16 bits, which changes decisions. Exact products are no
-        # slower there, but slower with VNNI: docs/decisions/0003-exact-products-without-vnni.md.
+        # Without VNNI, sums of two 8-bit products saturate at 16 bits, which changes decisions. Exact products cost
+        # nothing there, but slow down VNNI processors: docs/decisions/0003-exact-products-without-vnni.md.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -1,4 +1,4 @@
-"""Where the demo model and the samples are, in a checkout and in an installation."""
+"""The paths of the demo model and the samples, in a checkout and in an installation."""
 
 from pathlib import Path
 
@@ -12,6 +12,6 @@ SAMPLES = _CORE / "samples" if _IS_INSTALLED else _CHECKOUT / "samples"
 
 
 def default_model() -> Path:
-    """Return the package that `make model` exported into this folder, or else the demo model."""
+    """Return the package that `make model` exported to the working folder, or the demo model without one."""
     exported = Path("build/model")
     return exported if exported.exists() else DEMO_PACKAGE

@@ -1,4 +1,4 @@
-"""Turns a file into a result: decode, cut into speech segments, classify, average. Does not know S3."""
+"""Turns a file into a result: decode, cut into speech segments, classify, average. Independent of S3."""
 
 import time
 from collections import defaultdict
@@ -30,7 +30,7 @@ from core.settings import MediaLimits, SegmentationSettings
 
 @dataclass
 class _Progress:
-    """What is known of a recording so far; a `failed` result reports it too."""
+    """The facts about a recording so far, which a `failed` result reports too."""
 
     info: MediaInfo | None = None
     decoded_samples: int = 0
@@ -77,7 +77,7 @@ class Pipeline:
         self._classifier = classifier
         self._limits = limits
         self._segmentation = segmentation
-        # Not with the first recording: before the first event, Lambda gives the function more processor time.
+        # Loaded before the first recording, because Lambda gives the function more CPU time while it starts.
         self._vad = VoiceActivityDetector.load()
 
     @property
@@ -87,7 +87,7 @@ class Pipeline:
 
     @property
     def model(self) -> Model:
-        """The model as results name it."""
+        """The model's identity, as stored in results."""
         return self._classifier.identity
 
     def run(self, path: Path, source: Source, *, deadline: Deadline | None = None) -> Result:
@@ -100,16 +100,16 @@ class Pipeline:
         source
             The recording's origin, copied to the result.
         deadline
-            When work must end; None sets no deadline.
+            The time limit; None sets no limit.
 
         Returns
         -------
-        The result. A permanent error, such as damaged audio, gives a `failed` one.
+        The result, with the status `failed` after a permanent error such as damaged audio.
 
         Raises
         ------
         TransientError
-            If the error is not the recording's, so that a retry may succeed.
+            If the recording did not cause the error, so a retry may succeed.
         """
         progress = _Progress()
         try:
@@ -130,7 +130,7 @@ class Pipeline:
             started = time.monotonic()
             scores = EmotionScores.of(self._classifier.classify(segment.waveform))
             progress.inference_s += time.monotonic() - started
-            # Without the waveform: three hours of speech take 700 MB.
+            # The waveform is not kept: three hours of speech take 700 MB.
             progress.utterances[segment.channels].append(
                 Utterance(**dict(scores), start_s=segment.start_s, end_s=segment.end_s)
             )
@@ -167,7 +167,7 @@ def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: Progr
         progress.decode_s += time.monotonic() - waiting_since
         progress.decoded_samples += block.shape[1]
         yield block
-        # Resumed when the next block is requested, so this one is classified.
+        # The generator resumes when the next block is requested, after this block was classified.
         estimate.check(progress.decoded_samples / SAMPLE_RATE_HZ)
         waiting_since = time.monotonic()
 

@@ -1,6 +1,6 @@
-"""The result document: exactly one for each upload, whether it could be classified or not.
+"""The result document: exactly one for each upload, even if the upload could not be classified.
 
-`docs/result.schema.json` is generated from these models (`make schema`); a test holds the two together.
+`docs/result.schema.json` is generated from these models (`make schema`); a test compares the two.
 """
 
 import json
@@ -48,9 +48,9 @@ class Audio(_Part):
 
     container: str = Field(description="Container format, in FFmpeg's terms.")
     codec: str = Field(description="Codec, in FFmpeg's terms.")
-    sample_rate_hz: int = Field(description="Sample rate of the recording. The model gets 16,000 Hz.")
+    sample_rate_hz: int = Field(description="Sample rate of the recording. The model receives 16,000 Hz.")
     channels: int = Field(description="Number of audio channels.")
-    duration_s: Seconds = Field(description="Duration of the decoded audio. The header may claim another one.")
+    duration_s: Seconds = Field(description="Duration of the decoded audio, which may differ from the header.")
 
 
 class Model(_Part):
@@ -62,9 +62,10 @@ class Model(_Part):
     fingerprint: str = Field(
         description="Hash that identifies the model. Results of equal fingerprints are comparable."
     )
-    labels: tuple[str, ...] = Field(description="Its labels.")
+    labels: tuple[str, ...] = Field(description="The emotions that the model can return.")
     demo: Literal[True] | None = Field(
-        default=None, description="Present for the demo model only, which knows nothing of real people."
+        default=None,
+        description="Present for the demo model only, whose results for real people are meaningless.",
     )
 
 
@@ -72,7 +73,7 @@ class EmotionScores(_Part):
     """The scores of each emotion, and the highest of them."""
 
     emotion: str = Field(description="The emotion with the highest score.")
-    score: Probability = Field(description="Its score.")
+    score: Probability = Field(description="The score of that emotion.")
     scores: dict[str, Probability] = Field(description="A probability for each label of the model, summing to 1.")
 
     @classmethod
@@ -85,12 +86,12 @@ class EmotionScores(_Part):
 class Utterance(EmotionScores):
     """A stretch of speech of at most six seconds."""
 
-    start_s: Seconds = Field(description="When it starts, from the recording's start.")
-    end_s: Seconds = Field(description="When it ends.")
+    start_s: Seconds = Field(description="Start of the utterance, from the recording's start.")
+    end_s: Seconds = Field(description="End of the utterance, from the recording's start.")
 
     @property
     def duration_s(self) -> float:
-        """Its duration."""
+        """Duration of the utterance in seconds."""
         return self.end_s - self.start_s
 
 
@@ -101,19 +102,19 @@ class Channel(EmotionScores):
     mixed: tuple[int, ...] | None = Field(
         default=None, description="Numbers of the channels that were mixed because they carry the same speech."
     )
-    speech_s: Seconds = Field(description="Total duration of its utterances.")
-    utterances: tuple[Utterance, ...] = Field(description="Its utterances, in order of time.")
+    speech_s: Seconds = Field(description="Total duration of the channel's utterances.")
+    utterances: tuple[Utterance, ...] = Field(description="The channel's utterances, in order of time.")
 
 
 class Error(_Part):
-    """Why the recording could not be classified."""
+    """The reason why the recording could not be classified."""
 
     code: str = Field(description="The reason, for programs. Codes never change.")
-    message: str = Field(description="The reason in plain words, and what to do.")
+    message: str = Field(description="The reason for people, and what to do.")
 
 
 class Processing(_Part):
-    """When the result was made, how long it took, and by which version."""
+    """The time, duration and software version of the classification."""
 
     finished_at: datetime = Field(description="When the result was finished, in UTC.")
     decode_ms: Milliseconds = Field(default=0, description="Time spent on probing and decoding.")
@@ -123,7 +124,7 @@ class Processing(_Part):
 
     @classmethod
     def finished_now(cls, *, decode_s: float = 0.0, inference_s: float = 0.0) -> "Processing":
-        """Return the record of processing that this version has just finished."""
+        """Return the record of a classification that has just finished."""
         return cls(
             finished_at=now(),
             decode_ms=round(decode_s * 1000),
@@ -137,20 +138,23 @@ class Result(_Part):
 
     schema_version: Literal["1.0"] = Field(default="1.0", description="Version of this format.")
     status: Literal["classified", "no_speech", "failed"] = Field(
-        description="`classified`: there is an emotion. `no_speech`: nobody speaks. `failed`: `error` says why."
+        description=(
+            "`classified`: `emotion` has the result. `no_speech`: the recording contains no speech. "
+            "`failed`: `error` has the reason."
+        )
     )
     source: Source = Field(description="The upload.")
     audio: Audio | None = Field(default=None, description="The recording; absent if it could not be probed.")
     model: Model = Field(description="The model.")
     emotion: str | None = Field(default=None, description="The emotion with the highest mean score.")
-    score: Probability | None = Field(default=None, description="Its mean score.")
+    score: Probability | None = Field(default=None, description="The mean score of that emotion.")
     scores: dict[str, Probability] | None = Field(
         default=None, description="Mean scores of all utterances, weighted by duration."
     )
     speech_s: Seconds | None = Field(default=None, description="Total duration of all utterances.")
     channels: tuple[Channel, ...] | None = Field(default=None, description="The channels with speech.")
-    error: Error | None = Field(default=None, description="Why the recording could not be classified.")
-    processing: Processing = Field(description="How the result was made.")
+    error: Error | None = Field(default=None, description="The reason why the recording could not be classified.")
+    processing: Processing = Field(description="The time, duration and software version of the classification.")
 
     @classmethod
     def failed(
@@ -192,7 +196,13 @@ class Result(_Part):
 
 
 def mean_scores(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str, float]:
-    """Return the mean of scores, weighted by duration, for at least one pair of scores and seconds."""
+    """Return the mean of scores, weighted by duration.
+
+    Parameters
+    ----------
+    parts
+        At least one pair of scores and seconds.
+    """
     totals: dict[str, float] = {}
     duration_s = 0.0
     for scores, seconds in parts:

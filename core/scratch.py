@@ -13,12 +13,12 @@ def scratch_folder() -> "tempfile.TemporaryDirectory[str]":
 
 
 def lasting_folder() -> Path:
-    """Return a new folder that the caller deletes."""
+    """Create a folder that the caller must delete."""
     return Path(tempfile.mkdtemp(prefix=PREFIX))
 
 
 def remove_leftovers() -> None:
-    """Delete all recordings in the temporary folder. Only Lambda, which does not share `/tmp`, may call this.
+    """Delete all recordings in the temporary folder. Call it only in Lambda, where no other process uses `/tmp`.
 
     A killed invocation leaves its recording in `/tmp`, which the next process of the same environment inherits.
     """

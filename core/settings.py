@@ -19,7 +19,7 @@ MEMORY_MB_PER_VCPU = 1769
 
 
 CLI_PREFIX = "AUDIO_EMOTION_"
-"""Prefix of the command line's variables. Without it, `CHANNELS` of another program would be read."""
+"""Prefix of the command line's variables. Without it, the command line would read another program's `CHANNELS`."""
 
 _RENAMED = {
     "leases_prefix": "CLAIMS_PREFIX",
@@ -27,18 +27,18 @@ _RENAMED = {
     "min_speech_s": "SHORTEST_SPEECH_S",
     "speech_pad_s": "PADDING_S",
 }
-"""Field -> its variable in 1.0, which is still read."""
+"""Field -> its variable in release 1.0, which is still accepted."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
-    """A group of settings; see `read`.
+    """Base class of a group of settings, which `read` fills from the environment.
 
     pydantic-settings would add to the function's imports (docs/decisions/0009-fewer-imports.md).
     """
 
-    # A group is built when it is first read, because no program reads all of them.
+    # Build a group's validator on first use, because no program reads every group.
     model_config = ConfigDict(frozen=True, defer_build=True)
 
 
@@ -62,7 +62,7 @@ class MediaLimits(Settings):
     """Maximum address space of one ffmpeg process. Debian's ffmpeg with its 200 libraries needs 300 MB at least."""
 
     decoder_timeout_s: float = Field(default=600.0, gt=0)
-    """Maximum time to wait for one ffmpeg process in all. A deadline of the invocation may be earlier."""
+    """Maximum total time to wait for one ffmpeg process. The invocation's deadline may be earlier."""
 
     def check_size(self, size_bytes: int) -> None:
         """Check the size of an upload.
@@ -79,7 +79,7 @@ class MediaLimits(Settings):
 
 
 class SegmentationSettings(Settings):
-    """How a recording is cut into utterances. docs/how-to/tune-segmentation.md says which setting to change."""
+    """Settings for cutting a recording into utterances. docs/how-to/tune-segmentation.md says which one to change."""
 
     channels: Literal["auto", "split", "mix"] = "auto"
     """Whether to classify channels separately. `auto` separates channels with different speech, such as the two sides
@@ -89,14 +89,14 @@ class SegmentationSettings(Settings):
     """Speech probability at which an utterance begins. 0.5 is the default of Silero VAD."""
 
     short_speech_threshold: float = Field(default=0.15, gt=0.0, lt=1.0)
-    """The same for a recording of up to 6 s, where one frame above it is enough. It is low because a short recording
-    was probably cut out around speech (docs/decisions/0012-segmentation-defaults.md)."""
+    """Speech probability that one frame of a recording of up to 6 s must reach. The default is low because a short
+    recording was probably cut out around speech (docs/decisions/0012-segmentation-defaults.md)."""
 
     min_silence_s: float = Field(default=0.3, ge=0.1, le=3.0)
     """Silence that ends an utterance. Closures of stops last up to 0.15 s and hesitations within a phrase 0.25 s."""
 
     min_speech_s: float = Field(default=0.1, ge=0.0, le=0.5)
-    """Shorter sounds are ignored: clicks and coughs. The shortest "yes" is longer."""
+    """Shorter sounds, such as clicks and coughs, are ignored. The shortest "yes" is longer."""
 
     speech_pad_s: float = Field(default=0.05, ge=0.0, le=1.0)
     """Audio added before and after detected speech, because the first and the last sound of a phrase are its faintest.
@@ -110,13 +110,14 @@ class SegmentationSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Which model to load, and how."""
+    """The model to load, and the resources to run it with."""
 
     model_dir: Path = Path("build/model")
     """Folder with a serving package, or with a checkpoint where PyTorch is installed."""
 
     inference_threads: int | None = Field(default=None, ge=1)
-    """Number of threads. Without it, the number follows from the function's memory."""
+    """Number of inference threads. By default, it follows from the function's memory in Lambda, and equals the number
+    of available cores elsewhere."""
 
     aws_lambda_function_memory_size: int | None = Field(default=None, gt=0)
     """The function's memory in MB. Lambda sets it."""
@@ -134,10 +135,10 @@ class StorageSettings(Settings):
     """Maximum time to connect. S3 accepts a connection within milliseconds."""
 
     s3_read_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    """Maximum time without a byte. It must leave room for a retry within `DEADLINE_MARGIN_S`."""
+    """Maximum time without receiving a byte. It must leave room for a retry within `DEADLINE_MARGIN_S`."""
 
     s3_attempts: int = Field(default=3, ge=1)
-    """Attempts of each call, including the first. After them, the queue retries the message."""
+    """Attempts of each call, including the first. If all fail, the queue retries the message."""
 
 
 class FunctionSettings(Settings):
@@ -188,14 +189,14 @@ class ApiSettings(Settings):
     """Prefix of a result's key, the same as the function's."""
 
     results_folder: Path = Path("out/results")
-    """Folder of the results without buckets."""
+    """Folder of the results if no buckets are set."""
 
     api_prefix: str = Field(default="api/", pattern=r"^([A-Za-z0-9!_.'()-]+/)+$")
     """Prefix of the keys of recordings that arrive over HTTP. Their ids follow."""
 
     api_max_request_bytes: int = Field(default=4_500_000, ge=1024)
     """Maximum size of a request. Lambda accepts 6 MiB (6,291,456 bytes) including headers, and a body travels in
-    base64, which is a third longer. The limit is the same on a laptop."""
+    base64, which is a third longer. The same limit applies outside Lambda."""
 
     api_concurrency: int = Field(default=2, ge=1)
     """Recordings that are classified at the same time."""
@@ -214,7 +215,7 @@ class ApiSettings(Settings):
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
-        """The allowed origins, one by one."""
+        """The allowed origins as a tuple."""
         return tuple(filter(None, self.api_allowed_origins.split(",")))
 
     @model_validator(mode="after")
@@ -237,7 +238,7 @@ def read(group: type[SettingsT], *, prefix: str = "") -> SettingsT:
     Raises
     ------
     SettingsInvalid
-        If a variable is missing or has an unusable value; the message names the variable.
+        If a variable is missing or has an invalid value. The message names the variable.
     """
     given = {}
     names = {}
@@ -255,14 +256,14 @@ def read(group: type[SettingsT], *, prefix: str = "") -> SettingsT:
         problems = "; ".join(
             f"{names.get(str(e['loc'][0]), 'settings') if e['loc'] else 'settings'}: {e['msg']}" for e in error.errors()
         )
-        raise SettingsInvalid(f"The environment cannot be used: {problems}.") from error
+        raise SettingsInvalid(f"Invalid environment variables: {problems}.") from error
 
 
 def _deprecated_name(field: str, info: FieldInfo, prefix: str) -> str | None:
-    """Return the name of an earlier release under which a field is set.
+    """Return the deprecated variable that sets a field, or None.
 
-    The command line once read names without a prefix. Another program may have set such a name, so an unprefixed value
-    that the field does not accept is ignored.
+    The command line of release 1.0 read variables without the prefix. Another program may use the same name, so an
+    unprefixed value that the field does not accept is ignored.
     """
     old = [_RENAMED[field]] if field in _RENAMED else []
     if not prefix:

@@ -1,17 +1,17 @@
 """Groups the channels of a recording that carry the same speech.
 
-The two sides of a phone call have two channels, and so has one microphone that was saved in stereo. Two tests tell them
-apart:
+A phone call has a channel for each side. One microphone saved in stereo has two channels as well. Two tests distinguish
+the cases:
 
 - The difference in level between the channels. In a call it swings by tens of decibels, because one side speaks while
   the other is quiet. With one microphone, or with two in one recorder, it stays nearly constant.
-- The correlation of the samples, because loud noise on a line hides the swing. Delays up to the sound's way from one
-  microphone to the other are allowed.
+- The correlation of the samples, because loud noise on a line hides the swing. The test allows for the time that sound
+  takes from one microphone to the other.
 
 Channels of opposite phase carry the same speech but stay separate, because mixed they cancel each other out.
 
 With more than two channels, each joins the first earlier channel that carries the same speech. A group is mixed into
-one channel, which has the number of its first.
+one channel, which has the number of the group's first channel.
 """
 
 from collections.abc import Sequence
@@ -28,28 +28,28 @@ ChannelGroup = tuple[int, ...]
 """Channels that are mixed, in ascending order; usually one."""
 
 GROUPING_S = 60.0
-"""The beginning of a recording by which `auto` decides. It is kept in memory: 4 MB for each channel."""
+"""`auto` decides by this much of the recording's beginning, which takes 4 MB of memory for each channel."""
 
 _FRAME_SAMPLES = SAMPLE_RATE_HZ // 20
 _MIN_LEVEL = 1e-5
-"""-100 dB, the level of digital silence, whose logarithm is not defined."""
+"""-100 dB. It replaces the level of digital silence, whose logarithm is undefined."""
 _SILENT_DB = -75.0
-"""A channel whose loud frames are below this level holds only noise."""
+"""A channel whose loud frames are below this level contains only noise."""
 _ACTIVE_DB = 25.0
-"""Frames further below the loud ones are pauses, whose noise does not show which side speaks."""
+"""Frames this much quieter than the loud ones are pauses, whose noise does not show which side speaks."""
 _MAX_SWING_DB = 10.0
-"""Between the 10th and the 90th percentile of the level difference. One microphone has 0, the two of a stereo recorder
-have a few, and a call has 30 and more."""
+"""Maximum range from the 10th to the 90th percentile of the level difference. The range is 0 for one microphone, a few
+dB for a stereo recorder, and 30 dB or more for a call."""
 _MIN_CORRELATION = 0.3
-"""Of the samples, at the best delay. Lines that share only mains hum stay below 0.1."""
+"""Minimum correlation of the samples at the best delay. Lines that share only mains hum stay below 0.1."""
 _MAX_DELAY_SAMPLES = SAMPLE_RATE_HZ // 1000
-"""The sound's way between two microphones 34 cm apart."""
+"""1 ms, the time that sound takes between two microphones 34 cm apart."""
 _MAX_DIFFERENCE_DB = 15.0
-"""A channel that is always fainter than another by more than this holds an echo or nothing."""
+"""A channel that is always fainter than another by more than this contains an echo or nothing."""
 
 
 def group_channels(head: Block, mode: Mode) -> tuple[ChannelGroup, ...]:
-    """Decide which channels are mixed.
+    """Decide which channels to mix.
 
     Parameters
     ----------

@@ -7,9 +7,9 @@ Hostile and damaged files are handled as follows:
 
 - Playlists and concat scripts can read other local files, even when protocols are restricted. A format whitelist
   refuses them.
-- A header may claim hours of audio. No memory is allocated from a claim.
+- A header may claim hours of audio. Memory is allocated for decoded audio only.
 - A small file may decode to gigabytes. Decoding streams, with limits on duration, memory and wall time.
-- ffmpeg exits with status 0 for some damaged files. The output decides, not the status.
+- ffmpeg exits with status 0 for some damaged files. Its output and messages are checked as well.
 """
 
 import json
@@ -47,39 +47,37 @@ FORMATS = (
 """Accepted containers. None of them can name another file for ffmpeg to open."""
 
 RESAMPLER = "soxr"
-"""The resampler of `librosa.load`, with which the checkpoint was used; ffmpeg's own one changes scores.
-
-Measured in docs/decisions/0007-resampling-with-soxr.md.
-"""
+"""The resampler of `librosa.load`, which the checkpoint's published program uses. ffmpeg's default resampler changes
+scores: docs/decisions/0007-resampling-with-soxr.md."""
 
 _BLOCK_S = 1.0
 _MAX_AMPLITUDE = 2.0**31
-"""Float files should stay within 1, but some hold 32-bit integers. Larger values are not sound, and their energy
-overflows float32."""
+"""Samples of float files should stay within 1, but some files contain 32-bit integers. Larger values are not sound, and
+their energy overflows float32."""
 _MAX_PACKETS_PROBED = 32
 """Enough to include the first audio packet of a film, which shows whether the audio is encrypted."""
 _MAX_DESCRIPTION_BYTES = 4_000_000
-"""Of ffprobe's JSON, which describes up to 1,000 streams. A film has ten."""
+"""Maximum size of ffprobe's JSON, enough for 1,000 streams. A film has ten."""
 _CODEC_CHANGES = b"failed to create or replace stream"
 """Logged by ffmpeg when the next link of a chained Ogg file has another codec. ffmpeg then stops with status 0."""
 _TOO_MANY_ERRORS = 69
 """ffmpeg's exit status when the share of undecodable frames exceeds its limit."""
 _UNFRAMED = ("mp3", "aac", "ac3", "eac3")
-"""Formats whose frames are found by a sync word, which other bytes contain by chance. Frames that cannot be decoded may
-belong to an appended picture or web page rather than to the recording."""
+"""Formats whose frames begin with a sync word, which other bytes may contain by chance. Frames that cannot be decoded
+may be part of an appended picture or web page rather than of the recording."""
 _NO_DECODER = b"Decoder (codec"
 _NO_CONTENTS = b"moov atom not found"
 _CUT_OFF = "The file's index is missing or cut off: upload the whole file again."
 _PROBE_TIMEOUT_S = 30.0
 _MIN_SAMPLE_RATE_HZ = 1_000
-"""Speech needs more. A file of 14 kB that claims 1 Hz would decode to four hours."""
+"""Speech needs a higher rate. A file of 14 kB that claims 1 Hz would decode to four hours."""
 _MAX_SAMPLE_RATE_HZ = 1_000_000
-"""No recorder has more, and the resampling filter's memory grows with the rate."""
+"""Above the rate of any recorder. The resampling filter's memory grows with the rate."""
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file's headers claim about its first audio stream.
+    """The properties of a file's first audio stream, as its headers claim them.
 
     Attributes
     ----------
@@ -131,7 +129,7 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
     if decoder.status != 0:
         raise NotAudio(f"The file is not audio in an accepted format{decoder.reason(path)}.")
     if len(document) == _MAX_DESCRIPTION_BYTES:
-        raise DamagedAudio("The file claims more streams than a recording has.")
+        raise DamagedAudio("The file's headers describe more streams than a recording can have.")
     return _media_info(json.loads(document), limits)
 
 
@@ -179,7 +177,7 @@ def _media_info(described: dict[str, Any], limits: MediaLimits) -> MediaInfo:
 
 
 def _is_encrypted(stream: dict[str, Any], packets: list[dict[str, Any]]) -> bool:
-    """Find the marks of encryption in mp4 (common encryption) and Matroska; without the key ffmpeg decodes noise."""
+    """Detect encrypted audio in MP4 (common encryption) and Matroska, which ffmpeg would decode to noise."""
     kinds = {
         side_data.get("side_data_type")
         for packet in packets
@@ -223,8 +221,8 @@ def decode(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline 
 def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: int) -> None:
     """Raise an error if the decoded audio is not the whole recording.
 
-    Exit status 0 proves nothing: ffmpeg also returns it for a file that was cut off. Any other status means that ffmpeg
-    stopped early, or that it could not decode too many of the frames.
+    Exit status 0 does not prove success: ffmpeg also returns it for a truncated file. Any other status means that
+    ffmpeg stopped early, or that the share of undecodable frames exceeds its limit.
     """
     decoded_s = decoded_samples / SAMPLE_RATE_HZ
     if decoder.timed_out:

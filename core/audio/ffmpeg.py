@@ -26,7 +26,7 @@ _MAX_MESSAGES_BYTES = 4096
 _MAX_OPEN_FILES = 64
 """One recording, three pipes, and the shared libraries of a full ffmpeg, which the loader opens one after another."""
 _INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
-"""Enough to find the decoder and its libraries. Others could change what it does: FFREPORT makes ffmpeg write files."""
+"""Needed to find the decoder and its libraries. Others change its behaviour: FFREPORT makes ffmpeg write files."""
 _ENDED_BY_A_SIGNAL = 255
 """ffmpeg's exit status after SIGINT or SIGTERM. Its output is valid but incomplete."""
 _FFMPEG_CONTEXT = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ")
@@ -57,7 +57,7 @@ class Decoder:
             return self._stdout.read(size)
 
     def end(self) -> None:
-        """Wait for the process to end by itself."""
+        """Wait for the process to exit, and kill it at the timeout."""
         with self._watched():
             self._process.wait()
 
@@ -105,7 +105,7 @@ class Decoder:
 
 @contextmanager
 def run_sandboxed(command: list[str], limits: MediaLimits, deadline: Deadline) -> Iterator[Decoder]:
-    """Start a decoder with resource limits, and end it when the context is left, even by an exception.
+    """Start a decoder with resource limits, and make sure that it has ended when the context exits.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def run_sandboxed(command: list[str], limits: MediaLimits, deadline: Deadline) -
     limits
         The decoder's memory and timeout.
     deadline
-        Ends the decoder too.
+        The decoder is killed at the deadline too.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def run_sandboxed(command: list[str], limits: MediaLimits, deadline: Deadline) -
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            # Holds no file of this project, and only root can write there.
+            # This folder contains no files of this project, and only root can write to it.
             cwd="/",
             env={name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ},
             # Ctrl-C reaches every process of a terminal's foreground group. It would stop ffmpeg in the middle of a
@@ -157,7 +157,7 @@ def run_sandboxed(command: list[str], limits: MediaLimits, deadline: Deadline) -
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
     """Kill a session leader and its descendants."""
-    with suppress(ProcessLookupError, PermissionError):  # no process is left; macOS then raises PermissionError
+    with suppress(ProcessLookupError, PermissionError):  # the process has ended; macOS then raises PermissionError
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -167,7 +167,7 @@ def _apply_rlimits(pid: int, limits: MediaLimits) -> None:
     The number of processes is not limited, because that limit belongs to the user rather than to a process.
     """
     max_bytes = limits.decoder_memory_mb * 1024 * 1024
-    # Far above the timeout: ends a decoder whose parent was killed before it could end it.
+    # Far above the timeout, because the limit is only for a decoder whose parent process was killed.
     max_cpu_s = 60 + ceil(2 * limits.decoder_timeout_s)
     try:
         resource.prlimit(pid, resource.RLIMIT_AS, (max_bytes, max_bytes))

@@ -14,7 +14,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import SegmentationSettings
 
 Span = tuple[int, int]
-"""The number of the first sample, and of the sample after the last."""
+"""The index of the first sample, and of the sample after the last."""
 
 MIN_SAMPLES = SAMPLE_RATE_HZ // 2
 """Half a second. A shorter segment is extended into the pauses around it."""
@@ -22,11 +22,12 @@ MIN_SAMPLES = SAMPLE_RATE_HZ // 2
 _HYSTERESIS = 0.15
 """Speech continues down to this much below the threshold, as the network's authors recommend."""
 _MIN_ONSET_PROBABILITY = 0.1
-"""Frames of at least this probability right before speech belong to it: breathed or faint consonants."""
+"""Frames of at least this probability right before speech are part of the speech: breathed or faint consonants."""
 _MAX_ONSET_FRAMES = 6
 _MIN_SPLIT_SAMPLES = 2 * SAMPLE_RATE_HZ
 _MAX_SPLIT_SAMPLES = WINDOW_SAMPLES - MIN_SAMPLES
-"""The earliest and the latest split, from the start of the speech. After 5.5 s, less than half a second may follow."""
+"""The earliest and the latest split, from the start of the speech. A split after 5.5 s may leave less than half a
+second."""
 _SMOOTHING_FRAMES = 5
 """0.16 s: longer than the closure of a stop, so that no word is split at its "t", and shorter than a pause."""
 
@@ -37,7 +38,7 @@ class Segmenter:
     Attributes
     ----------
     quiet_until
-        The sample up to which there is no speech after the span that was yielded last, as far as is known.
+        The index of the first sample after the pause that follows the last yielded span, as far as it is known.
     """
 
     def __init__(self, stream: VadStream, options: SegmentationSettings) -> None:
@@ -131,7 +132,7 @@ class Segmenter:
         yield from self._hold((start, end))
 
     def _hold(self, span: Span) -> Iterator[Span]:
-        """Delay a span until the next is known: a short one at the end of the recording is extended into this one."""
+        """Hold a span until the next one is known, because a short last span is extended into the one before."""
         previous, (start, end) = self._pending_span, span
         if previous and end - start < MIN_SAMPLES:
             if end - previous[0] <= WINDOW_SAMPLES:
@@ -160,7 +161,7 @@ class _Speech:
     voiced
         The number of samples in frames above the threshold.
     levels
-        In dB, one for each frame since the onset.
+        The level of each frame since the onset, in dB.
     """
 
     def __init__(self, start: int, first_frame: int) -> None:
@@ -185,7 +186,7 @@ class _Speech:
         rest._first_frame = self._first_frame + skipped * FRAME_SAMPLES
         rest.levels = self.levels[skipped:]
         rest.end = self.end
-        # Part of speech that is long enough, so the rest is kept even if it is short.
+        # The whole stretch of speech is long enough, so the rest is kept even if it is short.
         rest.voiced = self.voiced
         return rest
 

@@ -1,7 +1,7 @@
 """Cuts decoded blocks into the speech segments that the classifier scores.
 
-A recording of up to six seconds with speech is one segment, untrimmed, as the published program takes it. A longer one
-is cut at pauses, each channel separately, while it is decoded. So the memory does not grow with the recording.
+A recording of up to six seconds with speech is one untrimmed segment, as in the published program. Each channel of a
+longer one is cut at pauses while the recording is decoded, so memory does not grow with the duration.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ class SpeechSegment:
     start_s, end_s
         From the start of the recording, without the margins.
     waveform
-        Mono samples at 16 kHz, shape ``(n,)``, ``n <= WINDOW_SAMPLES``, with margins of the pauses around the segment.
+        Mono samples at 16 kHz, shape ``(n,)``, ``n <= WINDOW_SAMPLES``, including margins from the surrounding pauses.
     """
 
     channels: ChannelGroup
@@ -50,7 +50,7 @@ class SpeechSegment:
 
     @property
     def channel(self) -> int:
-        """The index of the first of its channels, which results use."""
+        """The index of the segment's first channel, as stored in results."""
         return self.channels[0]
 
     @property
@@ -165,11 +165,11 @@ class _Cutter:
 
 
 def _skip_digital_silence(samples: Waveform, first: int, start: int) -> int:
-    """Return the first sample from `first` on that is not digital silence; `start` if there is none before it.
+    """Return the first sample from `first` on that is not digital silence, but `start` at the latest.
 
-    Phone lines are often muted between words, but no recording of the training data begins with digital silence. At the
-    end it does no harm, since the window is padded with zeros. Measured in
-    docs/decisions/0013-audio-around-an-utterance.md.
+    Phone lines are often muted between words, but no recording of the training data begins with digital silence.
+    Digital silence at the end is harmless, because the window is padded with zeros
+    (docs/decisions/0013-audio-around-an-utterance.md).
     """
     audible = np.flatnonzero(np.abs(samples[first:start]) > MAX_SILENCE_PEAK)
     return first + int(audible[0]) if audible.size else start

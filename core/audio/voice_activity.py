@@ -1,11 +1,10 @@
 """The probability of speech in each 32 ms of a recording: Silero VAD, run by ONNX Runtime.
 
-`silero.onnx` holds the published network in a form that computes faster; `tools/make_silero.py` makes the file. Two
-steps around the network were tuned on phone calls:
+`tools/make_silero.py` makes `silero.onnx` from the published network, in a form that computes faster. Two steps around
+the network were tuned on phone calls:
 
-- After some seconds of quiet the network's state expects quiet, and the network misses a short "uh". So the state is
-  reset while nobody speaks.
-- The network misses faint speech. So faint audio is amplified.
+- The state is reset during pauses. Otherwise the network would miss a short "uh" after seconds of quiet.
+- Faint audio is amplified, because the network misses faint speech.
 
 The figures are in docs/decisions/0011-voice-activity-network.md.
 """
@@ -35,18 +34,18 @@ NETWORK_SHA256 = "a4a9c27348af5a77f9d1a50af9b38e9a5f965d6493f1bf5fef5bd3337404a2
 FRAME_SAMPLES = 512
 """32 ms, the length that the network was trained on."""
 FFT_SAMPLES = 256
-"""Length of each of the spectra of a frame."""
+"""Samples in the window of one spectrum."""
 HOP_SAMPLES = 128
 SPECTRA = 4
-"""Spectra of a frame."""
+"""Number of spectra in a frame."""
 HIDDEN = 128
 """Size of the network's state."""
 
 _CONTEXT_SAMPLES = 64
-"""Each frame is preceded by this much of the previous frame and followed by as much of its own end, mirrored."""
+"""Each frame is preceded by this much of the previous frame, and followed by its own last samples, mirrored."""
 _STATE_SHAPE = (1, 1, HIDDEN)
 _BLOCK_FRAMES = 32
-"""Frames in one call of the network, 1.024 s: a decoded second is processed at once."""
+"""Frames in one call of the network: 1.024 s of audio."""
 _QUIET = 0.2
 """The state is reset after a block in which no frame reaches this probability."""
 
@@ -72,7 +71,7 @@ _HANN = np.hanning(FRAME_SAMPLES).astype(np.float32)
 
 
 class VoiceActivityDetector:
-    """The network. One detector serves any number of channels."""
+    """Silero VAD in ONNX Runtime. One detector serves any number of channels."""
 
     def __init__(self, network: bytes) -> None:
         # The network is a chain of small steps: a second thread would only add overhead.
@@ -81,7 +80,7 @@ class VoiceActivityDetector:
     @classmethod
     @cache
     def load(cls) -> "VoiceActivityDetector":
-        """Load the network, once in a process.
+        """Load the network, once per process.
 
         Raises
         ------
@@ -91,7 +90,7 @@ class VoiceActivityDetector:
         return cls(read_network(NETWORK_FILE))
 
     def stream(self, *, peak: float = 0.0) -> "VadStream":
-        """Start to process one channel.
+        """Return a stream that processes one channel.
 
         Parameters
         ----------
@@ -117,7 +116,7 @@ class VadStream:
         self._reset_state()
 
     def process(self, samples: Waveform) -> Probabilities:
-        """Take the next samples, shape ``(n,)``, and return the probabilities of all blocks that are complete.
+        """Process the next samples, shape ``(n,)``, and return the probabilities of the completed blocks.
 
         The result does not depend on how the caller splits the samples.
         """
@@ -136,7 +135,7 @@ class VadStream:
         padded = np.pad(rest, (0, -rest.size % FRAME_SAMPLES))
         tone_frames = padded.reshape(-1, FRAME_SAMPLES).copy()
         if rest.size >= FRAME_SAMPLES:
-            # In the padded last frame a tone would end, and its spectrum would no longer be that of a tone.
+            # Padding would cut off a tone in the last frame and hide it from the check.
             tone_frames[-1] = rest[-FRAME_SAMPLES:]
         return self._classify(padded, tone_frames)
 
@@ -152,7 +151,7 @@ class VadStream:
         gain = min(_MAX_GAIN, max(1.0, _TARGET_PEAK / max(self._peak, 1e-9)))
         context, self._context = self._context, frames[-1, -_CONTEXT_SAMPLES:]
         if peak <= max(_DIGITAL_SILENCE, self._peak * _INAUDIBLE):
-            # Pauses in phone calls are often silent: the network need not run.
+            # Pauses in phone calls are often digitally silent, so skipping the network saves time.
             self._reset_state()
             return np.zeros(len(frames), np.float32)
         probabilities, self._hidden, self._cell = self._session.run(
@@ -185,7 +184,7 @@ def _without_tones(probabilities: Probabilities, frames: Frames) -> Probabilitie
     if not candidates.size:
         return probabilities
     chosen = frames[candidates]
-    # The window weights the mean, so that subtracting it leaves nothing of an offset in the lowest bins.
+    # The mean is weighted by the window, so that subtracting it removes an offset from the lowest bins completely.
     offsets = chosen @ _HANN[:, None] / _HANN.sum()
     spectra = np.fft.rfft((chosen - offsets) * _HANN)
     energies = spectra.real**2 + spectra.imag**2

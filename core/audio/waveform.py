@@ -1,4 +1,4 @@
-"""The form in which modules pass audio to each other."""
+"""The audio format that modules pass to each other: mono float32 at 16 kHz."""
 
 import numpy as np
 import numpy.typing as npt

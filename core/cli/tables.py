@@ -18,7 +18,7 @@ OutputFormat = Literal["table", "json", "csv"]
 
 
 def show_demo_notice() -> None:
-    """Print on stderr that the demo model knows nothing of real people."""
+    """Print the notice about the demo model on stderr."""
     Console(stderr=True).print(f"{DEMO_NOTICE} `make model` fetches a real one.", style="yellow")
 
 

@@ -29,7 +29,7 @@ def main() -> int:
         _print(str(error))
         return 1
     if service.recogniser.model.demo:
-        _print(f"{DEMO_NOTICE} Run `make model` to get the real one.")
+        _print(f"{DEMO_NOTICE} Run `make model` to get a real model.")
     _print(f"Open http://{HOST}:{options.port}/ for the page, or /docs for the API reference. Press Ctrl-C to stop.")
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after an orderly shutdown
         server_for(create_app(service, hosts=HOST_NAMES), options.port).run()

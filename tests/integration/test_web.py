@@ -197,7 +197,7 @@ def test_the_page_works_with_the_keyboard(page: webdriver.Chrome) -> None:
 
 
 def test_the_page_warns_about_the_demo_model(page: webdriver.Chrome) -> None:
-    assert "knows nothing of real people" in " ".join(page.find_element(By.ID, "demo").text.split())
+    assert "Its results for real people are meaningless" in " ".join(page.find_element(By.ID, "demo").text.split())
     assert "audio-emotion-demo" in page.find_element(By.ID, "about").text
 
 
