@@ -1,4 +1,4 @@
-"""One delivery of one upload: the rules of the package, in code."""
+"""Delivers one upload according to the rules of the package."""
 
 import hashlib
 import random
@@ -46,11 +46,11 @@ class Attempt:
     is_last
         Whether the queue will not deliver the upload again.
     deadline
-        When the classification must have ended.
+        The time limit of the classification.
     retry_recoverable
         Whether results with one of `RECOVERABLE_ERROR_CODES` are replaced.
     request_id
-        Stored in the result.
+        The id of the request, stored in the result.
     """
 
     is_last: bool = False
@@ -100,10 +100,10 @@ class Delivery:
         """
         result_key = self._result_key(upload)
         if is_folder_marker(upload.key, upload.size_bytes):
-            # No HEAD is needed: whatever happened to the key since, this upload was never a recording.
+            # No HEAD is needed: the event alone shows that this upload is not a recording.
             return Outcome("folder", result_key)
         try:
-            # From here on a size is one that S3 has confirmed.
+            # Drop the event's size, so that every size below is confirmed by S3.
             outcome = self._process(replace(upload, size_bytes=None), attempt)
         except _Duplicate:
             outcome = Outcome("duplicate", result_key)
@@ -133,7 +133,7 @@ class Delivery:
             elif self.settings.leases_prefix:
                 self._check_existing(upload, attempt)  # A duplicate needs no lease.
             with self._lease(upload, attempt.deadline):
-                # After the lease was taken, because its previous holder may have stored the result.
+                # Check again under the lease, because its previous holder may have stored the result.
                 existing = self._check_existing(upload, attempt)
                 result = self._classify(upload, attempt.deadline)
                 return self._store(upload, attempt, result, "done", existing)
@@ -165,7 +165,7 @@ class Delivery:
         except RecordingSuperseded:
             return False
         except RecordingEncrypted:
-            # S3 does not describe such a version. It is this one if this one could not be described either.
+            # S3 does not describe an SSE-C version. If this upload has no size either, both are the same version.
             return upload.size_bytes is None
         return True
 
@@ -175,9 +175,9 @@ class Delivery:
         Raises
         ------
         _Duplicate
-            If it is the final result of this upload.
+            If the stored result is the final one of this upload.
         RecordingSuperseded
-            If it is the result of a newer upload.
+            If the stored result belongs to a newer upload.
         """
         existing = self._storage.head(self.settings.results_bucket, self._result_key(upload))
         if existing is None:
@@ -202,7 +202,7 @@ class Delivery:
             return nullcontext()
         parts = (self._result_key(upload), upload.identity, self._pipeline.model.fingerprint)
         key = self.settings.leases_prefix + hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        # The margin after the deadline is for storing the result, so the lease includes it.
+        # The result is stored in the margin after the deadline, so the lease includes the margin.
         duration_s = min(deadline.remaining_s + self.settings.deadline_margin_s, _MAX_LEASE_S)
         return lease(self._storage, self.settings.results_bucket, key, duration_s)
 
@@ -267,7 +267,7 @@ class Delivery:
         )
         for retries in range(_MAX_WRITE_ATTEMPTS):
             if state == "given-up" and existing and ResultMetadata.from_s3(existing.metadata).is_about(upload):
-                # The result of an older model says more, and an earlier `given_up` result says the same.
+                # Keep the stored result: an older model's is more useful, and a `given_up` result is equivalent.
                 return Outcome("stored", result_key, result)
             try:
                 self._storage.put(

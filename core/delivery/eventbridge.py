@@ -50,7 +50,7 @@ class ResultPublisher:
         Parameters
         ----------
         bucket, key
-            Where the result is stored.
+            The location of the result.
 
         Returns
         -------
@@ -62,17 +62,18 @@ class ResultPublisher:
         try:
             answer = self._client.put_events(Entries=[entry])
         except (ClientError, BotoCoreError) as error:
-            _logger.warning("no event for %s: %s", key, error)
+            _logger.warning("The event for %s was not published: %s", key, error)
             return False
         if answer["FailedEntryCount"]:
             refused = answer["Entries"][0]
-            _logger.warning("no event for %s: %s: %s", key, refused.get("ErrorCode"), refused.get("ErrorMessage"))
+            code, message = refused.get("ErrorCode"), refused.get("ErrorMessage")
+            _logger.warning("The event for %s was not published: %s: %s", key, code, message)
             return False
         return True
 
 
 def event_detail(result: Result, bucket: str, key: str) -> dict[str, Any]:
-    """Return the event's detail: where the result is stored, and the fields that a rule may filter by."""
+    """Return the event's detail: the location of the result, and the fields that a rule may filter by."""
     detail = {
         "result": {"bucket": bucket, "key": key},
         "source": result.source.model_dump(exclude_none=True),

@@ -5,8 +5,8 @@ import hashlib
 _MAX_KEY_BYTES = 1024
 
 _MAX_PLAIN_KEY_BYTES = _MAX_KEY_BYTES - 4
-"""Longest key that is not shortened. A shortened key is longer, since it is cut between characters of up to four bytes.
-So it never equals the plain key of another upload."""
+"""Longest key that is not shortened. A shortened key is longer, because the cut between characters drops at most three
+bytes. Therefore it never equals the plain key of another upload."""
 
 _SUFFIX = ".json"
 

@@ -28,7 +28,7 @@ def lease(storage: Storage, bucket: str, key: str, duration_s: float) -> Iterato
     try:
         etag = _acquire(storage, bucket, key, {"expires-at": f"{time.time() + duration_s:.3f}", "holder": holder})
     except (StorageUnavailable, StorageRefused):
-        # S3 may have stored the lease and lost the answer.
+        # S3 may have stored the lease although its answer was lost.
         _release(storage, bucket, key, holder)
         raise
     try:
@@ -62,4 +62,4 @@ def _release(storage: Storage, bucket: str, key: str, holder: str, etag: str | N
         # Conditional: an expired lease may belong to another holder by now.
         storage.delete(bucket, key, etag)
     except AudioEmotionError:
-        pass  # The lease expires by itself, and this error must not replace the one from the block.
+        pass  # The lease expires anyway, and this error must not replace one from the block.

@@ -1,4 +1,4 @@
-"""The S3 metadata of a result: which upload and which model it stands for, and whether it is final."""
+"""The S3 metadata of a result: its upload, its model, and whether it is final."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,20 +60,20 @@ class ResultMetadata:
         )
 
     def is_about(self, version: ObjectVersion) -> bool:
-        """Return whether the result is the one of this version."""
+        """Return whether the result belongs to this version."""
         if self.source_version == version.identity:
             return True
-        # An event may name an upload by its ETag only although the stored result names the version.
+        # An event may have only the ETag of an upload, although the stored result has its version id.
         return not version.version_id and bool(version.etag) and self.source_etag == version.etag
 
 
 def is_final(state: str | None, error: str | None, *, retry_recoverable: bool) -> bool:
-    """Return whether the model that made a result would not classify the recording again.
+    """Return whether a result is final for the model that made it, so that the recording is not classified again.
 
     Parameters
     ----------
     state
-        Of the result's metadata.
+        The state in the result's metadata.
     error
         The code of the result's error, if there is one.
     retry_recoverable

@@ -1,7 +1,7 @@
 """The HTML report beside each result document.
 
-A report is always rendered from the stored document, whichever delivery wrote it, and its metadata names that document.
-Every delivery, even a duplicate, can therefore detect an outdated report and replace it.
+A report is always rendered from the stored document, and its metadata has the document's ETag. Every delivery, even a
+duplicate, can therefore detect an outdated report and replace it.
 """
 
 from core.delivery.s3_errors import WriteConflict
@@ -19,7 +19,7 @@ def page_key_for(result_key: str) -> str:
 
 
 def refresh_report(storage: Storage, bucket: str, result_key: str) -> None:
-    """Write the report of a result, unless the stored report shows the stored document.
+    """Write the report of a result, unless the stored report is up to date.
 
     Raises
     ------
@@ -31,11 +31,11 @@ def refresh_report(storage: Storage, bucket: str, result_key: str) -> None:
 
     key = page_key_for(result_key)
     for _ in range(_MAX_WRITE_ATTEMPTS):
-        # The report first: a document written after this HEAD has a delivery that refreshes the report again.
+        # HEAD the report before reading the document: the delivery that writes a later document refreshes the report.
         page = storage.head(bucket, key)
         stored = storage.get(bucket, result_key)
         if stored is None:
-            raise StorageUnavailable(f"{result_key} is absent, so its report cannot be rendered.")
+            raise StorageUnavailable(f"{result_key} does not exist, so its report cannot be rendered.")
         document, content = stored
         if page and page.metadata.get(_DOCUMENT_ETAG) == document.etag:
             return

@@ -39,7 +39,7 @@ def translated_errors(target: str, *, is_write: bool = False) -> Iterator[None]:
 
 
 def error_for(error: ClientError, target: str, *, is_write: bool) -> AudioEmotionError:
-    """Return the error that an answer of S3 means."""
+    """Return this project's error for an error of S3."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
     message = str(error.response.get("Error", {}).get("Message", ""))

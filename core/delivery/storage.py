@@ -1,4 +1,4 @@
-"""Reading exactly one version of an object, and writing objects with a condition."""
+"""S3 access: reading exactly one version of an object, and conditional writes."""
 
 import threading
 import uuid
@@ -68,7 +68,7 @@ class Storage:
         try:
             return self._client.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
-            # The answer to a HEAD has no body. GET tells expired credentials from SSE-C.
+            # The answer to a HEAD has no body. The body of a GET distinguishes expired credentials from SSE-C.
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:  # noqa: PLR2004
                 self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
             raise
@@ -81,7 +81,7 @@ class Storage:
         RecordingSuperseded
             If the version was deleted, or overwritten in a bucket without versioning.
         RecordingArchived, RecordingEncrypted
-            If the object cannot be read as it is stored.
+            If the object is archived, or encrypted with a key that the uploader provided.
         StorageUnavailable, StorageRefused
             If S3 fails, denies access, is too slow, or sends too few bytes.
         """
@@ -175,7 +175,7 @@ class Storage:
         Raises
         ------
         WriteConflict
-            If the stored object is another one.
+            If the stored object has another ETag.
         StorageUnavailable, StorageRefused
             If S3 fails or denies access.
         """
@@ -196,7 +196,7 @@ def _run_until(deadline: Deadline, read: Callable[[], AnswerT], key: str) -> Ans
         except BaseException as error:  # noqa: BLE001 (raised by future.result)
             future.set_exception(error)
 
-    # A daemon thread, because nothing can stop a read that never ends.
+    # A daemon thread, because a read that never ends cannot be stopped.
     threading.Thread(target=run, daemon=True).start()
     try:
         return future.result(None if deadline.at_s == inf else deadline.remaining_s)

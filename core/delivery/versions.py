@@ -36,7 +36,7 @@ class ObjectVersion:
 
     @property
     def source(self) -> Source:
-        """The version as result documents name it."""
+        """The version as the source in a result document."""
         return Source(
             bucket=self.bucket,
             key=self.key,
@@ -46,7 +46,7 @@ class ObjectVersion:
         )
 
     def matches(self, newest: "ObjectVersion") -> bool:
-        """Return whether this version, which an event may name in part only, is the newest one."""
+        """Return whether this version, of which an event may have only some fields, is the newest one."""
         if self.version_id:
             return self.version_id == newest.version_id
         return self.etag in ("", newest.etag)
@@ -62,6 +62,6 @@ class Upload(ObjectVersion):
 def known_version_id(version_id: str | None) -> str | None:
     """Return a version id, or None if it does not identify a version.
 
-    S3 names an object from before versioning "null".
+    S3 gives the id "null" to objects that were stored before versioning was enabled.
     """
     return None if version_id in (None, "", "null") else version_id

@@ -33,7 +33,7 @@ class ResultFiles:
     def clear(self) -> None:
         """Remove the documents of earlier runs."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        # The folder may contain other files of the user's.
+        # The folder may contain other files.
         for file in self._folder.rglob("*.json"):
             if b'"schema_version"' in file.read_bytes()[:100]:
                 file.unlink()

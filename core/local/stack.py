@@ -29,12 +29,12 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class StackOptions:
-    """Settings of the function and the queue, which template.yaml has on AWS.
+    """Settings of the function and the queue. On AWS, template.yaml sets them.
 
     Attributes
     ----------
     function_timeout_s, visibility_timeout_s
-        On AWS, the second is six times the first. It is shorter here, so that a retry comes soon.
+        On AWS, the visibility timeout is six times the function's timeout. It is shorter here for quick retries.
     """
 
     function_timeout_s: float = 60.0
@@ -81,7 +81,7 @@ class Stack:
     def take_new_results(self) -> list[str]:
         """Return the keys of results written since the last call, in order, without duplicates.
 
-        They come from notifications: moto needs 1.5 s to list two thousand results, which is too slow for polling.
+        Notifications provide the keys: moto takes 1.5 s to list two thousand results, which is too slow for polling.
         """
         keys: dict[str, None] = {}
         url = self.new_results_queue_url
@@ -111,10 +111,10 @@ class Stack:
 @contextmanager
 def running_server() -> Iterator[str]:
     """Start moto's server on the loopback address, and yield its endpoint."""
-    # The import takes half a second, and most users of this module have no server of their own.
+    # Imported here, because the import takes half a second and a caller with a running server does not need it.
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it logs every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log every request
 
     server = ThreadedMotoServer(ip_address=_LOOPBACK, port=0, verbose=False)
     server.start()
@@ -127,16 +127,16 @@ def running_server() -> Iterator[str]:
 
 @contextmanager
 def running_stack(options: StackOptions | None = None, endpoint: str | None = None) -> Iterator[Stack]:
-    """Create in moto's server what template.yaml creates on AWS.
+    """Create the resources of template.yaml in moto's server.
 
     Parameters
     ----------
     endpoint
-        A server that is running already. The stack empties it first. Without an endpoint, the stack starts a server.
+        The endpoint of a running server, which is emptied first; None starts a server.
     """
     options = options or StackOptions()
     with nullcontext(endpoint) if endpoint else running_server() as address:
-        # moto keeps one state for the whole process, so even a new server may hold an older stack's objects.
+        # moto keeps one state for the whole process, so even a new server may contain an older stack's objects.
         urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()  # noqa: S310
         yield _create_resources(address, options)
 

@@ -1,4 +1,4 @@
-"""A waveform in, a probability for each emotion out, computed by ONNX Runtime from a serving package."""
+"""Classifies a waveform: ONNX Runtime computes a probability for each emotion from a serving package."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ class EmotionClassifier:
     Attributes
     ----------
     identity
-        The model as results name it.
+        The model's identity, as stored in results.
     """
 
     def __init__(self, network: Network, identity: Model) -> None:
@@ -50,13 +50,13 @@ class EmotionClassifier:
         Parameters
         ----------
         verify
-            Whether to compare the files with the hashes in the manifest. The image's build has done so already for the
-            package in the image, and reading 113 MB would delay every cold start.
+            Whether to compare the files with the hashes in the manifest. For the package in the image, the build has
+            already checked the hashes, and reading 113 MB would delay every cold start.
 
         Raises
         ------
         PackageRefused
-            If the folder holds no package, or one that does not match its manifest.
+            If the folder does not contain a package, or the package does not match its manifest.
         """
         manifest = read_manifest(folder)
         if verify:
@@ -80,7 +80,7 @@ class EmotionClassifier:
         return dict(zip(self.identity.labels, probabilities.tolist(), strict=True))
 
     def classify_all(self, waveforms: Iterable[Waveform]) -> list[Scores]:
-        """Score several utterances, one after another: padding them to one length costs what a batch saves."""
+        """Score several utterances one after another, because padding them to one length costs what a batch saves."""
         return [self.classify(waveform) for waveform in waveforms]
 
     def logits(self, waveform: Waveform) -> Logits:
@@ -93,7 +93,7 @@ class _OnnxNetwork:
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         self._geometry: Geometry = manifest.geometry
-        # By its path: ONNX Runtime then maps the weights. See docs/decisions/0008-onnx-runtime-session.md.
+        # Loaded by path, so that ONNX Runtime maps the weights: docs/decisions/0008-onnx-runtime-session.md.
         self._session = onnx_session(folder / MODEL_FILE, threads)
 
     def logits(self, waveform: Waveform) -> Logits:
@@ -103,7 +103,7 @@ class _OnnxNetwork:
 
 
 def softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    """Compute probabilities, shape ``(labels,)``; never NaN for finite logits."""
+    """Return the probabilities for finite logits; both have the shape ``(labels,)``."""
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
     return np.asarray(exponentials / exponentials.sum(), np.float64)
 
@@ -111,8 +111,8 @@ def softmax(logits: Logits) -> npt.NDArray[np.float64]:
 def default_threads(options: ModelSettings) -> int:
     """Return the number of vCPUs, unless the settings name another number of threads.
 
-    Lambda shows more cores than it grants: two at 1,769 MB, which is worth one vCPU of processor time. So the memory
-    size decides in Lambda, and the process's CPU affinity elsewhere.
+    The number of vCPUs follows from the memory size in Lambda, and from the process's CPU affinity elsewhere. Lambda
+    shows more cores than it grants: at 1,769 MB, it shows two cores and grants the processor time of one vCPU.
     """
     if options.inference_threads is not None:
         return options.inference_threads

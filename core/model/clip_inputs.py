@@ -1,9 +1,9 @@
 """Inputs of the serving graph for networks that classify the clip alone, without padding and mask.
 
-In training, clips were padded to the longest of a batch, under a mask. The mask keeps the padding out of everything:
+In training, clips were padded to the longest of a batch, and a mask excluded the padding from the computation:
 
 - Samples are normalised over the clip.
-- Hidden states after the clip are zero in the positional convolution, as if the clip stood alone.
+- Hidden states after the clip are zero in the positional convolution, as if the clip were alone.
 - Attention and the mean over time use frames of the clip only.
 
 So a clip without padding and mask gives the same logits. `core.export.graph.clip` builds the graph.
@@ -25,7 +25,7 @@ from core.model.preprocessing import normalise_clip
 class ClipGeometry(Convolutions):
     """The sizes of a network that determine the number of frames of a clip.
 
-    The aliases are the names of release 1.0, which packages have on disk and which their fingerprints contain.
+    The aliases are the names of release 1.0, which existing packages and their fingerprints use.
 
     Attributes
     ----------

@@ -1,7 +1,6 @@
-"""The serving package: a network, its weights, and a manifest that describes them and holds their hashes.
+"""The serving package: a network, its weights, and a manifest with their description and their hashes.
 
-The weights are in a file of their own, which ONNX Runtime maps into memory:
-docs/decisions/0008-onnx-runtime-session.md.
+The weights are in a separate file, which ONNX Runtime maps into memory: docs/decisions/0008-onnx-runtime-session.md.
 """
 
 import hashlib
@@ -52,7 +51,7 @@ class Manifest(BaseModel):
     sha256
         File name -> hash in hexadecimal.
     tools
-        Package name -> version that exported the model.
+        Python package -> its version at the time of the export.
     parity
         The differences from the checkpoint's own network.
     """
@@ -73,7 +72,7 @@ class Manifest(BaseModel):
 
     @property
     def identity(self) -> Model:
-        """The model as a result names it."""
+        """The model's identity, as stored in results."""
         return Model(
             id=self.id,
             revision=self.revision,
@@ -85,7 +84,7 @@ class Manifest(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """The hash of everything that can change a score, which excludes the parity report and the tools' versions."""
+        """The hash of everything that can change a score: the format, the labels, the geometry and the files."""
         # Without fields that have their default, so that packages keep their fingerprint when geometries gain fields.
         decisive = self.model_dump_json(
             include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"}, exclude_defaults=True
@@ -104,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     except OSError as error:
-        raise PackageRefused(f"{folder} is no serving package: it has no readable {MANIFEST_FILE}.") from error
+        raise PackageRefused(f"{folder} is not a serving package: {MANIFEST_FILE} is missing or unreadable.") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "document"
@@ -129,12 +128,19 @@ def check_hashes(folder: Path, manifest: Manifest) -> None:
         try:
             found = file_sha256(folder / name)
         except OSError as error:
-            raise PackageRefused(f"{folder} has no readable {name}.") from error
+            raise PackageRefused(
+                f"{folder / name} is missing or unreadable: export or fetch the package again."
+            ) from error
         if found != manifest.sha256.get(name):
-            raise PackageRefused(f"{folder / name} does not match the hash in its manifest: export or fetch it again.")
+            raise PackageRefused(
+                f"{folder / name} does not match the hash in its manifest: export or fetch the package again."
+            )
 
 
 def file_sha256(file: Path) -> str:
-    """Return the hash of a file, read in pieces: in memory as a whole, the weights would add 113 MB to the peak."""
+    """Return the SHA-256 of a file in hexadecimal.
+
+    The file is read in chunks, because the whole weights would add 113 MB to the peak memory.
+    """
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.errors import EmptyRecording
 
 _VARIANCE_FLOOR = 1e-7
-"""The value in `Wav2Vec2FeatureExtractor`; releases of transformers before 4.9 had 1e-5."""
+"""The value in `Wav2Vec2FeatureExtractor` since transformers 4.9; earlier releases used 1e-5."""
 
 
 def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Waveform:
@@ -88,6 +88,6 @@ def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> t
         raise EmptyRecording("There are no samples to classify.")
     samples = clip.astype(np.float64)
     mean = samples.sum() / window_samples
-    # Centred before squaring, because a large constant offset would cancel the digits of the squares.
+    # Centred before squaring: otherwise a large constant offset would cancel significant digits.
     squares = np.square(samples - mean).sum() + (window_samples - clip.size) * mean**2
     return float(mean), float(np.sqrt(squares / window_samples + _VARIANCE_FLOOR))

@@ -8,12 +8,12 @@ clip, and one of each set of equal vectors:
   and the graph computes one of them. Only the first layer's group norm needs all frames. Its statistics follow from the
   mean and the covariance of the samples under the kernel, in which the omitted frames are counted.
 - **Equal tokens.** A token depends on its position only through the positional convolution, which covers half a kernel
-  to either side. Tokens with nothing but padding in that range are the same vector in every layer of the transformer.
+  to either side. Tokens with only padding in that range are the same vector in every layer of the transformer.
   One token represents all of them: the logarithm of their number is added to its attention score as a key, and it has
   that weight in the mean over time.
 
-Both are exact up to rounding, for any kernels and strides. For 8-bit products, whose rounding is larger, there is an
-approximation as well:
+Both are exact up to rounding, for any kernels and strides. A third step is an approximation, used only with 8-bit
+products, whose rounding is larger:
 
 - **Tokens at the window's end.** The positional kernel of the last tokens reaches over the end of the window. These
   tokens differ little from one to the next. Groups of neighbours are replaced by their mean, whose weight is the number
@@ -66,7 +66,7 @@ class WindowGeometry(Convolutions):
         return self.frames(self.window_samples)
 
     def plan(self, clip_samples: int) -> "Plan":
-        """Determine the rows and tokens to compute for a clip of some length."""
+        """Return the rows and tokens to compute for a clip of the given length."""
         first_padding_frame = -(-clip_samples // self.stride_samples)
         tokens = min(self.window_frames, first_padding_frame + self.position_kernel)
         shared_token = min(first_padding_frame + self.position_kernel // 2, tokens - 1)

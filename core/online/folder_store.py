@@ -1,7 +1,7 @@
 """Result store without AWS: results in a folder, uploads classified in the background.
 
-It takes the place of S3 and the queue, so a client works with both: it posts a form, then polls for the result. Results
-survive a restart. Forms do not, and an upload still waiting at shutdown gets a `failed` result.
+The store replaces S3 and the queue. Clients use it in the same way: they post a form, then poll for the result. Results
+survive a restart, but forms do not. An upload that is still waiting at shutdown gets a `failed` result.
 """
 
 import logging
@@ -53,8 +53,8 @@ class FolderResultStore:
         part.replace(file)
 
     def find(self, recording_id: str) -> bytes | Missing:
-        """Read a result."""
-        with self._lock:  # before the file: a result is written first and removed from the pending ones then
+        """Return a result document, or why there is none."""
+        with self._lock:  # before reading the file, because a result is written before its id stops being pending
             pending = recording_id in self._pending
         try:
             return self._file(recording_id).read_bytes()
@@ -62,7 +62,7 @@ class FolderResultStore:
             return Missing.PENDING if pending else Missing.UNKNOWN
 
     def create_upload(self, base_url: str) -> PresignedUpload:
-        """Create a form for one recording; the form is posted to this API itself."""
+        """Create a form for one recording, which is posted to this API."""
         recording_id = new_id()
         key = self.key_for(recording_id)
         expires_at = now() + timedelta(seconds=self._settings.api_upload_expiry_s)
@@ -98,7 +98,7 @@ class FolderResultStore:
             self._pending.add(recording_id)
 
     def close(self) -> None:
-        """Finish the current upload and give up the waiting ones."""
+        """Finish the current upload, and store a `failed` result for each waiting one."""
         with self._lock:
             worker, self._worker = self._worker, None
         if worker:
@@ -109,13 +109,13 @@ class FolderResultStore:
     def _classify(self, recording_id: str, path: Path, recogniser: Recogniser) -> None:
         try:
             if self._closing.is_set():
-                result = recogniser.give_up(recording_id, path, "The server was stopped first.")
+                result = recogniser.give_up(recording_id, path, "The server was shut down.")
             else:
                 result = recogniser.classify_upload(recording_id, path)
             self.store(recording_id, result)
         except Exception:
             # Without the id, since an id gives access to its result.
-            _logger.exception("cannot store the result of an upload")
+            _logger.exception("The result of an upload could not be stored.")
         finally:
             with self._lock:
                 self._pending.discard(recording_id)

@@ -20,7 +20,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Recognised:
-    """A result and the id it is stored under."""
+    """A result and its id in the store."""
 
     id: str
     result: Result
@@ -35,13 +35,13 @@ class Recogniser:
 
     @property
     def model(self) -> Model:
-        """Identity of the model, as results name it."""
+        """The model's identity, as stored in results."""
         return self._pipeline.model
 
     def recognise(
         self, recording: BinaryIO, *, deadline: Deadline | None = None, request_id: str | None = None
     ) -> Recognised:
-        """Classify a recording and store its result, whatever its status.
+        """Classify a recording and store its result, even a `failed` one.
 
         Raises
         ------
@@ -59,20 +59,20 @@ class Recogniser:
         return Recognised(recording_id, result)
 
     def classify_upload(self, recording_id: str, path: Path) -> Result:
-        """Classify an upload; an error of the server becomes a `failed` result, as on the queue."""
+        """Classify an upload, and return a `failed` result even if an error on the server prevents it."""
         try:
             return self._classify(recording_id, path, None)
         except TransientError as error:
             return self.give_up(recording_id, path, str(error))
         except Exception:
-            _logger.exception("cannot classify an upload")
+            _logger.exception("An upload could not be classified.")
             return self.give_up(
                 recording_id, path, "An unexpected error occurred on the server; its log has the details."
             )
 
     def give_up(self, recording_id: str, path: Path, why: str) -> Result:
         """Return the `failed` result of an upload that is not classified."""
-        error = GivenUp(f"The recording was not classified: {why} Upload it again.")
+        error = GivenUp(f"The recording was not classified. {why} Upload it again.")
         return Result.failed(self._source(recording_id, path), self.model, error)
 
     def _classify(self, recording_id: str, path: Path, deadline: Deadline | None) -> Result:

@@ -1,8 +1,8 @@
-"""Where results of the HTTP API are stored, and how a client uploads a large recording.
+"""Result stores of the HTTP API, which also create forms for uploading large recordings.
 
-Each recording gets an unguessable id, and the id makes its key. An upload posted to the bucket goes through the queue
-like any other. The result of a recording classified at once is stored where the queue's function would store it, so a
-client reads both the same way.
+Each recording gets an unguessable id, which is part of its key. An upload posted to the bucket goes through the queue
+like any other. The result of a recording classified during its request is stored under the same kind of key, so a
+client reads both in the same way.
 """
 
 import re
@@ -33,7 +33,7 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-
 
 
 class Missing(Enum):
-    """Why there is no result for an id."""
+    """The reason why an id has no result."""
 
     PENDING = "pending"
     UNKNOWN = "unknown"
@@ -59,7 +59,7 @@ class ResultStore(Protocol):
         ...
 
     def key_for(self, recording_id: str) -> str:
-        """Return the key of an id."""
+        """Return the key of the recording with this id."""
         ...
 
     def store(self, recording_id: str, result: Result) -> None:
@@ -67,7 +67,7 @@ class ResultStore(Protocol):
         ...
 
     def find(self, recording_id: str) -> bytes | Missing:
-        """Return the result document of a recording."""
+        """Return the result document of a recording, or why there is none."""
         ...
 
     def create_upload(self, base_url: str) -> PresignedUpload:
@@ -76,7 +76,7 @@ class ResultStore(Protocol):
 
 
 def new_id() -> str:
-    """Return an unguessable id: knowing the id is what lets a client read the result."""
+    """Return an unguessable id, because every client that knows the id can read the result."""
     return str(uuid.uuid4())
 
 
@@ -136,7 +136,7 @@ class S3ResultStore:
             return
 
     def find(self, recording_id: str) -> bytes | Missing:
-        """Read a result; without one, check whether the upload exists.
+        """Return a result document; without one, check whether the upload exists.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class S3ResultStore:
             )
         except (BotoCoreError, AttributeError) as error:
             # Without credentials, botocore raises AttributeError on None.
-            raise StorageRefused("The upload cannot be signed: there are no credentials.") from error
+            raise StorageRefused("The upload cannot be signed without AWS credentials.") from error
         expires_at = now() + timedelta(seconds=expiry_s)
         return PresignedUpload(recording_id, form["url"], form["fields"], expires_at, self._max_size_bytes)
 

@@ -1,7 +1,7 @@
 """The columns of the Athena table of results, from the schema of the result document.
 
-CloudFormation cannot compute them, so template.yaml contains them written out, and a test compares the two. After the
-document has changed, `python -m core.operations.athena` prints the new columns.
+CloudFormation cannot compute the columns, so template.yaml lists them, and a test compares the lists. After a change of
+the document, `python -m core.operations.athena` prints the new list.
 """
 
 import sys

@@ -33,7 +33,7 @@ tests/integration/test_scale.py counts the requests that a delivery makes.
 """
 RESULT_PUTS, LEASE_PUTS, LEASE_DELETES = 1, 1, 1
 READS_IF_DONE = 2
-"""S3 reads for a recording that has its result already: HEAD of the upload, HEAD of the result."""
+"""S3 reads for a recording that already has its result: HEAD of the upload, HEAD of the result."""
 
 _SAMPLE_SIZE = 200
 """Results to read for the estimate. A share is then known to within seven points."""
@@ -54,7 +54,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Scope:
-    """Which uploads a backfill covers."""
+    """The uploads that a backfill covers."""
 
     bucket: str
     prefix: str = ""
@@ -143,7 +143,7 @@ def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: st
 def estimate_from(results: Iterable[StoredResult], fingerprint: str | None) -> tuple[float, float | None]:
     """Return the share of results that are done, and the function's mean time for a recording in seconds.
 
-    The mean leaves failures out. A refused recording takes no time, and would make the others look cheap.
+    The mean excludes failures: refused recordings take almost no time, so the estimate would be too low.
     """
     stored = list(results)
     done = [found for found in stored if is_done(found, fingerprint)]
@@ -176,7 +176,7 @@ def job_request(stack: DeployedStack, scope: Scope) -> dict[str, Any]:
     }
     return {
         "AccountId": stack.account,
-        # The command line has asked for confirmation already.
+        # The command line has already asked for confirmation.
         "ConfirmationRequired": False,
         "Operation": {
             "LambdaInvoke": {"FunctionArn": stack.backfill_version_arn, "InvocationSchemaVersion": "2.0"},
@@ -222,7 +222,7 @@ class JobState:
 
 
 def job_states(s3control: Any, stack: DeployedStack, job_id: str) -> Iterator[JobState]:
-    """Yield the job's progress whenever the caller asks, until the job has ended."""
+    """Yield the job's current progress in each iteration, until the job has ended."""
     while True:
         with aws_errors(f"the job {job_id}"):
             job = s3control.describe_job(AccountId=stack.account, JobId=job_id)["Job"]

@@ -20,7 +20,7 @@ class DeployedStack:
     Attributes
     ----------
     backfill_concurrency
-        How many recordings a backfill classifies at once; 0 if only the account limits the number.
+        Maximum number of recordings that a backfill classifies at once; 0 if only the account's limit applies.
     """
 
     name: str
@@ -80,12 +80,13 @@ def find_stack(name: str, cloudformation: Any) -> DeployedStack:
         )
     except KeyError as error:
         raise StackUnknown(
-            f"The stack {name} has no {error.args[0]}: another or an older template made it. Deploy it again."
+            f"The stack {name} has no {error.args[0]}: it was deployed with an older or a different template. "
+            "Deploy it again."
         ) from error
 
 
 def stack_name_from_bucket(bucket: str) -> str:
-    """Return the name of the stack that an uploads bucket belongs to: template.yaml begins the bucket's name with it.
+    """Return the name of an uploads bucket's stack, with which template.yaml begins the bucket's name.
 
     Raises
     ------
@@ -95,26 +96,26 @@ def stack_name_from_bucket(bucket: str) -> str:
     match = _UPLOADS_BUCKET.fullmatch(bucket)
     if match is None:
         raise StackUnknown(
-            f"{bucket} is not a stack's uploads bucket: such a name is like STACK-uploads-123456789012-REGION."
+            f"{bucket} is not the name of a stack's uploads bucket, such as STACK-uploads-123456789012-REGION."
         )
     return match["stack"]
 
 
 @contextmanager
 def aws_errors(what: str, *, unknown: str | None = None) -> Iterator[None]:
-    """Raise errors of AWS as errors with one sentence for the operator.
+    """Translate AWS errors into one sentence for the operator.
 
     Parameters
     ----------
     what
-        What the request was about, such as "the queue NAME".
+        The resource of the request, such as "the queue NAME".
     unknown
-        Part of the message with which AWS says that it does not exist.
+        Part of AWS's message for a resource that does not exist.
 
     Raises
     ------
     StackUnknown
-        If AWS says that it does not exist.
+        If AWS's message contains `unknown`.
     AwsRefused
         On every other error.
     """
@@ -123,7 +124,7 @@ def aws_errors(what: str, *, unknown: str | None = None) -> Iterator[None]:
     except ClientError as error:
         about = error.response.get("Error", {})
         if unknown and unknown in about.get("Message", ""):
-            raise StackUnknown(f"AWS does not know {what} in this account and region.") from error
+            raise StackUnknown(f"AWS cannot find {what} in this account and region.") from error
         raise AwsRefused(f"AWS refused the request for {what}: {about.get('Message') or about.get('Code')}") from error
     except BotoCoreError as error:
         # botocore's own message explains missing credentials, a missing region and network errors.

@@ -38,7 +38,7 @@ def redrive(
     Parameters
     ----------
     per_s
-        Maximum number of messages a second; None for as fast as SQS can.
+        Maximum number of messages per second; None sets no limit.
 
     Raises
     ------

@@ -26,7 +26,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(frozen=True)
 class ResultFilter:
-    """Which results to select; None selects all.
+    """The conditions that selected results meet; None sets no condition.
 
     Attributes
     ----------
@@ -122,8 +122,8 @@ def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, selection: Resul
     OperationFailed
         If S3 cannot be reached or refuses the request.
     """
-    # S3 stores a document after processing has finished, so an object older than `since` cannot match. A result key
-    # begins with the recording's key, of which it may lack the last bytes.
+    # A document is stored after processing has finished, so an object older than `since` cannot match. A result's key
+    # contains the recording's key, possibly shortened at the end.
     keys = (
         found.key
         for found in list_objects(s3, bucket, prefix + selection.key_prefix)

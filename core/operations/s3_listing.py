@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 
 _THREADS = 16
 _MAX_PENDING = 4 * _THREADS
-"""Bounds the memory, however long the list is."""
+"""Bounds the memory for a list of any length."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def list_objects(s3: "S3Client", bucket: str, prefix: str = "") -> Iterator[S3Ob
 
 
 def in_threads(function: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
-    """Yield the function's answers in the order of the items, of which there may be any number."""
+    """Apply a function to a stream of items in several threads, and yield the answers in order."""
     with ThreadPoolExecutor(_THREADS) as pool:
         pending: list[Future[Answer]] = []
         for item in items:

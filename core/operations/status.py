@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 DEFAULT_SAMPLE_SIZE = 1000
-"""How many results to read at random; all of them if there are no more."""
+"""Number of results to read, chosen at random; a smaller stack's results are all read."""
 
 _AGE_WINDOW = timedelta(minutes=15)
 
@@ -30,7 +30,7 @@ class Status:
     read
         Results that were read.
     by_status
-        Of those, how many have each status, and how many are `given_up`, `stale` or `unreadable`.
+        The number of those results with each status, and of those that are `given_up`, `stale` or `unreadable`.
     oldest_s
         Age of the oldest message in the queue; None if CloudWatch has no value.
     """
@@ -105,7 +105,7 @@ def read_status(
 
 
 def count_by_status(results: list[StoredResult], fingerprint: str | None) -> dict[str, int]:
-    """Count the documents with each status, those that were given up, and those of another model."""
+    """Count the documents by status, and those that are `given_up`, `stale` (of another model) or `unreadable`."""
     counted = {"classified": 0, "no_speech": 0, "failed": 0, "given_up": 0, "stale": 0, "unreadable": 0}
     for found in results:
         if found.result is None:

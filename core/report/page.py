@@ -1,7 +1,7 @@
 """The page: this module writes the content, page.css and page.js add style and behaviour.
 
-Text from outside (the key, the message of an error) is escaped everywhere. As a second line of defence, the page's
-content security policy allows only the page's own script, and no requests.
+Untrusted text (the key, the message of an error) is escaped everywhere. As a second line of defence, the page's content
+security policy allows only the page's script, and no requests.
 """
 
 import base64
@@ -28,9 +28,9 @@ class Sound:
     Attributes
     ----------
     media_type
-        Such as ``audio/ogg``.
+        The format, such as ``audio/ogg``.
     content
-        Content of the file.
+        The content of the file.
     """
 
     media_type: str
@@ -38,14 +38,14 @@ class Sound:
 
 
 def render(result: Result, sound: Sound | None = None, *, player: bool = False) -> str:
-    """Return the page of a result with any status.
+    """Render the page of a result with any status.
 
     Parameters
     ----------
     sound
         The recording to embed.
     player
-        Add a player without a sound. The API's page frames this page and sets the sound.
+        Whether to add a player without a sound. The API's page frames this page and sets the sound.
     """
     style = (_FOLDER / "page.css").read_text(encoding="utf-8") + _style_rules(result)
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")

@@ -151,7 +151,7 @@ def test_changed_or_missing_weights_are_refused(small_checkpoint: Path, clips: l
         EmotionClassifier.load(tmp_path)
 
     (tmp_path / WEIGHTS_FILE).unlink()
-    with pytest.raises(PackageRefused, match=r"no readable weights\.bin"):
+    with pytest.raises(PackageRefused, match=r"weights\.bin is missing or unreadable"):
         EmotionClassifier.load(tmp_path)
 
 

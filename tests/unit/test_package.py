@@ -107,7 +107,7 @@ def test_a_manifest_that_is_not_json_is_refused(content: bytes, damaged: Path) -
 def test_a_missing_network_is_refused_by_name(damaged: Path) -> None:
     (damaged / MODEL_FILE).unlink()
 
-    with pytest.raises(PackageRefused, match=r"no readable model\.onnx"):
+    with pytest.raises(PackageRefused, match=r"model\.onnx is missing or unreadable"):
         EmotionClassifier.load(damaged)
 
 
