@@ -462,6 +462,20 @@ def test_a_download_that_is_too_slow_is_retried(world: World, speech: bytes) -> 
         world.delivery_with(storage).deliver(upload, Attempt(deadline=Deadline.after(0)))
 
 
+def test_a_download_is_too_slow_only_if_it_takes_half_of_the_time_that_was_left(
+    world: World, speech: bytes, clock: Clock
+) -> None:
+    class SlowStorage(Storage):
+        def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
+            super().download(version, destination, deadline)
+            clock.advance(100)
+
+    attempt = Attempt(deadline=Deadline.after(1000))
+    clock.advance(450)  # an earlier recording of the batch
+    delivery = world.delivery_with(SlowStorage(world.stack.s3))
+    assert delivery.deliver(world.put("a.wav", speech), attempt).kind == "stored"
+
+
 def test_a_bucket_without_versioning_is_read_by_etag(world: World, speech: bytes, other_speech: bytes) -> None:
     world.stack.s3.create_bucket(Bucket="plain-bucket")
     etag = world.stack.s3.put_object(Bucket="plain-bucket", Key="a.wav", Body=speech)["ETag"].strip('"')
