@@ -18,7 +18,7 @@ EVENTS = ROOT / "events"
 
 @pytest.fixture(scope="session")
 def sam() -> None:
-    """Lambda's emulator, which is part of the SAM CLI."""
+    """The SAM CLI, which contains Lambda's emulator."""
     try:
         emulator_program()
     except FileNotFoundError as error:
@@ -58,7 +58,7 @@ def network(image: str, stack: Stack) -> Iterator[Network]:
 
 @pytest.fixture(scope="session")
 def function(network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
-    """A sandboxed container of the function, which every test invokes."""
+    """A sandboxed container of the function, shared by all tests."""
     environment = stack.environment(Path("/opt/model")) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)}
     limit = f"--memory={memory_mb}m"
     with running_function(network, environment, *SANDBOX, limit, "--memory-swap", f"{memory_mb}m") as container:

@@ -1,4 +1,4 @@
-"""The image's small ffmpeg hears what the machine's own, full one hears."""
+"""The image's ffmpeg decodes recordings like this machine's full ffmpeg."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.support import hostile
 from tools.container import docker
 from tools.emulator import ROOT
 
-# Encoded here by the machine's ffmpeg, one of each kind that speech is recorded in: file name and encoder options.
+# Name and encoder options of one file for each format in use. This machine's ffmpeg encodes them.
 KINDS = {
     "s16.wav": ("-c:a", "pcm_s16le"),
     "u8.wav": ("-c:a", "pcm_u8"),
@@ -80,28 +80,28 @@ WITH_PICTURES = {
     "silent.mp4": ("-c:v", "mpeg4", "-an"),
 }
 
-LISTEN = """
+DECODE_ALL = """
 import json, pathlib, sys
 import numpy as np
 from core.audio.decode import decode, probe
 from core.errors import RecordingError
 from core.settings import MediaLimits, read
-folder, limits, heard = pathlib.Path(sys.argv[1]), read(MediaLimits), {}
+folder, limits, outcomes = pathlib.Path(sys.argv[1]), read(MediaLimits), {}
 for file in sorted(p for p in folder.rglob("*") if p.is_file()):
     try:
         info = probe(file, limits)
         sound = np.concatenate(list(decode(file, info, limits)), axis=1)
-        said = {"kind": [info.container, info.codec, info.sample_rate_hz, info.channels],
-                "samples": sound.shape[1], "loudness": float(np.sqrt(np.mean(sound.astype(float) ** 2)))}
+        outcome = {"kind": [info.container, info.codec, info.sample_rate_hz, info.channels],
+                   "samples": sound.shape[1], "loudness": float(np.sqrt(np.mean(sound.astype(float) ** 2)))}
     except RecordingError as error:
-        said = {"kind": error.code, "samples": 0, "loudness": 0.0}
-    heard[str(file.relative_to(folder))] = said
-print(json.dumps(heard))
+        outcome = {"kind": error.code, "samples": 0, "loudness": 0.0}
+    outcomes[str(file.relative_to(folder))] = outcome
+print(json.dumps(outcomes))
 """
-"""What the pipeline's own decoding makes of every file of a folder."""
+"""A program that decodes every file of a folder as the pipeline does, and prints the outcomes."""
 
 
-def heard_in_the_image(image: str, folder: Path) -> dict[str, Any]:
+def decoded_in_the_image(image: str, folder: Path) -> dict[str, Any]:
     sandbox = [
         "--read-only",
         "--network=none",
@@ -109,35 +109,35 @@ def heard_in_the_image(image: str, folder: Path) -> dict[str, Any]:
         "--tmpfs=/tmp",
         f"--volume={folder.resolve()}:/media:ro",
     ]
-    said = docker("run", "--rm", *sandbox, "--entrypoint=/usr/bin/python3", image, "-c", LISTEN, "/media")
-    heard: dict[str, Any] = json.loads(said)
-    return heard
+    output = docker("run", "--rm", *sandbox, "--entrypoint=/usr/bin/python3", image, "-c", DECODE_ALL, "/media")
+    outcomes: dict[str, Any] = json.loads(output)
+    return outcomes
 
 
-def heard_here(folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-c", LISTEN, str(folder)]
-    said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    heard: dict[str, Any] = json.loads(said)
-    return heard
+def decoded_here(folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-c", DECODE_ALL, str(folder)]
+    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    outcomes: dict[str, Any] = json.loads(output)
+    return outcomes
 
 
-def differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
-    """Files that the image hears otherwise: as another kind, or shorter, longer or louder than rounding explains."""
-    assert there.keys() == here.keys()
+def differences(in_image: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+    """Return the files whose kind, duration or loudness differs by more than rounding explains."""
+    assert in_image.keys() == here.keys()
     return {
-        name: {"in the image": there[name], "here": here[name]}
+        name: {"in the image": in_image[name], "here": here[name]}
         for name in here
-        if there[name]["kind"] != here[name]["kind"]
-        or abs(there[name]["samples"] - here[name]["samples"]) > 0.1 * SAMPLE_RATE_HZ
-        or there[name]["loudness"] != pytest.approx(here[name]["loudness"], rel=0.01)
+        if in_image[name]["kind"] != here[name]["kind"]
+        or abs(in_image[name]["samples"] - here[name]["samples"]) > 0.1 * SAMPLE_RATE_HZ
+        or in_image[name]["loudness"] != pytest.approx(here[name]["loudness"], rel=0.01)
     }
 
 
 def encode(folder: Path, name: str, *options: str) -> Path:
-    """Two seconds of two tones, and of a picture where the file is a film."""
+    """Encode two seconds of two tones, with a picture if the file is a film."""
     tones = ["-f", "lavfi", "-i", "aevalsrc=0.3*sin(880*t)*sin(3*t)|0.2*sin(1500*t):duration=2:sample_rate=44100"]
     picture = ["-f", "lavfi", "-i", "testsrc=duration=2:size=160x120:rate=25"] if name in WITH_PICTURES else []
-    # Telephone codecs know one channel only.
+    # Telephone codecs have one channel.
     mono = ["-ac", "1"] if name not in WITH_PICTURES else []
     file = folder / name
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *tones, *picture, *mono, *options, "-strict", "-2", str(file)]
@@ -148,7 +148,7 @@ def encode(folder: Path, name: str, *options: str) -> Path:
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("media")
-    # Containers run without any right over files that are closed to others.
+    # The containers run without capabilities, so the files must be readable by others.
     for parent in (folder, folder.parent, folder.parent.parent):
         parent.chmod(0o755)
     for name, options in {**KINDS, **WITH_PICTURES}.items():
@@ -158,32 +158,32 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(image: str, encoded: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    return heard_in_the_image(image, encoded), heard_here(encoded)
+    return decoded_in_the_image(image, encoded), decoded_here(encoded)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_recording_is_heard_whole(both: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
-    there, _ = both
-    assert there[name]["samples"] == pytest.approx(2 * SAMPLE_RATE_HZ, rel=0.1)
-    assert there[name]["loudness"] > 0.05
+def test_every_kind_of_recording_is_decoded_completely(both: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
+    in_image, _ = both
+    assert in_image[name]["samples"] == pytest.approx(2 * SAMPLE_RATE_HZ, rel=0.1)
+    assert in_image[name]["loudness"] > 0.05
 
 
-def test_the_image_and_this_machine_hear_the_same(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_the_image_and_this_machine_decode_the_same(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert differences(*both) == {}
 
 
-def test_the_sound_of_a_film_is_heard_and_a_silent_one_is_told_apart(
+def test_the_audio_of_a_film_is_decoded_and_a_silent_film_is_refused(
     both: tuple[dict[str, Any], dict[str, Any]],
 ) -> None:
-    there, _ = both
-    assert there["silent.mp4"]["kind"] == "no_audio_stream"
+    in_image, _ = both
+    assert in_image["silent.mp4"]["kind"] == "no_audio_stream"
     for name in WITH_PICTURES.keys() - {"silent.mp4"}:
-        assert there[name]["loudness"] > 0.05
+        assert in_image[name]["loudness"] > 0.05
 
 
-def test_odd_and_broken_files_are_heard_the_same(image: str, corpora: Path) -> None:
+def test_odd_and_broken_files_are_decoded_the_same(image: str, corpora: Path) -> None:
     formats = corpora / "data" / "formats"
-    assert differences(heard_in_the_image(image, formats), heard_here(formats)) == {}
+    assert differences(decoded_in_the_image(image, formats), decoded_here(formats)) == {}
 
 
 @pytest.mark.parametrize(
@@ -194,17 +194,17 @@ def test_odd_and_broken_files_are_heard_the_same(image: str, corpora: Path) -> N
         ("list.mp3", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n"),
     ],
 )
-def test_a_file_that_names_another_is_no_audio(image: str, tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_that_refers_to_another_is_not_decoded(image: str, tmp_path: Path, name: str, text: str) -> None:
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         folder.chmod(0o755)
     encode(tmp_path, "secret.wav")
     (tmp_path / name).write_text(text)
-    # By its name, ffmpeg takes the one that is called m4a for an mp4, of which nothing is there.
+    # The extension makes ffmpeg read list.m4a as mp4, and it finds no content.
     expected = "damaged" if name.endswith(".m4a") else "not_audio"
-    assert heard_in_the_image(image, tmp_path)[name]["kind"] == expected
+    assert decoded_in_the_image(image, tmp_path)[name]["kind"] == expected
 
 
-def test_hostile_files_come_to_what_they_come_to_here(image: str, tmp_path: Path) -> None:
+def test_hostile_files_have_the_expected_outcomes(image: str, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         folder.chmod(0o755)
     (tmp_path / "canary.wav").write_bytes(hostile.wav(hostile.LOUD))
@@ -213,20 +213,18 @@ def test_hostile_files_come_to_what_they_come_to_here(image: str, tmp_path: Path
     for name, body in {**scripts, **headers}.items():
         (tmp_path / name).write_bytes(body)
 
-    heard = heard_in_the_image(image, tmp_path)
-
-    came_to = {
-        name: f"{said['samples'] / SAMPLE_RATE_HZ:.1f} s" if said["samples"] else said["kind"]
-        for name, said in heard.items()
+    outcomes = {
+        name: f"{outcome['samples'] / SAMPLE_RATE_HZ:.1f} s" if outcome["samples"] else outcome["kind"]
+        for name, outcome in decoded_in_the_image(image, tmp_path).items()
     }
-    assert {came_to[name] for name in scripts} == {"not_audio"}
+    assert {outcomes[name] for name in scripts} == {"not_audio"}
     expected = {name: code for name, (_, code) in hostile.HEADERS.items()}
-    assert {name: came_to[name] for name in headers} == expected
+    assert {name: outcomes[name] for name in headers} == expected
 
 
 def test_the_list_of_components_and_the_code_accept_the_same_containers() -> None:
     listed = (ROOT / "layers" / "ffmpeg" / "components.txt").read_text(encoding="utf-8").splitlines()
     demuxers = {name for line in listed if line.startswith("demuxer") for name in line.split()[1:]}
-    # One has another name for ./configure, and some only tell pictures from sound.
+    # `mpegps` is another name of `mpeg`. Some demuxers are included to recognise pictures only.
     accepted = {"mpeg" if name == "mpegps" else name for name in demuxers - {"h264", "hevc", "m4v", "mpegvideo"}}
     assert accepted == set(FORMATS.split(","))

@@ -46,6 +46,6 @@ def test_a_task_of_s3_batch_operations_is_answered(sam: None, stack: Stack, pack
     environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
     with emulated(environment, log, handler=BACKFILL_HANDLER) as invoke:
         answer = invoke(sent)
-    [told] = answer["results"]
-    assert told["resultCode"] == "Succeeded"
+    [task] = answer["results"]
+    assert task["resultCode"] == "Succeeded"
     assert result(stack, "calls/hotline 2026-01-31.wav")["status"] == "classified"

@@ -1,4 +1,4 @@
-"""The image answers what the function is sent, from inside a sandbox, and leaves nothing behind."""
+"""Invocations of the image in a sandbox: results, isolation, and agreement with this machine's ffmpeg."""
 
 import json
 from pathlib import Path
@@ -29,12 +29,12 @@ def test_an_upload_gets_its_result(function: Container, stack: Stack, name: str)
     assert document["source"]["bucket"] == UPLOADS_BUCKET
 
 
-def test_a_key_in_any_script_comes_back_as_it_was(function: Container, stack: Stack) -> None:
+def test_a_key_with_chinese_characters_and_spaces_gets_its_result(function: Container, stack: Stack) -> None:
     function.invoke(stage(event("s3-put-unicode-key"), stack))
     assert result(stack, "calls/王 小明/2026-01-12 +86 10 1234 (愤怒).wav")["status"] == "classified"
 
 
-def test_the_one_bad_message_of_a_batch_comes_back_alone(function: Container, stack: Stack) -> None:
+def test_only_the_bad_message_of_a_batch_is_retried(function: Container, stack: Stack) -> None:
     batch = stage(event("sqs-batch-one-bad"), stack)
     assert function.invoke(batch) == {"batchItemFailures": [{"itemIdentifier": batch["Records"][1]["messageId"]}]}
     for good in (batch["Records"][0], batch["Records"][2]):
@@ -51,12 +51,12 @@ def test_the_test_event_is_acknowledged(function: Container, stack: Stack, name:
     assert stack.results() == before
 
 
-def test_what_is_no_event_is_an_error_that_says_so(function: Container) -> None:
+def test_an_unknown_event_is_rejected(function: Container) -> None:
     answer = function.invoke({"hello": "world"})
     assert answer["errorType"] == "EventNotUnderstood"
 
 
-def test_an_upload_that_is_no_audio_gets_a_failed_result(function: Container, stack: Stack, tmp_path: Path) -> None:
+def test_an_upload_that_is_not_audio_gets_a_failed_result(function: Container, stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "anger.wav").write_text("this is text")
     function.invoke(stage(event("s3-put"), stack, samples=tmp_path))
     assert result(stack, "anger.wav")["error"]["code"] == "not_audio"
@@ -65,12 +65,12 @@ def test_an_upload_that_is_no_audio_gets_a_failed_result(function: Container, st
 # ------------------------------------------------------------------------------------------------------- the sandbox
 
 
-def test_nothing_stays_in_tmp(function: Container, stack: Stack) -> None:
+def test_tmp_is_empty_afterwards(function: Container, stack: Stack) -> None:
     function.invoke(stage(event("s3-put"), stack))
     assert function.run("ls", "-A", "/tmp") == ""
 
 
-def test_it_runs_without_root_and_writes_nowhere_else(function: Container) -> None:
+def test_it_runs_as_an_unprivileged_user_and_can_write_to_tmp_only(function: Container) -> None:
     assert run_python(function, "print(os.getuid())") != "0"
     where = run_python(
         function,
@@ -86,7 +86,7 @@ def test_it_runs_without_root_and_writes_nowhere_else(function: Container) -> No
     assert status["NoNewPrivs"] == "1"
 
 
-def test_the_network_leads_to_s3_only(function: Container, network: Network) -> None:
+def test_the_container_is_on_the_internal_network_only(function: Container, network: Network) -> None:
     assert docker("network", "inspect", "--format", "{{.Internal}}", network.name) == "true"
     attached = docker(
         "inspect", "--format", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}", function.name
@@ -94,7 +94,7 @@ def test_the_network_leads_to_s3_only(function: Container, network: Network) -> 
     assert attached.split() == [network.name]
 
 
-def test_the_image_holds_nothing_that_builds_or_becomes_root(function: Container) -> None:
+def test_the_image_has_no_build_tools_and_no_setuid_programs(function: Container) -> None:
     tools = ["apt", "apt-get", "cc", "curl", "gcc", "ld", "perl", "pip", "pip3", "su", "sudo", "wget"]
     found = run_python(
         function,
@@ -109,8 +109,8 @@ def test_the_image_holds_nothing_that_builds_or_becomes_root(function: Container
     assert json.loads(found) == []
 
 
-def test_every_module_is_compiled_and_never_compared_with_its_source(function: Container) -> None:
-    # Bytes 4 to 8 of a compiled module: 1 says that it goes by a hash; with a 2 added, that the hash is to be checked.
+def test_every_module_is_compiled_with_an_unchecked_hash(function: Container) -> None:
+    # Bytes 4 to 8 of a compiled module are flags: 1 for a hash instead of a time, 2 for a hash that Python checks.
     flags = run_python(
         function,
         "import collections, pathlib\n"
@@ -124,7 +124,7 @@ def test_every_module_is_compiled_and_never_compared_with_its_source(function: C
 
 
 def run_python(function: Container, program: str, *arguments: str) -> str:
-    """What a program prints in the container; `walk` goes through all of its own files."""
+    """Run a program in the container, and return its output. Its function `walk` yields the files of the image."""
     walk = (
         "import json, os\n"
         "def walk():\n"
@@ -135,11 +135,11 @@ def run_python(function: Container, program: str, *arguments: str) -> str:
     return function.run("/usr/bin/python3", "-c", walk + program, *arguments)
 
 
-# ------------------------------------------------------------------------------------------------------- the same ears
+# ------------------------------------------------------------------------------------- agreement with this machine
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda file: file.name)
-def test_a_sample_sounds_the_same_as_with_this_machine_s_ffmpeg(
+def test_a_sample_has_the_same_scores_as_with_this_machine_s_ffmpeg(
     function: Container, stack: Stack, host_pipeline: Pipeline, sample: Path
 ) -> None:
     stack.upload(sample)
@@ -147,27 +147,27 @@ def test_a_sample_sounds_the_same_as_with_this_machine_s_ffmpeg(
     sent = event("eventbridge")
     sent["detail"]["object"] = {"key": sample.name, "version-id": head["VersionId"], "etag": head["ETag"].strip('"')}
     function.invoke(sent)
-    there = result(stack, sample.name)
+    in_image = result(stack, sample.name)
 
     here = host_pipeline.run(sample, Source(bucket="b", key=sample.name, etag="e", size_bytes=1))
-    assert there["status"] == here.status
-    assert there["emotion"] == here.emotion
-    assert there["scores"] == pytest.approx(dict(here.scores or {}), abs=1e-3)
+    assert in_image["status"] == here.status
+    assert in_image["emotion"] == here.emotion
+    assert in_image["scores"] == pytest.approx(dict(here.scores or {}), abs=1e-3)
 
 
 @pytest.fixture(scope="module")
 def host_pipeline(image_model: Path) -> Pipeline:
-    """The pipeline on this machine, with this machine's ffmpeg and the image's own model."""
+    """The pipeline on this machine, with this machine's ffmpeg and the image's model."""
     return Pipeline(EmotionClassifier.load(image_model), read(MediaLimits), read(SegmentationSettings))
 
 
-def test_the_small_ffmpeg_reads_every_container_that_is_accepted(function: Container) -> None:
+def test_the_image_s_ffmpeg_has_a_demuxer_for_every_accepted_container(function: Container) -> None:
     listed = function.run("ffmpeg", "-hide_banner", "-demuxers").partition("--\n")[2]
     names = {name for line in listed.splitlines() for name in line.split()[1].split(",")}
     assert set(FORMATS.split(",")) <= names
     assert names.isdisjoint({"hls", "dash", "concat", "sdp", "rtsp", "image2", "lavfi", "tedcaptions", "applehttp"})
 
 
-def test_the_small_ffmpeg_has_no_network(function: Container) -> None:
+def test_the_image_s_ffmpeg_has_no_network_protocols(function: Container) -> None:
     protocols = set(function.run("ffmpeg", "-hide_banner", "-protocols").split()) - {"Supported", "Input:", "Output:"}
     assert protocols == {"file", "protocols:", "pipe"}

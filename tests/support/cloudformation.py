@@ -1,4 +1,4 @@
-"""template.yaml as CloudFormation would see it: parameters put in, conditions decided, names and ARNs written out."""
+"""template.yaml as CloudFormation resolves it: parameters, conditions, intrinsic functions, names and ARNs."""
 
 import base64
 import re
@@ -36,7 +36,7 @@ _EAGER: dict[str, Callable[[Any], Any]] = {
 
 
 class Deployed:
-    """The template with parameters. What only AWS would know gets a name that says what it is."""
+    """The template with parameters. Attributes that only AWS can assign get a descriptive placeholder."""
 
     def __init__(self, **parameters: str) -> None:
         defaults = {name: str(described["Default"]) for name, described in TEMPLATE["Parameters"].items()}
@@ -45,31 +45,31 @@ class Deployed:
         self._resources: dict[str, Any] = TEMPLATE["Resources"]
 
     def holds(self, condition: str) -> bool:
-        """Whether a condition of the template holds."""
+        """Return whether a condition of the template is true."""
         return bool(self.resolve(TEMPLATE["Conditions"][condition]))
 
     def resources(self, kind: str | None = None) -> dict[str, dict[str, Any]]:
-        """The resources that would be made, each with its properties written out."""
+        """Return the resources that CloudFormation would create, with their resolved properties."""
         return {
             name: self.resolve(resource.get("Properties", {}))
             for name, resource in self._resources.items()
-            if kind in (None, resource["Type"]) and self.holds_for(resource)
+            if kind in (None, resource["Type"]) and self.is_created(resource)
         }
 
-    def holds_for(self, described: Mapping[str, Any]) -> bool:
-        """Whether a resource or an output would be there."""
+    def is_created(self, described: Mapping[str, Any]) -> bool:
+        """Return whether CloudFormation would create a resource or an output."""
         return "Condition" not in described or self.holds(described["Condition"])
 
     def outputs(self) -> dict[str, str]:
-        """The stack's outputs."""
+        """Return the stack's outputs."""
         return {
             name: self.resolve(output["Value"])
             for name, output in TEMPLATE["Outputs"].items()
-            if self.holds_for(output)
+            if self.is_created(output)
         }
 
     def resolve(self, value: Any) -> Any:
-        """A value with every intrinsic function carried out."""
+        """Return a value with every intrinsic function evaluated."""
         if isinstance(value, list):
             return [resolved for item in value if (resolved := self.resolve(item)) is not _NO_VALUE]
         if not isinstance(value, dict):
@@ -82,7 +82,7 @@ class Deployed:
         return {name: item for name, item in resolved.items() if item is not _NO_VALUE}
 
     def _intrinsic(self, name: str, argument: Any) -> Any:
-        # Those that decide for themselves which of their arguments count.
+        # These functions resolve their arguments themselves.
         lazy: dict[str, Callable[[Any], Any]] = {
             "Ref": self._ref,
             "Condition": self.holds,

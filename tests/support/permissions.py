@@ -1,4 +1,4 @@
-"""What a role of the template allows, and what rights a call to AWS takes."""
+"""The permissions that a role of the template grants, and those that a call to AWS needs."""
 
 import fnmatch
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from tests.support.cloudformation import ACCOUNT, REGION, Deployed
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """An action on a resource; in a grant the resource may end in an asterisk."""
+    """An action on a resource. The resource of a granted right may end in an asterisk."""
 
     action: str
     resource: str
 
     def covers(self, needed: "Right") -> bool:
-        """Whether who holds this may do that."""
+        """Return whether this right includes another one."""
         return self.action == needed.action and fnmatch.fnmatchcase(needed.resource, _pattern(self.resource))
 
 
@@ -28,12 +28,12 @@ def _pattern(resource: str) -> str:
 
 
 def as_list(value: Any) -> list[Any]:
-    """IAM takes one of something for a list of it."""
+    """Return a list: IAM accepts a single value in place of a list."""
     return value if isinstance(value, list) else [value]
 
 
 def granted(stack: Deployed, role: str) -> set[Right]:
-    """Every right that a role holds: by its own policies, and by those that are attached to it."""
+    """Return the rights of a role, from its inline policies and its attached ones."""
     rights = set()
     name = stack.resolve({"Ref": role})
     attached = [policy for policy in stack.resources("AWS::IAM::Policy").values() if name in policy["Roles"]]
@@ -49,43 +49,43 @@ def granted(stack: Deployed, role: str) -> set[Right]:
     return rights
 
 
-def needed(service: str, operation: str, told: Mapping[str, Any]) -> set[Right]:
-    """The rights that a call takes, as the Service Authorization Reference has it.
+def needed(service: str, operation: str, parameters: Mapping[str, Any]) -> set[Right]:
+    """Return the rights that a call needs according to AWS's Service Authorization Reference.
 
-    A write or a deletion under the condition that the object is still the same takes the right to read it, too, by S3's
-    user guide: "How to prevent object overwrites with conditional writes", "Enforce conditional deletes".
+    A write or a deletion with `If-Match` also needs the right to read the object. See "How to prevent object overwrites
+    with conditional writes" and "Enforce conditional deletes" in S3's user guide.
 
     Raises
     ------
     KeyError
-        If the operation is not known here: add it, once it is clear that the function should call it.
+        If the operation is unknown. Add it after checking that the function should call it.
     """
     if service == "s3":
-        versioned = "Version" if told.get("VersionId") else ""
+        versioned = "Version" if parameters.get("VersionId") else ""
         action = {
             "HeadObject": f"s3:GetObject{versioned}",
             "GetObject": f"s3:GetObject{versioned}",
             "PutObject": "s3:PutObject",
             "DeleteObject": f"s3:DeleteObject{versioned}",
         }[operation]
-        actions = {action, "s3:GetObject"} if told.get("IfMatch") else {action}
-        return {Right(action, f"arn:aws:s3:::{told['Bucket']}/{told['Key']}") for action in actions}
+        actions = {action, "s3:GetObject"} if parameters.get("IfMatch") else {action}
+        return {Right(action, f"arn:aws:s3:::{parameters['Bucket']}/{parameters['Key']}") for action in actions}
     action = {("events", "PutEvents"): "events:PutEvents"}[service, operation]
-    [bus] = {entry["EventBusName"] for entry in told["Entries"]}
+    [bus] = {entry["EventBusName"] for entry in parameters["Entries"]}
     return {Right(action, f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}")}
 
 
 @contextmanager
 def recorded() -> Iterator[list[Right]]:
-    """The rights that every call takes which any client makes that is created within the block."""
+    """Record the rights that the calls of all clients need that are created within the block."""
     calls: list[Right] = []
 
     def note(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         if context.get("is_presign_request"):
-            return  # nobody is called: botocore takes a CreateBucket for the address of an upload form
+            return  # no call: botocore prepares a CreateBucket to find the address of an upload form
         calls.extend(sorted(needed(model.service_model.service_name, model.name, params)))
 
-    # boto3.client() makes its clients from this session, and each takes over what listens there.
+    # boto3.client() uses this session, and each client inherits the session's event handlers.
     boto3.setup_default_session()
     assert boto3.DEFAULT_SESSION is not None
     events = boto3.DEFAULT_SESSION.events

@@ -1,4 +1,4 @@
-"""What `template.yaml` promises: nothing public, nothing in the clear, no right too many, numbers that fit together."""
+"""`template.yaml`: no public access, encrypted connections, least privilege, and consistent limits."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deplo
 from tests.support.permissions import Right, as_list, granted
 
 ROOT = Path(__file__).parents[2]
-EVERY_WAY = [
+PARAMETER_SETS = [
     {},
     {
         "EventBus": "calls",
@@ -22,7 +22,7 @@ EVERY_WAY = [
         "AlarmEmail": "a@example.com",
     },
 ]
-"""Parameters with which every condition about rights was once false and once true."""
+"""With these sets of parameters, every condition about permissions is false once and true once."""
 BUCKETS = ["UploadsBucket", "ResultsBucket"]
 QUEUES = ["Queue", "DeadLetterQueue"]
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
@@ -36,8 +36,8 @@ def properties(name: str) -> Any:
     return RESOURCES[name]["Properties"]
 
 
-def statements_about(resource: str) -> list[dict[str, Any]]:
-    """The statements of the policy that hangs on a bucket or a queue."""
+def policy_statements(resource: str) -> list[dict[str, Any]]:
+    """Return the statements of the policy of a bucket or a queue."""
     return list(properties(f"{resource}Policy")["PolicyDocument"]["Statement"])
 
 
@@ -55,8 +55,8 @@ def test_a_bucket_is_versioned_encrypted_and_closed_to_the_public(bucket: str) -
 
 
 @pytest.mark.parametrize("resource", BUCKETS + QUEUES)
-def test_a_connection_in_the_clear_is_refused(resource: str) -> None:
-    denied = [s for s in statements_about(resource) if s["Effect"] == "Deny"]
+def test_an_unencrypted_connection_is_refused(resource: str) -> None:
+    denied = [s for s in policy_statements(resource) if s["Effect"] == "Deny"]
     (statement,) = denied
     assert statement["Principal"] == "*"
     assert statement["Action"] in {"s3:*", "sqs:*"}
@@ -72,8 +72,8 @@ def test_a_queue_is_encrypted(queue: str) -> None:
     assert properties(queue)["SqsManagedSseEnabled"] is True
 
 
-def test_nobody_but_the_uploads_bucket_of_this_account_is_let_into_the_queue() -> None:
-    (allowed,) = [s for s in statements_about("Queue") if s["Effect"] == "Allow"]
+def test_only_the_uploads_bucket_of_this_account_may_send_to_the_queue() -> None:
+    (allowed,) = [s for s in policy_statements("Queue") if s["Effect"] == "Allow"]
     assert allowed["Principal"] == {"Service": "s3.amazonaws.com"}
     assert allowed["Action"] == "sqs:SendMessage"
     assert allowed["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
@@ -90,8 +90,8 @@ def test_only_the_queue_may_use_the_dead_letter_queue() -> None:
     assert source["Fn::Sub"].endswith(properties("Queue")["QueueName"]["Fn::Sub"])
 
 
-def names_one_thing(arn: str) -> bool:
-    """Whether all is spelled out but what lies below a bucket's prefix, a log's streams and a function's versions."""
+def has_no_wildcard_in_a_name(arn: str) -> bool:
+    """Return whether an asterisk stands only for the keys of a prefix, a log's streams or a function's versions."""
     return re.fullmatch(r"arn:aws:((s3:::[^*?]+/|logs:[^*?]+:|lambda:[^*?]+:)\*|[^*?]+)", arn) is not None
 
 
@@ -105,30 +105,30 @@ def names_one_thing(arn: str) -> bool:
         "*",
     ],
 )
-def test_a_wildcard_in_a_name_is_noticed(arn: str) -> None:
-    assert not names_one_thing(arn)
+def test_a_wildcard_in_a_name_is_found(arn: str) -> None:
+    assert not has_no_wildcard_in_a_name(arn)
 
 
-@pytest.mark.parametrize("parameters", EVERY_WAY)
-def test_no_policy_has_a_wildcard_where_a_name_belongs(parameters: dict[str, str]) -> None:
+@pytest.mark.parametrize("parameters", PARAMETER_SETS)
+def test_no_policy_has_a_wildcard_in_a_name(parameters: dict[str, str]) -> None:
     stack = Deployed(**parameters)
     for role in stack.resources("AWS::IAM::Role"):
         for right in granted(stack, role):
             assert re.fullmatch(r"[a-z0-9-]+:[A-Za-z]+", right.action)
-            assert names_one_thing(right.resource), right
+            assert has_no_wildcard_in_a_name(right.resource), right
             assert STACK in right.resource or right.action == "events:PutEvents"
 
 
-@pytest.mark.parametrize("parameters", EVERY_WAY)
-def test_no_role_is_anything_but_what_is_written_out(parameters: dict[str, str]) -> None:
+@pytest.mark.parametrize("parameters", PARAMETER_SETS)
+def test_every_role_has_only_the_policies_of_the_template(parameters: dict[str, str]) -> None:
     stack = Deployed(**parameters)
     for role in stack.resources("AWS::IAM::Role").values():
-        assert "ManagedPolicyArns" not in role, "AWS's own policies name no bucket"
+        assert "ManagedPolicyArns" not in role, "AWS's managed policies allow every bucket"
         [statement] = role["AssumeRolePolicyDocument"]["Statement"]
         assert set(statement) >= {"Effect", "Principal", "Action"}
         assert set(statement["Principal"]) == {"Service"}
     for function in stack.resources("AWS::Serverless::Function").values():
-        assert "Policies" not in function, "SAM would add rights that are not written out here"
+        assert "Policies" not in function, "SAM would add permissions that the template does not list"
         assert "Role" in function
 
 
@@ -147,7 +147,7 @@ def test_no_role_is_anything_but_what_is_written_out(parameters: dict[str, str])
         ("BackfillRole", set()),
     ],
 )
-def test_a_function_reads_uploads_and_writes_results_and_nothing_else(role: str, others: set[Right]) -> None:
+def test_a_function_may_only_read_uploads_and_write_results(role: str, others: set[Right]) -> None:
     stack = Deployed(EventBus="calls")
     log_group = stack.resources()[role.replace("Role", "LogGroup")]["LogGroupName"]
     logs = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{log_group}:*"
@@ -183,10 +183,10 @@ def test_a_backfill_may_invoke_versions_of_one_function_and_write_its_report() -
     assert statement["Condition"] == {"StringEqualsIfExists": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-# -------------------------------------------------------------------------------------- numbers that fit together
+# ---------------------------------------------------------------------------------------------------------- limits
 
 
-def test_a_message_stays_invisible_for_six_times_the_time_out() -> None:
+def test_the_visibility_timeout_is_six_times_the_function_s_timeout() -> None:
     visibility = properties("Queue")["VisibilityTimeout"]["Fn::FindInMap"]
     assert visibility == ["VisibilityTimeout", {"Ref": "TimeoutS"}, "Seconds"]
     assert FUNCTION["Timeout"] == {"Ref": "TimeoutS"}
@@ -196,7 +196,7 @@ def test_a_message_stays_invisible_for_six_times_the_time_out() -> None:
         assert row["Seconds"] >= 6 * int(timeout_s)
 
 
-def test_the_function_knows_how_often_a_message_is_handed_out() -> None:
+def test_the_function_knows_the_maximum_number_of_deliveries() -> None:
     redrive = properties("Queue")["RedrivePolicy"]
     assert redrive["maxReceiveCount"] >= 5
     assert int(FUNCTION["Environment"]["Variables"]["MAX_RECEIVE_COUNT"]) == redrive["maxReceiveCount"]
@@ -208,7 +208,7 @@ def test_the_largest_upload_fits_into_tmp() -> None:
     assert parameters["MaxSizeBytes"]["Default"] < parameters["EphemeralStorageMb"]["Default"] * 1024 * 1024
 
 
-def test_results_never_lie_where_the_lifecycle_deletes() -> None:
+def test_the_lifecycle_rules_delete_no_results() -> None:
     rules = {rule["Id"]: rule for rule in properties("ResultsBucket")["LifecycleConfiguration"]["Rules"]}
     claims = FUNCTION["Environment"]["Variables"]["LEASES_PREFIX"]
     assert rules["claims"]["Prefix"] == claims
@@ -222,7 +222,7 @@ def test_results_never_lie_where_the_lifecycle_deletes() -> None:
         assert not re.match(prefix["AllowedPattern"], refused)
 
 
-def test_only_recordings_that_came_over_the_api_are_deleted_from_the_uploads_bucket() -> None:
+def test_the_uploads_bucket_expires_only_uploads_of_the_api() -> None:
     def expiring(stack: Deployed) -> list[Any]:
         rules = stack.resources()["UploadsBucket"]["LifecycleConfiguration"]["Rules"]
         return [rule for rule in rules if "ExpirationInDays" in rule]
@@ -238,13 +238,13 @@ def test_only_recordings_that_came_over_the_api_are_deleted_from_the_uploads_buc
             "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
         }
     ]
-    # Until the queues forget it, an upload can be tried again.
+    # An upload can be retried until the queues delete its message.
     days = properties("DeadLetterQueue")["MessageRetentionPeriod"] / 86_400
     assert TEMPLATE["Parameters"]["ApiUploadsDays"]["Default"] > days
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_leftovers_are_cleared_away(bucket: str) -> None:
+def test_incomplete_uploads_and_old_versions_are_deleted(bucket: str) -> None:
     rules = Deployed().resources()[bucket]["LifecycleConfiguration"]["Rules"]
     (rule,) = [rule for rule in rules if rule["Id"] == "leftovers"]
     assert rule["Status"] == "Enabled"
@@ -255,7 +255,7 @@ def test_leftovers_are_cleared_away(bucket: str) -> None:
 # ------------------------------------------------------------------------------------------------------- function
 
 
-def test_every_environment_variable_is_one_that_the_function_reads() -> None:
+def test_every_environment_variable_is_a_setting() -> None:
     fields = {
         name.upper()
         for group in (FunctionSettings, SegmentationSettings, MediaLimits, ModelSettings)
@@ -280,7 +280,7 @@ def test_every_required_setting_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     ("parameter", "group", "field"),
     [("Channels", SegmentationSettings, "channels"), ("Reports", FunctionSettings, "reports")],
 )
-def test_a_choice_offers_what_the_setting_takes(parameter: str, group: type[Settings], field: str) -> None:
+def test_a_parameter_and_its_setting_have_the_same_values(parameter: str, group: type[Settings], field: str) -> None:
     described = TEMPLATE["Parameters"][parameter]
     assert tuple(described["AllowedValues"]) == get_args(group.model_fields[field].annotation)
     assert described["Default"] == group.model_fields[field].default
@@ -293,7 +293,7 @@ def test_the_function_is_an_image_that_starts_the_s3_handler() -> None:
     assert (ROOT / RESOURCES["ClassifyFunction"]["Metadata"]["Dockerfile"]).is_file()
 
 
-def test_one_bad_recording_does_not_bring_its_batch_back() -> None:
+def test_the_function_reports_the_failed_messages_of_a_batch() -> None:
     (mapping,) = FUNCTION["Events"].values()
     assert mapping["Type"] == "SQS"
     assert mapping["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -308,35 +308,35 @@ def test_every_kind_of_upload_reaches_the_queue() -> None:
     assert RESOURCES["UploadsBucket"]["DependsOn"] == "QueuePolicy"
 
 
-def test_a_result_starts_nothing_of_ours() -> None:
+def test_a_result_notifies_nothing_by_default() -> None:
     assert "NotificationConfiguration" not in Deployed().resources()["ResultsBucket"]
-    told = Deployed(NotifyResults="true").resources()["ResultsBucket"]["NotificationConfiguration"]
-    assert told == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    notification = Deployed(NotifyResults="true").resources()["ResultsBucket"]["NotificationConfiguration"]
+    assert notification == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
 
 
-def test_a_backfill_does_as_an_upload_does_but_for_queue_and_bus() -> None:
-    theirs = FUNCTION["Environment"]["Variables"]
-    ours = BACKFILL["Environment"]["Variables"]
-    assert set(theirs) - set(ours) == {"EVENT_BUS", "MAX_RECEIVE_COUNT"}
-    assert {key for key in ours if ours[key] != theirs[key]} == {"POWERTOOLS_SERVICE_NAME"}
-    alike = ("PackageType", "Architectures", "MemorySize", "Timeout", "EphemeralStorage")
-    assert all(BACKFILL[name] == FUNCTION[name] for name in alike)
+def test_the_backfill_function_differs_only_in_queue_and_bus() -> None:
+    classify = FUNCTION["Environment"]["Variables"]
+    backfill = BACKFILL["Environment"]["Variables"]
+    assert set(classify) - set(backfill) == {"EVENT_BUS", "MAX_RECEIVE_COUNT"}
+    assert {key for key in backfill if backfill[key] != classify[key]} == {"POWERTOOLS_SERVICE_NAME"}
+    shared = ("PackageType", "Architectures", "MemorySize", "Timeout", "EphemeralStorage")
+    assert all(BACKFILL[name] == FUNCTION[name] for name in shared)
     assert RESOURCES["BackfillFunction"]["Metadata"] == RESOURCES["ClassifyFunction"]["Metadata"]
     assert BACKFILL["ImageConfig"] == {"Command": ["handlers.batch_operations.handler"]}
 
 
-def test_a_backfill_is_pinned_to_a_version_and_limited_if_asked() -> None:
+def test_a_backfill_runs_a_published_version_with_optional_reserved_concurrency() -> None:
     assert BACKFILL["AutoPublishAlias"] == "live"
     assert BACKFILL["AutoPublishAliasAllProperties"] is True
     assert "ReservedConcurrentExecutions" not in Deployed().resources()["BackfillFunction"]
     assert Deployed(BackfillConcurrency="5").resources()["BackfillFunction"]["ReservedConcurrentExecutions"] == "5"
 
 
-# -------------------------------------------------------------------------------------------------------- watching
+# ------------------------------------------------------------------------------------------------- logs and alarms
 
 
 @pytest.mark.parametrize("name", ["Classify", "Backfill"])
-def test_a_log_is_not_kept_for_ever(name: str) -> None:
+def test_a_log_has_a_retention_time(name: str) -> None:
     assert properties(f"{name}LogGroup")["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     assert properties(f"{name}Function")["LoggingConfig"] == {"LogGroup": {"Ref": f"{name}LogGroup"}}
 
@@ -353,7 +353,7 @@ def test_a_log_is_not_kept_for_ever(name: str) -> None:
         ("ApiErrorsAlarm", "5xx"),
     ],
 )
-def test_an_alarm_tells_somebody(alarm: str, metric: str) -> None:
+def test_an_alarm_notifies_the_configured_addresses(alarm: str, metric: str) -> None:
     assert properties(alarm)["MetricName"] == metric
     assert properties(alarm)["ComparisonOperator"] == "GreaterThanThreshold"
     assert properties(alarm)["TreatMissingData"] == "notBreaching"
@@ -365,12 +365,12 @@ def test_an_alarm_tells_somebody(alarm: str, metric: str) -> None:
     ("alarm", "function"),
     [("ErrorsAlarm", "classify"), ("BackfillErrorsAlarm", "backfill"), ("ThrottlesAlarm", "classify")],
 )
-def test_an_alarm_watches_its_own_function(alarm: str, function: str) -> None:
+def test_an_alarm_watches_one_function(alarm: str, function: str) -> None:
     [dimension] = Deployed().resources()[alarm]["Dimensions"]
     assert dimension == {"Name": "FunctionName", "Value": f"{STACK}-{function}"}
 
 
-def test_one_second_try_alarms_nobody() -> None:
+def test_one_retry_does_not_set_off_the_queue_age_alarm() -> None:
     parameters = TEMPLATE["Parameters"]
     timeout_s = parameters["TimeoutS"]["Default"]
     invisible_s = TEMPLATE["Mappings"]["VisibilityTimeout"][timeout_s]["Seconds"]
@@ -382,7 +382,7 @@ def test_an_output_is_a_command_to_copy(output: str) -> None:
     assert Deployed(Analytics="athena").outputs()[output].startswith("aws ")
 
 
-def test_every_parameter_says_what_it_does() -> None:
+def test_every_parameter_is_in_a_group_and_described() -> None:
     listed = [
         name
         for group in TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
@@ -393,7 +393,7 @@ def test_every_parameter_says_what_it_does() -> None:
         assert parameter["Description"].endswith(".")
 
 
-def test_every_suppression_of_a_rule_says_why() -> None:
+def test_every_suppressed_rule_has_a_reason() -> None:
     text = (ROOT / "template.yaml").read_text(encoding="utf-8")
     skipped = re.findall(r"# checkov:skip=(CKV2?_[A-Z]+_\d+)(?::(.*))?$", text, re.MULTILINE)
     assert len(skipped) == text.count("checkov:skip=")
