@@ -60,7 +60,7 @@ def advance_queue_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Non
 
 @pytest.fixture(scope="session")
 def speech() -> bytes:
-    """The bytes of a WAV file of two seconds in which somebody speaks."""
+    """The bytes of a WAV file with two seconds of speech."""
     samples, sample_rate_hz = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
     file = io.BytesIO()
     soundfile.write(file, samples[:32_000], sample_rate_hz, format="WAV")
@@ -69,5 +69,5 @@ def speech() -> bytes:
 
 @pytest.fixture(scope="session")
 def other_speech() -> bytes:
-    """The bytes of another one."""
+    """The bytes of another such file."""
     return (ROOT / "samples" / "happy.mp3").read_bytes()

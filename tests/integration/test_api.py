@@ -359,7 +359,7 @@ def test_a_body_without_an_end_is_not_read_forever(address: str, monkeypatch: py
             send_until_reset(connection)
 
 
-def test_a_client_that_asks_before_it_sends_a_body_is_refused_at_once(address: str) -> None:
+def test_a_client_that_expects_100_continue_is_refused_without_its_body(address: str) -> None:
     with connected(address) as connection:
         connection.sendall(
             request_head("POST /recognize/", FORM) + b"Expect: 100-continue\r\nContent-Length: 9000000\r\n\r\n"
@@ -578,7 +578,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return lines
 
 
-def test_an_error_of_the_server_is_answered_without_its_details(
+def test_a_server_error_is_answered_without_its_details(
     service: Service, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     with serving(service) as address:
@@ -730,7 +730,7 @@ def test_answers_match_their_schemas(client: httpx2.Client, described: Any) -> N
 
 SCHEMATHESIS = """
 [[operations]]
-# The generated forms are valid, but their content is no recording, so the API rejects it.
+# The generated forms are valid, but their content is not a recording, so the API rejects it.
 include-name = "POST /recognize/"
 checks.positive_data_acceptance.enabled = false
 

@@ -1,4 +1,4 @@
-"""`make api` in a process of its own: start, limits and shutdown."""
+"""`make api` in a separate process: start, limits and shutdown."""
 
 import os
 import signal

@@ -22,7 +22,7 @@ from core.settings import CLI_PREFIX
 from tests.conftest import ROOT
 
 PROGRAM = [sys.executable, "-W", "error", "-m", "core.cli"]
-"""The program in a process of its own, with warnings as errors."""
+"""The program in a separate process, with warnings as errors."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     return command
 
 
-def test_the_program_runs_on_its_own(tone: Path, package: Path, tmp_path: Path) -> None:
+def test_the_program_runs_in_a_separate_process(tone: Path, package: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [*PROGRAM, "classify", tone.name],
         cwd=tmp_path,
@@ -94,7 +94,7 @@ def test_json_prints_one_document_per_line_and_nothing_else(run: Run, tone: Path
 
 def test_the_demo_model_is_announced_once_on_stderr(run: Run, tone: Path, package: Path) -> None:
     if not json.loads((package / "manifest.json").read_text())["demo"]:
-        pytest.skip("the demo package is not there yet")
+        pytest.skip("the demo package does not exist")
 
     done = run("classify", "--json", tone, tone)
 

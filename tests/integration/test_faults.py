@@ -1,8 +1,8 @@
-"""Every call of a delivery fails once with every fault, and the result is right nevertheless.
+"""Every call of a delivery fails once with every fault, and the result is still correct.
 
 A clean delivery is recorded first. Then a proxy in front of moto's S3 and SQS injects each fault that makes sense into
-each call, and the function processes the queue as in Lambda. The tests assert the number of cases, so a call or fault
-that is no longer tried fails them.
+each call, and the function processes the queue as in Lambda. The tests assert the number of cases, so they fail
+if a call or a fault is left out.
 """
 
 import json
@@ -143,7 +143,7 @@ class Setting:
         return [fault for fault in (Fault if everything else ONE_OF_EACH_CLASS) if call.can_suffer(fault)]
 
 
-PLAIN = Setting("as it is deployed", calls=9, faults=86, overwrites=16)
+PLAIN = Setting("as deployed", calls=9, faults=86, overwrites=16)
 LAST = Setting("on the last delivery", calls=10, faults=40, overwrites=18, max_receive_count=1)
 WITH_REPORTS = Setting("with reports", calls=12, faults=69, reports="html")
 WITHOUT_LEASES = Setting("without leases", calls=6, faults=25, leases_prefix="")

@@ -40,7 +40,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
 @pytest.fixture(scope="module")
 def long(loop: Loop) -> Path:
-    """A recording that takes longer to decode than a test looks at it."""
+    """A recording of an hour, whose decoding outlasts a test."""
     return loop("long.ogg", 60, ("-c:a", "libopus"))
 
 

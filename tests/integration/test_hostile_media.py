@@ -30,7 +30,7 @@ def outcome(path: Path) -> str:
         return f"{decoded(path).shape[1] / RATE_HZ:.1f} s"
     except RecordingError as error:
         sentence = str(error).endswith(".") and str(error).isprintable() and str(path) not in str(error)
-        return error.code if sentence else f"no sentence: {error}"
+        return error.code if sentence else f"not a sentence: {error}"
 
 
 def outcomes(files: list[Path]) -> dict[str, str]:
@@ -94,9 +94,9 @@ SCRIPT_EXTENSIONS = ("concat", "ffconcat", "m3u", "m3u8", "mpd", "sdp")
 
 @pytest.mark.parametrize("turn", range(3))
 def test_no_extension_makes_ffmpeg_run_a_script(turn: int, canaries: Canaries) -> None:
-    """The scripts point to a relative path, an absolute path and an address.
+    """The scripts refer to a relative path, an absolute path and an address.
 
-    Extensions of scripts get all three. Any other extension gets one of them in each turn, so all after three turns.
+    Extensions of scripts get all three in every turn. Other extensions get one in each of the three turns.
     """
     kind = ("ffconcat", "hls", "dash")[turn]
     targets = ("canary.wav", str(canaries.recording), f"{canaries.address}/canary.wav")

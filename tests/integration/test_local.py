@@ -95,7 +95,7 @@ def test_workers_turn_uploads_into_results_and_end_on_request(
     (tmp_path / "speech.wav").write_bytes(speech)
     (tmp_path / "text.txt").write_bytes(b"text")
     started = time.monotonic()
-    # With a visibility that outlasts the work: a busy machine takes more than OPTIONS' second for it.
+    # The visibility timeout is longer than OPTIONS' one second, because a busy machine needs more time.
     with (
         running_stack(endpoint=aws_server) as stack,
         running_workers(stack, package, tmp_path / "function.log", count=2),

@@ -45,46 +45,46 @@ def checker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checker:
 def test_the_checker_reports_leftovers_and_exceptions(
     checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    well = checker._pipeline.run
+    run_pipeline = checker._pipeline.run
 
-    def untidily(path: Path, source: Source) -> Result:
+    def leaving_a_file(path: Path, source: Source) -> Result:
         (tmp_path / "left").touch()
-        return well(path, source)
+        return run_pipeline(path, source)
 
-    def not_at_all(path: Path, source: Source) -> Result:
-        raise ZeroDivisionError("we divided")
+    def raising(path: Path, source: Source) -> Result:
+        raise ZeroDivisionError("division by zero")
 
     assert checker.check(b"no recording")["broken"] == []
-    monkeypatch.setattr(checker._pipeline, "run", untidily)
+    monkeypatch.setattr(checker._pipeline, "run", leaving_a_file)
     assert "left behind" in checker.check(b"no recording")["broken"][0]
-    monkeypatch.setattr(checker._pipeline, "run", not_at_all)
-    assert checker.check(b"no recording")["broken"] == ["raised ZeroDivisionError: we divided"]
+    monkeypatch.setattr(checker._pipeline, "run", raising)
+    assert checker.check(b"no recording")["broken"] == ["raised ZeroDivisionError: division by zero"]
 
 
 def test_the_checker_reports_memory_that_was_released_again(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
-    well = checker._pipeline.run
+    run_pipeline = checker._pipeline.run
 
-    def hungrily(path: Path, source: Source) -> Result:
-        # Not zeros, for which the kernel allocates no memory until they are written.
+    def using_memory(path: Path, source: Source) -> Result:
+        # The kernel allocates no memory for zeros until they are written.
         assert len(b"x" * ((MEMORY_GROWTH_LIMIT_MB + 100) << 20)) > 0
-        return well(path, source)
+        return run_pipeline(path, source)
 
-    monkeypatch.setattr(checker._pipeline, "run", hungrily)
+    monkeypatch.setattr(checker._pipeline, "run", using_memory)
 
     assert "memory grew" in checker.check(b"no recording")["broken"][0]
 
 
 def test_the_checker_reports_a_decoder_above_its_limit(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
-    well = checker._pipeline.run
-    # More than any earlier child, and than this process, whose memory a child has at its start.
+    run_pipeline = checker._pipeline.run
+    # More than any earlier child, and more than this process: a child starts with the memory of its parent.
     max_mb = max(checker._pipeline.limits.decoder_memory_mb, checker._own_mb_before, checker._children_mb_before)
-    hungry = f"x = b'x' * ({max_mb + 200:.0f} << 20)"
+    program = f"x = b'x' * ({max_mb + 200:.0f} << 20)"
 
-    def unlimited(path: Path, source: Source) -> Result:
-        subprocess.run([sys.executable, "-c", hungry], check=True, timeout=60)
-        return well(path, source)
+    def with_large_decoder(path: Path, source: Source) -> Result:
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+        return run_pipeline(path, source)
 
-    monkeypatch.setattr(checker._pipeline, "run", unlimited)
+    monkeypatch.setattr(checker._pipeline, "run", with_large_decoder)
 
     assert any("a decoder took" in broken for broken in checker.check(b"no recording")["broken"])
 

@@ -73,7 +73,7 @@ def test_vnni_is_detected(described: str, expected: bool, monkeypatch: pytest.Mo
     onnx_session.processor_has_vnni.cache_clear()
 
 
-def test_onnxruntime_leaves_no_trace_in_the_home_folder(package: Path, tmp_path: Path) -> None:
+def test_onnxruntime_writes_nothing_to_the_home_folder(package: Path, tmp_path: Path) -> None:
     loading = "import sys, pathlib; from core.model.classifier import EmotionClassifier"
     program = f"{loading}; EmotionClassifier.load(pathlib.Path(sys.argv[1]))"
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}

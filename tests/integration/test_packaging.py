@@ -81,7 +81,7 @@ def test_the_wheel_has_nothing_else_and_stays_small(wheel: Path) -> None:
     assert wheel.stat().st_size < MAX_SIZE_BYTES
 
 
-def test_the_wheel_needs_no_pytorch_and_brings_the_licences(wheel: Path) -> None:
+def test_the_wheel_needs_no_pytorch_and_includes_the_licences(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
         fields = message_from_bytes(archive.read(metadata))

@@ -160,7 +160,7 @@ def test_without_a_bus_the_function_may_not_publish_events() -> None:
 
 
 def test_a_call_that_the_role_does_not_allow_fails_the_check() -> None:
-    """The test of the check itself."""
+    """A control for the tests above."""
     for call in (
         Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
         Right("s3:GetObject", f"arn:aws:s3:::{RESULTS}/elsewhere/a.wav.json"),

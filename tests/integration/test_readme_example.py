@@ -1,4 +1,4 @@
-"""The README's Python example runs as it is."""
+"""The README's Python example runs unchanged."""
 
 import re
 import subprocess

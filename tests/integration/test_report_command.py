@@ -35,7 +35,7 @@ def run(*arguments: str | Path) -> str:
 
 
 def test_the_page_is_written_to_the_given_file(document: Path, tmp_path: Path) -> None:
-    out = tmp_path / "not there yet" / "call.html"
+    out = tmp_path / "new folder" / "call.html"
 
     assert str(out) in run(document, "-o", out)
 

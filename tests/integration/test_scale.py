@@ -53,5 +53,5 @@ def test_a_small_soak_loses_nothing_and_repeats_nothing(tmp_path: Path, capsys: 
 
     output = capsys.readouterr().out
     assert status == 0, output
-    assert "Nothing lost, nothing twice" in output
+    assert "No result lost, no inference repeated" in output
     assert "| recordings | 12 |" in output

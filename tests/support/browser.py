@@ -1,4 +1,4 @@
-"""Headless Chromium that makes no requests of its own."""
+"""Headless Chromium without background requests."""
 
 import shutil
 import tempfile

@@ -27,7 +27,7 @@ _QUIETER_THAN_SPEECH_DB = 35.0
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled recording of one utterance; `spoken` is the part with speech, by loudness alone."""
+    """A labelled recording of one utterance; `spoken` is the span of its loud part."""
 
     path: Path
     speaker: str
@@ -84,7 +84,7 @@ def _clip(path: Path, speaker: str, emotion: str) -> Clip:
 
 
 def _waveform(path: Path) -> Waveform:
-    # Without ffmpeg if the clip needs no resampling, since there are hundreds of clips.
+    # Starting ffmpeg for hundreds of clips is slow, so only clips that need resampling use it.
     if soundfile.info(path).samplerate == SAMPLE_RATE_HZ:
         samples: Waveform = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
         return samples
@@ -243,7 +243,7 @@ def overlap_s(one: Span, other: Span) -> float:
 
 
 def is_right(clip: Clip, scores: Scores) -> bool:
-    """Return whether a clip is classified as its label; without scores it is not."""
+    """Return whether a clip is classified as its label. A clip without scores counts as wrong."""
     if not scores:
         return False
     return max(scores, key=lambda label: scores[label]) == SYNONYMS.get(clip.emotion, clip.emotion)

@@ -35,7 +35,7 @@ MAX_S = 10.0
 MEMORY_GROWTH_LIMIT_MB = 512
 """The growth of the process at its peak, beyond its memory with the network loaded."""
 MAX_SILENCE_S = 60.0
-"""A worker without output for this long hangs: waiting for a decoder takes less."""
+"""A worker without output for this long counts as hanging. Waiting for a decoder takes less."""
 
 _MAX_ORIGINAL_BYTES = 100_000
 """Longer recordings are cut, because headers are at the beginning and classifying minutes takes long."""
@@ -225,7 +225,7 @@ class Checker:
             return result.status, seconds, broken
         message = result.error.message
         if not message.endswith(".") or not message.isprintable() or folder in message:
-            broken.append(f"no sentence for a person: {message!r}")
+            broken.append(f"message is not one printable sentence: {message!r}")
         outcome = result.error.code + (" (decoder crashed)" if "crashed" in message else "")
         return outcome, seconds, broken
 
@@ -304,7 +304,7 @@ class Report:
 
 
 def run(count: int, seed: int, *, jobs: int = 1, ffmpeg: Path | None = None, progress: bool = False) -> Report:
-    """Check mutants in worker processes; a worker that dies loses only its current mutant."""
+    """Check mutants in worker processes. A worker that dies loses only its current mutant."""
     report = Report()
 
     def add(number: int, finding: dict[str, Any]) -> None:
@@ -383,13 +383,15 @@ def _lines(worker: "subprocess.Popen[bytes]", silent: threading.Event) -> Iterat
 
 
 def main() -> int:
-    """Check mutants, print the report, and keep those that broke a rule."""
+    """Check mutants, print the report, and save the mutants that broke a rule."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--ffmpeg", type=Path, help="a folder with another ffmpeg and ffprobe than the machine's")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants", help="where broken ones are kept")
+    parser.add_argument("--ffmpeg", type=Path, help="folder with the ffmpeg and ffprobe to use")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "build" / "mutants", help="folder for the mutants that broke a rule"
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:

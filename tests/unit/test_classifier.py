@@ -33,7 +33,7 @@ def test_checkpoint_and_package_give_the_same_scores(
     assert list(served.values()) == pytest.approx(list(reference.values()), abs=1e-5)
 
 
-def test_both_have_their_identity(both: tuple[EmotionClassifier, EmotionClassifier]) -> None:
+def test_checkpoint_and_package_have_an_identity(both: tuple[EmotionClassifier, EmotionClassifier]) -> None:
     reference, served = (classifier.identity for classifier in both)
 
     assert (reference.id, reference.revision, reference.labels) == (served.id, served.revision, served.labels)
@@ -42,7 +42,7 @@ def test_both_have_their_identity(both: tuple[EmotionClassifier, EmotionClassifi
     assert reference.fingerprint != served.fingerprint
 
 
-def test_several_waveforms_have_the_scores_of_each_alone(
+def test_a_batch_has_the_scores_of_single_waveforms(
     both: tuple[EmotionClassifier, EmotionClassifier], speech_like: SpeechLike
 ) -> None:
     waveforms = [speech_like(samples, samples) for samples in (5_000, 40_000, 96_000)]

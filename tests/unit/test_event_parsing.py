@@ -43,7 +43,7 @@ def test_keys_in_s3_records_are_form_encoded() -> None:
     assert any(ord(character) > 0x4E00 for character in upload.key)
 
 
-def test_keys_in_eventbridge_events_are_taken_as_they_are() -> None:
+def test_keys_in_eventbridge_events_are_not_decoded() -> None:
     payload = event("eventbridge.json")
     payload["detail"]["object"]["key"] = "a+b%20c.wav"
     [upload] = uploads_in(payload)

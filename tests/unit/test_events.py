@@ -1,4 +1,4 @@
-"""The sample events have the shapes that AWS documents: people invoke with them, and other tests feed on them."""
+"""The sample events have the shapes that AWS documents. `make invoke` and other tests use them."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ S3_EVENT_FIELDS = {
     "responseElements",
     "s3",
 }
-"""Of one record, in version 2.1: docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html"""
+"""See docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html (version 2.1)."""
 
 
 def event(name: str) -> Any:
@@ -43,7 +43,7 @@ def event(name: str) -> Any:
 
 
 def s3_records(name: str) -> list[dict[str, Any]]:
-    """All S3 records in an event, those in the bodies of SQS messages included."""
+    """Return all S3 records in an event, including those in SQS messages."""
     records: list[dict[str, Any]] = []
     for record in event(name).get("Records", []):
         if "body" not in record:
@@ -56,7 +56,7 @@ def s3_records(name: str) -> list[dict[str, Any]]:
     return records
 
 
-def test_every_event_is_known_here() -> None:
+def test_every_sample_event_is_tested() -> None:
     assert {path.stem for path in EVENTS} == {
         *S3_EVENTS,
         *SQS_EVENTS,
@@ -68,7 +68,7 @@ def test_every_event_is_known_here() -> None:
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
-def test_an_event_fits_into_256_kb_and_names_nobody(path: Path) -> None:
+def test_an_event_fits_into_256_kb_and_has_example_accounts_and_addresses_only(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) < 256 * 1024
     assert set(re.findall(r"\b\d{12}\b", text)) <= {"123456789012"}
@@ -103,7 +103,7 @@ def test_the_eventbridge_event_has_the_documented_shape() -> None:
     assert parsed.detail_type == "Object Created"
 
 
-def test_a_multipart_upload_has_an_etag_that_is_no_checksum() -> None:
+def test_a_multipart_upload_has_an_etag_that_is_not_a_checksum() -> None:
     (record,) = s3_records("s3-multipart")
     assert record["eventName"] == "ObjectCreated:CompleteMultipartUpload"
     assert re.fullmatch(r"[0-9a-f]{32}-[1-9]\d*", record["s3"]["object"]["eTag"])
@@ -125,7 +125,7 @@ def test_one_message_of_three_is_bad() -> None:
     assert len(s3_records("sqs-batch-one-bad")) == 2
 
 
-def test_the_unicode_key_is_encoded_like_a_form() -> None:
+def test_the_unicode_key_is_form_encoded() -> None:
     (record,) = s3_records("s3-put-unicode-key")
     encoded = record["s3"]["object"]["key"]
     assert encoded.isascii()
@@ -133,7 +133,7 @@ def test_the_unicode_key_is_encoded_like_a_form() -> None:
 
 
 @pytest.mark.parametrize("name", ["s3-put", "s3-multipart", "sqs-s3-put", "sqs-batch-one-bad"])
-def test_an_event_points_at_one_of_the_samples(name: str) -> None:
+def test_an_event_refers_to_one_of_the_samples(name: str) -> None:
     for record in s3_records(name):
         assert (ROOT / "samples" / unquote_plus(record["s3"]["object"]["key"])).is_file()
 
@@ -145,7 +145,7 @@ def test_a_batch_operations_event_has_its_documented_shape(name: str) -> None:
     assert ("s3Bucket" in task) == (event(name)["invocationSchemaVersion"] == "2.0")
 
 
-def test_a_request_has_the_documented_shape_and_carries_a_sample() -> None:
+def test_a_request_has_the_documented_shape_and_contains_a_sample() -> None:
     request = APIGatewayProxyEventV2Model.model_validate(event("api-recognize"))
     assert request.requestContext.http.method == "POST"
     assert request.isBase64Encoded

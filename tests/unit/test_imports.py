@@ -1,4 +1,4 @@
-"""What runs in Lambda imports none of the packages that only developers need, and no two packages import each other."""
+"""Code that runs in Lambda imports no developer package, and no two packages import each other."""
 
 import ast
 import subprocess
@@ -19,7 +19,7 @@ LIGHT_CHECKPOINT_MODULES = {"core.checkpoints", "core.checkpoints.files", "core.
 
 
 def modules(*packages: str) -> list[str]:
-    """Name every module of some packages or modules of this project."""
+    """Return the names of the modules in some packages of this project."""
     found = []
     for package in packages:
         path = ROOT.joinpath(*package.split("."))
@@ -45,7 +45,7 @@ for name in sys.argv[2:]:
 """
 
 
-def test_a_fresh_interpreter_loads_no_package_that_only_developers_need() -> None:
+def test_a_new_interpreter_loads_no_developer_package() -> None:
     command = [sys.executable, "-c", _CHECK, ",".join(FORBIDDEN), *IN_LAMBDA]
 
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=120)
@@ -53,7 +53,7 @@ def test_a_fresh_interpreter_loads_no_package_that_only_developers_need() -> Non
     assert done.returncode == 0, done.stderr
 
 
-def test_no_module_of_the_function_names_such_a_package_at_its_top() -> None:
+def test_no_module_of_the_function_imports_a_developer_package_at_its_top() -> None:
     for module in _closure(IN_LAMBDA):
         for name in _imports(module, with_functions=False):
             assert name.split(".")[0] not in FORBIDDEN, f"{module} imports {name}"
@@ -62,7 +62,7 @@ def test_no_module_of_the_function_names_such_a_package_at_its_top() -> None:
                 assert name in LIGHT_CHECKPOINT_MODULES, f"{module} imports {name}"
 
 
-def test_the_model_knows_nothing_of_checkpoints() -> None:
+def test_the_model_does_not_import_checkpoints() -> None:
     for module in modules("core.model"):
         assert not any(_is_within(name, "core.checkpoints") for name in _imports(module, with_functions=True)), module
 
@@ -79,7 +79,7 @@ def test_no_two_packages_import_each_other() -> None:
 
 
 def _package(module: str) -> str:
-    """Name the package of a module: `core.audio.decode` is in `core.audio`, `core.results` is one by itself."""
+    """Return the package of a module: `core.audio` for `core.audio.decode`, `core.results` for `core.results`."""
     return ".".join(module.split(".")[: 2 if module.startswith("core.") else 1])
 
 
@@ -95,7 +95,7 @@ def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 
 def _closure(names: list[str]) -> set[str]:
-    """Find the modules of this project that are loaded with some of them."""
+    """Return the modules of this project that are loaded when some of them are imported."""
     found: set[str] = set()
     pending = list(names)
     while pending:
@@ -118,7 +118,7 @@ def _file(module: str) -> Path | None:
 
 @cache
 def _imports(module: str, *, with_functions: bool) -> frozenset[str]:
-    """Name what a module imports: a module where one is imported, else the module that a name comes from."""
+    """Return the names of the modules that a module imports, directly or by importing a name from them."""
     file = _file(module)
     assert file is not None
     names = set()
@@ -133,7 +133,7 @@ def _imports(module: str, *, with_functions: bool) -> frozenset[str]:
 
 
 def _statements(tree: ast.AST, with_functions: bool) -> Iterator[ast.AST]:
-    """Walk the statements that run; `if TYPE_CHECKING` never does, and a function only when it is called."""
+    """Yield the statements outside `if TYPE_CHECKING`, and those in functions if requested."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue

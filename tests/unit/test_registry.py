@@ -1,4 +1,4 @@
-"""The registry of published checkpoints, and what another entry needs."""
+"""The registry of published checkpoints, and a third entry as an example."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -15,7 +15,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESULTS_BUCKET", "results")
 
 
-def test_defaults_need_nothing_but_the_results_bucket() -> None:
+def test_only_the_results_bucket_has_no_default() -> None:
     settings = read(FunctionSettings)
 
     assert (settings.results_bucket, settings.results_prefix) == ("results", "results/")
@@ -42,9 +42,7 @@ def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("DECODER_TIMEOUT_S", "nan"),
     ],
 )
-def test_a_limit_that_cannot_be_used_is_named_in_one_sentence(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_limit_is_named_in_one_sentence(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
 
     with pytest.raises(SettingsInvalid, match=rf"{name}: ") as refusal:
@@ -57,9 +55,7 @@ def test_a_limit_that_cannot_be_used_is_named_in_one_sentence(
     ("name", "value"),
     [("RESULTS_BUCKET", ""), ("MAX_RECEIVE_COUNT", "0"), ("DEADLINE_MARGIN_S", "-3"), ("DEADLINE_MARGIN_S", "nan")],
 )
-def test_a_function_setting_that_cannot_be_used_is_named(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_function_setting_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
 
     with pytest.raises(SettingsInvalid, match=rf"{name}: "):
@@ -97,7 +93,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("PADDING_S", "SPEECH_PAD_S", "0.1"),
     ],
 )
-def test_a_renamed_setting_keeps_its_old_name_and_says_so(
+def test_the_old_name_of_a_renamed_setting_works_with_a_warning(
     old: str, new: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(old, value)
@@ -121,13 +117,13 @@ def test_an_unusable_value_is_reported_under_the_name_that_was_set(monkeypatch: 
         read(SegmentationSettings)
 
 
-def test_the_command_line_ignores_what_another_program_calls_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_ignores_a_variable_of_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHANNELS", "2")
 
     assert read(SegmentationSettings, prefix=CLI_PREFIX).channels == "auto"
 
 
-def test_the_command_line_reads_prefixed_names_and_for_one_release_plain_ones(
+def test_the_command_line_reads_prefixed_names_and_deprecated_plain_ones(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CHANNELS", "mix")
@@ -180,7 +176,7 @@ def test_there_are_never_more_threads_than_processors(monkeypatch: pytest.Monkey
     assert default_threads(ModelSettings()) == 2
 
 
-def test_a_number_of_threads_that_is_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_number_of_threads_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_THREADS", "3")
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
 

@@ -1,10 +1,10 @@
-"""The analysis of a soak finds lost, repeated and growing."""
+"""The analysis of a soak finds lost results, repeated inference and growing memory."""
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
-from tests.support.soak.account import Growth, Log, Pass, Sample, differences, done_twice, growth, passes, percentiles
+from tests.support.soak.account import Growth, Log, Pass, Sample, differences, growth, is_repeated, passes, percentiles
 
 
 def note(what: str, at_s: float, request_id: str, key: str = "a", pid: int = 1) -> bytes:
@@ -52,19 +52,19 @@ def test_a_pass_has_the_outcome_of_its_delivery() -> None:
 
 
 def test_a_pass_after_a_stored_result_is_a_repetition() -> None:
-    assert done_twice([done_pass(0, 1), done_pass(2, 3)])
-    assert done_twice([done_pass(0, 1), done_pass(2, 3, "retry")])
-    assert done_twice([done_pass(0, 1), done_pass(2, None, None)])
+    assert is_repeated([done_pass(0, 1), done_pass(2, 3)])
+    assert is_repeated([done_pass(0, 1), done_pass(2, 3, "retry")])
+    assert is_repeated([done_pass(0, 1), done_pass(2, None, None)])
 
 
 def test_two_passes_at_the_same_time_are_a_repetition() -> None:
-    assert done_twice([done_pass(0, 2, "retry"), done_pass(1, 3)])
+    assert is_repeated([done_pass(0, 2, "retry"), done_pass(1, 3)])
 
 
-def test_a_pass_after_a_crash_or_a_lost_result_is_no_repetition() -> None:
-    assert not done_twice([done_pass(0, None, None), done_pass(1, 2)])
-    assert not done_twice([done_pass(0, 1, "retry"), done_pass(2, 3, "duplicate")])
-    assert not done_twice([done_pass(0, 1)])
+def test_a_pass_after_a_crash_or_a_lost_result_is_not_a_repetition() -> None:
+    assert not is_repeated([done_pass(0, None, None), done_pass(1, 2)])
+    assert not is_repeated([done_pass(0, 1, "retry"), done_pass(2, 3, "duplicate")])
+    assert not is_repeated([done_pass(0, 1)])
 
 
 def test_results_are_compared_without_source_and_processing() -> None:
@@ -86,7 +86,7 @@ def test_growing_memory_is_found_and_swinging_memory_is_not() -> None:
     assert swinging.flat
 
 
-def test_growth_counts_the_recordings_of_the_worker_itself() -> None:
+def test_growth_counts_the_recordings_of_the_one_worker() -> None:
     assert measured_growth([150.0] * 10) is None
     assert measured_growth([150.0] * 300, warm_after=5000) is None
     assert measured_growth([40.0 + number for number in range(300)], classified=150) is None, (

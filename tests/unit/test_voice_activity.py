@@ -1,4 +1,4 @@
-"""The voice activity network says what the published file says, and is what the script makes of that file."""
+"""The voice activity network is made from the published file, and has the same probabilities."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def published() -> bytes:
     return installed_file(PUBLISHED_FILE)
 
 
-def test_it_says_what_the_published_file_says_frame_by_frame(published: bytes) -> None:
+def test_each_frame_has_the_probability_of_the_published_network(published: bytes) -> None:
     waveform, _ = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")
     # One block at the peak that needs no gain. The file takes each frame with 64 samples of the previous one.
     block = 0.5 * waveform[: 32 * FRAME_SAMPLES] / np.abs(waveform[: 32 * FRAME_SAMPLES]).max()
@@ -34,7 +34,7 @@ def test_it_says_what_the_published_file_says_frame_by_frame(published: bytes) -
     assert np.allclose(probabilities, expected.reshape(-1), atol=2e-5)
 
 
-def test_the_file_is_what_the_script_makes_of_the_published_one(published: bytes) -> None:
+def test_the_script_makes_the_same_file_from_the_published_one(published: bytes) -> None:
     assert rewrite(published) == NETWORK_FILE.read_bytes()
     assert installed_file("LICENSE") == LICENCE_FILE.read_bytes()
 

@@ -1,4 +1,4 @@
-"""The files of the repository leave out words that hide who acts or what happens."""
+"""The repository contains no banned words, which hide the actor or the event."""
 
 import re
 import subprocess

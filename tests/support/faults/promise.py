@@ -1,4 +1,4 @@
-"""The promise to check whenever the queue is empty."""
+"""The guarantee that holds whenever the queue is empty."""
 
 import hashlib
 import json
@@ -35,11 +35,11 @@ def check(world: World, *, is_final: bool = False) -> None:
             continue
         has_result = document is not None and _is_about(world, document, newest)
         if key.endswith("/") and not world.contents[newest]:
-            assert not has_result, f"{key} is no recording"
+            assert not has_result, f"{key} is a folder marker and has a result"
             world.tally.folder_markers += 1
         elif document is None or not has_result or _is_given_up(document):
             _check_dead_letter(world, newest, has_result=has_result)
-            assert not is_final, f"{key} has no right result in the end"
+            assert not is_final, f"{key} has no correct result at the end"
         elif is_final and world.setup.reports:
             _check_page(world, key, document)
 
@@ -50,7 +50,7 @@ def _is_given_up(document: dict[str, Any]) -> bool:
 
 def _check_dead_letter(world: World, newest: Identity, *, has_result: bool) -> None:
     letters = [message for message in world.dead if _concerns(world, message, newest)]
-    assert letters, f"{newest} has neither a right result nor a dead letter"
+    assert letters, f"{newest} has neither a correct result nor a dead letter"
     if not has_result:
         assert all(message.excused for message in letters), f"{newest} has a dead letter without a result"
         world.tally.excused += 1

@@ -60,7 +60,7 @@ class Setup:
 
 
 SETUPS = [
-    Setup("as it is deployed"),
+    Setup("as deployed"),
     Setup("with reports", reports=True),
     Setup("without leases", leases=False),
     Setup("events without sequencers", sequencers=False),
@@ -353,7 +353,9 @@ class World:
     def _note_inference(self, worker: Worker) -> None:
         identity = worker.reading
         assert identity is not None
-        assert worker.waits_for[1] == self.contents[identity], "the worker read another recording than it requested"
+        assert worker.waits_for[1] == self.contents[identity], (
+            "the worker read a different recording from the one it requested"
+        )
         self.tally.inferences += 1
         self.inferences[identity] += 1
         worker.classified.append(identity)

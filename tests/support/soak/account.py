@@ -22,7 +22,7 @@ _MIN_RECORDINGS = 200
 
 @dataclass
 class Log:
-    """The function's log, as far as it is read."""
+    """The function's log, up to the last line read."""
 
     done_at_s: dict[str, float] = field(default_factory=dict)
     service_ms: list[float] = field(default_factory=list)
@@ -86,7 +86,7 @@ def passes(notes: Iterable[bytes], outcomes: Mapping[str, str]) -> dict[str, lis
     return found
 
 
-def done_twice(of_one_version: Sequence[Pass]) -> bool:
+def is_repeated(of_one_version: Sequence[Pass]) -> bool:
     """Return whether inference was repeated after a result was stored, or ran twice at the same time.
 
     A pass that was killed or whose result could not be stored has to be repeated.

@@ -47,7 +47,7 @@ def good_recordings(folder: Path, count: int, seed: int) -> list[Recording]:
         layout = chance.choices(list(_LAYOUTS), list(_LAYOUTS.values()))[0]
         path = folder / f"{number:04d} {encoding}"
         _encode(chance.sample(samples, 2), path, encoding, duration_s, layout)
-        made.append(Recording(path, f"{encoding}, {layout}, {duration_s or 'as it is'}", bad=False))
+        made.append(Recording(path, f"{encoding}, {layout}, {duration_s or 'original'}", bad=False))
     return made
 
 
@@ -75,7 +75,7 @@ def bad_recordings(folder: Path, seed: int) -> list[Recording]:
     _ffmpeg("-i", SAMPLES / "anger.wav", "-c:a", "aac", whole)
     makers: dict[str, Callable[[Path], object]] = {
         "empty.wav": lambda path: path.write_bytes(b""),
-        "text.mp3": lambda path: path.write_text("This is no recording.\n" * 50, encoding="utf-8"),
+        "text.mp3": lambda path: path.write_text("This is not a recording.\n" * 50, encoding="utf-8"),
         "noise.ogg": lambda path: path.write_bytes(chance.randbytes(20_000)),
         "header only.wav": lambda path: path.write_bytes((SAMPLES / "anger.wav").read_bytes()[:44]),
         "truncated.m4a": lambda path: path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from core.delivery.keys import result_key_for
 from core.local.stack import RESULTS_PREFIX, Stack
 from tests.support.faults.fault_proxy import FaultyEndpoint
-from tests.support.soak.account import Pass, differences, done_twice, growth, passes, percentiles
+from tests.support.soak.account import Pass, differences, growth, is_repeated, passes, percentiles
 from tests.support.tables import machine, show
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def report(course: "Course", stack: Stack, proxy: FaultyEndpoint, notes: Sequenc
     _show_course(course, by_key, stack.dead_letters())
     _show_faults(course, proxy)
     grown = _show_memory(course, by_key)
-    problems = _lost(course, stack) + _twice(by_key) + grown
+    problems = _lost(course, stack) + _repeated(by_key) + grown
     if course.log.superseded:
         problems.append(f"{course.log.superseded} deliveries were superseded, although nothing was overwritten")
     if course.stuck:
@@ -32,7 +32,7 @@ def report(course: "Course", stack: Stack, proxy: FaultyEndpoint, notes: Sequenc
     print()
     for problem in problems[:50]:
         print(f"WRONG: {problem}")
-    print("Nothing lost, nothing twice, nothing growing." if not problems else f"{len(problems)} problems.")
+    print("No result lost, no inference repeated, no growing memory." if not problems else f"{len(problems)} problems.")
     return int(bool(problems))
 
 
@@ -41,7 +41,7 @@ def _lost(course: "Course", stack: Stack) -> list[str]:
     found = set(stack.results())
     wanted = {result_key_for(key, RESULTS_PREFIX): key for key in course.expected}
     problems = [f"no result for {wanted[result_key]}" for result_key in sorted(wanted.keys() - found)]
-    problems += [f"a result for nothing: {result_key}" for result_key in sorted(found - wanted.keys())]
+    problems += [f"a result without an upload: {result_key}" for result_key in sorted(found - wanted.keys())]
     for result_key in sorted(wanted.keys() & found):
         document: dict[str, Any] = json.loads(stack.result(result_key))
         key = wanted[result_key]
@@ -53,8 +53,8 @@ def _lost(course: "Course", stack: Stack) -> list[str]:
     return problems
 
 
-def _twice(by_key: dict[str, list[Pass]]) -> list[str]:
-    return [f"inference was done twice for {key}: {of_key}" for key, of_key in by_key.items() if done_twice(of_key)]
+def _repeated(by_key: dict[str, list[Pass]]) -> list[str]:
+    return [f"inference was repeated for {key}: {of_key}" for key, of_key in by_key.items() if is_repeated(of_key)]
 
 
 def _show_course(course: "Course", by_key: dict[str, list[Pass]], dead_letters: int) -> None:
@@ -68,16 +68,19 @@ def _show_course(course: "Course", by_key: dict[str, list[Pass]], dead_letters: 
         ["duplicate deliveries", f"{course.log.duplicates}"],
         ["workers killed", f"{course.kills}"],
         ["passes through the pipeline", f"{sum(map(len, by_key.values()))}"],
-        ["of which ended by a killed worker", f"{killed}"],
-        ["of which had a result that S3 did not confirm", f"{len(in_vain) - killed}"],
+        ["of which ended by killing the worker", f"{killed}"],
+        ["of which with a result that S3 did not confirm", f"{len(in_vain) - killed}"],
         ["recordings that needed a second pass", f"{sum(len(of_key) > 1 for of_key in by_key.values())}"],
-        ["recordings that needed none: empty", f"{len(course.expected) - len(by_key)}"],
+        ["recordings without a pass: empty files", f"{len(course.expected) - len(by_key)}"],
         ["deliveries that were retried", f"{sum(course.log.retries.values())}"],
         ["dead letters moved back / left", f"{course.redriven} / {dead_letters}"],
         ["minutes", f"{course.elapsed_s / 60:.1f}"],
         ["recordings a second", f"{len(course.log.done_at_s) / course.elapsed_s:.2f}"],
         ["processor cores used by the workers", f"{course.workers_cpu_s / course.elapsed_s:.2f}"],
-        ["by moto, the proxy and this command, one process", f"{course.stack_cpu_s / course.elapsed_s:.2f}"],
+        [
+            "processor cores used by moto, the proxy and this command (one process)",
+            f"{course.stack_cpu_s / course.elapsed_s:.2f}",
+        ],
         ["memory of that process, MB", f"{course.stack_memory_mb[0]:.0f} to {course.stack_memory_mb[-1]:.0f}"],
     ]
     show("The soak", ["", "value"], rows)
@@ -87,7 +90,10 @@ def _show_course(course: "Course", by_key: dict[str, list[Pass]], dead_letters: 
         ["seconds", "50 %", "90 %", "95 %", "99 %", "maximum"],
         [
             ["from upload to result", *(f"{value:.1f}" for value in percentiles(latencies_s))],
-            ["the delivery that made it", *(f"{value / 1000:.1f}" for value in percentiles(course.log.service_ms))],
+            [
+                "of which the successful delivery",
+                *(f"{value / 1000:.1f}" for value in percentiles(course.log.service_ms)),
+            ],
         ],
     )
 
@@ -115,9 +121,9 @@ def _show_memory(course: "Course", by_key: dict[str, list[Pass]]) -> list[str]:
         if not change.flat:
             problems.append(f"the memory of worker {pid} grew by {change.per_recording_kb:.0f} kB for each recording")
     if not rows:
-        print(f"\nMemory is not checked: no worker had enough recordings after its {WARM_AFTER}th.")
+        print(f"\nMemory is not checked: every worker had too few recordings after its {WARM_AFTER}th.")
         return problems
     more = f"recordings after {WARM_AFTER}"
-    header = ["worker", more, "MB then", "MB at the end", "change", "highest", "kB for each recording"]
-    show("Memory of the workers that lived long enough", header, rows)
+    header = ["worker", more, "MB at the start", "MB at the end", "change", "highest", "kB for each recording"]
+    show("Memory of the workers with enough recordings", header, rows)
     return problems

@@ -1,7 +1,7 @@
 """Soak test: thousands of recordings through the embedded stack while S3, the queue and the workers fail.
 
 The exit status is 1 if a result is lost, inference is repeated, or a worker's memory grows. Uploads keep the queue
-short, so that the latencies are those of a busy system and not of a backlog. Run `make soak`, or
+short, so the latencies are those of a busy system without a backlog. Run `make soak`, or
 `python -m tests.support.soak.run --help`.
 """
 
@@ -33,7 +33,7 @@ from tests.support.soak.report import report
 
 _MODEL = Path("models/demo/package")
 _MAX_VARIANTS = 48
-"""Different files, each uploaded under many keys: encoding would take longer than classifying otherwise."""
+"""The number of different files. Each is uploaded under many keys, because encoding takes longer than classifying."""
 _SETTINGS = {"DEADLINE_MARGIN_S": "4", "S3_READ_TIMEOUT_S": "3", "INFERENCE_THREADS": "1"}
 _WAITING_FOR_EACH_WORKER = 4
 _POLL_INTERVAL_S = 0.1
