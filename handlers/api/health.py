@@ -1,14 +1,12 @@
 """`GET /health`: model, limits and load of the server."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from core import __version__
 from core.results import Model
 from handlers.api.problems import problem_responses
-from handlers.api.service import Service, service_of
+from handlers.api.service import CurrentService
 
 router = APIRouter(tags=["Server"])
 
@@ -26,7 +24,7 @@ class Health(BaseModel):
 
 
 @router.get("/health", summary="Check the server and its limits", responses=problem_responses("internal"))
-async def health(service: Annotated[Service, Depends(service_of)]) -> Health:
+async def health(service: CurrentService) -> Health:
     """Return the model, the limits and the load, without calling any other service."""
     return Health(
         status="ok",

@@ -4,9 +4,9 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Any, BinaryIO
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
@@ -16,7 +16,7 @@ from core.deadline import Deadline
 from core.online.recogniser import Recognised
 from core.results import Probability, Result
 from handlers.api.problems import ProblemError, problem_responses
-from handlers.api.service import Service, service_of
+from handlers.api.service import CurrentService, Service
 
 FIELDS = ("file", "audio")
 """Published clients use either: their code says `file`, their description `audio`."""
@@ -84,7 +84,7 @@ class Recognition(BaseModel):
         ),
     },
 )
-async def recognize(request: Request, service: Annotated[Service, Depends(service_of)]) -> Response:
+async def recognize(request: Request, service: CurrentService) -> Response:
     """Classify a recording and answer with its emotion.
 
     Post the recording as a multipart form, in a field named `file` or `audio`. ffmpeg has to be able to read it.

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from core.errors import UploadFormRejected
@@ -13,11 +13,10 @@ from core.online.result_store import Missing, is_id
 from core.results import Result
 from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.recognize import RESULT_EXAMPLE, posted_recording
-from handlers.api.service import Service, service_of
+from handlers.api.service import CurrentService, Service
 
 router = APIRouter(tags=["Recordings"])
 
-CurrentService = Annotated[Service, Depends(service_of)]
 RecordingId = Annotated[
     str, Path(description="The `id` that POST /uploads returned.", json_schema_extra={"format": "uuid"})
 ]

@@ -3,11 +3,11 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import anyio.to_thread
-from fastapi import Request
+from fastapi import Depends, Request
 
 from core.checkpoints.loading import load_classifier
 from core.delivery.storage import Storage, s3_client
@@ -97,3 +97,6 @@ def service_of(request: Request) -> Service:
     """Return the service of the app."""
     service: Service = request.app.state.service
     return service
+
+
+CurrentService = Annotated[Service, Depends(service_of)]

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from core.emotions import COLOURS, letter_of
@@ -20,7 +19,7 @@ from core.report import render
 from core.results import Result
 from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.results import Pending, RecordingId, find_result, pending_response
-from handlers.api.service import Service, service_of
+from handlers.api.service import CurrentService
 
 router = APIRouter(tags=["Recordings"])
 
@@ -34,8 +33,6 @@ _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-
-CurrentService = Annotated[Service, Depends(service_of)]
 
 
 @router.get(
