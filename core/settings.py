@@ -265,18 +265,18 @@ def _deprecated_name(field: str, info: FieldInfo, prefix: str) -> str | None:
     The command line of release 1.0 read variables without the prefix. Another program may use the same name, so an
     unprefixed value that the field does not accept is ignored.
     """
-    old = [_RENAMED[field]] if field in _RENAMED else []
-    if not prefix:
-        return next((name for name in old if _is_set(name, info)), None)
-    adapter: TypeAdapter[object] = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
-    return next((name for name in [field.upper(), *old] if _is_set(name, info) and _accepts(adapter, name)), None)
+    names = [_RENAMED[field]] if field in _RENAMED else []
+    if prefix:
+        names.insert(0, field.upper())
+    return next((name for name in names if _is_set(name, info) and (not prefix or _accepts(name, info))), None)
 
 
 def _is_set(name: str, info: FieldInfo) -> bool:
     return bool(os.environ.get(name)) or (name in os.environ and info.annotation is str)
 
 
-def _accepts(adapter: TypeAdapter[object], name: str) -> bool:
+def _accepts(name: str, info: FieldInfo) -> bool:
+    adapter: TypeAdapter[object] = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
     try:
         adapter.validate_python(os.environ[name])
     except ValidationError:
