@@ -3,4 +3,4 @@
 from pathlib import Path
 
 BUILD = Path("build/bench")
-"""Where checkpoints and packages are kept between runs."""
+"""The folder that keeps checkpoints and packages between runs."""

@@ -17,9 +17,9 @@ DEPLOYED_MEMORY_MB = 3538
 TIMEOUTS_S = (300, 600, 900)
 
 SECOND_THREAD = 1.7
-"""Two threads are 1.62 to 1.75 times as fast as one with AVX2 only (`benchmarks.speed`). With VNNI it is assumed."""
+"""Two threads are 1.62 to 1.75 times as fast as one with AVX2 only (`benchmarks.speed`). With VNNI, the factor is assumed."""
 S3_WAIT_S = 0.15
-"""Eight S3 requests of about 20 ms each. An assumption."""
+"""Seven S3 requests of about 21 ms each. An assumption."""
 
 S3_WRITES_PER_S = 3500
 """PUT and DELETE requests for each partition; a new bucket has one."""
@@ -31,7 +31,7 @@ LAMBDA_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
 LAMBDA_REQUEST = 0.20 / 1e6
 LAMBDA_TMP_GB_S = 0.0000000309
 TMP_MB, FREE_TMP_MB = 2560, 512
-"""EphemeralStorageMb of template.yaml, of which Lambda bills what exceeds 512."""
+"""EphemeralStorageMb of template.yaml. Lambda bills the part above 512 MB."""
 S3_WRITE, S3_READ = 0.005 / 1000, 0.0004 / 1000
 SQS_REQUEST, SQS_REQUESTS = 0.40 / 1e6, 3
 """A message is sent, received and deleted."""
@@ -53,7 +53,7 @@ class Processor:
     utterances_s
         Inference, by the utterance's duration in seconds (`benchmarks.speed`).
     reference_s
-        The same in transformers, for any duration.
+        Inference in transformers, for any duration.
     recording_s, audio_second_s
         Decoding and segmentation, for a recording and for each second of it (`benchmarks.stages`).
     """
@@ -74,7 +74,7 @@ PROCESSORS = (
     Processor("VNNI", {1: 0.155, 2: 0.219, 4: 0.335, 6: 0.414}, 1.349),
     Processor("AVX2 only", {1: 0.661, 2: 1.053, 4: 1.888, 6: 2.328}, 2.575),
 )
-"""AMD EPYC, measured on 23 and 24 November 2026. Decoding and segmentation are measured with AVX2 only."""
+"""AMD EPYC, measured on 23 and 24 November 2026. Decoding and segmentation were measured with AVX2 only."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Workload:
 
     @property
     def recordings(self) -> float:
-        """How many recordings a thousand hours are."""
+        """The number of recordings in a thousand hours."""
         return 1000 * 3600 / self.duration_s
 
     def service_s(self, processor: Processor, memory_mb: int) -> float:

@@ -1,6 +1,6 @@
 """Size, start and decoding time of the function's image.
 
-    python -m benchmarks.image                              the image as it was built
+    python -m benchmarks.image                              the image alone
     python -m benchmarks.image --torch build/checkpoint     and the same handler on PyTorch, for comparison
 
 Needs a Docker engine and the image. For the comparison, this environment's PyTorch is mounted into a container of the
@@ -28,7 +28,7 @@ from tools.template import read_template
 MEMORY_MB = int(read_template(ROOT / "template.yaml")["Parameters"]["MemorySizeMb"]["Default"])
 AS_DEPLOYED = ("--cpus=2", f"--memory={MEMORY_MB}m")
 
-# strace and its libraries, in a folder of their own: the image's libraries are not touched.
+# A separate folder for strace and its libraries, so that they do not replace the image's.
 TRACED_IMAGE = f"""
 FROM debian:bookworm-slim AS tools
 RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends strace >/dev/null && mkdir /strace \
@@ -156,7 +156,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.image", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--torch", type=Path, metavar="CHECKPOINT", help="compare with PyTorch on this checkpoint")
-    parser.add_argument("--runs", type=int, default=7, help="how many runs a median is of")
+    parser.add_argument("--runs", type=int, default=7, help="number of runs for each median")
     options = parser.parse_args()
     rows = [("size, uncompressed", f"{int(docker('image', 'inspect', '--format', '{{.Size}}', IMAGE)) / 1e6:.0f} MB")]
     with running_stack() as stack, network_to_embedded_s3("--internal") as network:
@@ -176,7 +176,7 @@ def main() -> None:
             )
             rows.append(("- import and load", measurement.import_and_load(*with_torch, model="/checkpoint")))
     there_ms, here_ms = decode_ms()
-    rows.append(("decoding 10 s of mp3", f"{there_ms:.0f} ms ({here_ms:.0f} ms with this machine's own ffmpeg)"))
+    rows.append(("decoding 10 s of mp3", f"{there_ms:.0f} ms ({here_ms:.0f} ms with this machine's ffmpeg)"))
     sys.stdout.write("| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows))
 
 

@@ -34,8 +34,8 @@ def main(music: Sequence[Path] = ()) -> None:
     for file in music:
         sound = _waveform(file)
         minute = np.tile(sound, -(-_A_MINUTE // sound.size))
-        by_itself = f"{_speech_share(sound):.0%} of {sound.size / SAMPLE_RATE_HZ:.1f} s"
-        rows.append([file.name, f"{_speech_share(minute):.0%}", by_itself])
+        once = f"{_speech_share(sound):.0%} of {sound.size / SAMPLE_RATE_HZ:.1f} s"
+        rows.append([file.name, f"{_speech_share(minute):.0%}", once])
     show("Music classified as speech", ["", "of a minute, repeated", "once"], rows)
 
 
