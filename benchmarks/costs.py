@@ -17,7 +17,7 @@ DEPLOYED_MEMORY_MB = 3538
 TIMEOUTS_S = (300, 600, 900)
 
 SECOND_THREAD = 1.7
-"""Two threads are 1.62 to 1.75 times as fast as one with AVX2 only (`benchmarks.speed`). With VNNI, the factor is assumed."""
+"""Two threads are 1.62 to 1.75 times as fast as one with AVX2 only (`benchmarks.speed`). VNNI is not measured."""
 S3_WAIT_S = 0.15
 """Seven S3 requests of about 21 ms each. An assumption."""
 
