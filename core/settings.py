@@ -199,7 +199,7 @@ class ApiSettings(Settings):
     base64, which is a third longer. The same limit applies outside Lambda."""
 
     api_concurrency: int = Field(default=2, ge=1)
-    """Recordings that are classified at the same time."""
+    """Recordings that are classified at the same time (docs/decisions/0017-api-concurrency.md)."""
 
     api_waiting: int = Field(default=128, ge=0)
     """Recordings that may wait in addition. Further requests get status 503 with `Retry-After`."""

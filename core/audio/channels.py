@@ -28,7 +28,8 @@ ChannelGroup = tuple[int, ...]
 """Channels that are mixed, in ascending order; usually one."""
 
 GROUPING_S = 60.0
-"""`auto` decides by this much of the recording's beginning, which takes 4 MB of memory for each channel."""
+"""`auto` decides by this much of the recording's beginning, which takes 4 MB of memory for each channel
+(docs/decisions/0019-long-recordings.md)."""
 
 _FRAME_SAMPLES = SAMPLE_RATE_HZ // 20
 _MIN_LEVEL = 1e-5
