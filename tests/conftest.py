@@ -54,7 +54,7 @@ def corpora() -> Path:
 
 @pytest.fixture
 def make_media(tmp_path: Path) -> MakeMedia:
-    """A function that makes a media file in the test's folder with ffmpeg."""
+    """A function that makes a media file with ffmpeg in the test's folder."""
 
     def make(name: str, *options: str, source: str = "sine=440:duration=2", sample_rate_hz: int = 16_000) -> Path:
         path = tmp_path / name
@@ -67,7 +67,7 @@ def make_media(tmp_path: Path) -> MakeMedia:
 
 @pytest.fixture(scope="session")
 def speech_like() -> Callable[[int, int], "np.ndarray[tuple[int], np.dtype[np.float32]]"]:
-    """A function that returns a waveform as loud and as uneven as speech, from a number of samples and a seed."""
+    """A function from a number of samples and a seed to a waveform with the level and envelope of speech."""
 
     def make(samples: int, seed: int = 0) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
         random = np.random.default_rng(seed)

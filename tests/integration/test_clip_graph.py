@@ -123,7 +123,7 @@ def test_a_clip_alone_has_the_reference_s_logits_in_a_masked_batch(
 
 
 def test_the_mask_changes_the_logits(pairs: dict[str, Pair], speech_like: SpeechLike) -> None:
-    """A control for the test before."""
+    """A control for the test above."""
     pair, clip = pairs["published"], speech_like(16_000, 1)
     padded = torch.from_numpy(np.pad(pair.geometry.network_input(clip), (0, 32_000)))[None]
 

@@ -136,7 +136,7 @@ def test_csv_has_a_column_for_each_emotion(small_wav2vec2_package: Path, capsys:
     assert sum(map(float, row[7:15])) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_evaluation_knows_the_corpora_s_names_of_the_two_other_emotions(
+def test_evaluation_accepts_the_corpora_s_names_of_the_two_other_emotions(
     small_wav2vec2_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, name in enumerate(("disgusted", "calm", "Disgust", "mad")):

@@ -95,7 +95,7 @@ class PublishedHead(nn.Module):
 
 
 class PublishedNetwork(HubertPreTrainedModel):  # type: ignore[misc] # transformers has no types here
-    """As in the published program, read by transformers' own `from_pretrained`."""
+    """The network of the published program, which `from_pretrained` loads."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

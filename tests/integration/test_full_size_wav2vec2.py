@@ -135,7 +135,7 @@ class PublishedHead(nn.Module):
 
 
 class PublishedNetwork(Wav2Vec2PreTrainedModel):  # type: ignore[misc] # transformers has no types here
-    """The network written with transformers, and read by `from_pretrained`."""
+    """A network of transformers with this head, which `from_pretrained` loads."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -109,7 +109,7 @@ def test_each_key_is_in_exactly_one_line_of_the_log(stack: Stack, log: Path) -> 
     assert all(line.isprintable() for line in lines)
 
 
-def test_every_key_becomes_a_file_of_its_own_below_the_folder(stack: Stack, tmp_path: Path) -> None:
+def test_every_key_becomes_a_separate_file_below_the_folder(stack: Stack, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "results"
 
     written = ResultFiles(stack, folder).fetch_new()

@@ -69,7 +69,7 @@ def test_probabilities_are_never_nan(logits: list[float]) -> None:
 BUILD_TIME = {"torch", "transformers", "onnx", "huggingface_hub", "safetensors", "moto", "typer"}
 """The image has none of them, and PyTorch and transformers take four seconds to import."""
 SLOW = {"asyncio", "pydantic_settings", "fastapi"}
-"""Each takes a tenth of a second to import, and uploads need none of them."""
+"""Each takes a tenth of a second to import, and the upload function needs none of them."""
 
 
 @pytest.mark.parametrize(

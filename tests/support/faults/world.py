@@ -33,7 +33,7 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True)
 class Setup:
-    """How the buckets, the events and the function are set up.
+    """The configuration of the buckets, the events and the function.
 
     Attributes
     ----------
