@@ -28,16 +28,6 @@ from tools.template import read_template
 MEMORY_MB = int(read_template(ROOT / "template.yaml")["Parameters"]["MemorySizeMb"]["Default"])
 AS_DEPLOYED = ("--cpus=2", f"--memory={MEMORY_MB}m")
 
-# A separate folder for strace and its libraries, so that they do not replace the image's.
-TRACED_IMAGE = f"""
-FROM debian:bookworm-slim AS tools
-RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends strace >/dev/null && mkdir /strace \
- && ldd /usr/bin/strace | grep -o '/[^ ]*\\.so[^ ]*' | xargs cp -t /strace /usr/bin/strace
-FROM {IMAGE}
-COPY --from=tools /strace /strace
-"""
-TRACE = ("/strace/ld-linux-x86-64.so.2", "--library-path", "/strace", "/strace/strace", "-f", "-qq", "-y")
-
 IMPORT = """
 import time; started = time.perf_counter()
 import handlers.s3_upload
@@ -85,18 +75,8 @@ class Measurement:
     def import_and_load(self, *options: str, model: str = "/opt/model") -> str:
         """Measure importing the handler and loading the model."""
         variables = [f"--env={name}={value}" for name, value in self._environment(model).items()]
-        command = [
-            "run",
-            "--rm",
-            *AS_DEPLOYED,
-            *variables,
-            *options,
-            "--entrypoint=/usr/bin/python3",
-            IMAGE,
-            "-c",
-            IMPORT,
-        ]
-        return self._repeat(lambda: float(docker(*command)))
+        command = ["run", "--rm", *AS_DEPLOYED, *variables, *options, "--entrypoint=/usr/bin/python3", IMAGE]
+        return self._repeat(lambda: float(docker(*command, "-c", IMPORT)))
 
     def empty_container(self) -> str:
         """Measure a container that runs nothing."""
@@ -107,22 +87,6 @@ class Measurement:
             return time.perf_counter() - started
 
         return self._repeat(once)
-
-    def files_opened(self) -> tuple[int, int]:
-        """Count the files that are opened before the first result: all openings, and different files."""
-        traced = "audio-emotion-traced"
-        subprocess.run(["docker", "build", "--quiet", "--tag", traced, "-"], input=TRACED_IMAGE.encode(), check=True)
-        runtime = [*TRACE, "-e", "trace=open,openat,openat2", "-o", "/tmp/trace"]  # noqa: S108 (the container's own)
-        runtime += ["/usr/bin/python3", "-m", "awslambdaric", "handlers.s3_upload.handler"]
-        event = stage(self._event, self._stack)
-        with running_function(
-            self._network, self._environment("/opt/model"), "--cap-add=SYS_PTRACE", image=traced, runtime=runtime
-        ) as function:
-            function.invoke(event)
-            lines = function.run("cat", "/tmp/trace").splitlines()  # noqa: S108
-        docker("image", "rm", traced)
-        opened = [line.rpartition("<")[2] for line in lines if " = " in line and " = -1" not in line]
-        return len(opened), len(set(opened))
 
     def _function(self, *options: str, model: str) -> AbstractContextManager[Container]:
         return running_function(self._network, self._environment(model), *options)
@@ -161,32 +125,18 @@ def main() -> None:
     rows = [("size, uncompressed", f"{int(docker('image', 'inspect', '--format', '{{.Size}}', IMAGE)) / 1e6:.0f} MB")]
     with running_stack() as stack, network_to_embedded_s3("--internal") as network:
         measurement = Measurement(stack, network, options.runs)
-        times, files = measurement.files_opened()
-        rows.append(("files opened before the first result", f"{times:,} times, {files:,} different"))
         rows.append(("first invocation of a fresh container", measurement.first_invocation()))
         rows.append(("- importing the handler and loading the model", measurement.import_and_load()))
         rows.append(("- a container that runs nothing", measurement.empty_container()))
         if options.torch:
-            with_torch = _with_torch(options.torch)
-            rows.append(
-                (
-                    "first invocation, PyTorch",
-                    measurement.first_invocation(*with_torch, model="/checkpoint"),
-                )
-            )
+            packages = sysconfig.get_paths()["purelib"]
+            mounted = (f"--volume={packages}:/torch:ro", f"--volume={options.torch.resolve()}:/checkpoint:ro")
+            with_torch = (*mounted, "--env=PYTHONPATH=/torch")
+            rows.append(("first invocation, PyTorch", measurement.first_invocation(*with_torch, model="/checkpoint")))
             rows.append(("- import and load", measurement.import_and_load(*with_torch, model="/checkpoint")))
     there_ms, here_ms = decode_ms()
     rows.append(("decoding 10 s of mp3", f"{there_ms:.0f} ms ({here_ms:.0f} ms with this machine's ffmpeg)"))
     sys.stdout.write("| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows))
-
-
-def _with_torch(checkpoint: Path) -> list[str]:
-    packages = sysconfig.get_paths()["purelib"]
-    return [
-        f"--volume={packages}:/torch:ro",
-        f"--volume={checkpoint.resolve()}:/checkpoint:ro",
-        "--env=PYTHONPATH=/torch",
-    ]
 
 
 if __name__ == "__main__":
