@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.operations.backfill import LEASE_DELETES, LEASE_PUTS, RESULT_PUTS, RESULT_READS, UPLOAD_READS
+from core.operations.backfill import (
+    GB_S_USD,
+    INVOCATION_USD,
+    LEASE_DELETES,
+    LEASE_PUTS,
+    RESULT_PUTS,
+    RESULT_READS,
+    S3_READ_USD,
+    S3_WRITE_USD,
+    UPLOAD_READS,
+)
 from core.settings import MEMORY_MB_PER_VCPU, FunctionSettings
 from tests.support.tables import show
 
@@ -27,12 +37,10 @@ FIRST_POLLERS, POLLERS_PER_S = 5, 5
 """An event source mapping starts with 5 concurrent batches and adds 300 a minute."""
 
 # US dollars in us-east-1. docs/scale.md has the source and date of each.
-LAMBDA_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
-LAMBDA_REQUEST = 0.20 / 1e6
+LAMBDA_GB_S = {"x86_64": GB_S_USD, "arm64": 0.0000133334}
 LAMBDA_TMP_GB_S = 0.0000000309
 TMP_MB, FREE_TMP_MB = 2560, 512
 """EphemeralStorageMb of template.yaml. Lambda bills the part above 512 MB."""
-S3_WRITE, S3_READ = 0.005 / 1000, 0.0004 / 1000
 SQS_REQUEST, SQS_REQUESTS = 0.40 / 1e6, 3
 """A message is sent, received and deleted."""
 SERVER_HOUR, SERVER_VCPUS = 0.2016, 4
@@ -139,8 +147,8 @@ def lambda_cost(workload: Workload, processor: Processor, memory_mb: int, archit
     service_s = workload.service_s(processor, memory_mb)
     time = service_s * memory_mb / 1024 * LAMBDA_GB_S[architecture]
     tmp = service_s * (TMP_MB - FREE_TMP_MB) / 1024 * LAMBDA_TMP_GB_S
-    s3 = (RESULT_PUTS + LEASE_PUTS) * S3_WRITE + (UPLOAD_READS + RESULT_READS) * S3_READ  # DELETE is free
-    return workload.recordings * (time + tmp + LAMBDA_REQUEST + s3 + SQS_REQUESTS * SQS_REQUEST)
+    s3 = (RESULT_PUTS + LEASE_PUTS) * S3_WRITE_USD + (UPLOAD_READS + RESULT_READS) * S3_READ_USD  # DELETE is free
+    return workload.recordings * (time + tmp + INVOCATION_USD + s3 + SQS_REQUESTS * SQS_REQUEST)
 
 
 def server_cost(workload: Workload, processor: Processor, utilisation: float) -> float:

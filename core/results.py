@@ -13,8 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from core import __version__
 from core.errors import RecordingError
 
-SCHEMA_VERSION = "1.0"
-
 
 def _six_digits(value: float) -> float:
     return round(value, 6)

@@ -85,7 +85,7 @@ def _architectures(folder: Path, config: dict[str, Any], repo_id: Any) -> list[A
         )
     problems = [
         [
-            *_differences(folder / CONFIG_FILE, {**CONFIG_BY_DEFAULT, **config}, _stated(architecture)),
+            *_differences(folder / CONFIG_FILE, {**CONFIG_BY_DEFAULT, **config}, architecture.config),
             *_differences(folder / PREPROCESSOR_FILE, preprocessor, architecture.preprocessor),
         ]
         for architecture in candidates
@@ -94,10 +94,6 @@ def _architectures(folder: Path, config: dict[str, Any], repo_id: Any) -> list[A
     if not fitting:
         raise CheckpointUnreadable(min(problems, key=len)[0])
     return fitting
-
-
-def _stated(architecture: Architecture) -> Mapping[str, object]:
-    return {"model_type": architecture.model_type, **architecture.config}
 
 
 def _differences(file: Path, found: Mapping[str, object], needed: Mapping[str, object]) -> Iterator[str]:

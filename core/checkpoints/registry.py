@@ -72,7 +72,7 @@ class Architecture:
     @property
     def config(self) -> Mapping[str, object]:
         """The values that config.json must have for the serving graph to compute this network."""
-        return {**_COMMON_CONFIG, **_CONFIG[self.input_mode]}
+        return {"model_type": self.model_type, **_COMMON_CONFIG, **_CONFIG[self.input_mode]}
 
     @property
     def preprocessor(self) -> Mapping[str, object]:

@@ -6,14 +6,15 @@ from core.cli.aws import aws_console
 from core.cli.tables import progress_bar
 from core.formatting import counted
 from core.operations.deployed_stack import DeployedStack
-from core.operations.redrive import count_messages, redrive
+from core.operations.redrive import redrive
+from core.operations.status import message_counts
 
 
 def run_redrive(stack: DeployedStack, per_s: int | None) -> int:
     """Move the dead letters and show the progress; return the exit status."""
     console = aws_console()
     sqs = boto3.client("sqs")
-    total = count_messages(sqs, stack.dead_letter_queue_url)
+    total, _ = message_counts(sqs, stack.dead_letter_queue_url)
     if total == 0:
         console.print("There are no dead letters.")
         return 0

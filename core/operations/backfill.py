@@ -35,21 +35,14 @@ RESULT_PUTS, LEASE_PUTS, LEASE_DELETES = 1, 1, 1
 READS_IF_DONE = 2
 """S3 reads for a recording that already has its result: HEAD of the upload, HEAD of the result."""
 
+# List prices in US dollars in us-east-1, on x86. A DELETE is free.
+JOB_USD, OBJECT_USD = 0.25, 1e-6
+INVOCATION_USD, GB_S_USD = 0.2e-6, 16.6667e-6
+S3_WRITE_USD, S3_READ_USD = 5e-6, 0.4e-6
+
 _SAMPLE_SIZE = 200
 """Results to read for the estimate. A share is then known to within seven points."""
 _PRIORITY = 10
-
-
-@dataclass(frozen=True)
-class Prices:
-    """List prices in us-east-1 in US dollars, on x86. A DELETE is free."""
-
-    job: float = 0.25
-    object: float = 1.0e-6
-    invocation: float = 0.2e-6
-    gb_s: float = 16.6667e-6
-    s3_put: float = 5e-6
-    s3_get: float = 0.4e-6
 
 
 @dataclass(frozen=True)
@@ -99,21 +92,16 @@ class Forecast:
         """Total time of the function; None if unknown."""
         return None if self.seconds_each is None else self.to_classify * self.seconds_each
 
-    def cost_usd(self, memory_size_mb: int, prices: Prices | None = None) -> float | None:
+    def cost_usd(self, memory_size_mb: int) -> float | None:
         """Return the cost at list prices; None if unknown."""
         if self.work_s is None:
             return None
-        prices = prices or Prices()
         done = self.recordings - self.to_classify
         puts = self.to_classify * (RESULT_PUTS + LEASE_PUTS)
         reads = self.to_classify * (UPLOAD_READS + RESULT_READS) + done * READS_IF_DONE
-        return (
-            prices.job
-            + self.recordings * (prices.object + prices.invocation)
-            + self.work_s * memory_size_mb / 1024 * prices.gb_s
-            + puts * prices.s3_put
-            + reads * prices.s3_get
-        )  # fmt: skip
+        requests_usd = puts * S3_WRITE_USD + reads * S3_READ_USD
+        function_usd = self.recordings * INVOCATION_USD + self.work_s * memory_size_mb / 1024 * GB_S_USD
+        return JOB_USD + self.recordings * OBJECT_USD + function_usd + requests_usd
 
 
 def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: str | None) -> Forecast:

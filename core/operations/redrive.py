@@ -23,13 +23,6 @@ class RedriveState:
     status: str
 
 
-def count_messages(sqs: "SQSClient", queue_url: str) -> int:
-    """Return the approximate number of messages in a queue."""
-    with aws_errors(f"the queue {queue_url}"):
-        answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["ApproximateNumberOfMessages"])
-    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
-
-
 def redrive(
     sqs: "SQSClient", queue_arn: str, *, per_s: int | None = None, poll_interval_s: float = _POLL_INTERVAL_S
 ) -> Iterator[RedriveState]:

@@ -88,8 +88,8 @@ def read_status(
         without_result += result_key_for(found.key, stack.results_prefix) not in keys
     chosen = random.sample(sorted(keys), min(sample, len(keys)))
     read = list(read_results(s3, stack.results_bucket, chosen))
-    waiting, in_flight = _message_counts(sqs, stack.queue_url)
-    dead_letters, _ = _message_counts(sqs, stack.dead_letter_queue_url)
+    waiting, in_flight = message_counts(sqs, stack.queue_url)
+    dead_letters, _ = message_counts(sqs, stack.dead_letter_queue_url)
     return Status(
         uploads=uploads,
         uploads_bytes=uploads_bytes,
@@ -117,7 +117,8 @@ def count_by_status(results: list[StoredResult], fingerprint: str | None) -> dic
     return counted
 
 
-def _message_counts(sqs: "SQSClient", queue_url: str) -> tuple[int, int]:
+def message_counts(sqs: "SQSClient", queue_url: str) -> tuple[int, int]:
+    """Return the approximate numbers of messages in a queue that wait and that are in flight."""
     with aws_errors(f"the queue {queue_url}"):
         attributes = sqs.get_queue_attributes(
             QueueUrl=queue_url,
