@@ -168,10 +168,12 @@ def test_the_inbox_uploads_a_file_once_it_has_stopped_growing(stack: Stack, tmp_
 def test_the_function_gets_the_settings_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHANNELS", "2")  # another program's
     monkeypatch.setenv("AUDIO_EMOTION_MAX_CHANNELS", "8")
+    monkeypatch.setenv("AUDIO_EMOTION_INFERENCE_THREADS", "3")
 
     settings = function_settings()
 
     assert (settings["CHANNELS"], settings["MAX_CHANNELS"]) == ("auto", "8")
+    assert settings["INFERENCE_THREADS"] == "3"
 
 
 def test_local_classifies_new_files_and_ends_cleanly_on_ctrl_c(package: Path, speech: bytes, tmp_path: Path) -> None:

@@ -103,6 +103,13 @@ def test_the_old_name_of_a_renamed_setting_works_with_a_warning(
     assert f"set {new} instead" in caplog.text
 
 
+@pytest.mark.parametrize("value", ["old/", ""])
+def test_the_prefix_of_leases_keeps_its_old_name(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAIMS_PREFIX", value)
+
+    assert read(FunctionSettings).leases_prefix == value
+
+
 def test_the_new_name_wins_over_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAIMS_PREFIX", "old/")
     monkeypatch.setenv("LEASES_PREFIX", "new/")
