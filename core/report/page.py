@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from core.emotions import colour_of
 from core.formatting import DEMO_NOTICE, clock, counted, printable
@@ -50,6 +49,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
     style = (_FOLDER / "page.css").read_text(encoding="utf-8") + _style_rules(result)
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     title = escape(printable(result.source.key))
+    duration_s = result.audio.duration_s if result.audio else 0.0
     return "\n".join(
         (
             "<!doctype html>",
@@ -67,7 +67,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
             *_head(result, title),
             *_body(result, sound, player=player or sound is not None),
             "</main>",
-            f'<script type="application/json" id="data">{_json(_data(result))}</script>',
+            f'<script type="application/json" id="data">{json.dumps({"duration": duration_s})}</script>',
             f"<script>{script}</script>",
             "</body>",
             "</html>",
@@ -86,15 +86,6 @@ def _policy(script: str, style: str) -> str:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _json(data: Any) -> str:
-    """Return JSON that cannot end the script element around it."""
-    return json.dumps(data, ensure_ascii=True).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _data(result: Result) -> dict[str, Any]:
-    return {"duration": result.audio.duration_s if result.audio else 0.0}
 
 
 def _style_rules(result: Result) -> str:
