@@ -104,7 +104,9 @@ def read_manifest(
             if not {"path", "emotion"} <= set(reader.fieldnames or ()):
                 raise ManifestUnreadable(f"{manifest} needs a header with the columns path and emotion.")
             rows = [(row["path"] or "", (row["emotion"] or "").strip()) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise ManifestUnreadable(f"{manifest} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestUnreadable(f"{manifest} cannot be read as CSV: {error}.") from error
     labelled, left_out = [], Counter[str]()
     for path, name in rows:

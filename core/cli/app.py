@@ -155,8 +155,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline on this machine: upload, queue, function, results.
 
-    Exit status 1 if a recording has no result, or if fewer than 95 % of the labelled recordings are classified as
-    expected.
+    Exit status 1 if a recording has no result, or if fewer than 95 % of the samples are classified as expected.
     """
     from core.cli.local import run_demo
 
@@ -189,8 +188,7 @@ def backfill(
 ) -> None:
     """Classify the uploads that are already in the bucket, with S3 Batch Operations.
 
-    Uploads that have a final result of the deployed model need no inference. The estimate of time and cost assumes that
-    --model is the deployed model.
+    Uploads with a final result of the deployed model need no inference. The estimate takes --model for that model.
     """
     from core.cli.aws import named_stack
     from core.cli.backfill import run_backfill
@@ -373,6 +371,7 @@ def main() -> None:
         sys.exit(1)
     except ImportError as error:
         typer.echo(
-            f"audio-emotion: {error.name} is not installed: install Audio Emotion with the extra 'model'.", err=True
+            f"audio-emotion: This command needs {error.name}. Run `pip install '.[model]'` in the checkout.",
+            err=True,
         )
         sys.exit(1)

@@ -27,7 +27,7 @@ def convert_files(files: Iterable[Path], out: Path) -> int:
             console.print(f"{_escaped(file)} -> {_escaped(written)}", soft_wrap=True)
         except (AudioEmotionError, OSError) as error:
             failed = True
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = f"{error.strerror}." if isinstance(error, OSError) else error
             errors.print(f"[red]{_escaped(file)}: {_escaped(reason)}[/red]", soft_wrap=True)
     return int(failed)
 

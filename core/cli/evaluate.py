@@ -47,7 +47,8 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
     notes = Console(stderr=True)
     for name, count in skipped.items():
         notes.print(
-            f"Skipped {counted(count, 'recording')} labelled {name!r}: the model has no such emotion.", markup=False
+            f"Skipped {counted(count, 'recording')} labelled {name!r}: the label stands for no emotion of the model.",
+            markup=False,
         )
     _check_all_exist(labelled, manifest)
     pipeline = Pipeline(classifier, limits, segmentation)

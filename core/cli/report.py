@@ -52,8 +52,7 @@ def _read(file: Path) -> Result:
         raise ResultUnreadable(f"{file} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
         raise ResultUnreadable(
-            f"{file} is not a result document: {error.error_count()} fields are invalid or missing. "
-            "`audio-emotion classify --json RECORDING` prints one."
+            f"{file} is not a result document. `audio-emotion classify --json RECORDING` prints one."
         ) from error
 
 

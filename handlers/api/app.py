@@ -26,7 +26,7 @@ _MAX_FORM_BYTES = 64 * 1024
 
 _DESCRIPTION = """\
 Classify emotion in recorded speech. `POST /recognize/` answers at once. For a recording that is too large or too long
-for one request, post a form from `POST /uploads` and poll `GET /results/{id}`.
+for one request, request an upload form with `POST /uploads`, post the file with it, and poll `GET /results/{id}`.
 
 Every error is a problem document (RFC 9457, `application/problem+json`). A recording that cannot be classified has the
 error code of its result, such as `not_audio` or `too_long`, and its whole `result`.

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from core.errors import StorageRefused, TransientError
+from core.errors import RecordingError, StorageRefused, TransientError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "/docs#problems"
@@ -126,8 +126,12 @@ def problem_responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
 
 
 def problem_table() -> str:
-    """Return all codes as a Markdown table."""
-    rows = [f"| `{code}` | {kind.status} | {kind.title} |" for code, kind in KINDS.items()]
+    """Return all codes as a Markdown table, those of failed results in one row."""
+    failures = ", ".join(f"`{error.code}`" for error in RecordingError.__subclasses__())
+    rows = [
+        f"| {failures if code == 'not_classified' else f'`{code}`'} | {kind.status} | {kind.title} |"
+        for code, kind in KINDS.items()
+    ]
     return "\n".join(("| code | status | title |", "|---|---|---|", *rows))
 
 
