@@ -1,1 +1,1 @@
-"""Hugging Face checkpoints: fetching, reading, and their networks in PyTorch."""
+"""Fetches and reads Hugging Face checkpoints, and builds their networks in PyTorch."""

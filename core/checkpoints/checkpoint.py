@@ -23,15 +23,15 @@ class Checkpoint:
     Attributes
     ----------
     labels
-        In the order of the logits, with this project's names for emotions.
+        The emotions in the order of the logits, under this project's names.
     revision
         The commit on the Hub, or the first digits of the weights' hash.
     weights_sha256
-        In hexadecimal.
+        The hash of the weights' file in hexadecimal.
     demo
         Whether this is the demo model, which was trained on synthetic speech.
     ignored
-        Tensor of the file that the network does not have -> the reason why it is not needed.
+        Unused tensor of the file -> the reason why it is safe to ignore.
     """
 
     network: SpeechNetwork
@@ -75,13 +75,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _architectures(folder: Path, config: dict[str, Any], repo_id: Any) -> list[Architecture]:
-    """Return the architectures, at least one, that both config files match."""
+    """Return the architectures that match both config files. There is at least one."""
     preprocessor = read_json(folder / PREPROCESSOR_FILE)
     candidates = architectures_for(config.get("model_type"), repo_id)
     if not candidates:
         known = sorted({repr(entry.architecture.model_type) for entry in CHECKPOINTS.values()})
         raise CheckpointUnreadable(
-            f"{folder}/{CONFIG_FILE} is of model type {config.get('model_type')!r}, not {' or '.join(known)}."
+            f"{folder}/{CONFIG_FILE} has the model type {config.get('model_type')!r}; only {' and '.join(known)} are "
+            "supported."
         )
     problems = [
         [
@@ -105,7 +106,7 @@ def _differences(file: Path, found: Mapping[str, object], needed: Mapping[str, o
 
 
 def _matching_head(architectures: list[Architecture], weights: Mapping[str, object]) -> Architecture:
-    """Return the architecture whose head is in the file; else the first, for the message about missing tensors."""
+    """Return the architecture whose head is in the file, or the first one, whose missing tensors an error will list."""
     return next(
         (architecture for architecture in architectures if weights.keys() >= set(architecture.head.tensors)),
         architectures[0],
@@ -113,7 +114,7 @@ def _matching_head(architectures: list[Architecture], weights: Mapping[str, obje
 
 
 def _labels(config: dict[str, Any], architecture: Architecture) -> tuple[str, ...]:
-    """Return the labels in the order of the logits, with this project's names if these are distinct."""
+    """Return the labels in the order of the logits, under this project's names unless two labels would be equal."""
     id2label = config.get("id2label")
     if id2label:
         try:
@@ -132,10 +133,10 @@ def _labels(config: dict[str, Any], architecture: Architecture) -> tuple[str, ..
 
 
 def _network(folder: Path, architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
-    """Build the network without weights: they are assigned later, and a random initialisation takes seconds."""
+    """Build the network without weights, because a random initialisation takes seconds and is replaced later."""
     try:
         with torch.device("meta"):
             return build_network(architecture, config)
     except Exception as error:  # transformers and PyTorch raise any kind of error for impossible sizes
         problem = f"{type(error).__name__}: {str(error).splitlines()[-1].strip()}"
-        raise CheckpointUnreadable(f"{folder}/{CONFIG_FILE} describes no network ({problem}).") from error
+        raise CheckpointUnreadable(f"{folder}/{CONFIG_FILE} does not describe a valid network ({problem}).") from error

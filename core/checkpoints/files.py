@@ -38,7 +38,7 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointUnreadable
-        If the file is missing or holds anything else.
+        If the file is missing, or does not contain a JSON object.
     """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise CheckpointUnreadable(f"{file} is not readable JSON: {first_line(error)}") from error
     if not isinstance(document, dict):
-        raise CheckpointUnreadable(f"{file} holds no JSON object.")
+        raise CheckpointUnreadable(f"{file} does not contain a JSON object.")
     return document
 
 

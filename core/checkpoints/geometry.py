@@ -20,7 +20,8 @@ def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
     Parameters
     ----------
     exact
-        Whether the serving graph may differ from the reference by rounding only. Graphs with 8-bit products need not.
+        Whether the serving graph may differ from the reference by rounding only. Graphs with 8-bit products may
+        average tokens as well.
     """
     kernels, strides = tuple(network.config.conv_kernel), tuple(network.config.conv_stride)
     if network.architecture.input_mode is InputMode.CLIP:

@@ -1,7 +1,7 @@
-"""Loads a classifier from a serving package or from a checkpoint, whichever a folder holds.
+"""Loads a classifier from a folder with a serving package or a checkpoint.
 
-A serving package needs ONNX Runtime, which takes a tenth of a second to import. A checkpoint needs PyTorch and
-transformers, which take four seconds and are not in the Lambda image: they are imported only for a checkpoint.
+A serving package needs only ONNX Runtime. A checkpoint needs PyTorch and transformers, which take four seconds to
+import and are not in the Lambda image, so they are imported only for a checkpoint.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def load_classifier(folder: Path, threads: int, *, verify: bool = True) -> Emoti
     Raises
     ------
     PackageRefused
-        If the folder holds neither, or the package does not match its manifest.
+        If the folder contains neither, or the package does not match its manifest.
     CheckpointUnreadable
         If the checkpoint is incomplete or does not fit the network.
     """
@@ -36,5 +36,5 @@ def load_classifier(folder: Path, threads: int, *, verify: bool = True) -> Emoti
 
         return EmotionClassifier(*load_reference(folder, threads))
     raise PackageRefused(
-        f"{folder} holds neither a serving package ({MANIFEST_FILE}) nor a checkpoint ({CONFIG_FILE})."
+        f"{folder} contains neither a serving package ({MANIFEST_FILE}) nor a checkpoint ({CONFIG_FILE})."
     )

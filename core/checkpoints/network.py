@@ -1,8 +1,8 @@
 """The PyTorch networks of the published checkpoints: the reference for every faster form.
 
-transformers has no class with these heads. Its `…ForSequenceClassification` expects `projector` and `classifier`: it
-loads the published checkpoints without an error, and then classifies with a random head. The networks here have the
-published parameter names, and `core.checkpoints.checkpoint` reads them strictly.
+transformers has no class with these heads. Its `…ForSequenceClassification` expects `projector` and `classifier`. It
+loads the published checkpoints without an error, but then classifies with a random head. The networks here have the
+published parameter names, and `core.checkpoints.checkpoint` requires every parameter.
 """
 
 from typing import Any, cast
@@ -52,8 +52,8 @@ class _HeadOnTop:
         input_values
             Shape ``(batch, samples)``, float32.
         attention_mask
-            Shape ``(batch, samples)``, 1 for audio and 0 for padding. Only for a network with the input mode ``CLIP``,
-            if clips of several lengths are padded to one. With ``PADDED_WINDOW``, training included the padding.
+            Shape ``(batch, samples)``, 1 for audio and 0 for padding. Needed only for the input mode ``CLIP`` and a
+            batch of padded clips. With ``PADDED_WINDOW``, the network was trained on the padding.
 
         Returns
         -------

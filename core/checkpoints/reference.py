@@ -13,7 +13,7 @@ from core.results import Model
 
 
 class ReferenceNetwork:
-    """A checkpoint's network in the form that the classifier uses."""
+    """A checkpoint's PyTorch network with the interface of `core.model.classifier.Network`."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._network = checkpoint.network

@@ -1,7 +1,7 @@
 """The known published checkpoints and their architectures.
 
-Another checkpoint needs one more entry of `CHECKPOINTS`, and another `Head` if its last tensors have other names.
-Reading, reference, export and serving follow from the entry, as `tests/unit/test_registry.py` shows.
+To support another checkpoint, add an entry to `CHECKPOINTS`, with another `Head` if its last tensors have other names.
+The code for reading, reference, export and serving follows the entry, as `tests/unit/test_registry.py` shows.
 
 Needs neither PyTorch nor transformers, because the command line lists the names.
 """
@@ -13,7 +13,7 @@ from typing import Literal
 
 
 class InputMode(StrEnum):
-    """The part of a recording that a network takes, which depends on the norms of its feature encoder."""
+    """A network's input, which depends on the norms of its feature encoder."""
 
     PADDED_WINDOW = "window"
     """Six seconds, padded or cut, and normalised with the padding: a group norm over time includes all frames."""
@@ -46,18 +46,18 @@ class Head:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The network of a kind of checkpoint, and how to read and feed it.
+    """The network of a kind of checkpoint, and the format of its files and inputs.
 
     Attributes
     ----------
     model_type
         The name of transformers' encoder in config.json.
     input_mode
-        The part of a recording that the network takes.
+        The network's input.
     head
         The layers on top of the encoder, which transformers' own classes do not have.
     labels
-        In the order of the logits, for a config.json without labels.
+        The labels in the order of the logits, for a config.json without labels.
     ignored
         Prefixes of unused tensors that may be present in the file, with the reason each is safe to ignore. Any other
         tensor that the network does not have is an error.
@@ -76,7 +76,7 @@ class Architecture:
 
     @property
     def preprocessor(self) -> Mapping[str, object]:
-        """The values that preprocessor_config.json must have; others belong to another model."""
+        """The values that preprocessor_config.json must have."""
         return {
             "do_normalize": True,
             "padding_side": "right",
@@ -112,7 +112,7 @@ CONFIG_BY_DEFAULT: Mapping[str, object] = {**_COMMON_CONFIG, **_CONFIG[InputMode
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """A checkpoint that `audio-emotion model pull` knows by name.
+    """A checkpoint that `audio-emotion model pull` can fetch by name.
 
     Attributes
     ----------
@@ -154,8 +154,8 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
         architecture=Architecture(
             model_type="wav2vec2",
             input_mode=InputMode.CLIP,
-            # The published files do not name the activation. No other fits better, and transformers' own heads of this
-            # shape have tanh: docs/decisions/0018-second-checkpoint.md.
+            # The published files do not name the activation. transformers' own heads of this shape use tanh, and no
+            # other activation is more accurate: docs/decisions/0018-second-checkpoint.md.
             head=Head("classifier.dense", "classifier.output", activation="tanh"),
             labels=("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
             ignored={
@@ -174,7 +174,7 @@ DEFAULT_CHECKPOINT = "hubert-base-ch"
 
 
 def architectures_for(model_type: object, repo_id: str | None = None) -> list[Architecture]:
-    """Return a known checkpoint's architecture, or all architectures with the encoder of an unknown one."""
+    """Return the architecture of a known checkpoint, or all architectures with an unknown checkpoint's encoder."""
     known = [entry.architecture for entry in CHECKPOINTS.values() if entry.repo_id == repo_id]
     if known:
         return known

@@ -1,8 +1,8 @@
 """Reads the tensors of a checkpoint strictly: an error names any missing, unexpected or wrongly shaped tensor.
 
-transformers' `from_pretrained` initialises a missing tensor at random and only logs the fact. For that reason several
-published forks of these models classify with a random head. PyTorch's files are read with its restricted unpickler,
-which runs no code from a file.
+transformers' `from_pretrained` initialises a missing tensor at random and only logs a warning, so several published
+forks of these models classify with a random head. PyTorch's files are read with its restricted unpickler, which runs no
+code from the file.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def fit_tensors(
     Parameters
     ----------
     given
-        The file's tensors. The dictionary is emptied, because two copies of a large network take a gigabyte more.
+        The file's tensors. The dictionary is emptied, because a second copy of a large network takes a gigabyte.
     expected
         The network's tensors.
     file_name
@@ -82,7 +82,7 @@ def fit_tensors(
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointUnreadable(f"{file_name} has values in {name} that are not finite.")
-    # A copy: tensors in the file's memory may not be aligned, and sums over such memory differ in their last digits.
+    # Copied, because tensors in the file's memory may not be aligned, which changes the last digits of sums.
     return {name: given.pop(name).to(torch.float32, copy=True) for name in list(given)}
 
 

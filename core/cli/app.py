@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="audio-emotion",
-    help="Classify the emotion in recorded speech: which emotion, how confident, and when.",
+    help="Classify the emotion of each utterance in recorded speech.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -34,7 +34,7 @@ ModelDir = Annotated[
     typer.Option(
         "--model",
         envvar=[f"{CLI_PREFIX}MODEL_DIR", "MODEL_DIR"],
-        help="Serving package or checkpoint. Default: build/model if it exists, else the demo model.",
+        help="Serving package or checkpoint. Default: build/model if it exists, or the demo model.",
         show_default=False,
     ),
 ]
@@ -46,12 +46,14 @@ UploadsBucket = Annotated[
 Since = Annotated[
     str | None,
     typer.Option(
-        help="Skip older ones: a time (2026-01-31, 2026-01-31T14:00) or an age (90m, 12h, 7d).", show_default=False
+        help="Skip recordings from before this time (2026-01-31, 2026-01-31T14:00) or of more than this age (90m, "
+        "12h, 7d).",
+        show_default=False,
     ),
 ]
-JsonLines = Annotated[bool, typer.Option("--json", help="Print one result document per line, and nothing else.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print a header and one row per utterance, and nothing else.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, and nothing else.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print only one result document per line.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print only a CSV header and one row per utterance.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the numbers, as JSON.")]
 ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the result documents.")]
 Status = Literal["classified", "no_speech", "failed"]
 _STACK = "audio-emotion"
@@ -69,7 +71,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Handle the options before the command."""
+    """Declare the options before the command."""
 
 
 @app.command()
@@ -81,7 +83,7 @@ def classify(
 ) -> None:
     """Classify the emotion of each utterance in audio files.
 
-    Exit status 1 if a file failed. Environment variables such as AUDIO_EMOTION_CHANNELS and
+    The exit status is 1 if a file failed. Environment variables such as AUDIO_EMOTION_CHANNELS and
     AUDIO_EMOTION_MAX_DURATION_S change the settings.
     """
     from core.cli.classify import classify_files
@@ -134,7 +136,7 @@ def convert(
 ) -> None:
     """Convert audio files to the input format of the classifier: WAV, 16 kHz, mono.
 
-    No file is overwritten: if a name exists already, the new file gets a number.
+    No file is overwritten: if a file of this name exists, a number is added to the new name.
     """
     from core.cli.convert import convert_files
 
@@ -155,7 +157,7 @@ def demo(
 ) -> None:
     """Run the whole pipeline on this machine: upload, queue, function, results.
 
-    Exit status 1 if a recording has no result, or if fewer than 95 % of the samples are classified as expected.
+    The exit status is 1 if a recording has no result, or if fewer than 95 % of the samples are classified as expected.
     """
     from core.cli.local import run_demo
 
@@ -213,7 +215,7 @@ def redrive(
         typer.Option("--per-second", min=1, max=500, help="Maximum number of messages per second.", show_default=False),
     ] = None,
 ) -> None:
-    """Move the dead letters back to the queue, once the cause of their failure is fixed."""
+    """Move the dead letters back to the queue, after the cause of their failure was fixed."""
     from core.cli.aws import named_stack
     from core.cli.redrive import run_redrive
 
@@ -261,14 +263,14 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
 ) -> None:
     """Show stored results, from a folder, a stack or a bucket.
 
-    Exit status 1 if a document cannot be read.
+    The exit status is 1 if a document cannot be read.
     """
     from core.cli.results import show_results
     from core.operations.results import ResultFilter
 
     form = _output_format(json_lines=json_lines, as_csv=as_csv)
     if stack and bucket:
-        raise typer.BadParameter("--stack and --bucket exclude each other.")
+        raise typer.BadParameter("--stack and --bucket cannot be combined.")
     place: Path | tuple[str, str] = folder
     if stack:
         from core.cli.aws import named_stack
@@ -285,7 +287,7 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
 
 def _output_format(*, json_lines: bool, as_csv: bool) -> "OutputFormat":
     if json_lines and as_csv:
-        raise typer.BadParameter("--json and --csv exclude each other.")
+        raise typer.BadParameter("--json and --csv cannot be combined.")
     return "json" if json_lines else "csv" if as_csv else "table"
 
 
@@ -345,14 +347,15 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder with a Hugging Face checkpoint.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Folder for the serving package.", show_default=False)],
     precision: Annotated[
-        str, typer.Option(help="int8, int8-ffn, fp32, or auto: the first of these that agrees with the checkpoint.")
+        str,
+        typer.Option(help="int8, int8-ffn, fp32, or auto, which chooses the first that agrees with the checkpoint."),
     ] = "auto",
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Folder with at least 50 clips of speech, on which to compare package and checkpoint."),
+        typer.Option(help="Folder with at least 50 clips of speech to compare the package with the checkpoint."),
     ] = None,
 ) -> None:
-    """Export a checkpoint as a serving package, if both agree on the emotions of the clips."""
+    """Export a checkpoint as a serving package, if both classify the clips alike."""
     from core.cli.export import export_package
 
     raise typer.Exit(export_package(checkpoint, out, precision, calibration))

@@ -1,4 +1,4 @@
-"""The deployed stack that a command works on, and how its numbers are printed."""
+"""Helpers of the commands that work on a deployed stack."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _BYTES_PER_GB = 1e9
 
 
 def named_stack(name: str, bucket: str | None) -> DeployedStack:
-    """Return the stack of this name, or the stack that an uploads bucket belongs to."""
+    """Return the stack of an uploads bucket if one is given, or the stack of this name."""
     with aws_errors("CloudFormation"):
         cloudformation = boto3.client("cloudformation")
     return find_stack(stack_name_from_bucket(bucket) if bucket else name, cloudformation)
@@ -33,5 +33,5 @@ def aws_console() -> Console:
 
 
 def gigabytes(size_bytes: int) -> str:
-    """Format a size."""
+    """Format a size in gigabytes (10^9 bytes)."""
     return f"{size_bytes / _BYTES_PER_GB:,.3f} GB"

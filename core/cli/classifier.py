@@ -1,4 +1,4 @@
-"""The classifier of a command, with the number of threads that the command line's settings give."""
+"""Loads the classifier of a command, with the number of threads from the command line's settings."""
 
 from pathlib import Path
 

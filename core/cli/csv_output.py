@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class _LineFeeds:
     """A stream that ends rows with a line feed instead of a carriage return and a line feed.
 
-    The csv module quotes a carriage return in a cell only if rows end with one. A spreadsheet takes an unquoted one for
-    the end of the row.
+    The csv module quotes a carriage return in a cell only if rows end with one. Spreadsheets would read an unquoted one
+    as the end of the row.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -60,5 +60,5 @@ def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
 
 
 def _harmless(text: str) -> str:
-    """Return the text so that no spreadsheet runs it as a formula."""
+    """Return the text, quoted if a spreadsheet would run it as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,4 +1,4 @@
-"""`audio-emotion evaluate`: classify labelled recordings and compute metrics. A second run continues the first."""
+"""`audio-emotion evaluate`: classify labelled recordings and compute metrics. A run continues an interrupted one."""
 
 import hashlib
 import json
@@ -47,7 +47,8 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
     notes = Console(stderr=True)
     for name, count in skipped.items():
         notes.print(
-            f"Skipped {counted(count, 'recording')} labelled {name!r}: the label stands for no emotion of the model.",
+            f"Skipped {counted(count, 'recording')} labelled {name!r}, which is not an emotion of the model. "
+            "--map can translate it.",
             markup=False,
         )
     _check_all_exist(labelled, manifest)
@@ -93,7 +94,7 @@ def _classify(path: Path, pipeline: Pipeline) -> str:
 
 
 def _check_all_exist(labelled: list[LabelledRecording], manifest: Path) -> None:
-    """Check the files before the first is classified, which may take an hour.
+    """Check that all files exist before classification, which may take an hour, begins.
 
     Raises
     ------
@@ -117,7 +118,7 @@ class _Finished:
     made_by
         Hash of the model and the settings.
     fresh
-        Discard earlier predictions.
+        Whether to discard earlier predictions.
     """
 
     def __init__(self, file: Path, made_by: str, *, fresh: bool) -> None:
@@ -127,7 +128,7 @@ class _Finished:
             file.unlink(missing_ok=True)
         text = file.read_text(encoding="utf-8") if file.exists() else ""
         if text and not text.endswith("\n"):
-            # A run was killed while it wrote the last line. The next line must not be appended to it.
+            # An earlier run was killed while it wrote this line. The next line must not be appended to it.
             with file.open("a", encoding="utf-8") as unfinished:
                 unfinished.write("\n")
         self._rows = dict(self._parsed(text))

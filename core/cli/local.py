@@ -20,7 +20,7 @@ from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings
 
 EXPECTATIONS = "expected.json"
-"""In the folder of samples: the emotion of each."""
+"""A file in the folder of samples with the emotion of each."""
 
 _MIN_ACCURACY = 0.95
 _MAX_WAIT_S = 120.0
@@ -55,7 +55,7 @@ def _workers(stack: Stack, model_dir: Path, log: Path, count: int = 1) -> Abstra
 
 
 def function_settings() -> dict[str, str]:
-    """Return the command line's settings under the names that the function reads, which carry no prefix."""
+    """Return the command line's settings as the function's variables, whose names have no prefix."""
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
     threads = settings.read(ModelSettings, prefix=CLI_PREFIX).inference_threads

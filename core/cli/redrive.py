@@ -25,6 +25,6 @@ def run_redrive(stack: DeployedStack, per_s: int | None) -> int:
             moved = state.messages
             progress.update(bar, completed=moved, total=max(total, state.of))
     console.print(
-        f"Moved {counted(moved, 'upload')} back to the queue. A retry that succeeds replaces the given-up result."
+        f"Moved {counted(moved, 'upload')} back to the queue. Each successful retry replaces a `given_up` result."
     )
     return 0

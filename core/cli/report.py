@@ -20,7 +20,7 @@ _STEREO = 2
 _BITS_PER_S_PER_CHANNEL = 32_000
 """Speech in AAC is clear at this rate. A minute of a stereo call adds 0.6 MB to the page."""
 _MAX_DURATION_DIFFERENCE_S = 1.0
-"""More than a change of the container alone adds or removes."""
+"""A change of the container alone adds or removes less."""
 
 
 def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
@@ -34,7 +34,7 @@ def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
         If the audio cannot be decoded.
     """
     result = _read(result_file)
-    # The duration of a failed result is the part that was decoded.
+    # A failed result has the duration of the decoded part only.
     expected_s = result.audio.duration_s if result.audio and result.status != "failed" else None
     sound = small_sound(audio, settings.read(MediaLimits, prefix=CLI_PREFIX), expected_s) if audio else None
     try:

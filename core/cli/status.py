@@ -1,4 +1,4 @@
-"""`audio-emotion status`: how many uploads, results and messages a stack has."""
+"""`audio-emotion status`: count the uploads, results and messages of a stack."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def _status_table(status: Status, model_dir: Path) -> Table:
     table.add_column(justify="right")
     table.add_column(style="dim")
     table.add_row("uploads", f"{status.uploads:,}", gigabytes(status.uploads_bytes))
-    table.add_row("uploads without a result", f"{status.without_result:,}", "waiting, or older than the stack")
+    table.add_row("uploads without a result", f"{status.without_result:,}", "still waiting, or older than the stack")
     sampled = "" if status.read == status.results else f"below: {status.read:,} of them, chosen at random"
     table.add_row("results", f"{status.results:,}", sampled)
     notes = {

@@ -19,7 +19,7 @@ OutputFormat = Literal["table", "json", "csv"]
 
 def show_demo_notice() -> None:
     """Print the notice about the demo model on stderr."""
-    Console(stderr=True).print(f"{DEMO_NOTICE} `make model` fetches a real one.", style="yellow")
+    Console(stderr=True).print(f"{DEMO_NOTICE} Run `make model` to get a real model.", style="yellow")
 
 
 def progress_bar(console: Console, *, transient: bool = False, disable: bool = False) -> Progress:

@@ -33,7 +33,7 @@ _MIN_WEIGHT_BYTES = 1024
 """Smaller tensors stay in the graph, where ONNX Runtime's optimisations use their values."""
 
 Reporter = Callable[[Precision, ParityReport, bool], None]
-"""Called with a precision that was tried, its report, and whether it meets the bound."""
+"""A function that receives each tried precision, its report, and whether it meets the bound."""
 
 
 def export(
@@ -77,7 +77,7 @@ def export(
     if ignored and checkpoint.ignored:
         ignored(checkpoint.ignored)
     if not clips:
-        raise ParityMissed("There are no clips to compare the package with the reference on; nothing was written.")
+        raise ParityMissed("Without clips, the package cannot be compared with the reference. Nothing was written.")
     reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
     tried: list[ParityReport] = []
     for candidate in [precision] if precision else list(Precision):
@@ -93,7 +93,7 @@ def export(
     raise ParityMissed(
         f"The package agrees with the reference on {tried[-1].agreement:.1%} of {tried[-1].clips} clips (minimum "
         f"{MIN_AGREEMENT:.0%}) with a mean score change of {tried[-1].mean_score_change:.4f} (maximum "
-        f"{MAX_MEAN_SCORE_CHANGE}); nothing was written."
+        f"{MAX_MEAN_SCORE_CHANGE}). Nothing was written."
     )
 
 
@@ -113,7 +113,7 @@ def write_package(
 
     Returns
     -------
-    The report, which is in the manifest too.
+    The report, which the manifest contains too.
     """
     # The graph is not kept, because the files are loaded below and a large network would be in memory twice.
     _write_graph(build_graph(checkpoint.network, precision), draft)
@@ -134,7 +134,7 @@ def write_package(
         parity=unmeasured,
     )
     _write_manifest(draft, manifest)
-    # Measured with the files that are shipped, not with the graph in memory.
+    # Measure the written files rather than the graph in memory.
     package = EmotionClassifier.load(draft, threads=default_threads(ModelSettings()))
     parity = compare(reference, [package.logits(clip) for clip in clips])
     _write_manifest(draft, manifest.model_copy(update={"parity": parity}))
@@ -159,8 +159,8 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _publish(draft: Path, package_folder: Path) -> Manifest:
     package_folder.mkdir(parents=True, exist_ok=True)
-    # The manifest last: a partial copy does not match the hashes in the old manifest, so loading refuses it. Each file
-    # replaces the old one, so that processes that have mapped the old file keep its content.
+    # Copy the manifest last: a partial copy does not match the hashes in the old manifest, so loading refuses it.
+    # Rename each file over the old one, so that processes that have mapped the old file keep its content.
     for name in (WEIGHTS_FILE, MODEL_FILE, MANIFEST_FILE):
         part = package_folder / f"{name}.part"
         shutil.copyfile(draft / name, part)

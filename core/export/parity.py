@@ -11,7 +11,7 @@ MIN_AGREEMENT = 0.99
 MAX_MEAN_SCORE_CHANGE = 0.005
 
 MIN_CLIPS = 50
-"""With fewer, a single clip between two emotions decides whether a package meets the bound."""
+"""With fewer clips, a single ambiguous clip decides whether a package meets the bound."""
 
 
 def meets_bound(parity: ParityReport) -> bool:

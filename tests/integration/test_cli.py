@@ -206,7 +206,7 @@ def test_a_folder_without_a_model_is_a_one_line_error(model: str, run: Run, tone
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("audio-emotion: ")
-    assert "holds neither a serving package" in line
+    assert "contains neither a serving package" in line
 
 
 def test_a_damaged_package_is_a_one_line_error(run: Run, tone: Path, copied_package: Path) -> None:

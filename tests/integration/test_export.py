@@ -56,7 +56,7 @@ def test_a_package_that_misses_the_bound_is_not_written(
 ) -> None:
     monkeypatch.setattr(gate, "MAX_MEAN_SCORE_CHANGE", 0.0)
 
-    with pytest.raises(ParityMissed, match=r"6 clips.*nothing was written\."):
+    with pytest.raises(ParityMissed, match=r"6 clips.*Nothing was written\."):
         export(small_checkpoint, tmp_path / "package", clips)
 
     assert not (tmp_path / "package").exists()

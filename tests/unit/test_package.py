@@ -137,7 +137,7 @@ def test_the_function_relies_on_the_image_build_s_check(damaged: Path, monkeypat
 def test_a_folder_without_a_model_is_refused_by_its_name(folder: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(PackageRefused, match=f"{folder} holds neither"):
+    with pytest.raises(PackageRefused, match=f"{folder} contains neither"):
         load_classifier(tmp_path / folder, 1)
 
 

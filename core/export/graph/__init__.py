@@ -1,4 +1,4 @@
-"""The serving graph: a checkpoint's network as matrix products over the inputs that its geometry computes.
+"""Builds the serving graph: a checkpoint's network as matrix products over the inputs that its geometry computes.
 
 `window` and `clip` build the two kinds of network from the layers in `layers`. `builder` collects nodes and constants,
 and `precision` quantises weights.

@@ -35,7 +35,7 @@ class GraphBuilder:
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
         graph = helper.make_graph(self._nodes, "serving", list(inputs), list(outputs))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="audio-emotion")
-        # One by one: onnx's helpers copy their arguments, and a large network would be in memory four times.
+        # Added one by one, because onnx's helpers copy their arguments and would hold a large network four times.
         for name in list(self._initializers):
             model.graph.initializer.add().CopyFrom(self._initializers.pop(name))
         return model
@@ -53,7 +53,7 @@ class GraphBuilder:
         return self._node("Slice", value, *bounds)
 
     def _constant(self, value: Array | np.generic, name: str = "") -> str:
-        """Add a constant; one with a name is stored once."""
+        """Add a constant. Constants with the same name are stored once."""
         array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
         name = name or self._name("weight")
         self._initializers[name] = numpy_helper.from_array(array, name)

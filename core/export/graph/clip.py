@@ -5,8 +5,8 @@ frame (see `core.model.clip_inputs`) with the same products as the window's grap
 reference:
 
 - A layer norm over the channels of a frame is computed as the instance norm of a row, as in the transformer.
-- The positional convolution is computed from its inputs and cut to the clip. The reference's padding is zeros, which
-  add nothing.
+- The positional convolution is computed from its inputs and cut to the clip, because the reference's zero padding adds
+  nothing.
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ class ClipGraph(NetworkGraphBuilder):
         return rows
 
     def _first_convolution(self) -> str:
-        """Compute the first convolution in float32 always: it is a thousandth of the work, and needs all digits."""
+        """Add the first convolution, always in float32: it is a thousandth of the work, and needs the precision."""
         prefix = f"{self._prefix}.feature_extractor.conv_layers.0.conv"
         kernel = self._constant(np.ascontiguousarray(self._weights[f"{prefix}.weight"][:, 0, :].T))
         bias = self._weights.get(f"{prefix}.bias")

@@ -32,7 +32,7 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
         """Build the whole network."""
 
     def _convolution(self, rows: str, layer: int) -> str:
-        """Add a convolution over time as products; rows that the last frames lack repeat the last row."""
+        """Add a convolution over time as products. The last row is repeated where the last frames need more rows."""
         prefix = f"{self._prefix}.feature_extractor.conv_layers.{layer}.conv"
         weight, bias = self._weights[f"{prefix}.weight"], self._weights.get(f"{prefix}.bias")
         stride = self._config.conv_stride[layer]
@@ -56,16 +56,16 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
     def _convolution_in_pairs(self, rows: str, weight: Floats, bias: Floats | None) -> str:
         """Add a convolution with kernel 3 and stride 2, with five products for two frames instead of six.
 
-        The number of frames is even. The even rows are convolved with the outer taps a and c at stride 1. Winograd's
-        minimal filtering F(2, 2) needs three products for them instead of four. Three consecutive even rows e0, e1 and
-        e2 give two sums: ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. Only additions precede the
-        products, so the sums are as exact as plain ones.
+        The number of frames is even. The even rows are convolved with the outer taps a and c at stride 1, for which
+        Winograd's minimal filtering F(2, 2) needs three products instead of four. Three consecutive even rows e0, e1
+        and e2 have two sums: ``(e0 - e1) a + e1 (a + c)`` and ``e1 (a + c) + (e2 - e1) c``. Only additions precede the
+        products, so the sums are as exact as those of a plain convolution.
         """
         outputs, channels, _ = weight.shape
         first, middle, last = (np.ascontiguousarray(weight[:, :, tap].T) for tap in range(3))
         fours = self._node("Reshape", rows, self._constant(np.array([-1, 4 * channels])))
         even, odd, next_even, next_odd = self._split(fours, 4)
-        # The rows that the last frame lacks repeat the last row, as in `_taps`.
+        # The last row is repeated where the last frame needs more rows, as in `_taps`.
         after = self._node(
             "Concat", self._slice(even, 1, TO_THE_END, axis=0), self._slice(rows, -1, TO_THE_END, axis=0), axis=0
         )
@@ -93,11 +93,11 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
         return self._node("Reshape", gathered, self._constant(np.array([-1, taps * channels])))
 
     def _int8_by_row(self, rows: str, weight: Floats) -> str:
-        """Add a product with a scale for each row of activations: rows are scaled to [-1, 1], and back afterwards."""
+        """Add a product that scales each row of activations to [-1, 1], and scales the row of the result back."""
         axis = self._constant(np.array([1]))
         highest = self._node("ReduceMax", rows, axis, keepdims=1)
         lowest = self._node("ReduceMin", rows, axis, keepdims=1)
-        # Not zero: a row of zeros would become NaN.
+        # Above zero, because a row of zeros would become NaN.
         size = self._node("Max", highest, self._node("Neg", lowest), self._constant(np.float32(1e-9)))
         scaled = self._node("Mul", rows, self._node("Reciprocal", size))
         product = self._linear(scaled, Linear(weight, None, int8=True))

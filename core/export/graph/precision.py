@@ -17,7 +17,7 @@ class Precision(StrEnum):
     INT8_FFN = "int8-ffn"
     """The feed-forward products of the transformer."""
     FP32 = "fp32"
-    """None: exact up to rounding."""
+    """No products: the graph is exact up to rounding."""
 
     @property
     def groups_tokens(self) -> bool:

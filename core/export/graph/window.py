@@ -4,16 +4,16 @@ The graph is built by hand rather than traced, because it computes less than the
 (docs/decisions/0004-positional-convolution.md, 0005-padding-shortcut.md and 0006-feature-encoder.md):
 
 - The feature encoder has a row for each frame. A convolution is one product for the taps within its stride, and one
-  more for each further group of taps. The first needs a reshape, but no copy.
+  more for each further group of taps. The first product needs no copy of the rows, only a reshape.
 - The first layer's group norm is folded into its kernel: mean and variance of ``W x`` are ``W mean(x)`` and
   ``W cov(x) W'``, which need ten by ten numbers instead of millions.
-- The positional convolution is computed for the clip, as the difference from the padding. The constant padding adds a
+- The positional convolution is computed for the difference of the clip from the padding. The constant padding adds a
   running sum over the kernel.
 - Weight norm is folded. Attention and GELU are ONNX Runtime's fused operators. Layer norms are computed as instance
   norms, which are faster and equal.
 
 For 8-bit products, weights have a scale for each column. Activations have one scale for each product in the
-transformer, whose layer norms keep rows alike. In the feature encoder they have one for each row, because a single
+transformer, whose layer norms keep rows similar. In the feature encoder, they have one for each row, because a single
 scale would lose the quiet frames (docs/decisions/0002-eight-bit-products.md).
 """
 
@@ -105,10 +105,10 @@ class WindowGraph(NetworkGraphBuilder):
         return self._node("Slice", self._node("Concat", spread, silence, axis=0), start, end, axis)
 
     def _running_sums(self, constant: str) -> str:
-        """Compute what constant rows add to each token: the sum of the taps within the window.
+        """Add the contribution of constant rows to each token: the sum of the taps within the window.
 
-        `constant` holds the taps' products in reverse order. The reference pads half a kernel before and after, less
-        one after for an even kernel.
+        `constant` contains the taps' products in reverse order. The reference pads half a kernel before and after, but
+        one row less after for an even kernel.
         """
         kernel = self._config.num_conv_pos_embeddings
         zeros = self._constant(np.zeros((1, self._config.hidden_size), np.float32))
