@@ -1,1 +1,1 @@
-"""Lambda entry points: each parses its event, calls core, and answers."""
+"""Lambda entry points. Each parses its event, calls core, and returns the answer."""

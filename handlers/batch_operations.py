@@ -1,9 +1,10 @@
-"""Lambda entry point for S3 Batch Operations: a backfill, one recording a task.
+"""Lambda entry point for S3 Batch Operations, which runs a backfill with one task per recording.
 
-S3 retries a task that fails temporarily, and does not say how often. No attempt is known to be the last, so none writes
-a `given_up` result. A recording whose task fails keeps its stored result, and the job's report names it.
+S3 retries a task after a temporary failure, but does not document how often. The last attempt is unknown, so no attempt
+writes a `given_up` result. A recording whose task fails keeps its stored result, and the job's report lists the task.
 
-A backfill classifies recoverable failures again, because a setting may have changed or a recording may be restored.
+A backfill classifies recoverable failures again, because a setting may have changed or a recording may have been
+restored.
 """
 
 from collections.abc import Mapping
@@ -32,8 +33,8 @@ _MAX_RESULT_STRING_CHARS = 1024
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Process every task and return its outcome.
 
-    A recording that cannot be classified is a task that succeeded; its `failed` result says why. S3 ends a job once
-    more than half of its tasks have failed, and a folder of such files must not end it.
+    The task of a recording that cannot be classified succeeds, and its `failed` result says why. S3 stops a job after
+    more than half of its tasks have failed, and a folder of damaged files must not stop it.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     invocation = processing.Invocation(processing.delivery(), context)
     return {
         "invocationSchemaVersion": event["invocationSchemaVersion"],
-        # The answer has a result for every task. S3 should retry a task if one were missing.
+        # The answer has a result for every task. S3 would retry a task without one.
         "treatMissingKeysAs": "TemporaryFailure",
         "invocationId": event.get("invocationId"),
         "results": [_result(task, invocation) for task in event["tasks"]],
@@ -72,13 +73,13 @@ def upload_of(task: Mapping[str, Any]) -> Upload:
     Raises
     ------
     EventNotUnderstood
-        If the task names no object.
+        If the task does not name a bucket and a key.
     """
-    # Schema 1.0 has the bucket's ARN, with or without region and account. Schema 2.0 has its name.
+    # Schema 1.0 has the bucket's ARN, with or without region and account. Schema 2.0 has the bucket's name.
     bucket = task.get("s3Bucket") or str(task.get("s3BucketArn") or "").rpartition(":")[2]
     key = task.get("s3Key")
     if not bucket or not isinstance(key, str) or not key:
-        raise EventNotUnderstood("The task names no bucket or no key.")
+        raise EventNotUnderstood("The task does not name a bucket and a key.")
     # Keys are form-encoded, as in a manifest.
     return Upload(bucket=bucket, key=unquote_plus(key), version_id=known_version_id(task.get("s3VersionId")))
 

@@ -1,4 +1,4 @@
-"""From an event that the function accepts to the uploads that it names."""
+"""Parses the events that the function accepts into the uploads that they name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +20,12 @@ def is_queue_batch(event: Event) -> bool:
 def uploads_in(event: Event) -> list[Upload]:
     """Return the uploads that an S3 event or an EventBridge event of S3 names.
 
-    The list is empty for S3's test event, and for events about anything but a new object.
+    The list is empty for S3's test event, and for events that do not report a new object.
 
     Raises
     ------
     EventNotUnderstood
-        If the event is neither.
+        If the event is of another kind or malformed.
     """
     if event.get("Event") == "s3:TestEvent":
         return []
@@ -38,17 +38,17 @@ def uploads_in(event: Event) -> list[Upload]:
             upload.key.encode()
         return uploads
     except UnicodeEncodeError as error:
-        raise EventNotUnderstood("The event names a key that is not valid text. S3 has no such keys.") from error
+        raise EventNotUnderstood("The event names a key that is not valid Unicode text.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise EventNotUnderstood(
-            f"The event is neither an S3 event nor an EventBridge event of S3: {error} is absent or malformed."
+            f"The event is neither an S3 event nor an EventBridge event of S3: {error} is missing or malformed."
         ) from error
 
 
 def _is_new_object(record: Event) -> bool:
     if record["eventSource"] != "aws:s3":
         raise EventNotUnderstood(f"The record comes from {record['eventSource']!r}; only S3's are accepted.")
-    # S3 promises that later versions 2.x only add fields.
+    # S3 documents that later versions 2.x only add fields.
     if record["eventVersion"].split(".")[0] != "2":
         raise EventNotUnderstood(f"The S3 event has version {record['eventVersion']!r}; only 2.x is supported.")
     return str(record["eventName"]).removeprefix("s3:").startswith("ObjectCreated:")

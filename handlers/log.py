@@ -1,4 +1,4 @@
-"""The log of every entry point: one JSON object a line."""
+"""The log of every entry point, with one JSON object per line."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ SERVICE = "audio-emotion"
 def _one_line(entry: dict[str, Any]) -> str:
     """Return readable JSON with every non-printable character escaped.
 
-    Keys are untrusted input, and terminals that show logs obey control characters beyond ASCII, too.
+    Keys are untrusted input, and terminals also interpret control characters beyond ASCII.
     """
     text = json.dumps(entry, ensure_ascii=False, default=str, separators=(",", ":"))
     return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)

@@ -1,4 +1,4 @@
-"""Processing that the entry points for recordings share: the delivery, logs, metrics and the time of an invocation."""
+"""Code shared by the entry points for recordings: the delivery, logs, metrics and the deadline of an invocation."""
 
 import time
 from functools import cache
@@ -28,7 +28,7 @@ metrics = Metrics(namespace="AudioEmotion", service=SERVICE)
 
 @cache
 def delivery() -> Delivery:
-    """Return the delivery of this process, configured by the environment."""
+    """Return the process's only `Delivery`, configured by the environment."""
     model = settings.read(ModelSettings)
     classifier = load_classifier(model.model_dir, default_threads(model), verify=not model.is_lambda)
     pipeline = Pipeline(classifier, settings.read(MediaLimits), settings.read(SegmentationSettings))
@@ -42,7 +42,7 @@ def _publisher(event_bus: str) -> ResultPublisher:
 
 
 def warm_up() -> None:
-    """Load the model when Lambda starts the process, because initialization has the full processor."""
+    """Load the model when Lambda starts the process, because Lambda gives the init phase the full CPU."""
     if not settings.read(ModelSettings).is_lambda:
         return
     remove_leftovers()
@@ -50,7 +50,7 @@ def warm_up() -> None:
 
 
 class Invocation:
-    """One invocation of a function: its uploads share its time and its request id."""
+    """One invocation of a function, whose uploads share a deadline and a request id."""
 
     def __init__(self, delivery: Delivery, context: "LambdaContext") -> None:
         self._delivery = delivery
@@ -61,7 +61,7 @@ class Invocation:
 
     @property
     def max_receive_count(self) -> int:
-        """How often the queue delivers a message."""
+        """The number of times that the queue delivers a message."""
         return self._settings.max_receive_count
 
     def process_all(self, uploads: list[Upload], *, is_last: bool) -> None:
@@ -94,7 +94,7 @@ class Invocation:
             logger.warning("recording", **fields, status="retry", error=kind, reason=str(error), last_delivery=is_last)
             raise
         except Exception:
-            # Logged here, because the caller continues with the next message of a batch.
+            # Logged here, because the caller catches the error and continues with the next message.
             metrics.add_metric("Crashed", MetricUnit.Count, 1)
             logger.exception("recording", **fields, status="crashed", last_delivery=is_last)
             raise
@@ -103,7 +103,7 @@ class Invocation:
         return outcome
 
     def _publish(self, outcome: Outcome) -> None:
-        """Publish a result that this delivery stored, if a bus is configured."""
+        """Publish the result that this delivery stored, if a bus is configured."""
         if outcome.result is None or not self._settings.event_bus:
             return
         publisher = _publisher(self._settings.event_bus)

@@ -31,7 +31,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     TransientError
         If an upload of an asynchronous event must be retried. Lambda retries the event.
     EventNotUnderstood
-        If an event that did not come from the queue is of no known kind.
+        If an event that did not come from the queue is of an unknown kind.
     """
     metrics.add_metric("Invocations", MetricUnit.Count, 1)
     invocation = processing.Invocation(processing.delivery(), context)
@@ -58,7 +58,7 @@ def _process(message: Mapping[str, Any], invocation: processing.Invocation) -> b
 
 
 def _parse(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
-    """Return the uploads that a message names, and how often the queue has delivered it."""
+    """Return the uploads that a message names, and the number of its deliveries."""
     try:
         receive_count = int(message["attributes"]["ApproximateReceiveCount"])
         body = json.loads(message["body"])

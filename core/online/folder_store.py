@@ -83,7 +83,9 @@ class FolderResultStore:
         with self._lock:
             expires_at = self._forms.pop(key, None)
         if expires_at is None or expires_at < now():
-            raise UploadFormRejected("This form is unknown, used or expired. Request a new one with POST /uploads.")
+            raise UploadFormRejected(
+                "This form is unknown, already used or expired. Request a new one with POST /uploads."
+            )
         try:
             path = _copied(recording)
         except BaseException:

@@ -31,7 +31,7 @@ def main() -> int:
     if service.recogniser.model.demo:
         _print(f"{DEMO_NOTICE} Run `make model` to get a real model.")
     _print(f"Open http://{HOST}:{options.port}/ for the page, or /docs for the API reference. Press Ctrl-C to stop.")
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after an orderly shutdown
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises KeyboardInterrupt again after an orderly shutdown
         server_for(create_app(service, hosts=HOST_NAMES), options.port).run()
     return 0
 

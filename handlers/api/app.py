@@ -17,8 +17,8 @@ from handlers.api.problems import Problem, ProblemError, install, problem_table
 from handlers.api.service import Service
 
 ALLOWED_HEADERS = ("authorization", "content-type", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
-"""Request headers that pages of other origins may send: a token, or an AWS signature. template.yaml lists the same
-ones, because API Gateway answers preflight requests on AWS."""
+"""Request headers that pages of other origins may send: a token or an AWS signature. template.yaml has the same list,
+because API Gateway answers preflight requests on AWS."""
 EXPOSED_HEADERS = ("content-location", "location", "retry-after", "x-request-id")
 
 _MAX_FORM_BYTES = 64 * 1024
@@ -28,8 +28,8 @@ _DESCRIPTION = """\
 Classify emotion in recorded speech. `POST /recognize/` answers at once. For a recording that is too large or too long
 for one request, request an upload form with `POST /uploads`, post the file with it, and poll `GET /results/{id}`.
 
-Every error is a problem document (RFC 9457, `application/problem+json`). A recording that cannot be classified has the
-error code of its result, such as `not_audio` or `too_long`, and its whole `result`.
+Every error is a problem document (RFC 9457, `application/problem+json`). For a recording that cannot be classified,
+`code` is the error code of its result, such as `not_audio` or `too_long`, and `result` is the result document.
 
 <details id="problems"><summary>All problem codes</summary>
 
@@ -44,7 +44,7 @@ def create_app(service: Service, *, hosts: Iterable[str] | None = None) -> ASGIA
     hosts
         Accepted host names; None if a proxy in front of the app checks them.
     """
-    # FastAPI's own pages for /docs load scripts from a CDN.
+    # FastAPI's built-in /docs page would load scripts from a CDN.
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan)
     app.state.service = service
     install(app)

@@ -25,7 +25,7 @@ class Health(BaseModel):
 
 @router.get("/health", summary="Check the server and its limits", responses=problem_responses("internal"))
 async def health(service: CurrentService) -> Health:
-    """Return the model, the limits and the load, without calling any other service."""
+    """Return the model, the limits and the load. The answer does not depend on other services."""
     return Health(
         status="ok",
         version=__version__,

@@ -1,6 +1,6 @@
 """ASGI middleware around the app: body limit, cross-site check, security headers and the request log.
 
-Plain ASGI instead of Starlette's `BaseHTTPMiddleware`: the body has to be counted while it arrives.
+The middleware is plain ASGI instead of Starlette's `BaseHTTPMiddleware`, because it counts the body while it arrives.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from handlers.api.problems import INTERNAL, ProblemError
 from handlers.log import logger
 
 _SECURITY_HEADERS: Mapping[str, str] = {
-    # For answers that are not pages; a page brings its own policy.
+    # For answers that are not pages. Each page sets its own policy.
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -34,19 +34,19 @@ _DRAIN_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What the middleware accepts.
+    """The requests that the middleware accepts.
 
     Attributes
     ----------
     max_bytes
-        A function from the path to the largest body in bytes.
+        Returns the maximum size of a body in bytes for a path.
     hosts
-        Accepted host names; None accepts any. On a laptop the check stops DNS rebinding: a page whose own name resolves
-        to this server.
+        Accepted host names; None accepts any. On a local server, the check prevents DNS rebinding: a page whose own
+        host name resolves to this server.
     origins
         Other origins whose pages may post.
     too_large
-        A function from the largest body in bytes to the error for a larger one.
+        Returns the error for a body that exceeds a maximum size in bytes.
     """
 
     max_bytes: Callable[[str], int]
@@ -68,7 +68,7 @@ class ApiMiddleware:
             await self._app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            # The server leaves out the body of the answer.
+            # uvicorn omits the body of the answer.
             scope = {**scope, "method": "GET"}
         exchange = _Exchange(scope, receive, send, self._limits)
         try:
@@ -80,7 +80,7 @@ class ApiMiddleware:
         except ClientDisconnect:
             exchange.log("gone", level="info")
         except Exception:  # noqa: BLE001 (the log has the traceback)
-            # Starlette has answered already in most cases, and re-raises the error for the server to log.
+            # In most cases Starlette has already answered, and re-raises the error for the server to log.
             logger.exception("request crashed", **exchange.log_fields())
             if not exchange.status:
                 await exchange.answer(ProblemError("internal", INTERNAL))
@@ -112,7 +112,7 @@ class _Exchange:
         """Return the error of a request that must not reach the app."""
         hosts = self.limits.hosts
         if hosts is not None and _without_port(self.headers.get("host", "")) not in hosts:
-            return ProblemError("wrong_host", "This server does not answer under that host name.")
+            return ProblemError("wrong_host", "This server does not accept requests for that host name.")
         if self.scope["method"] == "POST" and self._is_cross_site():
             return ProblemError("cross_site", "Pages of other sites may not send recordings to this server.")
         announced = self.headers.get("content-length", "")
@@ -130,7 +130,7 @@ class _Exchange:
         return origin is not None and origin.partition("://")[2].lower() != self.headers.get("host", "").lower()
 
     async def receive(self) -> Message:
-        """Return the next chunk of the body; a body without a length is refused once it exceeds the limit."""
+        """Return the next chunk of the body, and refuse a body that exceeds the limit."""
         message = await self._receive()
         if self.received_bytes > self.max_bytes:
             raise self.limits.too_large(self.max_bytes)
@@ -144,7 +144,7 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send on a message of the answer; add the headers that every answer has."""
+        """Send a message of the answer, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             await self._drain()
             self.status = message["status"]
@@ -153,7 +153,7 @@ class _Exchange:
                 headers.setdefault(name, value)
             headers["X-Request-Id"] = self.request_id
             if self._has_unread_body:
-                headers["Connection"] = "close"  # else the server would parse the rest as the next request
+                headers["Connection"] = "close"  # otherwise the server would parse the rest as the next request
         await self.server_send(message)
 
     @property
@@ -181,7 +181,7 @@ class _Exchange:
         await error.response()(self.scope, self.server_receive, self.send)
 
     def log_fields(self) -> dict[str, Any]:
-        """Return the fields of the log line: no file name and no id, since an id gives access to its result."""
+        """Return the fields of the log line, without file names and ids, because an id gives access to a result."""
         route = self.scope.get("route")
         state: MutableMapping[str, Any] = self.scope["state"]
         return {
@@ -200,6 +200,6 @@ class _Exchange:
 
 
 def _without_port(host: str) -> str:
-    """Return the name in `[::1]:8010` or `localhost:8010`."""
+    """Return the host name without the port, such as `[::1]` for `[::1]:8010`."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdigit() else host

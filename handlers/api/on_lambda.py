@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 remove_leftovers()
 
-# At import: Lambda gives the init phase the full CPU.
+# Loaded at import, because Lambda gives the init phase the full CPU.
 _service = Service.load(
     read(ModelSettings), read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings)
 )

@@ -22,10 +22,10 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="Where the codes are listed.", examples=[TYPE])
+    type: str = Field(description="Address of the list of codes.", examples=[TYPE])
     title: str = Field(description="Short summary of the code.")
     status: int = Field(description="HTTP status of the answer.")
-    detail: str = Field(description="What went wrong with this request, and how to fix it.")
+    detail: str = Field(description="The cause of the error, and how to fix it.")
     code: str = Field(description="Stable identifier of the kind of error.")
 
 
@@ -45,7 +45,7 @@ KINDS: Mapping[str, Kind] = {
     "ticket_refused": Kind(
         403,
         "Upload form not valid",
-        "This form is unknown, used or expired. Request a new one with POST /uploads.",
+        "This form is unknown, already used or expired. Request a new one with POST /uploads.",
     ),
     "not_found": Kind(404, "Not found", "There is no /result. See /docs for the available paths."),
     "no_result": Kind(404, "No such result", "No recording has been uploaded under this id."),
@@ -58,11 +58,11 @@ KINDS: Mapping[str, Kind] = {
     "not_multipart": Kind(
         415, "Not a multipart form", "Send multipart/form-data with the recording in the field `file` or `audio`."
     ),
-    "wrong_host": Kind(421, "Wrong host name", "This server does not answer under that host name."),
+    "wrong_host": Kind(421, "Wrong host name", "This server does not accept requests for that host name."),
     "missing_file": Kind(
         422,
         "No recording in the form",
-        "The form has no file in the field `file` or `audio`. Send it as `curl -F file=@recording.wav` does.",
+        "The form has no file in the field `file` or `audio`. `curl -F file=@recording.wav` sends one.",
     ),
     "invalid": Kind(422, "Invalid request", "query.player: Input should be a valid boolean."),
     "not_classified": Kind(422, "Recording not classified", "The file is not in an accepted audio format."),
@@ -71,11 +71,11 @@ KINDS: Mapping[str, Kind] = {
     "busy": Kind(503, "Server busy", "Too many recordings are waiting. Try again in a few seconds."),
     "unavailable": Kind(503, "Service unavailable", "Storage did not answer. Try again in a few seconds."),
 }
-"""By code. A recording that cannot be classified has its result's error code in place of `not_classified`."""
+"""Code -> kind. The error code of the result replaces `not_classified`."""
 
 
 class ProblemError(Exception):
-    """Raise anywhere in a request to answer with a problem document.
+    """An error that the app answers with a problem document.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class ProblemError(Exception):
         self.headers = {**(headers or {}), "Cache-Control": "no-store"}
 
     def response(self) -> Response:
-        """Return the answer."""
+        """Return the problem document as a response."""
         return Response(self.problem.model_dump_json(), self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
@@ -171,10 +171,10 @@ async def _validation_error(_: Request, error: Exception) -> Response:
 
 
 async def _transient_error(request: Request, error: Exception) -> Response:
-    # The log gets the error's kind only: the message of S3 may name a key, which ends in an id.
+    # Log only the kind of the error: the message may contain a key, which ends in an id.
     request.state.log = {"error": type(error).__name__}
     detail = (
-        "Storage refuses access. The operator has to check the permissions."
+        "Storage refused access. Ask the operator to check the permissions."
         if isinstance(error, StorageRefused)
         else "A service that this request needs did not answer. Try again in a few seconds."
     )

@@ -19,7 +19,7 @@ from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.service import CurrentService, Service
 
 FIELDS = ("file", "audio")
-"""Published clients use either: their code says `file`, their description `audio`."""
+"""Both names are accepted, because the code of published clients uses `file` and their documentation `audio`."""
 
 RESULT_EXAMPLE: Mapping[str, Any] = json.loads((Path(__file__).parent / "examples.json").read_text(encoding="utf-8"))
 
@@ -87,12 +87,13 @@ class Recognition(BaseModel):
 async def recognize(request: Request, service: CurrentService) -> Response:
     """Classify a recording and answer with its emotion.
 
-    Post the recording as a multipart form, in a field named `file` or `audio`. ffmpeg has to be able to read it.
+    Post the recording as a multipart form, in a field named `file` or `audio`. Most audio and video formats are
+    accepted.
 
-    A recording without speech and a recording that cannot be classified are answered with 422. `code` and `detail` give
-    the reason, and `result` is the result document.
+    The status is 422 if the recording contains no speech or cannot be classified. `code` and `detail` give the reason,
+    and `result` is the result document.
 
-    A request that exceeds `max_request_bytes` of `GET /health` is answered with 413. Use `POST /uploads` instead.
+    The status is 413 if the request exceeds `max_request_bytes` of `GET /health`. Use `POST /uploads` instead.
     """
     async with posted_recording(request, FIELDS) as (recording, _):
         done = await service.workers.run(
@@ -116,12 +117,12 @@ async def posted_recording(
     Parameters
     ----------
     fields
-        Names of the fields that may hold the recording.
+        Names of the fields that may contain the recording.
 
     Raises
     ------
     ProblemError
-        If the request is not such a form.
+        If the request is not a multipart form with one recording.
     """
     names = " or ".join(f"`{name}`" for name in fields)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -138,7 +139,7 @@ async def posted_recording(
         if not recordings:
             raise ProblemError(
                 "missing_file",
-                f"The form has no file in the field {names}. Send it as `curl -F {fields[0]}=@recording.wav` does.",
+                f"The form has no file in the field {names}. `curl -F {fields[0]}=@recording.wav` sends one.",
             )
         if len(recordings) > 1:
             raise ProblemError("malformed", "The form has more than one recording.")
@@ -150,7 +151,7 @@ async def posted_recording(
 class _RecordingParser(MultiPartParser):
     """Parse a form whose recording may lack a file name, which RFC 7578 makes optional.
 
-    Starlette reads a part without `filename` as text, and a part with only `filename*` too.
+    Starlette reads a part without `filename` as text, even if the part has `filename*`.
     """
 
     def __init__(self, fields: Sequence[str], request: Request, body: AsyncIterator[bytes]) -> None:
@@ -189,7 +190,7 @@ def _answer(done: Recognised) -> Response:
 
 
 def _deadline(request: Request, service: Service) -> Deadline:
-    """Return the deadline of the Lambda invocation; there is none elsewhere."""
+    """Return the deadline of the Lambda invocation, or no limit outside Lambda."""
     context = request.scope.get("aws.context")
     if context is None:
         return Deadline()
@@ -200,7 +201,7 @@ def _deadline(request: Request, service: Service) -> Deadline:
 def _log_fields(result: Result) -> dict[str, object]:
     summary = result.summary()
     return {
-        "result": summary.pop("status"),  # the line has the HTTP status under that name
+        "result": summary.pop("status"),  # `status` is the HTTP status in this line
         **summary,
         "error": result.error.code if result.error else None,
         "decode_ms": result.processing.decode_ms,

@@ -34,10 +34,10 @@ _UPLOAD_EXAMPLE = {
 class Upload(BaseModel):
     """A form that uploads one recording."""
 
-    id: str = Field(description="Identifies the result. Clients of this API that know the id can read the result.")
+    id: str = Field(description="Id of the result. Every client of this API that knows the id can read the result.")
     url: str = Field(description="Post the form here as multipart/form-data: all of `fields`, then `file`.")
     fields: dict[str, str] = Field(description="Fields of the form.")
-    expires_at: datetime = Field(description="When the form expires.")
+    expires_at: datetime = Field(description="Time at which the form expires.")
     max_size_bytes: int = Field(description="Maximum size of the recording.")
     result: str = Field(description="Path of the result.")
 
@@ -83,7 +83,7 @@ async def submit_upload(request: Request, service: CurrentService) -> Response:
     """Accept a form in place of S3."""
     store = service.store
     if not isinstance(store, FolderResultStore):
-        raise ProblemError("not_found", "Uploads go to S3. POST /uploads returns the form.")
+        raise ProblemError("not_found", "Uploads are posted to S3. Request a form with POST /uploads.")
     async with posted_recording(request, ("file",)) as (recording, fields):
         try:
             await run_sync(store.submit, fields.get("key", ""), recording, service.recogniser)
@@ -96,7 +96,7 @@ async def submit_upload(request: Request, service: CurrentService) -> Response:
     "/results/{recording_id}",
     summary="Read a result",
     response_model=Result,
-    response_description="The result document, whatever its `status`.",
+    response_description="The result document, with any `status`.",
     responses={
         200: {"content": {"application/json": {"example": RESULT_EXAMPLE}}},
         202: {
@@ -109,8 +109,9 @@ async def submit_upload(request: Request, service: CurrentService) -> Response:
 async def read_result(recording_id: RecordingId, service: CurrentService) -> Response:
     """Return the result document of a recording.
 
-    The answer is 200 once the result is stored. `status` is then `classified`, `no_speech` or `failed`. Until then the
-    answer is 202. It is 404 if no recording has been uploaded under this id.
+    - 200: the result document, whose `status` is `classified`, `no_speech` or `failed`.
+    - 202: the recording has not been classified yet.
+    - 404: no recording has been uploaded under this id.
     """
     document = await find_result(recording_id, service)
     if document is None:

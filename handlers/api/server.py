@@ -1,11 +1,11 @@
-"""Options of the local server: the loopback address only, with bounds on connections and headers."""
+"""The local server: uvicorn on the loopback address, with limits on connections and headers."""
 
 import uvicorn
 from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
 HOST_NAMES = (HOST, "localhost")
-"""Accepted host names. The address is not configurable, because the local API has no authentication."""
+"""Accepted host names. `HOST` is not configurable, because the local API has no authentication."""
 
 MAX_CONNECTIONS = 256
 _KEEP_ALIVE_TIMEOUT_S = 5

@@ -1,4 +1,4 @@
-"""What the routes share: settings, recogniser, result store, and the pool of workers."""
+"""The objects that routes share: settings, recogniser, result store, and the pool of workers."""
 
 import functools
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Workers:
         self._max_waiting = max_waiting
 
     async def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a function in a thread, once one is free.
+        """Call a function in a worker thread as soon as one is free, and return its result.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        """Number of recordings that wait."""
+        """Number of recordings that wait for a thread."""
         return self._limiter.statistics().tasks_waiting
 
     @property
@@ -58,7 +58,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Service:
-    """Everything that a request may need."""
+    """The objects that requests use."""
 
     settings: ApiSettings
     limits: MediaLimits
@@ -75,7 +75,7 @@ class Service:
         segmentation: SegmentationSettings,
         storage: StorageSettings,
     ) -> "Service":
-        """Load the model and open the result store: the buckets if the settings name them, else a folder.
+        """Load the model, and store results in the buckets if the settings name them, or in a folder.
 
         Raises
         ------

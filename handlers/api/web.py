@@ -1,6 +1,6 @@
 """Pages for people: the page at `/`, the report of a recording, and the API reference at `/docs`.
 
-This server serves everything the pages need, and their policies forbid inline scripts, inline styles and other origins.
+This server serves every file of the pages. Their policies forbid inline scripts, inline styles and other origins.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ async def report(recording_id: RecordingId, service: CurrentService, player: boo
     if document is None:
         return pending_response()
     page = await run_sync(_render, document, player)
-    # The report has a policy of its own in a <meta> tag, with the hash of its script. A header says who may frame it.
+    # The report has its own policy in a <meta> tag. Only a header can restrict the pages that frame it.
     policy = "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
     return Response(page, headers=headers, media_type="text/html; charset=utf-8")
@@ -80,9 +80,9 @@ async def home(request: Request, service: CurrentService) -> Response:
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """Return the API reference; redirect to the OpenAPI document where Swagger UI is not installed.
+    """Return the API reference, or redirect to the OpenAPI document if Swagger UI is not installed.
 
-    requirements/function.txt leaves it out: a browser cannot sign requests, so it cannot open the page on AWS.
+    requirements/function.txt omits Swagger UI: browsers cannot sign requests, so they cannot open the page on AWS.
     """
     if _SWAGGER_UI[0] not in _static_files():
         return RedirectResponse("/openapi.json")
@@ -95,7 +95,7 @@ async def docs(request: Request) -> Response:
 async def static(request: Request, name: str) -> Response:
     """Return a file that a page loads."""
     if name in _PAGES or name not in {*_static_files(), _EMOTION_STYLES}:
-        raise ProblemError("not_found", "There is no such file.")
+        raise ProblemError("not_found", "This file does not exist.")
     return _file_response(request, name)
 
 
@@ -146,7 +146,7 @@ def _emotion_styles() -> str:
 
 def _file_response(request: Request, name: str, headers: Mapping[str, str] | None = None) -> Response:
     file = _read(name)
-    # Browsers revalidate each time, so that a page and its script are of the same version.
+    # Browsers must revalidate, so that a page and its script have the same version.
     headers = {"ETag": file.etag, "Cache-Control": "no-cache", **(headers or {})}
     if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)

@@ -113,7 +113,7 @@
     if (bytes + MAX_FORM_BYTES > limits.request) return upload(item);
     const form = new FormData();
     form.append("file", item.file);
-    // Retry only what the server refused before it started: other answers may mean a classified recording.
+    // Retry only requests that the server refused at once: after other errors, it may have classified the recording.
     const answer = await withRetries(
       () => post("/recognize/", form, (share) => item.uploading(share)),
       ({ status, body }) => status === 429 || body.code === "busy",
@@ -143,7 +143,7 @@
     }
   };
 
-  // Throttling, an overloaded or restarting server, a lost connection.
+  // Throttling, an overloaded or restarting server, or a lost connection.
   const isTransient = ({ status }) => [0, 429, 502, 503, 504].includes(status);
 
   const withRetries = async (send, isRetryable) => {
@@ -258,16 +258,16 @@
     if (recorder) { recorder.stop(); return; }
     if (isAskingPermission) return;
     if (!navigator.mediaDevices || !window.MediaRecorder) {
-      return hint("Browsers allow the microphone only on pages from HTTPS or from this machine.");
+      return hint("The browser allows the microphone only on pages served over HTTPS or from this machine.");
     }
     let stream;
     isAskingPermission = true;
     try {
-      // Without the filters for calls, which change how a voice sounds.
+      // Without the filters for calls, which change the sound of a voice.
       const unprocessed = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
       stream = await navigator.mediaDevices.getUserMedia({ audio: unprocessed });
     } catch (error) {
-      return hint(error.name === "NotFoundError" ? "No microphone was found." : "The browser blocked the microphone for this page.");
+      return hint(error.name === "NotFoundError" ? "No microphone was found." : "The microphone is blocked. Allow it for this page in the browser.");
     } finally {
       isAskingPermission = false;
     }
@@ -334,7 +334,7 @@
 
   $("curl").textContent = `curl -F file=@recording.wav ${location.origin}/recognize/`;
   withRetries(() => request("/health"), isTransient).then(({ ok, body: health }) => {
-    if (!ok) return hint("The server does not answer.");
+    if (!ok) return hint("The server does not answer. Reload the page to try again.");
     limits.request = health.max_request_bytes;
     limits.upload = health.max_upload_bytes;
     $("demo").hidden = !health.model.demo;
