@@ -26,8 +26,8 @@ local: $(VENV)/local ## keep the stack running, and classify the files in inbox/
 api: $(VENV)/local ## serve the HTTP API and its web page on http://127.0.0.1:8010
 	$(BIN)/python -m handlers.api
 
-# One worker process for each processor, and one thread for each worker: PyTorch's threads would wait for each other.
-# A worker that has no tests left takes over half of another's.
+# One worker process for each processor, with one thread each, because PyTorch's threads would wait for each other. With
+# worksteal, an idle worker takes over half of another worker's tests.
 pytest := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test: $(VENV)/dev | system-browser ## run the tests, except the slow ones
@@ -42,17 +42,17 @@ lint: $(VENV)/dev $(SAM) ## check style, types and the template
 	$(BIN)/mypy
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
 
-audit: audit-template audit-dependencies ## check the template for unsafe settings, and the dependencies for known vulnerabilities
+audit: audit-template audit-dependencies ## check the template for unsafe settings, and the dependencies for vulnerabilities
 
-# Checkov runs offline, with the rules that it includes. It skips resources whose condition is false by default, and
-# therefore gets a copy of the template without conditions.
+# Checkov runs offline, with its built-in rules. It skips resources whose condition is false by default, so it checks a
+# copy of the template without conditions.
 audit-template: $(AUDIT)/checkov
 	@mkdir -p build/audit
 	sed '/^    Condition: /d' template.yaml > build/audit/template.yaml
 	BC_SKIP_MAPPING=TRUE LOG_LEVEL=ERROR $(AUDIT)/checkov --file build/audit/template.yaml --framework cloudformation \
 		--skip-download --compact --quiet
 
-# Status 2 means that no vulnerability database answered. The script reports the fact, and the target succeeds.
+# Status 2 means that some packages could not be checked. The script names them, and the target succeeds.
 audit-dependencies: $(AUDIT)/checkov
 	$(AUDIT)/python requirements/audit.py $(addprefix requirements/,function.txt no-deps.txt dev.txt) || [ $$? = 2 ]
 
@@ -86,7 +86,7 @@ lock: ## rewrite requirements/*.txt (needs pip-tools)
 clean: ## remove everything that make has built
 	rm -rf build out .aws-sam .venv .venv-sam .venv-audit
 
-# One virtual environment. Each level adds packages to the level before it.
+# One virtual environment, in which each level adds packages to the level before.
 $(VENV)/local: requirements/local.txt pyproject.toml | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements/local.txt
@@ -125,6 +125,6 @@ system-browser:
 # Install Debian packages where permitted. Otherwise, name the missing packages and fail.
 install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
-	else echo "Missing: $(1). Install it (on Debian: apt-get install $(1)) and try again." >&2; exit 1; fi
+	else echo "Missing: $(1). Install it (on Debian: apt-get install $(1)), then try again." >&2; exit 1; fi
 
 -include layers/image.mk

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Exit with 0 if this machine can build images. Otherwise say what is missing and exit with 1.
+# Exit with status 0 if this machine can build images. Otherwise print what is missing and exit with status 1.
 #
-# DOCKER_ENGINE_TOOL may name a program that starts a Docker engine and makes the base image, for machines without a
-# container registry.
+# On machines without a container registry, DOCKER_ENGINE_TOOL can name a program that starts a Docker engine and makes
+# the base image.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,8 +14,8 @@ if [[ -n ${DOCKER_ENGINE_TOOL:-} ]]; then
 fi
 if docker info >/dev/null 2>&1; then
   docker pull --quiet "$base_image" >/dev/null && exit
-  echo "A Docker engine runs, but it cannot pull the base image $base_image." >&2
+  echo "The Docker engine cannot pull the base image $base_image." >&2
 else
-  echo "No Docker engine runs on this machine. Building the image needs one." >&2
+  echo "No Docker engine is running. Start one to build the image." >&2
 fi
 exit 1

@@ -8,21 +8,21 @@ EVENT ?= events/s3-put.json
 # No telemetry. The SAM CLI needs a region even for local commands.
 sam_env := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1}
 
-image: $(SAM) ## build the functions' image (needs a Docker engine)
+image: $(SAM) ## build the image of the functions (needs a Docker engine)
 	@layers/engine.sh
 	$(sam_env) $(SAM) build
 
-invoke: $(VENV)/local image ## run the image on EVENT=events/… by `sam local invoke`, and show the result
+invoke: $(VENV)/local image ## run the image on EVENT=events/… with `sam local invoke`, and show the result
 	$(BIN)/python -m tools.invoke $(EVENT)
 
-emulate: $(VENV)/local $(SAM) ## run the handler of this checkout on EVENT under Lambda's emulator, without an image
+emulate: $(VENV)/local $(SAM) ## run this checkout's handler on EVENT in Lambda's emulator, without an image
 	$(BIN)/python -m tools.invoke --process $(EVENT)
 
 deploy: image ## create or update the stack on AWS (DEMO=1 allows the demo model)
 	@manifest=$$(docker run --rm --entrypoint cat $(IMAGE) /opt/model/manifest.json) || exit 1; \
 	if [ -z "$(DEMO)" ] && printf '%s' "$$manifest" | grep -qE '"demo": *true'; then \
-		echo "The image contains the demo model, which does not work on real speech." >&2; \
-		echo "Run make model first, or make deploy DEMO=1." >&2; \
+		echo "The image contains the demo model, whose results for real people are meaningless." >&2; \
+		echo "Run make model first, or deploy the demo model with make deploy DEMO=1." >&2; \
 		exit 1; fi
 	SAM_CLI_TELEMETRY=0 $(SAM) deploy --guided
 

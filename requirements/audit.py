@@ -8,7 +8,7 @@ Exit status:
 1   Some versions have a known vulnerability.
 2   Some versions could not be checked, and the others have no known vulnerability.
 
-The script asks PyPI first and OSV second. Both need the network, and a mirror of PyPI often lacks vulnerability data.
+The script queries PyPI first and OSV second. Both need the network, and mirrors of PyPI often lack vulnerability data.
 """
 
 import json
@@ -23,7 +23,7 @@ CLEAN, VULNERABLE, NOT_AUDITED = 0, 1, 2
 
 
 def query(file: Path, service: str) -> list[dict[str, Any]]:
-    """Return what a service knows about the packages in a requirements file; nothing if it does not answer."""
+    """Return a service's reports on the packages in a requirements file, or none if the service does not answer."""
     # --no-deps and --disable-pip: the versions are locked, so pip has nothing to resolve or download.
     command = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner", "off"]
     command += ["--vulnerability-service", service, "--timeout", "10", "--format", "json", "--requirement", str(file)]
@@ -51,7 +51,7 @@ def audit(files: list[Path]) -> int:
         if not checked or len(checked) < len(packages):
             is_complete = False
             missing = f"{len(packages) - len(checked)} of {len(packages)} packages" if checked else "any package"
-            print(f"{file}: NOT AUDITED: PyPI and OSV have no answer about {missing}.")
+            print(f"{file}: NOT AUDITED: neither PyPI nor OSV has data on {missing}.")
         else:
             print(f"{file}: {len(checked)} packages checked with {service}")
     if has_vulnerability:

@@ -1,1 +1,1 @@
-"""Programs for developers: they build and try the image, and generate files that are committed."""
+"""Programs for developers, which run the function in its image and generate committed files."""

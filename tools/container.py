@@ -1,4 +1,4 @@
-"""The function's image in a Docker container, with tighter limits than Lambda has."""
+"""Runs the function's image in a Docker container, optionally with tighter limits than Lambda's."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from core.local.workers import HANDLER
 from tools.emulator import Event, emulator_program, invoke
 
 IMAGE = "classifyfunction:latest"
-"""The tag that `sam build` makes of the function's name in template.yaml and its DockerTag."""
+"""The image name that `sam build` derives from the function's name and DockerTag in template.yaml."""
 
 SANDBOX = (
     "--read-only",
@@ -38,7 +38,7 @@ class Network:
 def network_to_embedded_s3(*options: str) -> Iterator[Network]:
     """Create a Docker network whose containers can reach the local S3.
 
-    The local S3 listens on the loopback address only. moto's state belongs to this process, so a second server on the
+    The local S3 listens on the loopback address only. moto shares its state within a process, so a second server on the
     network's gateway address serves the same objects.
 
     Parameters
@@ -104,7 +104,7 @@ def running_function(
         The command that the emulator starts.
     """
     name = f"audio-emotion-{uuid.uuid4().hex[:12]}"
-    # The image does not contain the emulator: on Lambda, its counterpart runs outside the image.
+    # The image does not contain the emulator, because Lambda's counterpart runs outside the image.
     given = [f"--volume={emulator_program()}:/emulator:ro", "--entrypoint=/emulator", f"--network={network.name}"]
     variables = [f"--env={key}={value}" for key, value in {**environment, "AWS_ENDPOINT_URL": network.endpoint}.items()]
     try:
@@ -121,6 +121,6 @@ def docker(*arguments: str) -> str:
     Raises
     ------
     subprocess.CalledProcessError
-        If it fails; stderr has docker's message.
+        If the command fails. stderr has docker's message.
     """
     return subprocess.run(["docker", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Lambda's runtime interface emulator, which is part of the SAM CLI's package.
+"""Runs a handler in Lambda's runtime interface emulator, which is part of the SAM CLI's package.
 
 The emulator offers Lambda's runtime API to the function and takes events over HTTP. As on Lambda, the first invocation
 is a cold start, because it imports the handler.
@@ -55,8 +55,8 @@ def emulated(
     command += ["--runtime-interface-emulator-address", address, "--runtime-api-address", runtime_address]
     command += [sys.executable, "-m", "awslambdaric", handler]
     with tempfile.TemporaryDirectory() as scratch:
-        # The emulator starts the function as another process. A session of their own lets one signal end both. The
-        # function deletes what it finds in the temporary folder, so the folder must not be shared.
+        # The emulator starts the function as another process, and a new session lets one signal end both. The function
+        # deletes leftovers in the temporary folder, so the folder must not be shared.
         process = subprocess.Popen(
             command,
             cwd=ROOT,

@@ -36,7 +36,7 @@ BACKFILL_HANDLER = "handlers.batch_operations.handler"
 
 
 def function_for(event: Event) -> tuple[str, str]:
-    """Return the logical id and the handler of the function that takes such events."""
+    """Return the logical id and the handler of the function for an event."""
     if "requestContext" in event:  # an HTTP request from API Gateway
         return API_FUNCTION, API_HANDLER
     if "invocationSchemaVersion" in event:
@@ -63,7 +63,7 @@ def _staged_record(record: Event, stack: Stack, samples: Path) -> Event:
         try:
             body = json.dumps(stage(json.loads(record["body"]), stack, samples))
         except json.JSONDecodeError:
-            return record  # a malformed message, kept as it is
+            return record  # a malformed message, kept unchanged
         return record | {"body": body, "md5OfBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()}
     stored = record["s3"]["object"]
     head = _put(stack, samples, unquote_plus(stored["key"]))
@@ -82,7 +82,7 @@ def _put(stack: Stack, samples: Path, key: str) -> Event:
 
 
 def _sample_for(key: str, samples: Path) -> Path:
-    """Return the sample with that name, or else one with the same suffix."""
+    """Return the sample with that name, or one with the same suffix."""
     named = samples / key
     if named.is_file():
         return named
@@ -113,7 +113,7 @@ def invoke_by_sam(event: Event, stack: Stack) -> int:
 
 
 def _local_template(name: str, variables: Mapping[str, str]) -> Event:
-    # `sam local` passes only variables that the template names. template.yaml names no S3 endpoint, so this copy does.
+    # `sam local` passes only variables that the template names, so this copy adds the variables of the local S3.
     template = read_template(BUILT_TEMPLATE)
     function = template["Resources"][name]["Properties"]
     function["Environment"]["Variables"] |= {name: value for name, value in variables.items() if "KEY" not in name}

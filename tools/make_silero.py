@@ -2,10 +2,10 @@
 
     python -m tools.make_silero
 
-The published graph computes the convolutions of each frame on their own: products of a large matrix with four columns,
-which leave most of a processor's arithmetic units idle. A frame has four positions, so its convolution is one linear
-map. Here each convolution becomes one matrix product for all frames of a block. The weights are the published ones. See
-docs/decisions/0011-voice-activity-network.md.
+The published graph computes the convolutions of each frame separately, as products of a large matrix with four columns,
+which leave most of a processor's arithmetic units idle. A frame has only four positions, so a convolution of a frame is
+one small linear map. The script turns each convolution into one matrix product for all frames of a block, with the
+published weights. See docs/decisions/0011-voice-activity-network.md.
 
 Needs onnx and `requirements/no-deps.txt`, which `make test` installs.
 """
@@ -28,7 +28,7 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 
 PACKAGE = "silero-vad"
 PUBLISHED_FILE = "silero_vad_16k_sequence.onnx"
-"""The variant that takes many frames in a call and returns its state."""
+"""The variant that processes many frames in a call and returns its state."""
 PUBLISHED_SHA256 = "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
 LICENCE_FILE = NETWORK_FILE.with_suffix(".LICENSE")
 
@@ -41,7 +41,7 @@ _IR_VERSION, _OPSET = 8, 16
 
 
 def installed_file(name: str) -> bytes:
-    """Return a file of the installed package, without importing the package: its import needs PyTorch.
+    """Return a file of the installed package. The package is not imported, because the import needs PyTorch.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def _graph(weights: Weights) -> tuple[list[onnx.NodeProto], dict[str, npt.NDArra
         ]
     nodes += [
         node("Reshape", [f"encoded_{len(_STRIDES)}", "by_step"], ["sequence"]),
-        # The empty name stands for the lengths of the sequences, which are optional.
+        # The empty name omits the lengths of the sequences, which are optional.
         node("LSTM", ["sequence", *_LSTM, "", "h", "c"], ["states", "hn", "cn"], hidden_size=HIDDEN),
         node("Reshape", ["states", "by_state"], ["state_rows"]),
         node("Relu", ["state_rows"], ["features"]),

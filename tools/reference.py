@@ -1,6 +1,6 @@
 """Write the reference pages in docs/reference/ from the code: `make reference`.
 
-The pages are generated, so that they cannot differ from the code. `tests/unit/test_reference.py` holds them to it.
+`tests/unit/test_reference.py` fails if a page differs from the code.
 """
 
 import ast
@@ -128,7 +128,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _parameters_of_variables(template: Mapping[str, Any]) -> dict[str, str]:
-    """Return which template parameter sets each environment variable of the functions."""
+    """Return the template parameter that sets each environment variable of the functions."""
     found = {}
     for resource in template["Resources"].values():
         variables = resource.get("Properties", {}).get("Environment", {}).get("Variables", {})

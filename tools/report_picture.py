@@ -1,7 +1,7 @@
 """Draw the pictures of a report that README.md shows: `python -m tools.report_picture`.
 
-The recording is a call put together from `samples/`: two speakers, each on a channel of their own. The demo model
-classifies the call, and Chromium draws the timeline of its report in a light and in a dark scheme.
+The recording is a call composed of samples, with a channel for each of two speakers. The demo model classifies the
+call, and Chromium draws the timeline of its report in a light and in a dark colour scheme.
 """
 
 import base64

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]  # comes with moto
+import yaml  # type: ignore[import-untyped,unused-ignore]  # a dependency of moto
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]

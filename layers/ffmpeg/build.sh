@@ -5,10 +5,10 @@
 #   build.sh soxr FOLDER      build libsoxr as a static library, which Debian does not ship
 #   build.sh ffmpeg FOLDER    build ffmpeg and ffprobe; the image needs FOLDER/install
 #
-# The steps are separate, so that a change of components.txt repeats only the last one.
+# The steps are separate, so that a change of components.txt repeats only the last step.
 #
-# The programs link statically with everything but libc, because Debian's ffmpeg spends most of its start on 200 shared
-# libraries. Debian's hardening flags stay on, because the programs parse untrusted uploads. See
+# The programs link statically with all libraries except libc, because Debian's ffmpeg spends most of its start on
+# loading 200 shared libraries. Debian's hardening flags stay on, because the programs parse untrusted uploads. See
 # docs/decisions/0010-own-ffmpeg-build.md.
 set -euo pipefail
 
@@ -25,7 +25,7 @@ components() {
 }
 
 fetch_source() {
-  # Debian serves sources from the same places as binary packages, but the machine's lists leave them out.
+  # Debian's mirrors serve sources too, but the machine's lists of package sources omit them.
   local lists=$root/sources.list
   sed -nE 's/^deb( .*)$/deb-src\1/p' /etc/apt/sources.list 2>/dev/null >"$lists" || true
   cat "$lists" >/etc/apt/sources.list.d/sources-of-ffmpeg.list
@@ -40,7 +40,7 @@ fetch_source() {
 }
 
 build_soxr() {
-  # No OpenMP, because it would start threads for a task of milliseconds. ffmpeg does not use the "lsr" bindings.
+  # OpenMP would start threads for a task of milliseconds. ffmpeg does not use the "lsr" bindings.
   cmake -S libsoxr -B libsoxr-build -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$root/prefix" \
     -DCMAKE_INSTALL_LIBDIR=lib -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DWITH_OPENMP=OFF \
     -DWITH_LSR_BINDINGS=OFF -DBUILD_TESTS=OFF -DBUILD_EXAMPLES=OFF \
@@ -58,7 +58,7 @@ build_ffmpeg() {
   mkdir -p ffmpeg-build "$programs" "$licences"
   (
     cd ffmpeg-build
-    # --disable-autodetect: the result must not depend on the libraries that the build machine has.
+    # --disable-autodetect: the result must not depend on the libraries of the build machine.
     PKG_CONFIG_PATH="$root/prefix/lib/pkgconfig" ../ffmpeg/configure --extra-version="${version##*-}" \
       --disable-everything --disable-autodetect --disable-network --disable-doc --disable-debug \
       --disable-programs --enable-ffmpeg --enable-ffprobe --disable-avdevice --disable-swscale --disable-postproc \
@@ -94,5 +94,5 @@ case $step in
   source) fetch_source ;;
   soxr) build_soxr ;;
   ffmpeg) build_ffmpeg ;;
-  *) echo "build.sh: no step called $step" >&2; exit 2 ;;
+  *) echo "build.sh: unknown step $step: use source, soxr or ffmpeg" >&2; exit 2 ;;
 esac

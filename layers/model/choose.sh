@@ -3,14 +3,14 @@
 #
 #   choose.sh EXPORTED DEMO FOLDER
 #
-# EXPORTED is build/model of the checkout, or an empty folder. If it has no package, the script copies the one in DEMO.
+# EXPORTED is build/model of the checkout, or a folder without a package. Then the script copies the package in DEMO.
 # The function does not check the hashes again: see docs/decisions/0021-hashes-checked-at-build.md.
 set -euo pipefail
 
 exported=$1 demo=$2 folder=$3
 
 refuse() {
-  echo "choose.sh: the serving package in $package cannot go into the image: $1. Export it again: make model." >&2
+  echo "choose.sh: the serving package in $package cannot be used: $1. Export it again with make model." >&2
   exit 1
 }
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Install the functions' locked dependencies into FOLDER, and remove what they never use.
+# Install the functions' locked dependencies into FOLDER, and remove unused files.
 #
 #   build.sh REQUIREMENTS FOLDER
 #
-# A cold start pays for files opened and bytes read. So modules are compiled, and Python does not look at their sources.
+# Opened files and read bytes make a cold start slower. Therefore modules are compiled, and Python does not check their
+# sources.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,7 +23,7 @@ find . -type f \( -name '*.pyi' -o -name '*.h' -o -name '*.hpp' -o -name '*.pxd'
 rm -rf bin
 # onnxruntime: export, quantisation and model tools. numpy: the wrapper of the Fortran compiler and build helpers.
 rm -rf onnxruntime/{backend,datasets,quantization,tools,transformers} numpy/{f2py,distutils,_pyinstaller,typing/mypy_plugin.py}
-# onnxruntime contains its library twice. This copy is for C programs; Python does not load it.
+# onnxruntime contains its library twice. Python does not load this copy, which is for C programs.
 rm -f onnxruntime/capi/libonnxruntime.so.*
 # future: the translators from Python 2, which ffmpeg-python does not use.
 rm -rf libfuturize libpasteurize future/backports/test future/moves/test

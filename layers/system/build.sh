@@ -3,9 +3,9 @@
 #
 #   build.sh FOLDER
 #
-# The script unpacks packages into an empty folder. The base image has 130 MB of apt, Perl and administration tools,
-# which need patches and widen the attack surface. It only determines the release of Debian and the package sources.
-# Maintainer scripts do not run, so this script does what they would do.
+# The script unpacks packages into an empty folder. The base image determines only the release of Debian and the package
+# sources: its 130 MB of apt, Perl and administration tools would need patches and increase the attack surface.
+# Maintainer scripts do not run, so this script performs the necessary steps.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,7 +23,7 @@ apt-get update -qq
 apt-get install -qq --yes --download-only --no-install-recommends -o Dir::State::status="$work/status" \
   -o Dir::Cache::archives="$work/archives" -o APT::Sandbox::User=root "${packages[@]}" >/dev/null
 
-# In current Debian, /bin, /lib and /sbin are links into /usr. Some packages still use the old paths.
+# Debian's /bin, /lib and /sbin are links into /usr, but some packages still use the old paths.
 mkdir -p "$root"/{dev,etc,opt,proc,root,run,sys,tmp,usr/{bin,lib,lib64,sbin,local/bin},var/{lib/dpkg/info,tmp}}
 for name in bin lib lib64 sbin; do ln -sfn "usr/$name" "$root/$name"; done
 chmod 1777 "$root/tmp" "$root/var/tmp"
@@ -47,7 +47,7 @@ ln -sf /usr/share/zoneinfo/Etc/UTC "$root/etc/localtime"
 find "$root/usr/share/doc" -mindepth 2 ! -name copyright -delete
 rm -rf "$root"/usr/share/{man,locale,info,lintian,bash-completion,menu,applications,pixmaps,debconf,bug}
 rm -rf "$root"/usr/lib/python3.11/{ensurepip,idlelib,lib2to3,pydoc_data,test,tkinter,turtledemo,unittest/test}
-# Time zones other than UTC. Results use UTC.
+# Results use UTC, so other time zones are not needed.
 find "$root/usr/share/zoneinfo" -mindepth 1 ! -path '*/Etc' ! -path '*/Etc/UTC' ! -name UTC -delete 2>/dev/null || true
 # Tables for iconv. Python has its own, and this ffmpeg does not use iconv.
 rm -rf "$root"/usr/lib/x86_64-linux-gnu/gconv "$root"/usr/share/perl5 "$root"/usr/sbin/* "$root"/etc/{cron*,logrotate.d,init.d}
@@ -55,7 +55,7 @@ rm -rf "$root"/usr/lib/x86_64-linux-gnu/gconv "$root"/usr/share/perl5 "$root"/us
 find "$root" -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 ldconfig -r "$root"
-# unchecked-hash: the interpreter loads compiled modules without looking at the sources or their dates.
+# unchecked-hash: the interpreter loads compiled modules without checking the sources or their dates.
 chroot "$root" /usr/bin/python3 -B -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.11
 chroot "$root" /bin/sh -c 'python3 -B -c "import ssl, sqlite3, ctypes, lzma, bz2, zlib, hashlib" && mv --version >/dev/null'
 du -sh "$root"

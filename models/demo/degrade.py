@@ -1,4 +1,4 @@
-"""Degrades speech as recordings are: silence before and after, noise, equalisers, telephones, lossy codecs.
+"""Degrades speech like real recordings: silence before and after, noise, equalisers, telephones.
 
 The demo network is trained on degraded speech, so that it classifies a WAV file and a telephone call alike.
 """
@@ -20,11 +20,11 @@ def degrade(waveform: Waveform, rng: np.random.Generator) -> Waveform:
     waveform
         Mono samples at 16 kHz, shape ``(n,)``, float32 in [-1, 1].
     rng
-        The only source of randomness.
+        The source of all randomness.
 
     Returns
     -------
-    Up to 0.8 s longer than the waveform, float32 in [-1, 1].
+    Mono samples at 16 kHz, up to 0.8 s longer than the waveform, float32 in [-1, 1].
     """
     padded = np.pad(waveform, (_silence(rng), _silence(rng)))
     telephone = rng.random() < 0.2
@@ -41,7 +41,7 @@ def _silence(rng: np.random.Generator) -> int:
 
 
 def _filtered(waveform: Waveform, low_hz: float, high_hz: float, tilt_db_per_octave: float) -> Waveform:
-    # Padded to a round size, because the transform of a prime number of samples is several times slower.
+    # Padded to a round size, because a Fourier transform of a prime number of samples is several times slower.
     size = -(-waveform.size // 4_096) * 4_096
     spectrum = np.fft.rfft(waveform, size)
     frequency_hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)

@@ -27,13 +27,13 @@ SAMPLES = Path("samples")
 
 _MARGIN_S = 0.2
 _PAUSE_S = 1.0
-"""Long enough for any voice activity detection to cut."""
+"""Long enough for every voice activity detector to cut at."""
 _NOISE_DB = -65.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One file, named after its emotion and format; `encoder` holds ffmpeg's arguments."""
+    """One file, named after its emotion and format. `encoder` has ffmpeg's arguments."""
 
     file_name: str
     line: Line
@@ -106,7 +106,7 @@ def make() -> dict[str, Expected]:
 
 
 def _with_room(waveform: Waveform, seed: int) -> Waveform:
-    """Add short margins and a room's faint noise, since no microphone records digital silence."""
+    """Add short margins and a room's faint noise, because microphones do not record digital silence."""
     margin = round(_MARGIN_S * SAMPLE_RATE_HZ)
     padded = np.pad(waveform, (margin, margin))
     noise = 10 ** (_NOISE_DB / 20) * np.random.default_rng(seed).normal(size=padded.size)
@@ -129,7 +129,7 @@ def _conversation() -> tuple[Waveform, list[Spoken]]:
 
 
 def encode(waveform: Waveform, file: Path, encoder: tuple[str, ...]) -> None:
-    """Write a file with ffmpeg; its bit-exact flags omit dates, serial numbers and versions."""
+    """Write a file with ffmpeg, whose bit-exact flags omit dates, serial numbers and versions."""
     command = ["ffmpeg", "-v", "error", "-y", "-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1", "-i", "pipe:0"]
     command += [*encoder, "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact", f"file:{file}"]
     subprocess.run(command, input=np.clip(waveform, -1, 1).astype("<f4").tobytes(), check=True, timeout=60)

@@ -52,7 +52,7 @@ class Phase:
 
 
 PHASES = (Phase(9, 40_000), Phase(2, WINDOW_SAMPLES))
-"""Most passes at 2.5 s, which holds most utterances and costs less; the last at the 6 s of inference."""
+"""Most passes use windows of 2.5 s, which contain most utterances and cost less. The last use the 6 s of inference."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Utterances:
 
 
 def synthesised(lines: list[Line]) -> Utterances:
-    """Synthesise some lines, or read them from the cache."""
+    """Synthesise lines, or read them from the cache."""
     inputs = json.dumps([[asdict(line) for line in lines], {name: asdict(p) for name, p in PROSODIES.items()}])
     code = (HERE / "synthesise.py").read_text(encoding="utf-8")
     cache = _CACHE / f"{hashlib.sha256((inputs + code).encode()).hexdigest()[:16]}.npz"
