@@ -49,7 +49,7 @@ class MediaLimits(Settings):
     """Limits of a recording. Uploads are untrusted until they are decoded."""
 
     max_size_bytes: int = Field(default=2_000_000_000, gt=0)
-    """Maximum size of an upload. `/tmp` must hold one upload; three hours of 16-bit stereo at 48 kHz are 2 GB."""
+    """Maximum size of an upload, which must fit into `/tmp`. Three hours of 16-bit stereo at 48 kHz are 2 GB."""
 
     max_duration_s: float = Field(default=4 * 3600.0, gt=0, allow_inf_nan=False)
     """Maximum duration of the decoded audio. The stack sets an hour, which the function finishes in time on every

@@ -95,7 +95,7 @@ def _sample_for(key: str, samples: Path) -> Path:
 def invoke_by_sam(event: Event, stack: Stack) -> int:
     """Run `sam local invoke` with the image that `sam build` made, and return its exit status."""
     if not BUILT_TEMPLATE.is_file():
-        raise SystemExit("There is no image. Run `make image` first.")
+        raise SystemExit("The image has not been built. Run `make image` first.")
     WORK_FOLDER.mkdir(parents=True, exist_ok=True)
     event_file, template_file = WORK_FOLDER / "event.json", WORK_FOLDER / "template.json"
     name, _ = function_for(event)

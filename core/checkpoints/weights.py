@@ -30,7 +30,7 @@ def read_weights(file: Path) -> Tensors:
     Raises
     ------
     CheckpointUnreadable
-        If the file is damaged or contains anything but tensors.
+        If the file is damaged or contains other objects than tensors.
     """
     try:
         if file.suffix == ".safetensors":

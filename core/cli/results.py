@@ -68,7 +68,7 @@ def _show_table(results: Iterator[Result]) -> None:
 def _write_csv(results: Iterator[Result]) -> None:
     """Print a header with the labels of all models, and then the rows.
 
-    The labels are known only after the last document, so a temporary file holds the results until then.
+    The labels are known only after the last document, so the results are buffered in a temporary file.
     """
     labels: dict[str, None] = {}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as buffer:

@@ -1,23 +1,23 @@
 """Inputs of the serving graph for networks that classify a padded window of six seconds.
 
-The network pads a recording of two seconds to six, so that most of its work is padding. The serving graph computes the
-clip, and one of each set of equal vectors:
+The network pads a recording of two seconds to six, so most of its work is on padding. The serving graph computes only
+the clip, and one of each set of equal vectors:
 
-- **The padding shortcut.** After normalisation the padding is constant, and the feature encoder's convolutions have
-  neither bias nor padding of their own. So all frames that start after the clip are the same vector, in every layer,
-  and the graph computes one of them. Only the first layer's group norm needs all frames. Its statistics follow from the
-  mean and the covariance of the samples under the kernel, in which the omitted frames are counted.
+- **The padding shortcut.** After normalisation, the padding is constant, and the feature encoder's convolutions have no
+  bias and no padding. Therefore all frames that start after the clip are equal in every layer, and the graph computes
+  one of them. Only the first layer's group norm needs all frames. Its statistics follow from the mean and the
+  covariance of the samples under the kernel, in which the omitted frames are counted.
 - **Equal tokens.** A token depends on its position only through the positional convolution, which covers half a kernel
-  to either side. Tokens with only padding in that range are the same vector in every layer of the transformer.
-  One token represents all of them: the logarithm of their number is added to its attention score as a key, and it has
-  that weight in the mean over time.
+  to either side. Tokens with only padding in that range are equal in every layer of the transformer. One token
+  represents them: the logarithm of their number is added to the token's attention score as a key, and their number is
+  the token's weight in the mean over time.
 
 Both are exact up to rounding, for any kernels and strides. A third step is an approximation, used only with 8-bit
 products, whose rounding is larger:
 
 - **Tokens at the window's end.** The positional kernel of the last tokens reaches over the end of the window. These
-  tokens differ little from one to the next. Groups of neighbours are replaced by their mean, whose weight is the number
-  of tokens.
+  tokens differ little from their neighbours. Groups of neighbours are replaced by their mean, whose weight is the
+  number of tokens.
 
 `core.export.graph.window` builds the graph. Measured in docs/decisions/0005-padding-shortcut.md.
 """
@@ -74,8 +74,8 @@ class WindowGeometry(Convolutions):
         counts[shared_token] += self.window_frames - tokens
         shares = _shares(tokens, shared_token + 1, self.end_group_tokens)
         return Plan(
-            # Up to the first frame of padding alone, even if it begins after the window. The graph repeats the last row
-            # where a kernel reaches further, so the last row must be one of padding.
+            # Up to the first frame with only padding, even if that frame begins after the window. The graph repeats the
+            # last row where a kernel needs more rows, so the last row must contain only padding.
             first_layer_rows=(first_padding_frame + 1) * self.rows_per_frame,
             token_frames=np.minimum(np.arange(tokens), first_padding_frame),
             token_shares=shares / shares.sum(axis=1, keepdims=True),
@@ -146,7 +146,10 @@ class Plan:
 
 
 def _shares(tokens: int, first_grouped: int, group: int) -> npt.NDArray[np.float32]:
-    """Return a matrix of ones and zeros that groups tokens: singly, and from `first_grouped` on `group` at a time."""
+    """Return a matrix of zeros and ones in which each row is a group of tokens.
+
+    Tokens before `first_grouped` are alone in their groups, and the others are in groups of `group` tokens.
+    """
     numbers = np.arange(tokens)
     groups = np.where(numbers < first_grouped, numbers, first_grouped + (numbers - first_grouped) // group)
     return np.asarray(groups == np.arange(groups[-1] + 1)[:, None], np.float32)
@@ -163,7 +166,7 @@ def _normalised_rows(clip: Waveform, geometry: WindowGeometry, count: int) -> np
 def _row_statistics(
     rows: npt.NDArray[np.float32], first_layer_frames: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Compute mean and covariance over the whole window's rows; those not in `rows` repeat its last one."""
+    """Compute mean and covariance over the whole window's rows. The rows that are not in `rows` equal its last row."""
     counted = rows[:first_layer_frames].astype(np.float64)
     omitted = first_layer_frames - len(counted)
     mean = (counted.sum(axis=0) + omitted * counted[-1]) / first_layer_frames

@@ -81,7 +81,7 @@ class StoredResult:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse 2026-01-31, 2026-01-31T14:00 (UTC if there is no offset), or a time ago such as 90m, 12h or 7d.
+    """Parse a time such as 2026-01-31 or 2026-01-31T14:00 (UTC without an offset), or an age such as 90m, 12h or 7d.
 
     Raises
     ------

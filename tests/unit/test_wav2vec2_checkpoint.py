@@ -156,7 +156,7 @@ def test_the_network_has_specaugment_s_vector_only_if_its_config_turns_it_on(
         ({"use_weighted_layer_sum": True}, "use_weighted_layer_sum"),
         ({"pooling_mode": "max"}, "pooling_mode 'max'"),
         ({"num_class": 6}, "num_class 6"),
-        ({"model_type": "wavlm"}, "model type 'wavlm', not 'hubert' or 'wav2vec2'"),
+        ({"model_type": "wavlm"}, "model type 'wavlm'; only 'hubert' and 'wav2vec2' are supported"),
     ],
 )
 def test_another_network_is_refused_with_the_difference(

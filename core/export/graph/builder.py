@@ -35,7 +35,7 @@ class GraphBuilder:
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
         graph = helper.make_graph(self._nodes, "serving", list(inputs), list(outputs))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="audio-emotion")
-        # Added one by one, because onnx's helpers copy their arguments and would hold a large network four times.
+        # Added one by one: onnx's helpers copy their arguments, so a large network would be in memory four times.
         for name in list(self._initializers):
             model.graph.initializer.add().CopyFrom(self._initializers.pop(name))
         return model
