@@ -295,7 +295,7 @@ def test_the_help_of_a_command_has_its_options_and_exit_status(run: Run) -> None
 
     assert done.status == 0
     assert "--json" in done.stdout
-    assert "Exit status 1" in done.stdout
+    assert "exit status is 1" in done.stdout
 
 
 def test_convert_overwrites_no_file(run: Run, tone: Path, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_exporting_twice_gives_the_same_package(small_checkpoint: Path, clips: l
 
 
 def test_export_without_clips_is_refused(small_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParityMissed, match="no clips to compare"):
+    with pytest.raises(ParityMissed, match="cannot be compared with the reference"):
         export(small_checkpoint, tmp_path / "package", [])
 
     assert not (tmp_path / "package").exists()
