@@ -64,7 +64,7 @@ class NotAudio(RecordingError):
 
 
 class NoAudioStream(RecordingError):
-    """The file has no audio stream, such as a silent film or a picture."""
+    """The file has no audio stream. It may be a silent film or a picture."""
 
     code = "no_audio_stream"
 

@@ -8,7 +8,7 @@ PREFIX = "recording-"
 
 
 def scratch_folder() -> "tempfile.TemporaryDirectory[str]":
-    """Return a folder that is deleted at the end of its `with` block."""
+    """Create a folder that is deleted at the end of the `with` block."""
     return tempfile.TemporaryDirectory(prefix=PREFIX)
 
 

@@ -29,7 +29,7 @@ _MAX_SPLIT_SAMPLES = WINDOW_SAMPLES - MIN_SAMPLES
 """The earliest and the latest split, from the start of the speech. A split after 5.5 s may leave less than half a
 second."""
 _SMOOTHING_FRAMES = 5
-"""0.16 s: longer than the closure of a stop, so that no word is split at its "t", and shorter than a pause."""
+"""0.16 s: shorter than a pause, but longer than the closure of a stop, so that words are not split at a "t"."""
 
 
 class Segmenter:

@@ -25,7 +25,7 @@ _WAV2VEC2 = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
 
 
 class _HeadOnTop:
-    """The mean over time and the head, on top of one of transformers' encoders.
+    """A mixin that adds the mean over time and the head to an encoder of transformers.
 
     Use it in evaluation mode except for training: the published configs turn SpecAugment and layerdrop on.
     """

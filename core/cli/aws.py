@@ -13,7 +13,15 @@ _BYTES_PER_GB = 1e9
 
 
 def named_stack(name: str, bucket: str | None) -> DeployedStack:
-    """Return the stack of an uploads bucket if one is given, or the stack of this name."""
+    """Return the stack of an uploads bucket if one is given, or the stack of this name.
+
+    Raises
+    ------
+    StackUnknown
+        If the stack does not exist, or the name is not that of an uploads bucket.
+    AwsRefused
+        If CloudFormation cannot be reached or refuses the request.
+    """
     with aws_errors("CloudFormation"):
         cloudformation = boto3.client("cloudformation")
     return find_stack(stack_name_from_bucket(bucket) if bucket else name, cloudformation)

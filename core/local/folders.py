@@ -40,7 +40,7 @@ class ResultFiles:
 
 
 def path_for(folder: Path, key: str) -> Path:
-    """Return a path below the folder for any key, even with `..`, a null byte or a part too long for a file name."""
+    """Return a valid path below the folder for every key, even one with `..`, a null byte or an overlong part."""
     parts = ["_" if part in ("", ".", "..") else part.replace("\0", "_") for part in key.split("/")]
     return folder.joinpath(*(_short(part) for part in parts))
 

@@ -79,7 +79,7 @@ class Stack:
         return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", [])}
 
     def take_new_results(self) -> list[str]:
-        """Return the keys of results written since the last call, in order, without duplicates.
+        """Return the keys of results written since the last call, in the order of their notifications.
 
         Notifications provide the keys: moto takes 1.5 s to list two thousand results, which is too slow for polling.
         """

@@ -116,7 +116,7 @@ class FolderResultStore:
                 result = recogniser.classify_upload(recording_id, path)
             self.store(recording_id, result)
         except Exception:
-            # Without the id, since an id gives access to its result.
+            # Without the id, because an id gives access to its result.
             _logger.exception("The result of an upload could not be stored.")
         finally:
             with self._lock:

@@ -111,6 +111,11 @@ def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: st
     ----------
     fingerprint
         Fingerprint of the deployed model. If None, every recording counts as not done.
+
+    Raises
+    ------
+    OperationFailed
+        If S3 cannot be reached or refuses the request.
     """
     prefix = stack.results_prefix
     stored = {found.key for found in list_objects(s3, stack.results_bucket, prefix + scope.prefix)}
@@ -210,7 +215,13 @@ class JobState:
 
 
 def job_states(s3control: Any, stack: DeployedStack, job_id: str) -> Iterator[JobState]:
-    """Yield the job's current progress in each iteration, until the job has ended."""
+    """Yield the job's current progress in each iteration, until the job has ended.
+
+    Raises
+    ------
+    OperationFailed
+        If S3 cannot be reached or refuses the request.
+    """
     while True:
         with aws_errors(f"the job {job_id}"):
             job = s3control.describe_job(AccountId=stack.account, JobId=job_id)["Job"]

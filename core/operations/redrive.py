@@ -36,7 +36,7 @@ def redrive(
     Raises
     ------
     OperationFailed
-        If SQS does not start the move (another one may be running), or stops before the end.
+        If SQS does not start the move, for example because another one is running, or stops before the end.
     """
     request: dict[str, Any] = {"SourceArn": queue_arn}
     if per_s is not None:

@@ -133,7 +133,13 @@ def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, selection: Resul
 
 
 def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[StoredResult]:
-    """Yield the documents at these keys, except those that no longer exist."""
+    """Yield the documents at these keys, except those that no longer exist.
+
+    Raises
+    ------
+    OperationFailed
+        If S3 cannot be reached or refuses the request.
+    """
 
     def read(key: str) -> StoredResult | None:
         with aws_errors(f"s3://{bucket}/{key}"):
