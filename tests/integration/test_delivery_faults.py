@@ -14,6 +14,7 @@ from botocore.retries.standard import ExponentialBackoff
 
 from core.deadline import Deadline
 from core.delivery import Attempt, Delivery, Upload
+from core.delivery.lease import lease
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion
 from core.errors import RecordingInProgress, StorageUnavailable, TransientError
@@ -93,6 +94,15 @@ def test_a_lease_whose_answer_was_lost_is_released(world: World) -> None:
         world.delivery.deliver(upload)
     assert world.leases() == 0
     assert world.delivery.deliver(upload).kind == "stored"
+
+
+def test_a_lease_that_could_not_be_taken_leaves_the_other_holder_s(world: World) -> None:
+    world.proxy.plan = first(Fault.RESET, "PUT", "/claims/", times=2)
+    with lease(Storage(world.stack.s3), RESULTS_BUCKET, "claims/x", 60):
+        with pytest.raises(StorageUnavailable), lease(world.storage, RESULTS_BUCKET, "claims/x", 60):
+            pytest.fail("the lease was taken twice")
+        assert world.leases() == 1
+    assert world.leases() == 0
 
 
 def test_a_lease_outlasts_the_deadline_while_the_result_is_stored(world: World, clock: Clock) -> None:

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from core.delivery.storage import Storage
-from core.errors import SettingsInvalid, StorageRefused
+from core.errors import EmptyRecording, SettingsInvalid, StorageRefused
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.online.result_store import Missing, S3ResultStore, is_id, new_id, presigning_s3_client
 from core.results import Model, Processing, Result, Source, now
@@ -66,6 +66,16 @@ def test_a_stored_result_has_the_metadata_of_the_queue_s_results(store: S3Result
 
     assert head["ContentType"] == "application/json"
     assert {"source-version", "sequencer", "fingerprint", "state"} <= set(head["Metadata"])
+
+
+def test_the_metadata_of_a_failed_result_names_its_error(store: S3ResultStore, stack: Stack) -> None:
+    recording_id = new_id()
+    stored = result(recording_id)
+    store.store(recording_id, Result.failed(stored.source, stored.model, EmptyRecording("The file is empty.")))
+
+    head = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key=f"results/api/{recording_id}.json")
+
+    assert head["Metadata"]["error"] == "empty"
 
 
 def test_a_form_is_limited_to_one_key_one_size_and_a_time(store: S3ResultStore) -> None:
