@@ -168,10 +168,10 @@ class _Exchange:
         """
         if "expect" in self.headers and not self.received_bytes:
             return  # the client waits for `100 Continue` before it sends the body
-        most = self.received_bytes + _MAX_DRAIN_BYTES
+        max_received_bytes = self.received_bytes + _MAX_DRAIN_BYTES
         try:
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-                while self._has_unread_body and self.received_bytes < most:
+                while self._has_unread_body and self.received_bytes < max_received_bytes:
                     await self._receive()
         except TimeoutError:
             return

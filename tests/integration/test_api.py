@@ -689,7 +689,9 @@ def test_every_described_example_is_valid(described: Any) -> None:
 def test_the_pages_load_everything_from_this_server(client: httpx2.Client) -> None:
     for name in ("/docs", "/"):
         page = client.get(name)
-        assert "'unsafe-" not in page.headers["content-security-policy"]
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "'unsafe-" not in policy
         loaded = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
         assert len(loaded) >= 4
         for file in loaded:
