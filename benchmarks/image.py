@@ -35,7 +35,8 @@ print(time.perf_counter() - started)
 """
 DECODE = """
 import pathlib, statistics, sys, time
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.settings import MediaLimits, read
 file, limits, times = pathlib.Path(sys.argv[1]), read(MediaLimits), []
 info = probe(file, limits)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform

@@ -18,7 +18,8 @@ from pathlib import Path
 from benchmarks import BUILD
 from benchmarks.full_size import full_size_checkpoint, full_size_package
 from core.audio import utterances
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.voice_activity import VoiceActivityDetector
 from core.deadline import Deadline
 from core.delivery.storage import Storage

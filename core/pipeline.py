@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.audio.channels import ChannelGroup
-from core.audio.decode import Block, MediaInfo, decode, probe
+from core.audio.decode import Block, decode
+from core.audio.probe import MediaInfo, probe
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ

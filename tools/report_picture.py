@@ -18,7 +18,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline

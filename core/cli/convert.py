@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from core import settings
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.errors import AudioEmotionError
 from core.formatting import printable

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from core import settings
 from core.audio import utterances
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import Waveform
 from core.errors import CheckpointUnreadable, ParityMissed, RecordingError

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from core import settings
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.errors import DecoderUnavailable, ResultUnreadable
 from core.report import Sound, render

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.audio.decode import FORMATS
+from core.audio.probe import FORMATS
 from core.audio.waveform import SAMPLE_RATE_HZ
 from tests.support import hostile
 from tools.container import docker
@@ -83,7 +83,8 @@ WITH_PICTURES = {
 DECODE_ALL = """
 import json, pathlib, sys
 import numpy as np
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.errors import RecordingError
 from core.settings import MediaLimits, read
 folder, limits, outcomes = pathlib.Path(sys.argv[1]), read(MediaLimits), {}

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from core.audio.decode import Block, MediaInfo, decode, probe
+from core.audio.decode import Block, decode
+from core.audio.probe import MediaInfo, probe
 from core.deadline import Deadline
 from core.errors import (
     DamagedAudio,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from core.audio.decode import Block, decode, probe
+from core.audio.decode import Block, decode
 from core.audio.ffmpeg import run_sandboxed
+from core.audio.probe import probe
 from core.deadline import Deadline
 from core.errors import DamagedAudio, DecoderUnavailable, RecordingTooLong
 from core.settings import MediaLimits

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from transformers import HubertConfig, HubertModel, HubertPreTrainedModel, Wav2Vec2FeatureExtractor
 
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.loading import load_classifier

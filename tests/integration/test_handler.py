@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.audio.decode import MediaInfo, probe
+from core.audio.probe import MediaInfo, probe
 from core.deadline import Deadline
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion

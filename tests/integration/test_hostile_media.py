@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.audio.decode import Block, decode, probe
+from core.audio.decode import Block, decode
+from core.audio.probe import probe
 from core.errors import RecordingError
 from core.settings import MediaLimits
 from tests.conftest import MakeMedia

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.audio.decode import decode, probe
+from core.audio.decode import decode
+from core.audio.probe import probe
 from core.audio.waveform import WINDOW_SAMPLES
 from core.deadline import Deadline
 from core.errors import DecoderUnavailable

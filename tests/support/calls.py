@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from core.audio.decode import Block, decode, probe
+from core.audio.decode import Block, decode
+from core.audio.probe import probe
 from core.audio.utterances import SpeechSegment
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.emotions import SYNONYMS

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.audio.decode import MediaInfo
+from core.audio.probe import MediaInfo
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.deadline import Deadline
 from core.errors import DamagedAudio
