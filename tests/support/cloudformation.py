@@ -1,10 +1,13 @@
 """template.yaml as CloudFormation resolves it: parameters, conditions, intrinsic functions, names and ARNs."""
 
 import base64
+import copy
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tools.template import read_template
 
@@ -18,7 +21,6 @@ _PSEUDO = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Region": REGION,
     "AWS::Partition": "aws",
-    "AWS::StackName": STACK,
     "AWS::URLSuffix": "amazonaws.com",
 }
 _NO_VALUE = object()
@@ -38,11 +40,41 @@ _EAGER: dict[str, Callable[[Any], Any]] = {
 class Deployed:
     """The template with parameters. Attributes that only AWS can assign get a descriptive placeholder."""
 
-    def __init__(self, **parameters: str) -> None:
+    def __init__(self, *, stack: str = STACK, **parameters: str) -> None:
         defaults = {name: str(described["Default"]) for name, described in TEMPLATE["Parameters"].items()}
         assert set(parameters) <= set(defaults)
+        self._stack = stack
         self._parameters = defaults | parameters
         self._resources: dict[str, Any] = TEMPLATE["Resources"]
+
+    def transformed(self, image: str = "1") -> "Deployed":
+        """Return the stack after SAM's transform, which CloudFormation runs with the values of the parameters.
+
+        Parameters
+        ----------
+        image
+            Tag of the functions' image, which `sam package` adds to the template.
+        """
+        from samtranslator.translator.transform import transform  # heavy, and few tests need it
+
+        template = copy.deepcopy(TEMPLATE)
+        for resource in template["Resources"].values():
+            if resource["Type"] == "AWS::Serverless::Function":
+                resource["Properties"]["ImageUri"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/functions:{image}"
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("AWS_DEFAULT_REGION", REGION)
+            transformed = transform(template, dict(self._parameters), dict)
+        stack = copy.copy(self)
+        stack._resources = transformed["Resources"]
+        return stack
+
+    def described(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return the descriptions of the resources of a kind that CloudFormation would create, with their policies."""
+        return {
+            name: resource
+            for name, resource in self._resources.items()
+            if resource["Type"] == kind and self.is_created(resource)
+        }
 
     def holds(self, condition: str) -> bool:
         """Return whether a condition of the template is true."""
@@ -86,7 +118,7 @@ class Deployed:
         lazy: dict[str, Callable[[Any], Any]] = {
             "Ref": self._ref,
             "Condition": self.holds,
-            "Fn::GetAtt": self._attribute,
+            "Fn::GetAtt": lambda path: self._attribute(path if isinstance(path, str) else ".".join(path)),
             "Fn::If": lambda choice: self.resolve(choice[1] if self.holds(choice[0]) else choice[2]),
             "Fn::Sub": self._sub,
         }
@@ -108,7 +140,7 @@ class Deployed:
         return re.sub(r"\$\{([^!}][^}]*)\}", one, text)
 
     def _ref(self, name: str) -> Any:
-        known = {"AWS::NoValue": _NO_VALUE, **_PSEUDO, **self._parameters}
+        known = {"AWS::NoValue": _NO_VALUE, **_PSEUDO, "AWS::StackName": self._stack, **self._parameters}
         if name in known:
             return known[name]
         if name.endswith(".Version"):
@@ -116,7 +148,8 @@ class Deployed:
         kind = self._resources[name]["Type"]
         if kind == "AWS::SQS::Queue":
             return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{self._named(name)}"
-        return f"arn:aws:sns:{REGION}:{ACCOUNT}:{STACK}-{name}" if kind == "AWS::SNS::Topic" else self._named(name)
+        named = self._named(name)
+        return f"arn:aws:sns:{REGION}:{ACCOUNT}:{named}" if kind == "AWS::SNS::Topic" else named
 
     def _named(self, name: str) -> str:
         properties = self._resources[name].get("Properties", {})
@@ -125,7 +158,7 @@ class Deployed:
                 return str(self.resolve(properties[key]))
         if "DatabaseInput" in properties:
             return str(self.resolve(properties["DatabaseInput"]["Name"]))
-        return f"{STACK}-{name}"
+        return f"{self._stack}-{name}"
 
     def _attribute(self, path: str) -> str:
         name, _, attribute = path.partition(".")
@@ -136,6 +169,7 @@ class Deployed:
             "AWS::S3::Bucket": "arn:aws:s3:::{}",
             "AWS::SQS::Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{}}",
             "AWS::Serverless::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{}}",
+            "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{}}",
             "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{}}:*",
             "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{}}",
         }
