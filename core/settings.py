@@ -176,6 +176,13 @@ class FunctionSettings(Settings):
         return self
 
 
+class MetricSettings(Settings):
+    """Settings of the metrics of the functions that classify uploads."""
+
+    stack_name: str = Field(default="local", min_length=1)
+    """Name of the stack, the dimension `stack` of every metric. Stacks of one region share the metrics' namespace."""
+
+
 class ApiSettings(Settings):
     """Settings of the HTTP API. Without buckets, it stores results in a folder."""
 

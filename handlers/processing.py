@@ -17,13 +17,22 @@ from core.errors import TransientError
 from core.model.classifier import default_threads
 from core.pipeline import Pipeline
 from core.scratch import remove_leftovers
-from core.settings import FunctionSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings
+from core.settings import (
+    FunctionSettings,
+    MediaLimits,
+    MetricSettings,
+    ModelSettings,
+    SegmentationSettings,
+    StorageSettings,
+)
 from handlers.log import SERVICE, logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+# The arguments win over POWERTOOLS_METRICS_NAMESPACE and POWERTOOLS_SERVICE_NAME. CrashesAlarm has the same dimensions.
 metrics = Metrics(namespace="AudioEmotion", service=SERVICE)
+metrics.set_default_dimensions(stack=settings.read(MetricSettings).stack_name)
 
 
 @cache

@@ -6,7 +6,15 @@ from typing import Any, get_args
 
 import pytest
 
-from core.settings import FunctionSettings, MediaLimits, ModelSettings, SegmentationSettings, Settings, read
+from core.settings import (
+    FunctionSettings,
+    MediaLimits,
+    MetricSettings,
+    ModelSettings,
+    SegmentationSettings,
+    Settings,
+    read,
+)
 from tests.support.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
 from tests.support.permissions import Right, as_list, granted
 
@@ -25,7 +33,7 @@ PARAMETER_SETS = [
 """With these sets of parameters, every condition about permissions is false once and true once."""
 BUCKETS = ["UploadsBucket", "ResultsBucket"]
 QUEUES = ["Queue", "DeadLetterQueue"]
-POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
+POWERTOOLS = {"POWERTOOLS_LOG_LEVEL"}
 
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTION: dict[str, Any] = RESOURCES["ClassifyFunction"]["Properties"]
@@ -258,7 +266,7 @@ def test_incomplete_uploads_and_old_versions_are_deleted(bucket: str) -> None:
 def test_every_environment_variable_is_a_setting() -> None:
     fields = {
         name.upper()
-        for group in (FunctionSettings, SegmentationSettings, MediaLimits, ModelSettings)
+        for group in (FunctionSettings, MetricSettings, SegmentationSettings, MediaLimits, ModelSettings)
         for name in group.model_fields
     } | POWERTOOLS
     for function in (FUNCTION, BACKFILL):
@@ -318,7 +326,7 @@ def test_the_backfill_function_differs_only_in_queue_and_bus() -> None:
     classify = FUNCTION["Environment"]["Variables"]
     backfill = BACKFILL["Environment"]["Variables"]
     assert set(classify) - set(backfill) == {"EVENT_BUS", "MAX_RECEIVE_COUNT"}
-    assert {key for key in backfill if backfill[key] != classify[key]} == {"POWERTOOLS_SERVICE_NAME"}
+    assert {key for key in backfill if backfill[key] != classify[key]} == set()
     shared = ("PackageType", "Architectures", "MemorySize", "Timeout", "EphemeralStorage")
     assert all(BACKFILL[name] == FUNCTION[name] for name in shared)
     assert RESOURCES["BackfillFunction"]["Metadata"] == RESOURCES["ClassifyFunction"]["Metadata"]

@@ -17,7 +17,7 @@ TEMPLATE = read_template(ROOT / "template.yaml")
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 API = {name: resource for name, resource in RESOURCES.items() if name.startswith("Api")}
 ROUTES = {name: resource["Properties"] for name, resource in API.items() if resource["Type"].endswith("::Route")}
-POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+POWERTOOLS = {"POWERTOOLS_LOG_LEVEL"}
 
 
 def properties(name: str) -> Any:
