@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.audio.channels import ChannelGroup
-from core.audio.decode import Block, decode
+from core.audio.decode import decode
 from core.audio.probe import MediaInfo, probe
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
-from core.audio.waveform import SAMPLE_RATE_HZ
+from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.deadline import Deadline, ProgressEstimate, plausible_duration_s
 from core.errors import EmptyRecording, RecordingError
 from core.model.classifier import EmotionClassifier

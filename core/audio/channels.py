@@ -20,8 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from core.audio.decode import Block
-from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, Block, Waveform
 
 Mode = Literal["auto", "split", "mix"]
 ChannelGroup = tuple[int, ...]

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import ffmpeg
 import numpy as np
-import numpy.typing as npt
 
 from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.probe import FORMATS, MediaInfo, check_environment
-from core.audio.waveform import SAMPLE_RATE_HZ
+from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.deadline import Deadline
 from core.errors import (
     DamagedAudio,
@@ -29,9 +28,6 @@ from core.errors import (
     RecordingTooLong,
 )
 from core.settings import MediaLimits
-
-Block = npt.NDArray[np.float32]
-"""Samples at 16 kHz, float32, nominally in [-1, 1], shape ``(channels, n)``."""
 
 RESAMPLER = "soxr"
 """The resampler of `librosa.load`, which the checkpoint's published program uses. ffmpeg's default resampler changes

@@ -11,10 +11,9 @@ from itertools import chain
 import numpy as np
 
 from core.audio.channels import GROUPING_S, ChannelGroup, group_channels, mix
-from core.audio.decode import Block
 from core.audio.segmenter import Segmenter, Span
 from core.audio.voice_activity import VoiceActivityDetector
-from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Block, Waveform
 from core.settings import SegmentationSettings
 
 MAX_SILENCE_PEAK = 1e-4

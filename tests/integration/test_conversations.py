@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.audio.decode import Block
 from core.audio.utterances import cut
 from core.audio.voice_activity import VoiceActivityDetector
-from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, Block, Waveform
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.reference import ReferenceNetwork
 from core.deadline import Deadline, ProgressEstimate, plausible_duration_s

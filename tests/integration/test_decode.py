@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from core.audio.decode import Block, decode
+from core.audio.decode import decode
 from core.audio.probe import MediaInfo, probe
+from core.audio.waveform import Block
 from core.deadline import Deadline
 from core.errors import (
     DamagedAudio,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from core.audio.decode import Block, decode
+from core.audio.decode import decode
 from core.audio.ffmpeg import run_sandboxed
 from core.audio.probe import probe
+from core.audio.waveform import Block
 from core.deadline import Deadline
 from core.errors import DamagedAudio, DecoderUnavailable, RecordingTooLong
 from core.settings import MediaLimits

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.audio.decode import Block, decode
+from core.audio.decode import decode
 from core.audio.probe import probe
+from core.audio.waveform import Block
 from core.errors import RecordingError
 from core.settings import MediaLimits
 from tests.conftest import MakeMedia

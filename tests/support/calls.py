@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from core.audio.decode import Block, decode
+from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.utterances import SpeechSegment
-from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, Block, Waveform
 from core.emotions import SYNONYMS
 from core.model.classifier import Scores
 from core.settings import MediaLimits

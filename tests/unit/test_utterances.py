@@ -8,11 +8,10 @@ import pytest
 import soundfile
 
 from core.audio.channels import group_channels
-from core.audio.decode import Block
 from core.audio.segmenter import MIN_SAMPLES, Segmenter, Span
 from core.audio.utterances import SpeechSegment, cut
 from core.audio.voice_activity import FRAME_SAMPLES, Probabilities, VoiceActivityDetector
-from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
+from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Block, Waveform
 from core.settings import SegmentationSettings
 from tests.conftest import ROOT
 
