@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,17 +125,17 @@ class Pipeline:
         progress.info = probe(path, self._limits, deadline)
         progress.decode_s = time.monotonic() - started
         estimate = ProgressEstimate(_duration_s(path, progress.info), deadline)
-        blocks = _with_progress(decode(path, progress.info, self._limits, deadline), progress, estimate)
-        for segment in cut(blocks, self._segmentation, self._vad):
-            if deadline.passed:
-                estimate.check(segment.start_s)
-            started = time.monotonic()
-            scores = EmotionScores.of(self._classifier.classify(segment.waveform))
-            progress.inference_s += time.monotonic() - started
-            # The waveform is not kept: three hours of speech take 700 MB.
-            progress.utterances[segment.channels].append(
-                Utterance(**dict(scores), start_s=segment.start_s, end_s=segment.end_s)
-            )
+        with closing(decode(path, progress.info, self._limits, deadline)) as blocks:
+            for segment in cut(_with_progress(blocks, progress, estimate), self._segmentation, self._vad):
+                if deadline.passed:
+                    estimate.check(segment.start_s)
+                started = time.monotonic()
+                scores = EmotionScores.of(self._classifier.classify(segment.waveform))
+                progress.inference_s += time.monotonic() - started
+                # The waveform is not kept: three hours of speech take 700 MB.
+                progress.utterances[segment.channels].append(
+                    Utterance(**dict(scores), start_s=segment.start_s, end_s=segment.end_s)
+                )
         if progress.decoded_samples == 0:
             raise EmptyRecording("The recording contains no samples.")
 

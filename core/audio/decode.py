@@ -10,7 +10,7 @@ Hostile and damaged files are handled as follows:
 - ffmpeg exits with status 0 for some damaged files. Its output and messages are checked as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import ffmpeg
@@ -47,8 +47,15 @@ may be part of an appended picture or web page rather than of the recording."""
 _NO_DECODER = b"Decoder (codec"
 
 
-def decode(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline = Deadline()) -> Iterator[Block]:  # noqa: B008
+def decode(
+    path: Path,
+    info: MediaInfo,
+    limits: MediaLimits,
+    deadline: Deadline = Deadline(),  # noqa: B008 (frozen)
+) -> Generator[Block, None, None]:
     """Decode the first audio stream as a stream of blocks.
+
+    A caller that may stop before the end must close the generator, which ends ffmpeg: `contextlib.closing`.
 
     Yields
     ------

@@ -1,6 +1,7 @@
 """`audio-emotion convert`: convert audio files to 16 kHz mono WAV files."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import soundfile
@@ -51,8 +52,11 @@ def convert_file(file: Path, out: Path, limits: MediaLimits) -> Path:
     info = probe(path, limits)
     target = _new_file(out, file.stem)
     try:
-        with soundfile.SoundFile(target, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as wav:
-            for block in decode(path, info, limits):
+        with (
+            soundfile.SoundFile(target, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as wav,
+            closing(decode(path, info, limits)) as blocks,
+        ):
+            for block in blocks:
                 wav.write(block.mean(axis=0))
     except BaseException:
         target.unlink()

@@ -1,6 +1,7 @@
 """`audio-emotion model export`: export a serving package, and compare it with its checkpoint."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -91,7 +92,8 @@ def _clips(folder: Path, limits: MediaLimits, segmentation: SegmentationSettings
     vad = VoiceActivityDetector.load()
     for file in sorted(path.resolve() for path in folder.rglob("*") if path.is_file()):
         try:
-            utterance = next(utterances.cut(decode(file, probe(file, limits), limits), segmentation, vad), None)
+            with closing(decode(file, probe(file, limits), limits)) as blocks:
+                utterance = next(utterances.cut(blocks, segmentation, vad), None)
         except RecordingError:
             continue  # not a recording, such as a README
         if utterance:

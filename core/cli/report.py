@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -84,9 +84,10 @@ def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = Non
         except OSError as error:
             raise DecoderUnavailable(f"ffmpeg could not be started: {error.strerror}.") from error
         samples = 0
-        with suppress(BrokenPipeError), encoder:  # if ffmpeg ends early, its exit status says why
+        with suppress(BrokenPipeError), encoder, closing(decode(path, info, limits)) as blocks:
+            # If ffmpeg ends early, its exit status says why.
             assert encoder.stdin is not None  # because of PIPE
-            for block in decode(path, info, limits):
+            for block in blocks:
                 samples += block.shape[1]
                 sound = block if info.channels <= _STEREO else block.mean(axis=0, keepdims=True).repeat(_STEREO, axis=0)
                 encoder.stdin.write(sound.T.tobytes())
