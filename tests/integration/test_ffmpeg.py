@@ -1,23 +1,36 @@
 """The sandbox of the real decoder: its limits, its environment, and its termination."""
 
+import inspect
 import os
+import resource
+import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import soundfile
 
 from core.audio.decode import decode
-from core.audio.ffmpeg import run_sandboxed
+from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.probe import probe
 from core.audio.waveform import Block
+from core.cli.convert import convert_file
+from core.cli.export import _clips
+from core.cli.report import small_sound
 from core.deadline import Deadline
 from core.errors import DamagedAudio, DecoderUnavailable, RecordingTooLong
-from core.settings import MediaLimits
-from tests.conftest import MakeMedia
+from core.model.classifier import EmotionClassifier
+from core.pipeline import Pipeline
+from core.results import Source
+from core.settings import MediaLimits, SegmentationSettings
+from tests.conftest import ROOT, MakeMedia
 
 LIMITS = MediaLimits()
 
@@ -54,13 +67,10 @@ def children() -> list[int]:
 def running_decoder(path: Path) -> Iterator[tuple[int, Iterator[Block]]]:
     """Start a decoder, and return its process id and its remaining blocks."""
     info, before = probe(path, LIMITS), set(children())
-    blocks = decode(path, info, LIMITS)
-    try:
+    with closing(decode(path, info, LIMITS)) as blocks:
         next(blocks)
         (pid,) = set(children()) - before
         yield pid, blocks
-    finally:
-        blocks.close()  # type: ignore[attr-defined] # a generator
 
 
 def test_the_decoder_gets_no_credentials(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +155,292 @@ def test_a_decoder_that_crashes_means_a_damaged_recording(number: signal.Signals
         os.kill(pid, number)
         with pytest.raises(DamagedAudio, match="crashed after"):
             list(blocks)
+
+
+# ---------------------------------------------------------------------------------------- output, messages and the end
+
+
+def run_shell(program: str, limits: MediaLimits = LIMITS, size: int = 100) -> tuple[bytes, Decoder]:
+    with run_sandboxed(["sh", "-c", program], limits, Deadline()) as decoder:
+        output = decoder.read(size)
+    return output, decoder
+
+
+def test_a_decoder_that_ended_in_time_has_not_timed_out() -> None:
+    before = set(children())
+    with run_sandboxed(["sh", "-c", "echo done; echo said >&2"], LIMITS, Deadline()) as decoder:
+        (pid,) = set(children()) - before
+        give_up_at_s = time.monotonic() + 5
+        while _state(pid) != "Z":
+            assert time.monotonic() < give_up_at_s
+            time.sleep(0.01)
+        decoder._timeout_s = 0.0
+        output = decoder.read(100)
+
+    assert (output, decoder.messages, decoder.status, decoder.timed_out) == (b"done\n", b"said\n", 0, False)
+
+
+def test_a_decoder_never_times_out_with_status_0() -> None:
+    """Each of these decoders ends at about its timeout."""
+    limits = MediaLimits(decoder_timeout_s=0.02)
+
+    ended = [run_shell("sleep 0.015; echo done", limits) for _ in range(50)]
+
+    outcomes = {(decoder.timed_out, decoder.status, output) for output, decoder in ended}
+    assert outcomes <= {(False, 0, b"done\n"), (True, -signal.SIGKILL, b""), (True, -signal.SIGKILL, b"done\n")}
+
+
+def test_decoding_starts_no_thread(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    with running_decoder(long) as (_, blocks):
+        assert sum(1 for _ in zip(range(60), blocks, strict=False)) == 60
+
+
+def test_waiting_for_inference_does_not_count_towards_the_timeout(long: Path) -> None:
+    limits = MediaLimits(decoder_timeout_s=1.0)
+
+    with closing(decode(long, probe(long, limits), limits)) as blocks:
+        for _ in range(4):
+            assert next(blocks).size > 0
+            time.sleep(0.5)
+
+
+def test_output_that_is_not_read_is_discarded() -> None:
+    output, decoder = run_shell("head -c 1000000 /dev/zero; echo end >&2", MediaLimits(decoder_timeout_s=10), 10)
+
+    assert output == bytes(10)
+    assert (decoder.status, decoder.messages, decoder.timed_out) == (0, b"end\n", False)
+
+
+def test_a_flood_of_messages_does_not_block_the_output() -> None:
+    output, decoder = run_shell("head -c 1000000 /dev/zero >&2; echo done; echo end >&2")
+
+    assert (output, decoder.status) == (b"done\n", 0)
+    assert decoder.messages == bytes(4092) + b"end\n"
+
+
+@pytest.mark.parametrize("program", ["exec >&- 2>&-; sleep 600", "sleep 600 & echo done"])
+def test_a_decoder_that_does_not_end_is_killed_at_its_timeout(program: str) -> None:
+    started_s = time.monotonic()
+
+    _, decoder = run_shell(program, MediaLimits(decoder_timeout_s=0.5))
+
+    assert decoder.timed_out
+    assert time.monotonic() - started_s < 5
+
+
+# ------------------------------------------------------------------------------------------ callers that stop early
+
+
+class Stopped(Exception):
+    """Raised by a test in the middle of a recording."""
+
+
+def _stop(*_: object) -> None:
+    raise Stopped
+
+
+def stop_classifying(conversation: Path, classifier: EmotionClassifier, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(EmotionClassifier, "classify", _stop)
+    with pytest.raises(Stopped):
+        Pipeline(classifier, LIMITS, SegmentationSettings()).run(conversation, Source(key="x"))
+
+
+def stop_converting(conversation: Path, _: EmotionClassifier, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(soundfile.SoundFile, "write", _stop)
+    with pytest.raises(Stopped):
+        convert_file(conversation, conversation.parent, LIMITS)
+
+
+def stop_encoding_for_a_report(conversation: Path, _: EmotionClassifier, patch: pytest.MonkeyPatch) -> None:
+    real = os.environ["PATH"]
+    encoder = conversation.parent / "bin" / "ffmpeg"
+    encoder.parent.mkdir()
+    encoder.write_text(f"#!/bin/sh\ncase \"$*\" in *'-c:a aac'*) exit 1;; esac\nPATH='{real}' exec ffmpeg \"$@\"\n")
+    encoder.chmod(0o755)
+    patch.setenv("PATH", str(encoder.parent), prepend=os.pathsep)
+    with pytest.raises(DecoderUnavailable, match="AAC"):
+        small_sound(conversation, LIMITS)
+
+
+def use_the_first_utterance(conversation: Path, _: EmotionClassifier, __: pytest.MonkeyPatch) -> None:
+    assert len(list(_clips(conversation.parent, LIMITS, SegmentationSettings()))) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "stop"),
+    [
+        ("core.pipeline", stop_classifying),
+        ("core.cli.convert", stop_converting),
+        ("core.cli.report", stop_encoding_for_a_report),
+        ("core.cli.export", use_the_first_utterance),
+    ],
+)
+def test_a_caller_that_stops_early_ends_the_decoder(
+    module: str,
+    stop: Callable[[Path, EmotionClassifier, pytest.MonkeyPatch], None],
+    classifier: EmotionClassifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The generators are kept, so that garbage collection cannot end them."""
+    kept = []
+
+    def decode_and_keep(*arguments: Any) -> Generator[Block, None, None]:
+        kept.append(decode(*arguments))
+        return kept[-1]
+
+    before = children()
+    monkeypatch.setattr(f"{module}.decode", decode_and_keep)
+
+    stop(Path(shutil.copy(ROOT / "samples" / "conversation.ogg", tmp_path)), classifier, monkeypatch)
+
+    assert [inspect.getgeneratorstate(blocks) for blocks in kept] == [inspect.GEN_CLOSED]
+    assert children() == before
+
+
+# --------------------------------------------------------------------------------------------- limits of this process
+
+
+OWN_LIMITS = {
+    "AS": (LIMITS.decoder_memory_mb << 20, LIMITS.decoder_memory_mb << 20),
+    "DATA": (LIMITS.decoder_memory_mb << 20, LIMITS.decoder_memory_mb << 20),
+    "CORE": (0, 0),
+    "FSIZE": (0, 0),
+    "NOFILE": (64, 64),
+    "CPU": (1260, 1261),
+}
+"""Resource -> a decoder's soft and hard limit, if this process has no lower one."""
+
+Inherit = Callable[[str, int, int], None]
+UNLIMITED = resource.RLIM_INFINITY
+_prlimit = resource.prlimit
+
+
+def number_of(name: str) -> int:
+    return int(getattr(resource, f"RLIMIT_{name}"))
+
+
+@pytest.fixture
+def inherit(monkeypatch: pytest.MonkeyPatch) -> Inherit:
+    """A function that sets the limits which a decoder appears to inherit, without limiting the tests themselves."""
+    inherited: dict[int, tuple[int, int]] = {}
+
+    def prlimit(pid: int, number: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
+        if limits is None:
+            return inherited.get(number) or _prlimit(pid, number)
+        hard = inherited.get(number, (UNLIMITED, UNLIMITED))[1]
+        if hard != UNLIMITED and not 0 <= limits[1] <= hard:
+            raise PermissionError(1, "Operation not permitted")  # as for every user but root
+        return _prlimit(pid, number, limits)
+
+    monkeypatch.setattr(resource, "prlimit", prlimit)
+    return lambda name, soft, hard: inherited.update({number_of(name): (soft, hard)})
+
+
+@pytest.mark.parametrize("hard", ["lower", "equal", "higher", "unlimited"])
+@pytest.mark.parametrize("soft", ["lower", "equal", "higher", "unlimited"])
+@pytest.mark.parametrize("name", OWN_LIMITS)
+def test_the_smaller_of_two_limits_applies(name: str, soft: str, hard: str, inherit: Inherit) -> None:
+    own_soft, own_hard = OWN_LIMITS[name]
+    sizes = {"lower": 0.75, "equal": 1.0, "higher": 2.0, "unlimited": float("inf")}
+    hard_limit = own_hard * sizes[hard] if own_hard else sizes[hard]
+    # The kernel allows no soft limit above the hard one.
+    soft_limit = min(own_soft * sizes[soft] if own_soft else sizes[soft], hard_limit)
+    inherit(name, *(UNLIMITED if limit == float("inf") else int(limit) for limit in (soft_limit, hard_limit)))
+    before = set(children())
+
+    with suppress(InterruptedError), run_sandboxed(["sleep", "600"], LIMITS, Deadline()):
+        (pid,) = set(children()) - before
+        actual = {each: _prlimit(pid, number_of(each)) for each in OWN_LIMITS}
+        raise InterruptedError
+
+    expected_hard = int(min(own_hard, hard_limit))
+    expected_soft = int(min(own_soft, soft_limit, expected_hard - (name == "CPU")))
+    assert actual == OWN_LIMITS | {name: (expected_soft, expected_hard)}
+
+
+def test_a_limit_that_cannot_be_set_ends_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(resource, "prlimit", refuse)
+    before = children()
+
+    with (
+        pytest.raises(DecoderUnavailable, match="resource limits could not be set: Operation not permitted"),
+        run_sandboxed(["sleep", "600"], LIMITS, Deadline()),
+    ):
+        pass
+
+    assert children() == before
+
+
+MB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "program", "reason"),
+    [
+        ("AS", 300 * MB, "sleep 0.1; echo 'x: Cannot allocate memory' >&2; exit 1", "memory limit .* -v or -d"),
+        ("AS", 300 * MB, "sleep 0.1; kill -SEGV $$", "memory limit .* -v or -d"),
+        ("DATA", 300 * MB, "sleep 0.1; echo 'Out of memory.' >&2; kill -ABRT $$", "memory limit .* -v or -d"),
+        ("NOFILE", 20, "sleep 0.1; echo 'x: Too many open files' >&2; exit 1", "limit of open files .* -n"),
+        ("CPU", 2, "while :; do :; done", "CPU time limit .* -t"),
+        ("CPU", 1, "while :; do :; done", "CPU time limit .* -t"),
+        ("CPU", 2, "trap 'exit 255' XCPU; while :; do :; done", "CPU time limit .* -t"),  # as ffmpeg does
+        ("AS", 1 * MB, "exit 127", "could not be started"),
+    ],
+)
+def test_a_decoder_that_reaches_a_lower_limit_is_a_transient_error(
+    name: str, limit: int, program: str, reason: str, inherit: Inherit
+) -> None:
+    inherit(name, limit, limit)
+
+    with pytest.raises(DecoderUnavailable, match=reason) as refusal:
+        run_shell(program)
+
+    assert str(refusal.value).endswith(".")
+
+
+@pytest.mark.parametrize("program", ["echo 'x: Cannot allocate memory' >&2; exit 1", "kill -SEGV $$"])
+def test_a_decoder_that_fails_within_its_own_limits_is_not_a_transient_error(program: str) -> None:
+    _, decoder = run_shell(program)
+
+    assert decoder.status != 0
+
+
+@pytest.mark.parametrize("program", ["ffprobe", "ffmpeg"])
+def test_a_decoder_without_memory_for_its_libraries_is_not_a_damaged_file(
+    program: str, tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = probe(tone, LIMITS)
+    # The loader fails in the same way if a library is missing.
+    failing = tmp_path / "bin" / program
+    failing.parent.mkdir()
+    message = f"{program}: error while loading shared libraries: libx.so.1: failed to map segment from shared object"
+    failing.write_text(f"#!/bin/sh\necho '{message}' >&2\nexit 127\n")
+    failing.chmod(0o755)
+    monkeypatch.setenv("PATH", str(failing.parent), prepend=os.pathsep)
+
+    with pytest.raises(DecoderUnavailable, match=f"{program} could not be started .*failed to map segment"):
+        list(decode(tone, info, LIMITS)) if program == "ffmpeg" else probe(tone, LIMITS)
+
+
+def test_recordings_are_classified_under_lower_hard_limits() -> None:
+    """Root may raise a hard limit, unless it gives up this capability."""
+    own = ["setpriv", "--bounding-set", "-sys_resource", "--inh-caps", "-sys_resource"] if os.geteuid() == 0 else []
+    limited = ["sh", "-c", 'ulimit -v 900000; ulimit -t 300; ulimit -n 50; exec "$@"', "sh"]
+    classify = [sys.executable, "-m", "core.cli", "classify", "--json", "samples/anger.wav"]
+
+    done = subprocess.run([*own, *limited, *classify], cwd=ROOT, check=False, capture_output=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert b'"emotion":"anger"' in done.stdout
 
 
 def peak_mb(path: Path, limits: MediaLimits) -> float:
