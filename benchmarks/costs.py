@@ -22,12 +22,14 @@ from core.operations.backfill import (
 from core.settings import MEMORY_MB_PER_VCPU, FunctionSettings
 from tests.support.tables import show
 
-MEMORY_SIZES_MB = (1769, 3538, 5307, 7076, 10_240)
-DEPLOYED_MEMORY_MB = 3538
+MEMORY_SIZES_MB = (1769, 3008, 5307, 7076, 10_240)
+DEPLOYED_MEMORY_MB = 3008
+"""MemorySizeMb of template.yaml."""
 TIMEOUTS_S = (300, 600, 900)
 
 SECOND_THREAD = 1.7
-"""Two threads are 1.62 to 1.75 times as fast as one with AVX2 only (`benchmarks.speed`). VNNI is not measured."""
+"""Two threads on two vCPUs are 1.62 to 1.75 times as fast as one with AVX2 only (`benchmarks.speed`). VNNI is not
+measured."""
 S3_WAIT_S = 0.15
 """Seven S3 requests of about 21 ms each. An assumption."""
 
@@ -112,7 +114,7 @@ CALL = Workload("call of 5 min", 300.0, 120, 1.67)
 
 
 def speedup(memory_mb: int) -> float:
-    """Return inference's speed by Amdahl's law, relative to one vCPU. Beyond two vCPUs it is extrapolated."""
+    """Return inference's speed by Amdahl's law, relative to one vCPU. One and two vCPUs are measured."""
     parallel = 2 * (1 - 1 / SECOND_THREAD)
     return 1 / ((1 - parallel) + parallel * MEMORY_MB_PER_VCPU / memory_mb)
 

@@ -122,7 +122,7 @@ def _local_template(name: str, variables: Mapping[str, str]) -> Event:
 
 def invoke_emulated(event: Event, stack: Stack) -> int:
     """Run the handler of this checkout under the emulator twice, cold and warm; return 1 if it raised an error."""
-    environment = stack.environment(default_model()) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
+    environment = stack.environment(default_model()) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}
     _, handler = function_for(event)
     with emulated(environment, handler=handler) as invoke:
         for which in ("first", "second"):

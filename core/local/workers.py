@@ -42,7 +42,7 @@ class LocalContext:
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     function_name: str = "audio-emotion"
     function_version: str = "$LATEST"
-    memory_limit_in_mb: int = 3538
+    memory_limit_in_mb: int = 3008
     invoked_function_arn: str = f"arn:aws:lambda:{REGION}:000000000000:function:audio-emotion"
     started_s: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 # tests replace `time`
 

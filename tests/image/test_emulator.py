@@ -23,7 +23,7 @@ def test_the_first_invocation_is_a_cold_start_and_the_second_is_not(
     sam: None, stack: Stack, package: Path, log: IO[bytes]
 ) -> None:
     sent = stage(event("s3-put"), stack)
-    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
+    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}
     with emulated(environment, log) as invoke:
         assert invoke(sent) == {"uploads": 1}
         assert invoke(sent) == {"uploads": 1}
@@ -34,7 +34,7 @@ def test_the_first_invocation_is_a_cold_start_and_the_second_is_not(
 
 
 def test_a_function_without_its_bucket_says_which_variable_is_missing(sam: None, package: Path, log: IO[bytes]) -> None:
-    environment = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538", "MODEL_DIR": str(package), "RESULTS_BUCKET": ""}
+    environment = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008", "MODEL_DIR": str(package), "RESULTS_BUCKET": ""}
     with emulated(environment, log) as invoke:
         answer = invoke({})
     assert answer["errorType"] == "SettingsInvalid"
@@ -43,7 +43,7 @@ def test_a_function_without_its_bucket_says_which_variable_is_missing(sam: None,
 
 def test_a_task_of_s3_batch_operations_is_answered(sam: None, stack: Stack, package: Path, log: IO[bytes]) -> None:
     sent = stage(event("batch-operations-2.0"), stack)
-    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3538"}
+    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}
     with emulated(environment, log, handler=BACKFILL_HANDLER) as invoke:
         answer = invoke(sent)
     [task] = answer["results"]

@@ -131,7 +131,7 @@ def test_a_stack_is_read_from_its_outputs_and_parameters() -> None:
         found = find_stack(STACK, client)
     deployed = Deployed(BackfillConcurrency="7", ResultsPrefix="r/")
     assert found.uploads_bucket == deployed.resources()["UploadsBucket"]["BucketName"]
-    assert (found.results_prefix, found.backfill_concurrency, found.memory_size_mb) == ("r/", 7, 3538)
+    assert (found.results_prefix, found.backfill_concurrency, found.memory_size_mb) == ("r/", 7, 3008)
     assert (found.account, found.partition) == ("123456789012", "aws")
     assert stack_name_from_bucket(found.uploads_bucket) == STACK
 
@@ -172,7 +172,7 @@ def test_a_forecast_counts_recordings_and_samples_their_results(world: Stack, de
 def test_without_results_time_and_cost_are_unknown() -> None:
     unknown = Forecast(recordings=10, size_bytes=1, with_result=0, sampled=0, share_done=0.0, seconds_each=None)
     assert unknown.work_s is None
-    assert unknown.cost_usd(3538) is None
+    assert unknown.cost_usd(3008) is None
 
 
 def test_the_cost_adds_up_the_job_the_function_and_the_requests() -> None:

@@ -127,7 +127,7 @@ def test_the_function_relies_on_the_image_build_s_check(damaged: Path, monkeypat
     with pytest.raises(PackageRefused, match="does not match the hash"):
         service_from_environment(damaged)
 
-    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3538")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3008")
     delivery()
     service_from_environment(damaged)
     delivery.cache_clear()

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from core.model.classifier import default_threads
 from core.settings import (
     FunctionSettings,
     MediaLimits,
@@ -209,6 +210,16 @@ def test_the_function_knows_the_maximum_number_of_deliveries() -> None:
     assert redrive["maxReceiveCount"] >= 5
     assert int(FUNCTION["Environment"]["Variables"]["MAX_RECEIVE_COUNT"]) == redrive["maxReceiveCount"]
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": "DeadLetterQueue.Arn"}
+
+
+def test_the_default_memory_is_accepted_by_a_new_account_and_runs_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 1})
+    memory_mb = TEMPLATE["Parameters"]["MemorySizeMb"]["Default"]
+    # https://github.com/alexcasalboni/aws-lambda-power-tuning/issues/217
+    assert memory_mb <= 3008
+    assert default_threads(ModelSettings(aws_lambda_function_memory_size=memory_mb)) == 2
+    functions = Deployed(ApiAuth="iam").resources("AWS::Serverless::Function").values()
+    assert [function["MemorySize"] for function in functions] == [str(memory_mb)] * 3
 
 
 def test_the_largest_upload_fits_into_tmp() -> None:

@@ -61,7 +61,7 @@ class _Context:
     aws_request_id: str = "request"
     function_name: str = "audio-emotion"
     function_version: str = "$LATEST"
-    memory_limit_in_mb: int = 3538
+    memory_limit_in_mb: int = 3008
     invoked_function_arn: str = "arn:aws:lambda:us-east-1:000000000000:function:audio-emotion"
 
     def get_remaining_time_in_millis(self) -> int:
