@@ -2,8 +2,9 @@
 
 import json
 import logging
+import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ REGION = "us-east-1"
 _logger = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
+_NO_CONFIGURATION = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+"""boto3 reads no configuration file of the user."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Stack:
 
     def upload(self, file: Path, key: str | None = None) -> str:
         """Put a file into the uploads bucket and return its key."""
-        key = key or file.name
+        key = key or key_for(Path(file.name))
         with file.open("rb") as body:
             self.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
         return key
@@ -136,9 +139,12 @@ def running_stack(options: StackOptions | None = None, endpoint: str | None = No
     """
     options = options or StackOptions()
     with nullcontext(endpoint) if endpoint else running_server() as address:
-        # moto keeps one state for the whole process, so even a new server may contain an older stack's objects.
-        urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()  # noqa: S310
-        yield _create_resources(address, options)
+        with _isolated_process():
+            # moto keeps one state for the whole process, so even a new server may contain an older stack's objects.
+            reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")  # noqa: S310
+            urllib.request.urlopen(reset).close()  # noqa: S310
+            stack = _create_resources(address, options)
+        yield stack
 
 
 def _create_resources(endpoint: str, options: StackOptions) -> Stack:
@@ -173,6 +179,38 @@ def _arn(sqs: "SQSClient", queue_url: str) -> str:
     return sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
 
+def key_for(path: Path) -> str:
+    """Return the S3 key of a relative path, in which an escape sequence replaces each byte that is not UTF-8."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def isolated(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those that could lead boto3 to AWS or to a proxy.
+
+    `AWS_ENDPOINT_URL_S3` and `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` would win over `AWS_ENDPOINT_URL`. A profile in
+    `AWS_PROFILE` need not exist. `NO_PROXY` also disables the proxies in macOS's settings.
+    """
+    kept = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
+    kept = {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
+    return {**kept, **_NO_CONFIGURATION, "NO_PROXY": "*"}
+
+
+@contextmanager
+def _isolated_process() -> Iterator[None]:
+    """Hide the user's AWS and proxy settings from boto3 clients while they are created."""
+    saved = dict(os.environ)
+    _replace_environment(isolated(saved))
+    try:
+        yield
+    finally:
+        _replace_environment(saved)
+
+
+def _replace_environment(variables: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
 def _credentials(endpoint: str) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": "local",
@@ -180,4 +218,5 @@ def _credentials(endpoint: str) -> dict[str, str]:
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_EC2_METADATA_DISABLED": "true",
+        **_NO_CONFIGURATION,
     }

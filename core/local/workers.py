@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.errors import WorkerEnded
-from core.local.stack import REGION, Stack, StackOptions
+from core.local.stack import REGION, Stack, StackOptions, isolated
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 Handler = Callable[[dict[str, Any], Any], Mapping[str, Any] | None]
+
+_MAX_EXIT_S = 10.0
+"""Inference and S3 calls end within this time, otherwise the process is aborted."""
 
 HANDLER = "handlers.s3_upload.handler"
 """The command of the function's image."""
@@ -119,8 +123,9 @@ def load_handler(name: str) -> Handler:
 
 
 def run_worker(queue_url: str, options: StackOptions, handler: str = HANDLER) -> None:
-    """Poll the queue until SIGTERM."""
+    """Poll the queue until SIGTERM or the end of the parent process."""
     stopping = False
+    _exit_with_parent()
 
     def stop(*_: object) -> None:
         nonlocal stopping
@@ -133,6 +138,26 @@ def run_worker(queue_url: str, options: StackOptions, handler: str = HANDLER) ->
     mapping = EventSourceMapping(sqs, queue_url, load_handler(handler), options)
     while not stopping:
         mapping.poll()
+
+
+def _exit_with_parent() -> None:
+    """Exit when the parent process ends, even if it is killed.
+
+    Only the parent holds the other end of stdin, a pipe that it never writes to, so that the pipe ends with the parent.
+    Unlike Linux's PR_SET_PDEATHSIG, a pipe works on macOS and does not depend on the thread that started this process.
+    """
+
+    def stop(*_: object) -> None:
+        sys.exit("The parent process has ended.")  # an exception, so that decoders are killed on the way out
+
+    def watch() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os.kill(os.getpid(), signal.SIGHUP)
+        threading.Event().wait(_MAX_EXIT_S)
+        os._exit(1)
+
+    signal.signal(signal.SIGHUP, stop)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass(frozen=True)
@@ -186,12 +211,12 @@ def running_workers(
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "core.local.workers", stack.queue_url, json.dumps(vars(stack.options)), handler]
-    environment = {**os.environ, **stack.environment(model_dir), **(settings or {})}
+    environment = {**isolated(os.environ), **stack.environment(model_dir), **(settings or {})}
     with ExitStack() as cleanup:
-        log = cleanup.enter_context(log_file.open("wb"))
+        log = cleanup.enter_context(log_file.open("ab"))  # another command may write to the same log
 
         def start() -> "subprocess.Popen[bytes]":
-            worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
             cleanup.callback(_end, worker)
             return worker
 
@@ -205,6 +230,8 @@ def _end(worker: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         worker.kill()
         worker.wait()
+    assert worker.stdin is not None  # guaranteed by PIPE
+    worker.stdin.close()
 
 
 if __name__ == "__main__":
