@@ -27,6 +27,7 @@
     │   ├── StackUnknown
     │   └── AwsRefused
     ├── WorkerEnded
+    ├── FolderRefused
     ├── UploadFormRejected
     ├── ManifestUnreadable
     └── ModelError
@@ -171,6 +172,10 @@ class AwsRefused(OperationFailed):
 
 class WorkerEnded(AudioEmotionError):
     """A worker process of the embedded stack ended unexpectedly."""
+
+
+class FolderRefused(AudioEmotionError):
+    """A command cannot use a folder: another process uses it, or it contains files of another program."""
 
 
 class UploadFormRejected(AudioEmotionError):

@@ -10,12 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from core import settings
-from core.cli.tables import progress_bar, result_table, show_demo_notice
+from core.cli.classifier import load_classifier
+from core.cli.tables import progress_bar, result_table
+from core.errors import FolderRefused
 from core.formatting import printable
-from core.local.folders import Inbox, ResultFiles
+from core.local.folders import Inbox, ResultFiles, is_ignored, result_files
 from core.local.stack import Stack, running_stack
 from core.local.workers import Workers, running_workers
-from core.model.package import read_manifest
 from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings
 
@@ -32,22 +33,29 @@ _PAUSE_PER_POLL = 2.0
 def run_demo(samples: Path, out: Path, model_dir: Path) -> int:
     """Upload every sample, wait for the results and print them; return the exit status."""
     console = Console()
-    files = sorted(file for file in samples.iterdir() if file.suffix not in (".json", ".md"))
-    if read_manifest(model_dir).demo:
-        show_demo_notice()
+    files = _recordings_in(samples)
+    load_classifier(model_dir)  # so that a damaged model is reported here rather than in the workers' log
     log = out.parent / "function.log"
-    with running_stack() as stack, _workers(stack, model_dir, log) as workers:
-        result_files = ResultFiles(stack, out)
-        result_files.clear()
+    with (
+        running_stack() as stack,
+        result_files(stack, out, "demo") as documents,
+        _workers(stack, model_dir, log) as workers,
+    ):
+        documents.clear()
         for file in files:
             stack.upload(file)
-        results = _wait_for(len(files), result_files, workers, console)
+        results = _wait_for(len(files), documents, workers, console)
     console.print(result_table(sorted(results, key=lambda result: result.source.key)))
     console.print(f"Results: {out}/  Log: {log}", highlight=False)
     if len(results) < len(files):
         console.print(f"[red]{len(files) - len(results)} of {len(files)} recordings have no result.[/red]")
         return 1
     return _compare(results, samples / EXPECTATIONS, console)
+
+
+def _recordings_in(samples: Path) -> list[Path]:
+    names = (file for file in samples.iterdir() if file.is_file() and not is_ignored(file.name))
+    return sorted(file for file in names if file.suffix not in (".json", ".md"))
 
 
 def _workers(stack: Stack, model_dir: Path, log: Path, count: int = 1) -> AbstractContextManager[Workers]:
@@ -63,13 +71,13 @@ def function_settings() -> dict[str, str]:
     return {name.upper(): str(value) for name, value in values.items()}
 
 
-def _wait_for(count: int, result_files: ResultFiles, workers: Workers, console: Console) -> list[Result]:
+def _wait_for(count: int, documents: ResultFiles, workers: Workers, console: Console) -> list[Result]:
     results: list[Result] = []
     give_up_at_s = time.monotonic() + _MAX_WAIT_S
     with progress_bar(console) as progress:
         task = progress.add_task("classifying", total=count)
         while len(results) < count and time.monotonic() < give_up_at_s:
-            new = result_files.fetch_new()
+            new = documents.fetch_new()
             results += [Result.model_validate_json(file.read_bytes()) for file in new if file.suffix == ".json"]
             progress.update(task, completed=len(results))
             workers.check()
@@ -93,30 +101,46 @@ def _compare(results: list[Result], expectations: Path, console: Console) -> int
 def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
     """Classify the files of the inbox until Ctrl-C; return the exit status."""
     console = Console()
+    _check_apart(inbox, out)
+    inbox.mkdir(parents=True, exist_ok=True)
+    load_classifier(model_dir)  # so that a damaged model is reported here rather than in the workers' log
     # A shell makes its background jobs ignore SIGINT, and supervisors send SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    inbox.mkdir(parents=True, exist_ok=True)
-    if read_manifest(model_dir).demo:
-        show_demo_notice()
     log = out.parent / "function.log"
-    with running_stack() as stack, _workers(stack, model_dir, log, workers) as running:
+    with (
+        running_stack() as stack,
+        result_files(stack, out, "local") as documents,
+        _workers(stack, model_dir, log, workers) as running,
+    ):
         console.print(f"Copy recordings into {inbox}/. The results appear in {out}/. Press Ctrl-C to stop.")
         try:
-            _serve_inbox(stack, running, inbox, out, console)
+            _serve_inbox(Inbox(stack, inbox), documents, running, console)
         except KeyboardInterrupt:
             console.print("Stopping after the current recording.")
     return 0
 
 
-def _serve_inbox(stack: Stack, workers: Workers, inbox: Path, out: Path, console: Console) -> None:
-    uploads, result_files = Inbox(stack, inbox), ResultFiles(stack, out)
+def _check_apart(inbox: Path, out: Path) -> None:
+    """Check that neither folder contains the other, because results in the inbox would be uploaded for ever.
+
+    Raises
+    ------
+    FolderRefused
+        If one contains the other.
+    """
+    inside, outside = inbox.resolve(), out.resolve()
+    if inside.is_relative_to(outside) or outside.is_relative_to(inside):
+        raise FolderRefused(f"{inbox}/ and {out}/ overlap. Choose folders that do not contain each other.")
+
+
+def _serve_inbox(inbox: Inbox, documents: ResultFiles, workers: Workers, console: Console) -> None:
     while True:
         began_s = time.monotonic()
-        for key in uploads.upload_new():
+        for key in inbox.upload_new():
             console.print(f"Uploaded {printable(key)}", markup=False, highlight=False)
         new = [
-            Result.model_validate_json(file.read_bytes()) for file in result_files.fetch_new() if file.suffix == ".json"
+            Result.model_validate_json(file.read_bytes()) for file in documents.fetch_new() if file.suffix == ".json"
         ]
         if new:
             console.print(result_table(new))

@@ -110,7 +110,7 @@ def results_in_folder(folder: Path) -> Iterator[StoredResult]:
         raise ResultUnreadable(
             f"{folder} is not a folder. `audio-emotion demo` and `local` write results to out/results."
         )
-    for file in sorted(folder.rglob(f"*{_SUFFIX}")):
+    for file in sorted(path for path in folder.rglob(f"*{_SUFFIX}") if path.is_file()):
         yield StoredResult(str(file), _parsed(file.read_bytes()))
 
 

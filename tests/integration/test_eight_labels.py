@@ -18,7 +18,7 @@ from core.cli.classify import classify_files
 from core.cli.evaluate import evaluate_manifest
 from core.cli.tables import timelines
 from core.emotions import COLOURS
-from core.local.folders import ResultFiles
+from core.local.folders import result_files
 from core.local.stack import running_stack
 from core.local.workers import running_workers
 from core.model.classifier import EmotionClassifier
@@ -87,8 +87,8 @@ def test_the_function_writes_results_with_eight_labels(
     with (
         running_stack(endpoint=aws_server) as stack,
         running_workers(stack, small_wav2vec2_package, tmp_path / "function.log") as workers,
+        result_files(stack, tmp_path / "results", "local") as files,
     ):
-        files = ResultFiles(stack, tmp_path / "results")
         stack.upload(ROOT / "samples" / "anger.wav")
         written: list[Path] = []
         give_up_at_s = time.monotonic() + 60

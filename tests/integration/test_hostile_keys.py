@@ -17,7 +17,7 @@ from core.cli.tables import result_table
 from core.delivery.keys import result_key_for
 from core.delivery.report_pages import page_key_for
 from core.errors import EventNotUnderstood
-from core.local.folders import ResultFiles
+from core.local.folders import result_files
 from core.local.stack import RESULTS_BUCKET, RESULTS_PREFIX, UPLOADS_BUCKET, Stack, running_stack
 from core.local.workers import running_workers
 from core.report import render
@@ -112,7 +112,8 @@ def test_each_key_is_in_exactly_one_line_of_the_log(stack: Stack, log: Path) -> 
 def test_every_key_becomes_a_separate_file_below_the_folder(stack: Stack, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "results"
 
-    written = ResultFiles(stack, folder).fetch_new()
+    with result_files(stack, folder, "local") as files:
+        written = files.fetch_new()
 
     assert len(set(written)) == len({file.stat().st_ino for file in written}) == len(stack.results())
     assert all(file.resolve().is_relative_to(folder) for file in written)

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from core.cli.local import function_settings
-from core.local.folders import Inbox, ResultFiles
+from core.cli.local import function_settings, run_demo, run_local
+from core.errors import FolderRefused, PackageRefused
+from core.local.folders import result_files
 from core.local.stack import Stack, StackOptions, running_stack
 from core.local.workers import EventSourceMapping, load_handler, running_workers
+from core.model.package import WEIGHTS_FILE
+from core.paths import SAMPLES
+from tests.conftest import ROOT
 from tests.support.faults.fault_proxy import Fault, faulty
 
 OPTIONS = StackOptions(visibility_timeout_s=1, max_receive_count=2, batch_size=2)
@@ -112,13 +118,13 @@ def test_workers_turn_uploads_into_results_and_end_on_request(
 def test_results_become_files_below_the_folder_whatever_their_keys_are(stack: Stack, tmp_path: Path) -> None:
     for key in ("results/a/b.json", "results/../../escape.json", "results//etc/x.json", f"results/{'录' * 300}.json"):
         stack.s3.put_object(Bucket="audio-emotion-results", Key=key, Body=b"{}")
-    files = ResultFiles(stack, tmp_path / "deep" / "results")
-    written = files.fetch_new()
-    assert len(set(written)) == 4
-    assert all(file.resolve().is_relative_to(tmp_path / "deep" / "results") for file in written)
-    assert files.fetch_new() == []
-    stack.s3.put_object(Bucket="audio-emotion-results", Key="results/a/b.json", Body=b"[]")
-    assert [file.read_bytes() for file in files.fetch_new()] == [b"[]"]
+    with result_files(stack, tmp_path / "deep" / "results", "local") as files:
+        written = files.fetch_new()
+        assert len(set(written)) == 4
+        assert all(file.resolve().is_relative_to(tmp_path / "deep" / "results") for file in written)
+        assert files.fetch_new() == []
+        stack.s3.put_object(Bucket="audio-emotion-results", Key="results/a/b.json", Body=b"[]")
+        assert [file.read_bytes() for file in files.fetch_new()] == [b"[]"]
 
 
 def test_new_results_are_returned_once_and_leases_never(stack: Stack) -> None:
@@ -126,17 +132,6 @@ def test_new_results_are_returned_once_and_leases_never(stack: Stack) -> None:
         stack.s3.put_object(Bucket="audio-emotion-results", Key=key, Body=b"{}")
     assert stack.take_new_results() == ["results/a b+c.json", "results/高.json"]
     assert stack.take_new_results() == []
-
-
-def test_a_large_inbox_is_uploaded_completely_in_several_passes(stack: Stack, tmp_path: Path) -> None:
-    for number in range(120):
-        (tmp_path / f"{number:03d}.wav").write_bytes(b"x")
-    inbox = Inbox(stack, tmp_path)
-    uploaded: list[str] = []
-    while keys := inbox.upload_new() or (not uploaded and inbox.upload_new()):
-        assert len(keys) <= 50
-        uploaded += keys
-    assert uploaded == [f"{number:03d}.wav" for number in range(120)]
 
 
 def test_a_worker_that_is_killed_is_replaced(stack: Stack, package: Path, tmp_path: Path) -> None:
@@ -150,21 +145,6 @@ def test_a_worker_that_is_killed_is_replaced(stack: Stack, package: Path, tmp_pa
     assert all(worker.poll() is not None for worker in workers.processes)
 
 
-def test_the_inbox_uploads_a_file_once_it_has_stopped_growing(stack: Stack, tmp_path: Path) -> None:
-    inbox = Inbox(stack, tmp_path)
-    file = tmp_path / "calls" / "a.wav"
-    file.parent.mkdir()
-    file.write_bytes(b"12")
-    assert inbox.upload_new() == []
-    file.write_bytes(b"1234")
-    assert inbox.upload_new() == []
-    assert inbox.upload_new() == ["calls/a.wav"]
-    assert inbox.upload_new() == []
-    file.write_bytes(b"another")
-    assert inbox.upload_new() == []
-    assert inbox.upload_new() == ["calls/a.wav"]
-
-
 def test_the_function_gets_the_settings_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHANNELS", "2")  # another program's
     monkeypatch.setenv("AUDIO_EMOTION_MAX_CHANNELS", "8")
@@ -176,24 +156,192 @@ def test_the_function_gets_the_settings_of_the_command_line(monkeypatch: pytest.
     assert settings["INFERENCE_THREADS"] == "3"
 
 
-def test_local_classifies_new_files_and_ends_cleanly_on_ctrl_c(package: Path, speech: bytes, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "core.cli", "local", "--model", str(package)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+@contextmanager
+def running_local(folder: Path, *options: str | Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run `audio-emotion local` in a folder, with a process group of its own."""
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-m", "core.cli", "local", *map(str, options)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
-        wait_until((tmp_path / "inbox").is_dir)
-        (tmp_path / "inbox" / "a.wav").write_bytes(speech)
-        result = tmp_path / "out" / "results" / "a.wav.json"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def drop(recording: bytes, file: Path) -> None:
+    """Put a recording into an inbox that a stack is about to create."""
+    wait_until(file.parent.is_dir)
+    file.write_bytes(recording)
+
+
+def test_local_classifies_new_files_and_ends_cleanly_on_ctrl_c(package: Path, speech: bytes, tmp_path: Path) -> None:
+    (tmp_path / "out" / "results").mkdir(parents=True)
+    (tmp_path / "out" / "results" / "a.wav.json").write_text("mine")
+    with running_local(tmp_path, "--model", package) as process:
+        drop(speech, tmp_path / "inbox" / "a.wav")
+        result = tmp_path / "out" / "results" / "a.wav-2.json"
         wait_until(result.exists, 60)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
         stdout, stderr = process.communicate(timeout=30)
-    finally:
-        process.kill()
     assert process.returncode == 0
     assert b"Traceback" not in stdout + stderr
     assert json.loads(result.read_bytes())["status"] == "classified"
+    assert (tmp_path / "out" / "results" / "a.wav.json").read_text() == "mine"
+
+
+def test_folders_that_contain_each_other_are_refused(tmp_path: Path, package: Path) -> None:
+    """Otherwise every result would be uploaded, and its result too."""
+    for inbox, out in ((".", "out/results"), ("a", "a"), ("out/inbox", "out")):
+        with pytest.raises(FolderRefused, match="overlap"):
+            run_local(tmp_path / inbox, tmp_path / out, package, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_keeps_the_files_of_other_programs(
+    package: Path, speech: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, out = tmp_path / "samples", tmp_path / "out"
+    (samples / "folder.wav").mkdir(parents=True)
+    (samples / "a.wav").write_bytes(speech)
+    (samples / ".DS_Store").write_bytes(b"x")
+    kept = [out / "api" / "0.json", out / "a.json"]
+    for file in kept:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"schema_version": "1.0"}')
+    (tmp_path / "function.log").write_text("mine\n")
+
+    assert run_demo(samples, out, package) == 0
+
+    assert "a.wav" in capsys.readouterr().out
+    assert json.loads((out / "a.wav.json").read_bytes())["status"] == "classified"
+    assert all(file.exists() for file in kept)
+    assert (tmp_path / "function.log").read_text().startswith("mine\n{")
+
+
+@pytest.mark.slow
+def test_demo_serves_a_checkpoint(small_checkpoint: Path, speech: bytes, tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "a.wav").write_bytes(speech)
+    assert run_demo(tmp_path / "samples", tmp_path / "out", small_checkpoint) == 0
+    assert json.loads((tmp_path / "out" / "a.wav.json").read_bytes())["status"] == "classified"
+
+
+def test_a_damaged_model_is_refused_at_once(copied_package: Path, tmp_path: Path) -> None:
+    with (copied_package / WEIGHTS_FILE).open("ab") as weights:
+        weights.write(b"x")
+    with pytest.raises(PackageRefused):
+        run_demo(SAMPLES, tmp_path / "out", copied_package)
+    with pytest.raises(PackageRefused):
+        run_local(tmp_path / "in", tmp_path / "out", copied_package, 1)
+
+
+def processes() -> dict[int, int]:
+    """Return the parent of every process that has not ended."""
+    lines = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in lines.splitlines()]
+    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the children of a process, their children, and so on."""
+    parents, found = processes(), {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def test_no_worker_or_decoder_survives_a_killed_parent(package: Path, speech: bytes, tmp_path: Path) -> None:
+    """The decoder hangs, so that no closed pipe ends it."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ffmpeg").write_text("#!/bin/sh\nexec sleep 600\n")
+    (programs / "ffmpeg").chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    with running_local(tmp_path, "--model", package, "--workers", "2", PATH=path) as process:
+        drop(speech, tmp_path / "inbox" / "a.wav")
+        wait_until(lambda: len(descendants(process.pid)) == 3, 60)
+        started = descendants(process.pid)
+        process.kill()
+        process.communicate(timeout=30)  # ends once no worker holds the pipes
+        wait_until(lambda: not started & processes().keys(), 20)
+
+
+def test_a_worker_that_cannot_finish_ends_all_the_same(stack: Stack, package: Path, tmp_path: Path) -> None:
+    """An S3 call that the parent's end interrupts may turn the exit into a retry."""
+    program = (
+        "import sys, threading\n"
+        "from core.local import workers\n"
+        "workers._MAX_EXIT_S = 0.2\n"
+        "def poll(self):\n"
+        "    try:\n"
+        "        print('polling', flush=True)\n"
+        "        threading.Event().wait()\n"
+        "    except SystemExit:\n"
+        "        print('interrupted', flush=True)\n"
+        "        threading.Event().wait()\n"
+        "workers.EventSourceMapping.poll = poll\n"
+        "workers.run_worker(sys.argv[1], workers.StackOptions())\n"
+    )
+    environment = {**os.environ, **stack.environment(package), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, stack.queue_url]
+    worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"polling\n"
+    stdout, _ = worker.communicate(timeout=30)
+    assert (stdout, worker.returncode) == (b"interrupted\n", 1)
+
+
+HOSTILE_VARIABLES = {
+    "AWS_PROFILE": "production",
+    "AWS_ACCESS_KEY_ID": "AKIAREAL",
+    "AWS_SECRET_ACCESS_KEY": "real",
+    "AWS_SESSION_TOKEN": "real",
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true",
+}
+
+
+def test_the_stack_never_talks_to_aws_or_a_proxy(package: Path, speech: bytes, tmp_path: Path) -> None:
+    """Every address that the variables and the configuration file name belongs to a server that counts connections."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        address = f"http://127.0.0.1:{elsewhere.getsockname()[1]}"
+        configuration = tmp_path / "config"
+        configuration.write_text(
+            "[profile production]\nignore_configured_endpoint_urls = true\n"
+            "aws_access_key_id = x\naws_secret_access_key = x\n"
+            f"services = s\n[services s]\ns3 =\n  endpoint_url = {address}\n"
+        )
+        names = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SQS", "HTTP_PROXY", "HTTPS_PROXY")
+        variables = dict.fromkeys((*names, "http_proxy", "https_proxy", "ALL_PROXY"), address)
+        variables |= {**HOSTILE_VARIABLES, "AWS_CONFIG_FILE": str(configuration), "NO_PROXY": ""}
+        with running_local(tmp_path, "--model", package, **variables) as process:
+            drop(speech, tmp_path / "inbox" / "a.wav")
+            result = tmp_path / "out" / "results" / "a.wav.json"
+            wait_until(lambda: result.exists() or process.poll() is not None, 60)
+        assert json.loads(result.read_bytes())["status"] == "classified"
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+def test_a_stack_ignores_a_missing_profile_and_leaves_the_variables_as_they_are(
+    aws_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in HOSTILE_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    with running_stack(endpoint=aws_server) as stack:
+        assert stack.results() == {}
+        assert dict(os.environ) == before
 
 
 def test_a_queue_that_fails_loses_no_message(

@@ -61,6 +61,7 @@ def run(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Run:
         file = tmp_path / f"{one.source.key}.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(one.to_json(), encoding="utf-8")
+    (tmp_path / "folder.json").mkdir()
     where = ["--folder", str(tmp_path)] if request.param == "folder" else ["--bucket", RESULTS_BUCKET]
 
     def command(*options: str) -> tuple[int, str, str]:
