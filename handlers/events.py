@@ -1,5 +1,6 @@
 """Parses the events that the function accepts into the uploads that they name."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
@@ -7,26 +8,68 @@ from urllib.parse import unquote_plus
 from core.delivery import Upload
 from core.delivery.versions import known_version_id
 from core.errors import EventNotUnderstood
+from handlers.log import logger
 
 Event = Mapping[str, Any]
+
+_CONFIRMATIONS = ("SubscriptionConfirmation", "UnsubscribeConfirmation")
+_HOW_TO_SUBSCRIBE = "Subscribe the queue to the topic from the queue's account, which needs no confirmation."
+
+_FIELD_TYPES = {
+    "bucket": str,
+    "key": str,
+    "version_id": str | None,
+    "etag": str,
+    "sequencer": str | None,
+    "size_bytes": int | None,
+}
+"""Field of an upload -> its type. An event may come from any sender that the queue permits."""
 
 
 def is_queue_batch(event: Event) -> bool:
     """Return whether the event is a batch of SQS messages."""
     records = event.get("Records")
-    return isinstance(records, list) and bool(records) and records[0].get("eventSource") == "aws:sqs"
+    return isinstance(records, list) and records != [] and _source(records[0]) == "aws:sqs"
+
+
+def _source(record: object) -> object:
+    return record.get("eventSource") if isinstance(record, dict) else None
+
+
+def event_from_json(text: object) -> Event:
+    """Parse a message that contains an event.
+
+    Raises
+    ------
+    EventNotUnderstood
+        If the message is not a JSON object.
+    """
+    try:
+        event = json.loads(text)  # type: ignore[arg-type]  # a wrong type is a TypeError
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventNotUnderstood(f"The message is not JSON: {error}.") from error
+    if not isinstance(event, dict):
+        raise EventNotUnderstood("The message is not a JSON object.")
+    return event
 
 
 def uploads_in(event: Event) -> list[Upload]:
-    """Return the uploads that an S3 event or an EventBridge event of S3 names.
+    """Return the uploads that an S3 event or an EventBridge event of S3 names, also inside an SNS notification.
 
-    The list is empty for S3's test event, and for events that do not report a new object.
+    The list is empty for S3's test event, for events that do not report a new object, and for SNS's own messages.
 
     Raises
     ------
     EventNotUnderstood
         If the event is of another kind or malformed.
     """
+    kind = event.get("Type")
+    if kind == "Notification":
+        event = event_from_json(event.get("Message"))
+    elif kind in _CONFIRMATIONS:
+        # A retry could not confirm the subscription. The log omits the URL that could: the sender is not verified.
+        logger.warning("subscription not confirmed", topic=event.get("TopicArn"), type=kind, reason=_HOW_TO_SUBSCRIBE)
+        return []
     if event.get("Event") == "s3:TestEvent":
         return []
     try:
@@ -35,14 +78,24 @@ def uploads_in(event: Event) -> list[Upload]:
         else:
             uploads = [_from_record(record["s3"]) for record in event["Records"] if _is_new_object(record)]
         for upload in uploads:
-            upload.key.encode()
+            _check(upload)
         return uploads
     except UnicodeEncodeError as error:
-        raise EventNotUnderstood("The event names a key that is not valid Unicode text.") from error
+        raise EventNotUnderstood("The event names an object by text that is not valid Unicode.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise EventNotUnderstood(
             f"The event is neither an S3 event nor an EventBridge event of S3: {error} is missing or malformed."
         ) from error
+
+
+def _check(upload: Upload) -> None:
+    """Raise TypeError or UnicodeEncodeError for fields that would crash a call to S3."""
+    for name, kind in _FIELD_TYPES.items():
+        value = getattr(upload, name)
+        if not isinstance(value, kind) or (name in ("bucket", "key") and not value):
+            raise TypeError(name)
+        if isinstance(value, str):
+            value.encode()
 
 
 def _is_new_object(record: Event) -> bool:

@@ -1,6 +1,5 @@
 """Lambda entry point for uploads, which arrive in SQS messages, S3 events or EventBridge events."""
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core.delivery import Upload
 from core.errors import EventNotUnderstood
 from handlers import processing
-from handlers.events import is_queue_batch, uploads_in
+from handlers.events import event_from_json, is_queue_batch, uploads_in
 from handlers.log import logger
 from handlers.processing import metrics
 
@@ -61,10 +60,7 @@ def _parse(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
     """Return the uploads that a message names, and the number of its deliveries."""
     try:
         receive_count = int(message["attributes"]["ApproximateReceiveCount"])
-        body = json.loads(message["body"])
-        if not isinstance(body, dict):
-            raise EventNotUnderstood("The message body is not a JSON object.")
-        return uploads_in(body), receive_count
+        return uploads_in(event_from_json(message["body"])), receive_count
     except (KeyError, TypeError, ValueError, EventNotUnderstood) as error:
         metrics.add_metric("EventsNotUnderstood", MetricUnit.Count, 1)
         logger.error("message not understood", message_id=message["messageId"], reason=str(error))

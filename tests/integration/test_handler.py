@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from core.audio.probe import MediaInfo, probe
@@ -13,7 +14,7 @@ from core.deadline import Deadline
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion
 from core.errors import EventNotUnderstood, StorageUnavailable
-from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.stack import REGION, RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.local.workers import LocalContext
 from core.settings import MediaLimits
 from tests.integration.conftest import Clock
@@ -150,6 +151,50 @@ def test_a_message_of_another_kind_is_retried_until_it_is_a_dead_letter(stack: S
 def test_the_test_event_is_acknowledged(stack: Stack, name: str) -> None:
     assert not invoke(event(name)).get("batchItemFailures")
     assert stack.results() == {}
+
+
+@pytest.fixture
+def sns(stack: Stack) -> Any:
+    session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name=REGION)
+    return session.client("sns", endpoint_url=stack.endpoint)
+
+
+@pytest.mark.parametrize("raw", ["false", "true"])
+def test_an_upload_arrives_through_sns(stack: Stack, speech: bytes, sns: Any, raw: str) -> None:
+    stack.sqs.purge_queue(QueueUrl=stack.queue_url)  # the test event of the direct notification
+    topic = sns.create_topic(Name="uploads")["TopicArn"]
+    queue = stack.sqs.get_queue_attributes(QueueUrl=stack.queue_url, AttributeNames=["QueueArn"])["Attributes"]
+    attributes = {"RawMessageDelivery": raw}
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue["QueueArn"], Attributes=attributes)
+    configuration: Any = {"TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}
+    stack.s3.put_bucket_notification_configuration(  # S3 sends its test event
+        Bucket=UPLOADS_BUCKET, NotificationConfiguration={"TopicConfigurations": [configuration]}
+    )
+    stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="calls/a b+c.wav", Body=speech)
+
+    bodies: list[str] = []
+    while messages := stack.sqs.receive_message(QueueUrl=stack.queue_url, MaxNumberOfMessages=10).get("Messages"):
+        bodies += [message["Body"] for message in messages]
+    assert [sum(name in body for body in bodies) for name in ("s3:TestEvent", "ObjectCreated")] == [1, 1]
+    assert all(("TopicArn" in body) is (raw == "false") for body in bodies)
+
+    batch = [message(body, number=number) for number, body in enumerate(bodies)]
+    assert invoke({"Records": batch}) == {"batchItemFailures": []}
+    assert status(stack, "calls/a b+c.wav") == "classified"
+
+
+def test_a_request_to_confirm_a_subscription_is_logged_and_not_retried(stack: Stack, log_lines: LogLines) -> None:
+    assert invoke(event("sqs-sns-confirmation.json")) == {"batchItemFailures": []}
+    [line] = [line for line in log_lines() if line.get("message") == "subscription not confirmed"]
+    assert line["topic"] == "arn:aws:sns:eu-central-1:123456789012:uploads"
+    assert line["reason"].startswith("Subscribe the queue to the topic")
+    assert "Token" not in json.dumps(line)
+
+
+def test_a_message_that_is_nested_too_deep_is_logged_and_retried(stack: Stack, log_lines: LogLines) -> None:
+    assert invoke({"Records": [message("[" * 100_000)]}) == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+    [line] = [line for line in log_lines() if line.get("message") == "message not understood"]
+    assert line["message_id"] == "message-1"
 
 
 def test_an_unknown_event_without_a_queue_is_rejected(stack: Stack) -> None:

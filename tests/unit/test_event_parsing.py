@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.delivery import Upload
 from core.errors import EventNotUnderstood
-from handlers.events import is_queue_batch, uploads_in
+from handlers.events import event_from_json, is_queue_batch, uploads_in
 
 EVENTS = Path(__file__).parents[2] / "events"
 
@@ -87,7 +89,107 @@ def test_an_event_that_does_not_come_from_s3_is_rejected(payload: dict[str, Any]
         uploads_in(payload)
 
 
+def notification(message: object) -> dict[str, Any]:
+    """Return the body of a message from SNS without raw delivery."""
+    envelope: dict[str, Any] = json.loads(event("sqs-sns-s3-put.json")["Records"][0]["body"])
+    return envelope | {"Message": message}
+
+
+@pytest.mark.parametrize("name", ["s3-put.json", "s3-multipart.json", "s3-put-unicode-key.json", "eventbridge.json"])
+def test_an_sns_notification_names_the_uploads_of_its_event(name: str) -> None:
+    assert uploads_in(notification(json.dumps(event(name)))) == uploads_in(event(name)) != []
+
+
+def test_the_test_event_in_an_sns_notification_names_no_upload() -> None:
+    assert uploads_in(notification(json.dumps(event("s3-test-event.json")))) == []
+
+
+@pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])
+def test_a_confirmation_of_sns_names_no_upload(kind: str) -> None:
+    assert uploads_in(json.loads(event("sqs-sns-confirmation.json")["Records"][0]["body"]) | {"Type": kind}) == []
+
+
+def nested(depth: int) -> str:
+    text = json.dumps(event("s3-put.json"))
+    for _ in range(depth):
+        text = json.dumps(notification(text))
+    return text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        7,
+        {},
+        [],
+        event("s3-put.json"),
+        "",
+        "no JSON",
+        "7",
+        "[]",
+        "null",
+        '"text"',
+        "{}",
+        "[" * 100_000,
+        '{"Records":' * 100_000,
+        "9" * 10_000,
+        nested(1),
+        nested(3),
+        json.dumps({"Type": "Notification"}),
+        json.dumps({"Type": ["Notification"]}),
+    ],
+)
+def test_an_sns_notification_of_anything_else_is_rejected(message: object) -> None:
+    with pytest.raises(EventNotUnderstood):
+        uploads_in(notification(message))
+
+
+def test_an_sns_notification_without_a_message_is_rejected() -> None:
+    with pytest.raises(EventNotUnderstood):
+        uploads_in({"Type": "Notification"})
+
+
+@pytest.mark.parametrize("body", [None, 7, b"\xff", "", "no JSON", "[]", "[" * 100_000, "9" * 10_000])
+def test_a_body_that_is_no_json_object_is_rejected(body: object) -> None:
+    with pytest.raises(EventNotUnderstood):
+        event_from_json(body)
+
+
+SCALARS = (st.none(), st.booleans(), st.integers(), st.floats(), st.text())
+WRONG = st.one_of(*SCALARS, st.lists(st.text()), st.dictionaries(st.text(), st.text()))
+"""Values in the place of another type."""
+
+
+def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """Return the path of every value in a JSON document."""
+    children: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] * bool(path) + [each for key, child in children for each in places(child, (*path, key))]
+
+
+@given(st.data(), st.sampled_from(["s3-put.json", "eventbridge.json"]), st.booleans())
+def test_a_value_of_another_type_is_rejected_or_harmless(data: st.DataObject, name: str, through_sns: bool) -> None:
+    payload: Any = event(name)
+    *parents, last = data.draw(st.sampled_from(places(payload)))
+    holder = payload
+    for key in parents:
+        holder = holder[key]
+    holder[last] = data.draw(WRONG)
+    try:
+        uploads = uploads_in(notification(json.dumps(payload)) if through_sns else payload)
+    except EventNotUnderstood:
+        return
+    for upload in uploads:
+        assert upload.bucket
+        assert upload.key
+        for text in (upload.bucket, upload.key, upload.etag, upload.version_id or "", upload.sequencer or ""):
+            text.encode()
+        assert upload.size_bytes is None or isinstance(upload.size_bytes, int)
+
+
 def test_a_batch_of_messages_differs_from_a_bare_event() -> None:
     assert is_queue_batch(event("sqs-batch-one-bad.json"))
     assert not is_queue_batch(event("s3-put.json"))
+    others: list[object] = [None, [], [7], {}, "text"]
+    assert not any(is_queue_batch({"Records": records}) for records in others)
     assert not is_queue_batch({})

@@ -14,6 +14,7 @@ from aws_lambda_powertools.utilities.parser.models import (
     S3BatchOperationModel,
     S3EventNotificationEventBridgeModel,
     S3Model,
+    SnsNotificationModel,
     SqsModel,
 )
 
@@ -22,7 +23,8 @@ EVENTS = sorted((ROOT / "events").glob("*.json"))
 UPLOADS_BUCKET = "audio-emotion-uploads"
 
 S3_EVENTS = ["s3-put", "s3-multipart", "s3-put-unicode-key"]
-SQS_EVENTS = ["sqs-s3-put", "sqs-s3-test-event", "sqs-batch-one-bad"]
+SNS_EVENTS = ["sqs-sns-s3-put", "sqs-sns-confirmation"]
+SQS_EVENTS = ["sqs-s3-put", "sqs-s3-test-event", "sqs-batch-one-bad", *SNS_EVENTS]
 BATCH_EVENTS = ["batch-operations-1.0", "batch-operations-2.0"]
 S3_EVENT_FIELDS = {
     "eventVersion",
@@ -50,7 +52,9 @@ def s3_records(name: str) -> list[dict[str, Any]]:
             records.append(record)
             continue
         try:
-            records += json.loads(record["body"]).get("Records", [])
+            body = json.loads(record["body"])
+            inner = json.loads(body["Message"]) if body.get("Type") == "Notification" else body
+            records += inner.get("Records", [])
         except json.JSONDecodeError:
             continue
     return records
@@ -97,6 +101,14 @@ def test_an_sqs_event_has_the_documented_shape(name: str) -> None:
         assert message["md5OfBody"] == hashlib.md5(message["body"].encode()).hexdigest()
 
 
+def test_an_sns_message_has_the_documented_shape() -> None:
+    notification, confirmation = (json.loads(event(name)["Records"][0]["body"]) for name in SNS_EVENTS)
+    SnsNotificationModel.model_validate(notification)
+    # See docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html.
+    assert {"Type", "TopicArn", "Token", "Message", "SubscribeURL"} <= set(confirmation)
+    assert confirmation["Type"] == "SubscriptionConfirmation"
+
+
 def test_the_eventbridge_event_has_the_documented_shape() -> None:
     parsed = S3EventNotificationEventBridgeModel.model_validate(event("eventbridge"))
     assert parsed.detail.bucket.name == UPLOADS_BUCKET
@@ -132,7 +144,7 @@ def test_the_unicode_key_is_form_encoded() -> None:
     assert unquote_plus(encoded) == "calls/王 小明/2026-01-12 +86 10 1234 (愤怒).wav"
 
 
-@pytest.mark.parametrize("name", ["s3-put", "s3-multipart", "sqs-s3-put", "sqs-batch-one-bad"])
+@pytest.mark.parametrize("name", ["s3-put", "s3-multipart", "sqs-s3-put", "sqs-sns-s3-put", "sqs-batch-one-bad"])
 def test_an_event_refers_to_one_of_the_samples(name: str) -> None:
     for record in s3_records(name):
         assert (ROOT / "samples" / unquote_plus(record["s3"]["object"]["key"])).is_file()
