@@ -4,6 +4,7 @@
     ├── RecordingError                 permanent: the recording gets a `failed` result with the code and the message
     │   ├── EmptyRecording               empty
     │   ├── NotAudio                     not_audio
+    │   ├── FormatNotAccepted            not_accepted
     │   ├── NoAudioStream                no_audio_stream
     │   ├── DamagedAudio                 damaged
     │   ├── TooManyChannels              too_many_channels
@@ -59,9 +60,15 @@ class EmptyRecording(RecordingError):
 
 
 class NotAudio(RecordingError):
-    """The file is not in an accepted audio format."""
+    """No audio or video format, or no codec, was recognised in the file."""
 
     code = "not_audio"
+
+
+class FormatNotAccepted(RecordingError):
+    """The file's format or codec is known but not accepted. docs/reference/formats.md lists the accepted ones."""
+
+    code = "not_accepted"
 
 
 class NoAudioStream(RecordingError):

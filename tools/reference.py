@@ -16,6 +16,8 @@ import typer
 from pydantic.fields import FieldInfo
 
 from core import settings
+from core.audio.formats import ACCEPTED_FORMATS, CODECS, CONVERSION
+from core.audio.probe import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 from core.cli.app import app
 from core.errors import RecordingError
 from core.results import Result
@@ -40,6 +42,7 @@ def pages() -> dict[str, str]:
     template = read_template(ROOT / "template.yaml")
     return {
         "cli.md": _page("Command line", _commands()),
+        "formats.md": _page("Accepted recordings", _formats(template)),
         "result.md": _page("Result document", _result()),
         "settings.md": _page("Settings", _settings(template)),
         "template-parameters.md": _page("Template", _template(template)),
@@ -136,6 +139,47 @@ def _parameters_of_variables(template: Mapping[str, Any]) -> dict[str, str]:
             if isinstance(value, Mapping) and value.get("Ref") in template["Parameters"]:
                 found[name] = value["Ref"]
     return found
+
+
+# -------------------------------------------------------------------------------------------------------- formats
+
+
+def _formats(template: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        "The content of a file decides its format, whatever its name. The command line, the API and the stack accept "
+        "the same recordings."
+    )
+    yield _table(
+        ("format", "usual extensions", "name in results (`container`)"),
+        [
+            (accepted.name, " ".join(f"`.{one}`" for one in accepted.extensions), ", ".join(accepted.demuxers))
+            for accepted in ACCEPTED_FORMATS
+        ],
+    )
+    yield (
+        "Another media format fails with `not_accepted`, and a file in no recognised format with `not_audio`. "
+        f"{CONVERSION} Playlists and other formats that refer to further files are never accepted. Raw audio without "
+        "a header cannot be recognised: `ffmpeg -f alaw -ar 8000 -i FILE converted.wav` converts A-law."
+    )
+    yield "## Codecs"
+    codecs = ", ".join(f"`{codec}`" for codec in sorted(CODECS))
+    yield f"The audio in any of the formats may have any of these codecs, by ffmpeg's names: {codecs}."
+    yield "## Limits"
+    yield (
+        "[Settings](settings.md#medialimits) change all limits but the last. "
+        "[Template parameters](template-parameters.md) set two of them in the stack."
+    )
+    limits, parameters = settings.MediaLimits(), template["Parameters"]
+    in_stack = {name: f"{int(parameters[name]['Default']):,}" for name in ("MaxSizeBytes", "MaxDurationS")}
+    yield _table(
+        ("limit", "default", "default in the stack"),
+        [
+            ("size in bytes", f"{limits.max_size_bytes:,}", in_stack["MaxSizeBytes"]),
+            ("duration in s", f"{limits.max_duration_s:,.0f}", in_stack["MaxDurationS"]),
+            ("channels", *2 * [f"{limits.max_channels}"]),
+            ("sampling rate in Hz", *2 * [f"{MIN_SAMPLE_RATE_HZ:,} to {MAX_SAMPLE_RATE_HZ:,}"]),
+        ],
+    )
 
 
 # --------------------------------------------------------------------------------------------------- command line

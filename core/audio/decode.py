@@ -17,14 +17,15 @@ import ffmpeg
 import numpy as np
 
 from core.audio.ffmpeg import Decoder, run_sandboxed
-from core.audio.probe import FORMATS, MediaInfo, check_environment
+from core.audio.formats import FORMATS
+from core.audio.probe import MediaInfo, check_environment
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.deadline import Deadline
 from core.errors import (
     DamagedAudio,
     DeadlineExceeded,
     EmptyRecording,
-    NotAudio,
+    FormatNotAccepted,
     RecordingTooLong,
 )
 from core.settings import MediaLimits
@@ -63,7 +64,7 @@ def decode(
 
     Raises
     ------
-    EmptyRecording, NotAudio, DamagedAudio
+    EmptyRecording, FormatNotAccepted, DamagedAudio
         If nothing could be decoded or ffmpeg stopped early; the blocks yielded so far are not the whole recording.
     RecordingTooLong
         If more audio was decoded than `limits` allow.
@@ -100,7 +101,7 @@ def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: i
     if decoded_samples == 0 and decoder.status == 0 and not decoder.messages:
         raise EmptyRecording("The recording contains no samples.")
     if decoded_samples == 0 and _NO_DECODER in decoder.messages:
-        raise NotAudio(f"The codec {info.codec} is not accepted: upload the recording as WAV, FLAC or MP3.")
+        raise FormatNotAccepted(f"ffmpeg on this machine has no decoder for the codec {info.codec}.")
     if decoded_samples == 0:
         raise DamagedAudio(f"No audio could be decoded from the {info.container} file{decoder.reason(path)}.")
     if decoder.status != 0 and not (decoder.status == _TOO_MANY_ERRORS and info.container in _UNFRAMED):

@@ -1,7 +1,8 @@
 """Reads a media file's headers with ffprobe, and refuses files that cannot be a recording of speech.
 
 Playlists and concat scripts can read other local files, even when protocols are restricted. A format whitelist refuses
-them.
+them. Formats and codecs outside `core.audio.formats` are refused even if the machine's ffmpeg reads them, so that every
+machine accepts the same recordings.
 """
 
 import json
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from core.audio.ffmpeg import Decoder, run_sandboxed
+from core.audio.formats import CODECS, CONVERSION, FORMATS, name_other_format
 from core.deadline import Deadline
 from core.errors import (
     DamagedAudio,
     DeadlineExceeded,
     DecoderUnavailable,
+    FormatNotAccepted,
     NoAudioStream,
     NotAudio,
     RecordingEncrypted,
@@ -22,21 +25,20 @@ from core.errors import (
 )
 from core.settings import MediaLimits
 
-FORMATS = (
-    "wav,w64,mp3,flac,ogg,mov,matroska,aac,aiff,au,caf,amr,amrnb,amrwb,asf,ac3,eac3,avi,mpegts,mpeg,ape,wv,tta,gsm"
-)
-"""Accepted containers. None of them can name another file for ffmpeg to open."""
-
 _MAX_PACKETS_PROBED = 32
 """Enough to include the first audio packet of a film, which shows whether the audio is encrypted."""
 _MAX_DESCRIPTION_BYTES = 4_000_000
 """Maximum size of ffprobe's JSON, enough for 1,000 streams. A film has ten."""
 _NO_CONTENTS = b"moov atom not found"
 _CUT_OFF = "The file's index is missing or cut off: upload the whole file again."
+_NOT_AUDIO = (
+    "No audio or video format was recognised in the file. Raw audio without a header, such as A-law or G.722, must be "
+    "converted to WAV first."
+)
 _PROBE_TIMEOUT_S = 30.0
-_MIN_SAMPLE_RATE_HZ = 1_000
+MIN_SAMPLE_RATE_HZ = 1_000
 """Speech needs a higher rate. A file of 14 kB that claims 1 Hz would decode to four hours."""
-_MAX_SAMPLE_RATE_HZ = 1_000_000
+MAX_SAMPLE_RATE_HZ = 1_000_000
 """Above the rate of any recorder. The resampling filter's memory grows with the rate."""
 
 
@@ -66,18 +68,23 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
 
     Raises
     ------
-    EmptyRecording, RecordingTooLarge, NotAudio, NoAudioStream, DamagedAudio, RecordingEncrypted, TooManyChannels
+    EmptyRecording, RecordingTooLarge, NotAudio, FormatNotAccepted, NoAudioStream, DamagedAudio, RecordingEncrypted,
+    TooManyChannels
         If the file is refused.
     DeadlineExceeded
         If the deadline or ffprobe's own timeout of 30 s passed.
     DecoderUnavailable
         If ffprobe could not be started or was killed by another process, or the file was removed.
+    OSError
+        If the file cannot be read.
     """
     try:
-        size_bytes = path.stat().st_size
+        limits.check_size(path.stat().st_size)
+        other_format = name_other_format(path)
     except FileNotFoundError as error:
         raise DecoderUnavailable("The recording is missing from the temporary folder.") from error
-    limits.check_size(size_bytes)
+    if other_format:
+        raise FormatNotAccepted(f"{other_format} files are not accepted. {CONVERSION}")
     path = path.absolute()
     limit = deadline.sooner(_PROBE_TIMEOUT_S)
     with run_sandboxed(_probe_command(path), limits, limit) as decoder:
@@ -85,14 +92,12 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
     if decoder.timed_out:
         raise DeadlineExceeded("Reading the file's headers took too long.")
     check_environment(decoder, path)
-    if b"not on whitelist" in decoder.messages:
-        raise NotAudio("The file is not audio in an accepted format.")
     if _NO_CONTENTS in decoder.messages:
         raise DamagedAudio(_CUT_OFF)
     if decoder.status < 0:
         raise DamagedAudio("The file is damaged: ffprobe crashed on it.")
     if decoder.status != 0:
-        raise NotAudio(f"The file is not audio in an accepted format{decoder.reason(path)}.")
+        raise NotAudio(_NOT_AUDIO)
     if len(document) == _MAX_DESCRIPTION_BYTES:
         raise DamagedAudio("The file's headers describe more streams than a recording can have.")
     return _media_info(json.loads(document), limits)
@@ -108,7 +113,7 @@ def check_environment(decoder: Decoder, path: Path) -> None:
 
 def _probe_command(path: Path) -> list[str]:
     entries = (
-        "format=format_name,duration:stream=index,codec_type,codec_name,sample_rate,channels,duration"
+        "format=format_name,duration:stream=index,codec_type,codec_name,codec_long_name,sample_rate,channels,duration"
         ":stream_tags=enc_key_id:packet=stream_index:packet_side_data=side_data_type"
     )
     interval = ["-read_intervals", f"%+#{_MAX_PACKETS_PROBED}"]
@@ -125,20 +130,31 @@ def _media_info(described: dict[str, Any], limits: MediaLimits) -> MediaInfo:
         raise NoAudioStream("The file has no audio stream.")
     if _is_encrypted(stream, described.get("packets", [])):
         raise RecordingEncrypted("The audio is encrypted (DRM): upload a copy without protection.")
+    codec = _accepted_codec(stream)
     channels = int(stream.get("channels", 0))
     sample_rate_hz = int(stream.get("sample_rate", 0))
     if channels > limits.max_channels:
         raise TooManyChannels(f"The recording has {channels} channels; the limit is {limits.max_channels}.")
-    if channels < 1 or not _MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= _MAX_SAMPLE_RATE_HZ:
+    if channels < 1 or not MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
         raise DamagedAudio(f"The file claims {channels} channels at {sample_rate_hz} Hz, which is not plausible.")
     claimed = described.get("format", {}).get("duration") or stream.get("duration")
     return MediaInfo(
         container=str(described["format"]["format_name"]).split(",")[0],
-        codec=str(stream.get("codec_name", "unknown")),
+        codec=codec,
         sample_rate_hz=sample_rate_hz,
         channels=channels,
         duration_s=float(claimed) if claimed else None,
     )
+
+
+def _accepted_codec(stream: dict[str, Any]) -> str:
+    """Return the name of a stream's codec; raise an error if the codec is unknown or not accepted."""
+    codec = str(stream.get("codec_name", "unknown"))
+    if codec == "unknown":
+        raise NotAudio("The codec of the audio was not recognised.")
+    if codec not in CODECS:
+        raise FormatNotAccepted(f"The codec {stream.get('codec_long_name', codec)} is not accepted. {CONVERSION}")
+    return codec
 
 
 def _is_encrypted(stream: dict[str, Any], packets: list[dict[str, Any]]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from core import __version__
+from core.audio.formats import FORMAT_NAMES
 from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
 from core.errors import AudioEmotionError
 from core.paths import SAMPLES, default_model
@@ -26,9 +27,7 @@ app = typer.Typer(
 model_app = typer.Typer(help="List, download and export models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
-Files = Annotated[
-    list[Path], typer.Argument(help="Audio or video files in any format that ffmpeg reads.", show_default=False)
-]
+Files = Annotated[list[Path], typer.Argument(help=f"Audio or video files: {FORMAT_NAMES}.", show_default=False)]
 ModelDir = Annotated[
     Path | None,
     typer.Option(

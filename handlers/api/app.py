@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from core import __version__
+from core.audio.formats import FORMAT_NAMES
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from handlers.api import health, recognize, results, web
 from handlers.api.middleware import ApiMiddleware, Limits
@@ -24,9 +25,11 @@ EXPOSED_HEADERS = ("content-location", "location", "retry-after", "x-request-id"
 _MAX_FORM_BYTES = 64 * 1024
 """Maximum size of an upload form without its file."""
 
-_DESCRIPTION = """\
+_DESCRIPTION = f"""\
 Classify emotion in recorded speech. `POST /recognize/` answers at once. For a recording that is too large or too long
-for one request, request an upload form with `POST /uploads`, post the file with it, and poll `GET /results/{id}`.
+for one request, request an upload form with `POST /uploads`, post the file with it, and poll `GET /results/{{id}}`.
+
+Recordings may be audio or video files: {FORMAT_NAMES}.
 
 Every error is a problem document (RFC 9457, `application/problem+json`). For a recording that cannot be classified,
 `code` is the error code of its result, such as `not_audio` or `too_long`, and `result` is the result document.

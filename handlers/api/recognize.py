@@ -87,8 +87,7 @@ class Recognition(BaseModel):
 async def recognize(request: Request, service: CurrentService) -> Response:
     """Classify a recording and answer with its emotion.
 
-    Post the recording as a multipart form, in a field named `file` or `audio`. Most audio and video formats are
-    accepted.
+    Post the recording as a multipart form, in a field named `file` or `audio`.
 
     The status is 422 if the recording contains no speech or cannot be classified. `code` and `detail` give the reason,
     and `result` is the result document.

@@ -4,6 +4,7 @@ This server serves every file of the pages. Their policies forbid inline scripts
 """
 
 import hashlib
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from core.audio.formats import ACCEPTED_FORMATS, FORMAT_NAMES
 from core.emotions import COLOURS, letter_of
 from core.report import render
 from core.results import Result
@@ -133,7 +135,15 @@ def _swagger_ui_files() -> list[Path]:
 @cache
 def _read(name: str) -> _File:
     content = _emotion_styles().encode() if name == _EMOTION_STYLES else _static_files()[name].read_bytes()
+    if name == "page.html":
+        content = _with_formats(content.decode()).encode()
     return _File(content, _MEDIA_TYPES[Path(name).suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+
+
+def _with_formats(page: str) -> str:
+    """Return the page with the accepted formats in place of its two placeholders."""
+    extensions = ",".join(f".{extension}" for accepted in ACCEPTED_FORMATS for extension in accepted.extensions)
+    return page.replace("{extensions}", extensions).replace("{formats}", html.escape(FORMAT_NAMES))
 
 
 def _emotion_styles() -> str:

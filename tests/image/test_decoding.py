@@ -1,6 +1,7 @@
 """The image's ffmpeg decodes recordings like this machine's full ffmpeg."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from core.audio.probe import FORMATS
+from core.audio.formats import CODECS, FORMATS
 from core.audio.waveform import SAMPLE_RATE_HZ
-from tests.support import hostile
+from tests.support import hostile, recorders
 from tools.container import docker
 from tools.emulator import ROOT
 
@@ -70,6 +71,14 @@ KINDS = {
     "mp2.mpg": ("-c:a", "mp2"),
     "x.wv": ("-c:a", "wavpack"),
     "x.tta": (),
+    "mp3.flv": ("-c:a", "libmp3lame"),
+    "aac.flv": ("-c:a", "aac"),
+    "speex.flv": ("-c:a", "libspeex", "-ar", "16000"),
+    "nellymoser.flv": ("-c:a", "nellymoser"),
+    "swf.flv": ("-c:a", "adpcm_swf"),
+    "alaw.flv": ("-c:a", "pcm_alaw", "-ar", "8000"),
+    "pcm.voc": ("-c:a", "pcm_s16le"),
+    "mulaw.voc": ("-c:a", "pcm_mulaw", "-ar", "8000"),
 }
 WITH_PICTURES = {
     "film.mp4": ("-c:v", "mpeg4", "-c:a", "aac"),
@@ -77,8 +86,26 @@ WITH_PICTURES = {
     "film.avi": ("-c:v", "mpeg4", "-c:a", "libmp3lame"),
     "film.ts": ("-c:v", "mpeg2video", "-c:a", "mp2"),
     "film.mpg": ("-c:v", "mpeg2video", "-c:a", "mp2"),
+    "film.flv": ("-c:v", "flv1", "-c:a", "libmp3lame"),
     "silent.mp4": ("-c:v", "mpeg4", "-an"),
 }
+
+WRITTEN = {
+    "x.lbc": recorders.ilbc(67),
+    "sp.dss": recorders.dss_standard_play(42),
+    "pcm.sph": recorders.sphere(hostile.LOUD),
+    "alaw.sph": recorders.sphere(b"\x20\x20\xa0\xa0" * 4_000, "alaw", sample_bytes=1, rate_hz=8_000),
+}
+"""Two seconds in formats that ffmpeg cannot write."""
+
+REFUSED = {
+    "x.rm": ("-c:a", "ac3", "-ar", "48000"),
+    "x.dts": ("-c:a", "dca", "-ar", "48000"),
+    "x.nut": (),
+    "x.sox": (),
+    "dts.mkv": ("-c:a", "dca", "-ar", "48000"),
+}
+"""Files in formats and with codecs that only a full ffmpeg reads."""
 
 DECODE_ALL = """
 import json, pathlib, sys
@@ -152,8 +179,10 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The containers run without capabilities, so the files must be readable by others.
     for parent in (folder, folder.parent, folder.parent.parent):
         parent.chmod(0o755)
-    for name, options in {**KINDS, **WITH_PICTURES}.items():
+    for name, options in {**KINDS, **WITH_PICTURES, **REFUSED}.items():
         encode(folder, name, *options)
+    for name, content in WRITTEN.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
@@ -162,7 +191,7 @@ def both(image: str, encoded: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return decoded_in_the_image(image, encoded), decoded_here(encoded)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *WRITTEN])
 def test_every_kind_of_recording_is_decoded_completely(both: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
     in_image, _ = both
     assert in_image[name]["samples"] == pytest.approx(2 * SAMPLE_RATE_HZ, rel=0.1)
@@ -171,6 +200,12 @@ def test_every_kind_of_recording_is_decoded_completely(both: tuple[dict[str, Any
 
 def test_the_image_and_this_machine_decode_the_same(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert differences(*both) == {}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_only_a_full_ffmpeg_reads_is_not_accepted(both: tuple[dict[str, Any], dict[str, Any]], name: str) -> None:
+    in_image, here = both
+    assert (in_image[name]["kind"], here[name]["kind"]) == ("not_accepted", "not_accepted")
 
 
 def test_the_audio_of_a_film_is_decoded_and_a_silent_film_is_refused(
@@ -229,3 +264,8 @@ def test_the_list_of_components_and_the_code_accept_the_same_containers() -> Non
     # `mpegps` is another name of `mpeg`. Some demuxers are included to recognise pictures only.
     accepted = {"mpeg" if name == "mpegps" else name for name in demuxers - {"h264", "hevc", "m4v", "mpegvideo"}}
     assert accepted == set(FORMATS.split(","))
+
+
+def test_the_image_s_ffmpeg_decodes_exactly_the_accepted_codecs(image: str) -> None:
+    listed = docker("run", "--rm", "--network=none", "--entrypoint=ffmpeg", image, "-hide_banner", "-codecs")
+    assert {line.split()[1] for line in listed.splitlines() if re.match(r" D.A", line)} == CODECS

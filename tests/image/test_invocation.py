@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.audio.probe import FORMATS
+from core.audio.formats import FORMATS
 from core.local.stack import UPLOADS_BUCKET, Stack
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
