@@ -4,6 +4,7 @@ The middleware is plain ASGI instead of Starlette's `BaseHTTPMiddleware`, becaus
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, MutableMapping
@@ -41,8 +42,8 @@ class Limits:
     max_bytes
         Returns the maximum size of a body in bytes for a path.
     hosts
-        Accepted host names; None accepts any. On a local server, the check prevents DNS rebinding: a page whose own
-        host name resolves to this server.
+        Accepted host names in lower case; None accepts any. On a local server, the check prevents DNS rebinding: a
+        page whose own host name resolves to this server.
     origins
         Other origins whose pages may post.
     too_large
@@ -111,7 +112,7 @@ class _Exchange:
     def refusal(self) -> ProblemError | None:
         """Return the error of a request that must not reach the app."""
         hosts = self.limits.hosts
-        if hosts is not None and _without_port(self.headers.get("host", "")) not in hosts:
+        if hosts is not None and _host_name(self.headers.get("host", "")) not in hosts:
             return ProblemError("wrong_host", "This server does not accept requests for that host name.")
         if self.scope["method"] == "POST" and self._is_cross_site():
             return ProblemError("cross_site", "Pages of other sites may not send recordings to this server.")
@@ -199,7 +200,10 @@ class _Exchange:
         getattr(logger, level)(what, **self.log_fields())
 
 
-def _without_port(host: str) -> str:
-    """Return the host name without the port, such as `[::1]` for `[::1]:8010`."""
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
+def _host_name(host: str) -> str:
+    """Return the host name of a Host header, such as `localhost` for `LOCALHOST.:8010`.
+
+    Names are case-insensitive (RFC 9110, section 4.2.3), the port may be empty (RFC 3986, section 3.2.3), and a final
+    dot marks a name as complete.
+    """
+    return re.sub(r":[0-9]*$", "", host).lower().removesuffix(".")

@@ -4,8 +4,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
-HOST_NAMES = (HOST, "localhost")
-"""Accepted host names. `HOST` is not configurable, because the local API has no authentication."""
+HOST_NAMES = (HOST, "localhost", "[::1]")
+"""Accepted host names; clients of a forwarded port may use the last one. `HOST` is not configurable, because the local
+API has no authentication."""
 
 MAX_CONNECTIONS = 256
 _KEEP_ALIVE_TIMEOUT_S = 5

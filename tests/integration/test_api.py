@@ -28,6 +28,7 @@ from core.results import Result
 from core.settings import ApiSettings
 from handlers.api import middleware, web
 from handlers.api.problems import KINDS, Problem
+from handlers.api.server import HOST_NAMES
 from handlers.api.service import Service, Workers
 from handlers.log import logger
 from tests.conftest import ROOT, MakeMedia
@@ -616,6 +617,47 @@ def test_each_request_logs_one_json_line_without_file_name_and_id(service: Servi
     assert second["route"] == "/results/{recording_id}"
     assert "private" not in logged
     assert answer.headers["content-location"].rpartition("/")[2] not in logged
+
+
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "LOCALHOST", "LocalHost", "localhost.", "[::1]"]
+OTHER_NAMES = [
+    "",
+    ".",
+    "evil.example",
+    "localhost.evil.example",
+    "evil.localhost",
+    "localhost..",
+    "localhost@evil.example",
+    "evil.example:80:localhost",
+    "localhost:80:80",
+    "localhost:evil",
+    "127.0.0.1.evil.example",
+    "127.0.0.2",
+    "[::2]",
+    "::1",
+    "[::1",
+    "[::1]evil.example",
+]
+
+
+@pytest.fixture(scope="module")
+def loopback(service: Service) -> Iterator[str]:
+    with serving(service, hosts=HOST_NAMES) as address:
+        yield address
+
+
+@pytest.mark.parametrize("port", ["", ":", ":80", ":8010"])
+@pytest.mark.parametrize("name", LOOPBACK_NAMES)
+def test_every_spelling_of_the_server_s_name_is_accepted(loopback: str, name: str, port: str) -> None:
+    host = name + port
+    assert httpx2.get(f"{loopback}/health", headers={"host": host}).status_code == 200
+    page = {"host": host, "origin": f"http://{host.lower()}"}
+    assert httpx2.post(f"{loopback}/uploads", headers=page).status_code == 201
+
+
+@pytest.mark.parametrize("host", OTHER_NAMES)
+def test_every_other_host_name_is_refused(loopback: str, host: str) -> None:
+    problem(httpx2.get(f"{loopback}/health", headers={"host": host}), 421, "wrong_host")
 
 
 def test_pages_of_other_sites_are_refused(address: str, service: Service) -> None:
