@@ -43,6 +43,14 @@ def test_without_an_exported_package_the_demo_package_goes_into_the_image(tmp_pa
     assert contents(tmp_path / "image").items() <= contents(DEMO).items()
 
 
+def test_a_package_that_is_private_to_its_owner_becomes_readable(exported: Path, tmp_path: Path) -> None:
+    for path in [exported, *exported.iterdir()]:
+        path.chmod(path.stat().st_mode & 0o700)
+
+    assert choose(exported, tmp_path / "image").returncode == 0
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in [tmp_path / "image", *(tmp_path / "image").iterdir()])
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "weights.bin"])
 def test_one_changed_bit_fails_the_build(exported: Path, tmp_path: Path, name: str) -> None:
     content = bytearray((exported / name).read_bytes())
