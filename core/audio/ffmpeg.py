@@ -103,22 +103,21 @@ class Decoder:
         ready = self._pipes.select(limit_s)
         self._timeout_s -= time.monotonic() - started
         if not ready or limit_s == 0:
-            if self._process.poll() is None:
-                self._stop()
-                return []
-            # The process has ended in time. Its last output is still in the pipes.
-            ready = self._pipes.select(0)
-            if not ready:  # a descendant keeps a pipe open
-                self._stop()
-        return [key for key, _ in ready]
+            self._stop()
+            if not self._stopped:
+                # The last output is still in the pipes, unless a descendant keeps them open.
+                ready = self._pipes.select(0)
+                self._stopped = not ready
+        return [] if self._stopped else [key for key, _ in ready]
 
     @property
     def _limit_s(self) -> float:
         return max(0.0, min(self._timeout_s, self._deadline.remaining_s, _MAX_WAIT_S))
 
     def _stop(self) -> None:
-        self._stopped = True
+        """Kill the process. If it has ended by itself at the last moment, it has not timed out."""
         kill(self._process)
+        self._stopped = self._process.wait() == -signal.SIGKILL
 
     @property
     def timed_out(self) -> bool:
