@@ -18,6 +18,7 @@
     │   ├── StorageUnavailable
     │   ├── StorageRefused
     │   ├── RecordingInProgress
+    │   ├── DiskUnavailable
     │   ├── DecoderUnavailable
     │   └── OutOfTime
     ├── RecordingSuperseded            not a failure: the version was deleted or overwritten
@@ -135,6 +136,10 @@ class StorageUnavailable(TransientError):
 
 class StorageRefused(TransientError):
     """S3 refused access. The delivery is retried, because an operator can grant it."""
+
+
+class DiskUnavailable(TransientError):
+    """A file could not be written, in most cases because the disk is full."""
 
 
 class RecordingInProgress(TransientError):

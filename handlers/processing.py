@@ -16,7 +16,7 @@ from core.delivery.storage import Storage, s3_client
 from core.errors import TransientError
 from core.model.classifier import default_threads
 from core.pipeline import Pipeline
-from core.scratch import remove_leftovers
+from core.scratch import remove_leftovers, warn_if_too_small
 from core.settings import (
     FunctionSettings,
     MediaLimits,
@@ -40,7 +40,9 @@ def delivery() -> Delivery:
     """Return the process's only `Delivery`, configured by the environment."""
     model = settings.read(ModelSettings)
     classifier = load_classifier(model.model_dir, default_threads(model), verify=not model.is_lambda)
-    pipeline = Pipeline(classifier, settings.read(MediaLimits), settings.read(SegmentationSettings))
+    limits = settings.read(MediaLimits)
+    warn_if_too_small(limits.max_size_bytes)
+    pipeline = Pipeline(classifier, limits, settings.read(SegmentationSettings))
     storage = Storage(s3_client(settings.read(StorageSettings)))
     return Delivery(storage, pipeline, settings.read(FunctionSettings))
 

@@ -18,6 +18,7 @@ from core.local.folders import Inbox, ResultFiles, is_ignored, result_files
 from core.local.stack import Stack, running_stack
 from core.local.workers import Workers, running_workers
 from core.results import Result
+from core.scratch import warn_if_too_small
 from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings
 
 EXPECTATIONS = "expected.json"
@@ -107,6 +108,7 @@ def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
     # A shell makes its background jobs ignore SIGINT, and supervisors send SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    warn_if_too_small(settings.read(MediaLimits, prefix=CLI_PREFIX).max_size_bytes)
     log = out.parent / "function.log"
     with (
         running_stack() as stack,

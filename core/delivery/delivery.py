@@ -213,7 +213,7 @@ class Delivery:
             self._pipeline.limits.check_size(upload.size_bytes or 0)
             with scratch_folder() as folder:
                 # A fixed name, because the key is untrusted input.
-                path = Path(folder) / "recording"
+                path = folder / "recording"
                 self._download(upload, path, deadline.restarted())
                 result = self._pipeline.run(path, upload.source, deadline=deadline)
                 if result.status == "failed" and not path.exists():

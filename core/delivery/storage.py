@@ -16,6 +16,7 @@ from core.deadline import Deadline
 from core.delivery.s3_errors import WriteConflict, translated_errors
 from core.delivery.versions import ObjectVersion, known_version_id
 from core.errors import RecordingSuperseded, StorageUnavailable
+from core.scratch import disk_errors
 from core.settings import StorageSettings
 
 if TYPE_CHECKING:
@@ -84,8 +85,11 @@ class Storage:
             If the object is archived, or encrypted with a key that the uploader provided.
         StorageUnavailable, StorageRefused
             If S3 fails, denies access, is too slow, or sends too few bytes.
+        DiskUnavailable
+            If the file cannot be written.
         """
-        with translated_errors(f"{version.bucket}/{version.key}"), destination.open("wb") as file:
+        target = f"{version.bucket}/{version.key}"
+        with disk_errors(), destination.open("wb") as file, translated_errors(target):
             written_bytes = _run_until(deadline, lambda: self._copy(version, file, deadline), version.key)
         if written_bytes != version.size_bytes:
             raise StorageUnavailable(f"S3 sent {written_bytes:,} of the {version.size_bytes:,} bytes of {version.key}.")
@@ -97,7 +101,8 @@ class Storage:
         written_bytes = 0
         body = self._client.get_object(Bucket=version.bucket, Key=version.key, **condition)["Body"]
         for chunk in body.iter_chunks(_CHUNK_BYTES):
-            written_bytes += file.write(chunk)
+            with disk_errors():
+                written_bytes += file.write(chunk)
             if deadline.passed:
                 raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
         return written_bytes

@@ -17,7 +17,7 @@ from core.errors import UploadFormRejected
 from core.online.recogniser import Recogniser
 from core.online.result_store import Missing, PresignedUpload, new_id
 from core.results import Result, now
-from core.scratch import lasting_folder
+from core.scratch import disk_errors, lasting_folder
 from core.settings import ApiSettings
 
 UPLOAD_PATH = "/uploads/here"
@@ -45,12 +45,22 @@ class FolderResultStore:
         return self._settings.api_prefix + recording_id
 
     def store(self, recording_id: str, result: Result) -> None:
-        """Write a result atomically."""
+        """Write a result atomically.
+
+        Raises
+        ------
+        DiskUnavailable
+            If the result cannot be written.
+        """
         file = self._file(recording_id)
-        file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{secrets.token_hex(4)}.part")
-        part.write_bytes(result.to_json().encode())
-        part.replace(file)
+        with disk_errors("The results folder"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.write_bytes(result.to_json().encode())
+                part.replace(file)
+            finally:
+                part.unlink(missing_ok=True)
 
     def find(self, recording_id: str) -> bytes | Missing:
         """Return a result document, or why there is none."""
@@ -79,6 +89,8 @@ class FolderResultStore:
         ------
         UploadFormRejected
             If this process did not issue the form, or the form has expired or has been used.
+        DiskUnavailable
+            If the recording cannot be written. The form stays valid.
         """
         with self._lock:
             expires_at = self._forms.pop(key, None)
@@ -132,7 +144,7 @@ def _copied(recording: BinaryIO) -> Path:
     folder = lasting_folder()
     try:
         path = folder / "recording"
-        with path.open("wb") as file:
+        with disk_errors(), path.open("wb") as file:
             shutil.copyfileobj(recording, file, 1024 * 1024)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

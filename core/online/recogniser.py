@@ -11,7 +11,7 @@ from core.errors import GivenUp, TransientError
 from core.online.result_store import ResultStore, new_id
 from core.pipeline import Pipeline
 from core.results import Model, Result, Source
-from core.scratch import scratch_folder
+from core.scratch import disk_errors, scratch_folder
 
 _logger = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Recogniser:
         recording_id = new_id()
         with scratch_folder() as folder:
             # A fixed name: the client's file name is untrusted.
-            path = Path(folder) / "recording"
-            with path.open("wb") as file:
+            path = folder / "recording"
+            with disk_errors(), path.open("wb") as file:
                 shutil.copyfileobj(recording, file, _CHUNK_BYTES)
             result = self._classify(recording_id, path, deadline).with_request_id(request_id)
         self._store.store(recording_id, result)

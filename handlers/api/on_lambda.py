@@ -13,12 +13,12 @@ from handlers.api.service import Service
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-remove_leftovers()
+_model = read(ModelSettings)
+if _model.is_lambda:
+    remove_leftovers()
 
 # Loaded at import, because Lambda gives the init phase the full CPU.
-_service = Service.load(
-    read(ModelSettings), read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings)
-)
+_service = Service.load(_model, read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings))
 _adapter = Mangum(
     cast(Any, create_app(_service)),
     lifespan="off",

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from core.errors import RecordingError, StorageRefused, TransientError
+from core.errors import DiskUnavailable, RecordingError, StorageRefused, TransientError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "/docs#problems"
@@ -173,11 +173,13 @@ async def _validation_error(_: Request, error: Exception) -> Response:
 async def _transient_error(request: Request, error: Exception) -> Response:
     # Log only the kind of the error: the message may contain a key, which ends in an id.
     request.state.log = {"error": type(error).__name__}
-    detail = (
-        "Storage refused access. Ask the operator to check the permissions."
-        if isinstance(error, StorageRefused)
-        else "A service that this request needs did not answer. Try again in a few seconds."
-    )
+    if isinstance(error, DiskUnavailable):
+        detail = str(error)
+        request.state.log["reason"] = detail
+    elif isinstance(error, StorageRefused):
+        detail = "Storage refused access. Ask the operator to check the permissions."
+    else:
+        detail = "A service that this request needs did not answer. Try again in a few seconds."
     return ProblemError("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)}).response()
 
 

@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from core.deadline import Deadline
 from core.online.recogniser import Recognised
 from core.results import Probability, Result
+from core.scratch import disk_errors
 from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.service import CurrentService, Service
 
@@ -122,13 +123,16 @@ async def posted_recording(
     ------
     ProblemError
         If the request is not a multipart form with one recording.
+    DiskUnavailable
+        If the temporary file cannot be written.
     """
     names = " or ".join(f"`{name}`" for name in fields)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ProblemError("not_multipart", f"Send multipart/form-data with the recording in the field {names}.")
     try:
         async with aclosing(request.stream()) as body:
-            form = await _RecordingParser(fields, request, body).parse()
+            with disk_errors():
+                form = await _RecordingParser(fields, request, body).parse()
     except MultiPartException as error:
         raise ProblemError("malformed", error.message) from error
     try:

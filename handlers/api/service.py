@@ -16,6 +16,7 @@ from core.online.folder_store import FolderResultStore
 from core.online.recogniser import Recogniser
 from core.online.result_store import ResultStore, S3ResultStore, presigning_s3_client
 from core.pipeline import Pipeline
+from core.scratch import warn_if_too_small
 from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
 
@@ -88,6 +89,7 @@ class Service:
             s3 = Storage(s3_client(storage))
             store = S3ResultStore(s3, presigning_s3_client(), settings, limits.max_size_bytes)
         else:
+            warn_if_too_small(limits.max_size_bytes)
             store = FolderResultStore(settings, limits.max_size_bytes)
         recogniser = Recogniser(Pipeline(classifier, limits, segmentation), store)
         return cls(settings, limits, store, recogniser, Workers(settings.api_concurrency, settings.api_waiting))

@@ -1,5 +1,6 @@
 """The HTTP API over a real connection, as published clients use it."""
 
+import errno
 import io
 import json
 import re
@@ -20,7 +21,7 @@ import httpx2
 import pytest
 from jsonschema import Draft202012Validator
 
-from core.errors import DecoderUnavailable, RecordingError, StorageUnavailable
+from core.errors import DecoderUnavailable, DiskUnavailable, RecordingError, StorageUnavailable
 from core.online.folder_store import FolderResultStore
 from core.online.result_store import is_id, new_id
 from core.pipeline import Pipeline
@@ -500,8 +501,9 @@ def test_a_form_can_be_posted_again_after_the_server_failed_to_copy_the_recordin
     assert isinstance(store, FolderResultStore)
     upload = store.create_upload("")
     with monkeypatch.context() as full_disk:
-        full_disk.setattr("core.online.folder_store.shutil.copyfileobj", raises(OSError("No space left on device.")))
-        with pytest.raises(OSError, match="No space"):
+        error = OSError(errno.ENOSPC, "No space left on device")
+        full_disk.setattr("core.online.folder_store.shutil.copyfileobj", raises(error))
+        with pytest.raises(DiskUnavailable, match="No space"):
             store.submit(upload.fields["key"], recording, service.recogniser)
 
     store.submit(upload.fields["key"], recording, service.recogniser)

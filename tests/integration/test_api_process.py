@@ -20,6 +20,7 @@ from core.results import Source
 from core.settings import MediaLimits, SegmentationSettings
 from handlers.api.server import MAX_CONNECTIONS
 from tests.conftest import ROOT
+from tests.support.small_disk import on_small_disk
 from tools.emulator import free_port
 
 
@@ -36,12 +37,15 @@ class Started:
 
 
 @contextmanager
-def started(package: Path, folder: Path) -> Iterator[Started]:
+def started(package: Path, folder: Path, tmp_kilobytes: int | None = None) -> Iterator[Started]:
+    """Start a server, with a temporary folder on a disk of this size."""
     port = free_port()
     for name in ("results", "tmp"):
         (folder / name).mkdir()
     own = {"MODEL_DIR": str(package), "RESULTS_FOLDER": str(folder / "results"), "TMPDIR": str(folder / "tmp")}
     command = [sys.executable, "-m", "handlers.api", "--port", str(port)]
+    if tmp_kilobytes:
+        command = on_small_disk(folder / "tmp", command, kilobytes=tmp_kilobytes)
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
     running = Started(process, port)
     try:

@@ -211,7 +211,7 @@ class Checker:
         from core.scratch import scratch_folder
 
         with scratch_folder() as folder:
-            path = Path(folder) / "recording"
+            path = folder / "recording"
             path.write_bytes(body)
             started = time.monotonic()
             try:
@@ -224,7 +224,7 @@ class Checker:
         if not result.error:
             return result.status, seconds, broken
         message = result.error.message
-        if not message.endswith(".") or not message.isprintable() or folder in message:
+        if not message.endswith(".") or not message.isprintable() or str(folder) in message:
             broken.append(f"message is not one printable sentence: {message!r}")
         outcome = result.error.code + (" (decoder crashed)" if "crashed" in message else "")
         return outcome, seconds, broken
