@@ -83,8 +83,8 @@ reference: $(VENV)/local ## write docs/reference/ from the code
 lock: ## rewrite requirements/*.txt (needs pip-tools)
 	requirements/lock.sh
 
-clean: ## remove everything that make has built
-	rm -rf build out .aws-sam .venv .venv-sam .venv-audit
+clean: ## remove everything that make has built, but not the results in out/
+	rm -rf build .aws-sam .venv .venv-sam .venv-audit
 
 # One virtual environment, in which each level adds packages to the level before.
 $(VENV)/local: requirements/local.txt pyproject.toml | system

@@ -15,8 +15,10 @@ from core.checkpoints.files import (
     weights_file,
 )
 from core.checkpoints.registry import CHECKPOINTS
-from core.errors import CheckpointUnreachable, CheckpointUnreadable
+from core.errors import CheckpointUnreachable, CheckpointUnreadable, FolderRefused
 from core.formatting import first_line
+
+_HUB_CACHE = ".cache/huggingface"
 
 
 def pull(
@@ -52,6 +54,8 @@ def pull(
         If the server does not respond, or does not have the checkpoint or the revision.
     CheckpointUnreadable
         If the folder or the repository lacks a file that a checkpoint needs.
+    FolderRefused
+        If `destination` contains a checkpoint that this function did not fetch.
     """
     repo_id = CHECKPOINTS[name].repo_id if name in CHECKPOINTS else name
     if folder is not None:
@@ -66,7 +70,6 @@ def _pull_from_folder(repo_id: str, folder: Path, destination: Path) -> str:
             raise CheckpointUnreadable(f"{folder} has no {file.name}.")
     if folder.resolve() == destination.resolve():
         raise CheckpointUnreadable(f"{folder} cannot be copied into itself.")
-    destination.mkdir(parents=True, exist_ok=True)
     _remove_checkpoint(destination)
     for file in files:
         shutil.copyfile(file, destination / file.name)
@@ -102,6 +105,17 @@ def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoi
 
 
 def _remove_checkpoint(destination: Path) -> None:
-    """Remove another checkpoint's files, so that its weights are never mistaken for the new ones."""
-    for name in (SOURCE_FILE, *CONFIG_FILES, *WEIGHT_FILES):
-        (destination / name).unlink(missing_ok=True)
+    """Create the folder, or remove another checkpoint's files, so that its weights are not mistaken for the new ones.
+
+    Raises
+    ------
+    FolderRefused
+        If `pull` did not fetch the files, because they may be the only copy.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    files = [destination / name for name in (*CONFIG_FILES, *WEIGHT_FILES) if (destination / name).exists()]
+    # An interrupted download leaves no record of its source, but huggingface_hub's cache.
+    if files and not any((destination / name).exists() for name in (SOURCE_FILE, _HUB_CACHE)):
+        raise FolderRefused(f"{files[0]} exists, and `model pull` did not write it. Choose another folder with --out.")
+    for file in (*files, destination / SOURCE_FILE):
+        file.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from core import settings
 from core.cli.classifier import load_classifier
-from core.errors import ManifestUnreadable
+from core.errors import FolderRefused, ManifestUnreadable
 from core.evaluation import (
     FAILED,
     NO_SPEECH,
@@ -31,6 +31,8 @@ from core.results import Source
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 _FINISHED = "finished.jsonl"
+_METRICS = "figures.json"
+_CONFUSION_MATRIX = "confusion.svg"
 _MAX_NAMED = 20
 
 _FileVersion = tuple[str, int, int]
@@ -53,13 +55,13 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
         )
     _check_all_exist(labelled, manifest)
     pipeline = Pipeline(classifier, limits, segmentation)
-    out.mkdir(parents=True, exist_ok=True)
+    _prepare(out)
     made_by = "\n".join((classifier.identity.fingerprint, limits.model_dump_json(), segmentation.model_dump_json()))
     finished = _Finished(out / _FINISHED, hashlib.sha256(made_by.encode()).hexdigest(), fresh=fresh)
     rows = list(_classified(labelled, pipeline, finished, notes))
     metrics = compute_metrics(rows)
-    (out / "figures.json").write_text(metrics.to_json() + "\n", encoding="utf-8")
-    (out / "confusion.svg").write_text(confusion_matrix_svg(metrics, labels), encoding="utf-8")
+    (out / _METRICS).write_text(metrics.to_json() + "\n", encoding="utf-8")
+    (out / _CONFUSION_MATRIX).write_text(confusion_matrix_svg(metrics, labels), encoding="utf-8")
     if as_json:
         sys.stdout.write(metrics.to_json() + "\n")
         return 0
@@ -67,6 +69,26 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
     _show(metrics, labels, console)
     console.print(f"Metrics, confusion matrix and predictions: {out}/", highlight=False, markup=False)
     return 0
+
+
+def _prepare(out: Path) -> None:
+    """Create the folder, or check that its files are those of an earlier evaluation.
+
+    Raises
+    ------
+    FolderRefused
+        If they are not.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    finished = out / _FINISHED
+    if finished.exists():
+        with finished.open("rb") as file:
+            start = file.readline()
+        foreign = [] if b'"made_by"' in start or not start else [finished]
+    else:
+        foreign = [file for file in (out / _METRICS, out / _CONFUSION_MATRIX) if file.exists()]
+    if foreign:
+        raise FolderRefused(f"{foreign[0]} is not a file of an earlier evaluation. Choose another folder with --out.")
 
 
 def _classified(

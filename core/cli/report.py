@@ -13,7 +13,7 @@ from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.errors import DecoderUnavailable, ResultUnreadable
-from core.report import Sound, render
+from core.report import PAGE_START, Sound, render
 from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits
 
@@ -30,11 +30,12 @@ def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
     Raises
     ------
     ResultUnreadable
-        If the file is not a result document, or belongs to another recording.
+        If the file is not a result document, or belongs to another recording, or if `out` is not a page.
     RecordingError
         If the audio cannot be decoded.
     """
     result = _read(result_file)
+    _check_replaceable(out)
     # A failed result has the duration of the decoded part only.
     expected_s = result.audio.duration_s if result.audio and result.status != "failed" else None
     sound = small_sound(audio, settings.read(MediaLimits, prefix=CLI_PREFIX), expected_s) if audio else None
@@ -44,6 +45,25 @@ def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
     except OSError as error:
         raise ResultUnreadable(f"{out} cannot be written: {error.strerror}.") from error
     Console().print(f"Wrote {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Check that the page replaces only another page: not the result, the recording, or anything else.
+
+    Raises
+    ------
+    ResultUnreadable
+        If the file cannot be replaced.
+    """
+    try:
+        with out.open("rb") as file:
+            if file.read(len(PAGE_START)) == PAGE_START.encode():
+                return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ResultUnreadable(f"{out} cannot be written: {error.strerror}.") from error
+    raise ResultUnreadable(f"{out} exists and is not a report. Choose another file with --out.")
 
 
 def _read(file: Path) -> Result:

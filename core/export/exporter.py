@@ -12,7 +12,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.reference import ReferenceNetwork
-from core.errors import ParityMissed
+from core.errors import FolderRefused, ParityMissed
 from core.export.graph import Precision, build_graph
 from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, compare, meets_bound
 from core.model.classifier import EmotionClassifier, Logits, default_threads
@@ -72,7 +72,10 @@ def export(
         If no requested precision meets the bound, or there are no clips. Nothing is written then.
     CheckpointUnreadable
         If the checkpoint is incomplete or does not fit the network.
+    FolderRefused
+        If the folder contains files with a package's names, but no package.
     """
+    _check_replaceable(package_folder)
     checkpoint = read_checkpoint(checkpoint_folder)
     if ignored and checkpoint.ignored:
         ignored(checkpoint.ignored)
@@ -155,6 +158,14 @@ def _write_graph(model: onnx.ModelProto, folder: Path) -> None:
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _check_replaceable(package_folder: Path) -> None:
+    files = [package_folder / name for name in (MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE)]
+    existing = [file for file in files if file.exists()]
+    # Read as text, because the package may be of an older format or its replacement may have been interrupted.
+    if existing and not (files[0].exists() and b'"format_version"' in files[0].read_bytes()):
+        raise FolderRefused(f"{existing[0]} does not belong to a serving package. Choose another folder.")
 
 
 def _publish(draft: Path, package_folder: Path) -> Manifest:

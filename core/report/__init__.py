@@ -1,5 +1,5 @@
 """The report of a result: one self-contained HTML page."""
 
-from core.report.page import Sound, render
+from core.report.page import PAGE_START, Sound, render
 
-__all__ = ["Sound", "render"]
+__all__ = ["PAGE_START", "Sound", "render"]

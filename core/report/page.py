@@ -17,6 +17,13 @@ from core.formatting import DEMO_NOTICE, clock, counted, printable
 from core.report.drawing import curves, lane, legend, min_width_px, names, share_bar, time_axis
 from core.results import Channel, Result
 
+PAGE_START = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="""
+"""The start of every page."""
+
 _FOLDER = Path(__file__).parent
 
 
@@ -52,11 +59,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
     duration_s = result.audio.duration_s if result.audio else 0.0
     return "\n".join(
         (
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_policy(script, style)}">',
+            f'{PAGE_START}"{_policy(script, style)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
             f"<title>{title}: emotions</title>",

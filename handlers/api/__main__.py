@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import socket
 import sys
 
 from core.errors import AudioEmotionError
@@ -30,9 +31,17 @@ def main() -> int:
         return 1
     if service.recogniser.model.demo:
         _print(f"{DEMO_NOTICE} Run `make model` to get a real model.")
-    _print(f"Open http://{HOST}:{options.port}/ for the page, or /docs for the API reference. Press Ctrl-C to stop.")
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises KeyboardInterrupt again after an orderly shutdown
-        server_for(create_app(service, hosts=HOST_NAMES), options.port).run()
+    try:
+        listener = socket.create_server((HOST, options.port))
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "It is not between 0 and 65535"
+        _print(f"Port {options.port} cannot be used: {reason}. Choose another with --port.")
+        return 1
+    # uvicorn raises KeyboardInterrupt again after an orderly shutdown.
+    with listener, contextlib.suppress(KeyboardInterrupt):
+        port = listener.getsockname()[1]
+        _print(f"Open http://{HOST}:{port}/ for the page, or /docs for the API reference. Press Ctrl-C to stop.")
+        server_for(create_app(service, hosts=HOST_NAMES)).run(sockets=[listener])
     return 0
 
 

@@ -14,12 +14,12 @@ _SHUTDOWN_TIMEOUT_S = 10
 _MAX_HEADERS_BYTES = 16 * 1024
 
 
-def server_for(app: ASGIApp, port: int = 0) -> uvicorn.Server:
-    """Return a server that has not been started yet."""
+def server_for(app: ASGIApp) -> uvicorn.Server:
+    """Return a server that has not been started yet. Without a socket, it chooses a port."""
     config = uvicorn.Config(
         app,
         host=HOST,
-        port=port,
+        port=0,
         log_level="warning",
         access_log=False,  # the middleware logs each request
         server_header=False,

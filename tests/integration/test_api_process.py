@@ -1,6 +1,7 @@
 """`make api` in a separate process: start, limits and shutdown."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -92,6 +93,25 @@ def test_it_listens_on_the_loopback_address_only(server: Started) -> None:
         pass
     command = [sys.executable, "-m", "handlers.api", "--host", "0.0.0.0"]
     assert subprocess.run(command, cwd=ROOT, check=False, capture_output=True, timeout=60).returncode == 2
+
+
+def test_a_port_that_cannot_be_used_is_named_in_one_sentence(server: Started, package: Path) -> None:
+    for port in (server.port, 65_536, -1):
+        done = subprocess.run(
+            [sys.executable, "-m", "handlers.api", "--port", str(port)],
+            cwd=ROOT,
+            env={**os.environ, "MODEL_DIR": str(package)},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert re.fullmatch(
+            rf"Port {port} cannot be used: .*\. Choose another with --port\.", done.stderr.splitlines()[-1]
+        )
+        assert "Open http" not in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_too_many_connections_are_refused_with_503(server: Started) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from core.audio.waveform import Waveform
 from core.cli.evaluate import evaluate_manifest
-from core.errors import ManifestUnreadable
+from core.errors import FolderRefused, ManifestUnreadable
 from core.model.classifier import EmotionClassifier, Scores
 from tests.conftest import ROOT, MakeMedia
 
@@ -33,6 +33,20 @@ def test_it_writes_metrics_and_a_confusion_matrix(
     assert set(figures["recall"]) == {"anger", "happy", "neutral"}
     assert json.loads((out / "figures.json").read_text(encoding="utf-8")) == figures
     assert (out / "confusion.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+@pytest.mark.parametrize("name", ["figures.json", "confusion.svg", "finished.jsonl"])
+def test_files_of_another_program_are_neither_replaced_nor_deleted(
+    name: str, manifest: Path, package: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+
+    with pytest.raises(FolderRefused, match=rf"{name} is not a file of an earlier evaluation"):
+        evaluate_manifest(manifest, package, out, "", as_json=True, fresh=True)
+
+    assert [file.read_text() for file in out.iterdir()] == ["mine"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import soundfile
 
 from core.audio.waveform import Waveform
 from core.checkpoints.loading import load_classifier
-from core.errors import CheckpointUnreadable, PackageRefused, ParityMissed
+from core.errors import CheckpointUnreadable, FolderRefused, PackageRefused, ParityMissed
 from core.export import exporter as exporting
 from core.export import parity as gate
 from core.export.exporter import export
@@ -73,6 +73,18 @@ def test_a_package_that_misses_the_bound_does_not_replace_another(
 
     assert read_manifest(tmp_path) == before
     EmotionClassifier.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE])
+def test_files_of_another_program_are_not_replaced(
+    name: str, small_checkpoint: Path, clips: list[Waveform], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text('{"name": "another program"}')
+
+    with pytest.raises(FolderRefused, match=name):
+        export(small_checkpoint, tmp_path, clips)
+
+    assert [file.read_text() for file in tmp_path.iterdir()] == ['{"name": "another program"}']
 
 
 def test_the_first_precision_that_meets_the_bound_is_kept(

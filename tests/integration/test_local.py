@@ -232,6 +232,12 @@ def test_demo_serves_a_checkpoint(small_checkpoint: Path, speech: bytes, tmp_pat
     assert json.loads((tmp_path / "out" / "a.wav.json").read_bytes())["status"] == "classified"
 
 
+def test_make_clean_keeps_the_results() -> None:
+    done = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "build" in done.stdout.split()
+    assert "out" not in done.stdout.split()
+
+
 def test_a_damaged_model_is_refused_at_once(copied_package: Path, tmp_path: Path) -> None:
     with (copied_package / WEIGHTS_FILE).open("ab") as weights:
         weights.write(b"x")

@@ -305,7 +305,10 @@ def test_a_result_that_cannot_be_written_is_written_later(
 ) -> None:
     put(stack, **{"a.json": b"1", "b.json": b"2"})
 
-    def full(*_: Any) -> int:
+    write = Path.write_bytes
+
+    def full(file: Path, document: bytes) -> None:
+        write(file, document[:1])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "disk")
 
     with result_files(stack, tmp_path, "local") as files:

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.files import record_source
 from core.checkpoints.hub import pull
 from core.checkpoints.registry import CHECKPOINTS
-from core.errors import CheckpointUnreachable, CheckpointUnreadable
+from core.errors import CheckpointUnreachable, CheckpointUnreadable, FolderRefused
 from tests.support.networks import random_network, small_config, write_checkpoint
 
 REPO = CHECKPOINTS["hubert-base-ch"].repo_id
@@ -278,11 +279,37 @@ def test_weights_of_an_earlier_pull_do_not_hide_the_new_ones(
     hub: Hub, revisions: dict[str, Path], tmp_path: Path
 ) -> None:
     write_checkpoint(random_network(small_config(), seed=9), small_config(), tmp_path, "safetensors")
+    record_source(tmp_path, REPO, FIRST)
 
     pull(REPO, tmp_path, endpoint=hub.endpoint)
 
     expected = read_checkpoint(revisions[SECOND]).weights_sha256
     assert read_checkpoint(tmp_path).weights_sha256 == expected
+
+
+@pytest.mark.parametrize("from_folder", [False, True])
+def test_a_checkpoint_that_was_not_pulled_is_kept(
+    from_folder: bool, hub: Hub, revisions: dict[str, Path], tmp_path: Path
+) -> None:
+    own = write_checkpoint(random_network(small_config(), seed=9), small_config(), tmp_path / "own", "safetensors")
+    before = {file.name: file.read_bytes() for file in own.iterdir()}
+
+    with pytest.raises(FolderRefused, match=r"own/config\.json exists"):
+        pull(REPO, own, endpoint=hub.endpoint, folder=revisions[FIRST] if from_folder else None)
+
+    assert {file.name: file.read_bytes() for file in own.iterdir()} == before
+
+
+def test_a_pull_continues_one_that_was_interrupted(hub: Hub, revisions: dict[str, Path], tmp_path: Path) -> None:
+    hub.refuse = re.compile(r"GET .*pytorch_model")
+    with pytest.raises(CheckpointUnreachable):
+        pull(REPO, tmp_path, endpoint=hub.endpoint)
+    assert (tmp_path / "config.json").exists()
+    hub.refuse = None
+
+    pull(REPO, tmp_path, endpoint=hub.endpoint)
+
+    assert weights(tmp_path) == weights(revisions[SECOND])
 
 
 def test_an_unknown_repository_is_reported_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
@@ -357,6 +384,7 @@ def test_a_folder_with_a_recorded_source_keeps_it(hub: Hub, tmp_path: Path) -> N
 
 def test_weights_of_an_earlier_copy_do_not_hide_the_new_ones(revisions: dict[str, Path], tmp_path: Path) -> None:
     write_checkpoint(random_network(small_config(), seed=9), small_config(), tmp_path, "safetensors")
+    record_source(tmp_path, REPO, SECOND)
 
     pull(REPO, tmp_path, folder=revisions[FIRST])
 

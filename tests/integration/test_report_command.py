@@ -61,6 +61,22 @@ def test_a_recording_of_another_duration_is_rejected(document: Path, tmp_path: P
     assert not out.exists()
 
 
+def test_a_page_replaces_a_page_but_no_other_file(document: Path, tmp_path: Path) -> None:
+    out, recording = tmp_path / "call.html", tmp_path / "call.ogg"
+    shutil.copyfile(CONVERSATION, recording)
+    run(document, "-o", out)
+    run(document, "-o", out)
+    before = document.read_bytes()
+    out.write_text("<!doctype html>\n<title>mine</title>")
+
+    for file in (out, document, recording):
+        with pytest.raises(ResultUnreadable, match=r"exists and is not a report\. Choose another file"):
+            run(document, "--audio", recording, "-o", file)
+
+    assert out.read_text().endswith("<title>mine</title>")
+    assert (document.read_bytes(), recording.read_bytes()) == (before, CONVERSATION.read_bytes())
+
+
 @pytest.mark.parametrize("content", [None, "{}", "not JSON"])
 def test_a_file_that_is_not_a_result_is_rejected(content: str | None, tmp_path: Path) -> None:
     file = tmp_path / "other.json"
