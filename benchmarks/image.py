@@ -20,13 +20,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from core.local.stack import Stack, running_stack
+from core.settings import MEMORY_MB_PER_VCPU
 from tools.container import IMAGE, SANDBOX, Container, Network, docker, network_to_embedded_s3, running_function
 from tools.emulator import ROOT
 from tools.invoke import stage
 from tools.template import read_template
 
 MEMORY_MB = int(read_template(ROOT / "template.yaml")["Parameters"]["MemorySizeMb"]["Default"])
-AS_DEPLOYED = ("--cpus=2", f"--memory={MEMORY_MB}m")
+AS_DEPLOYED = (f"--cpus={MEMORY_MB / MEMORY_MB_PER_VCPU:.2f}", f"--memory={MEMORY_MB}m")
 
 IMPORT = """
 import time; started = time.perf_counter()
