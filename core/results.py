@@ -48,7 +48,9 @@ class Audio(_Part):
     codec: str = Field(description="Codec, in FFmpeg's terms.")
     sample_rate_hz: int = Field(description="Sample rate of the recording. The model receives 16,000 Hz.")
     channels: int = Field(description="Number of audio channels.")
-    duration_s: Seconds = Field(description="Duration of the decoded audio, which may differ from the header.")
+    duration_s: Seconds = Field(
+        description="End of the decoded audio on the timeline of `start_s`. It may differ from the header."
+    )
 
 
 class Model(_Part):
@@ -84,7 +86,10 @@ class EmotionScores(_Part):
 class Utterance(EmotionScores):
     """A stretch of speech of at most six seconds."""
 
-    start_s: Seconds = Field(description="Start of the utterance, from the recording's start.")
+    start_s: Seconds = Field(
+        description="Start of the utterance as a player shows it, from the start of the file. Late starts of the audio "
+        "and gaps without packets count."
+    )
     end_s: Seconds = Field(description="End of the utterance, from the recording's start.")
 
     @property

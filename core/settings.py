@@ -52,8 +52,8 @@ class MediaLimits(Settings):
     """Maximum size of an upload, which must fit into `/tmp`. Three hours of 16-bit stereo at 48 kHz are 2 GB."""
 
     max_duration_s: float = Field(default=4 * 3600.0, gt=0, allow_inf_nan=False)
-    """Maximum duration of the decoded audio. The stack sets 55 minutes, which the function finishes in time on
-    every processor that was measured (docs/decisions/0014-timeout-and-memory.md)."""
+    """Maximum duration of the decoded audio, without gaps. The stack sets 55 minutes, which the function finishes in
+    time on every processor that was measured (docs/decisions/0014-timeout-and-memory.md)."""
 
     max_channels: int = Field(default=16, gt=0, le=64)
     """Maximum number of channels. Phone calls have two, conference bridges up to sixteen."""

@@ -19,8 +19,9 @@ import numpy as np
 from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.formats import FORMATS
 from core.audio.probe import MediaInfo, check_environment
+from core.audio.timeline import REPORT_LEAPS, Timeline
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
-from core.deadline import Deadline
+from core.deadline import Deadline, plausible_duration_s
 from core.errors import (
     DamagedAudio,
     DeadlineExceeded,
@@ -75,6 +76,7 @@ def decode(
     """
     path = path.absolute()
     decoded_samples = 0
+    timeline = Timeline(_claimed_s(path, info), limits.max_duration_s)
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * info.channels * 4
     with run_sandboxed(_decode_command(path, info), limits, deadline) as decoder:
         while chunk := decoder.read(block_bytes):
@@ -82,7 +84,7 @@ def decode(
             decoded_samples += block.shape[1]
             if decoded_samples > limits.max_duration_s * SAMPLE_RATE_HZ:
                 raise RecordingTooLong(f"The recording is longer than the limit of {limits.max_duration_s:,.0f} s.")
-            yield block
+            yield from timeline.place(block, decoder.numbers())
     _check_end(decoder, path, info, decoded_samples)
 
 
@@ -112,6 +114,15 @@ def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: i
         )
 
 
+def _claimed_s(path: Path, info: MediaInfo) -> float | None:
+    """Return the duration that the headers claim, or None if the file could not hold it or is gone."""
+    try:
+        size_bytes = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    return plausible_duration_s(info.duration_s, info.codec, size_bytes, info.sample_rate_hz * info.channels)
+
+
 def _block(chunk: bytes, channels: int) -> Block:
     samples = np.frombuffer(chunk[: len(chunk) // (4 * channels) * 4 * channels], np.float32)
     # A comparison with NaN is false, so NaN becomes 0 as well.
@@ -119,15 +130,24 @@ def _block(chunk: bytes, channels: int) -> Block:
 
 
 def _decode_command(path: Path, info: MediaInfo) -> list[str]:
-    source = ffmpeg.input(f"file:{path}", protocol_whitelist="file,pipe", format_whitelist=FORMATS, threads=1)
+    source = ffmpeg.input(
+        f"file:{path}",
+        protocol_whitelist="file,pipe",
+        format_whitelist=FORMATS,
+        threads=1,
+        # Without an offset, ffmpeg counts MPEG-TS and Ogg from the start of the audio instead of the file's.
+        itsoffset="1us",
+    )
     # No limit on the duration (-t): ffmpeg measures it by timestamps, and would stop where they jump ahead within a
     # recording. `decode` counts samples instead.
     output = source["a:0"].output(
         "pipe:1",
         ac=info.channels,
-        af=f"aresample={SAMPLE_RATE_HZ}:resampler={RESAMPLER}",
+        af=f"aselect='{REPORT_LEAPS}',aresample={SAMPLE_RATE_HZ}:resampler={RESAMPLER}",
         format="f32le",
         acodec="pcm_f32le",
     )
-    command: list[str] = output.global_args("-nostdin", "-v", "error", "-filter_threads", "1").compile()
+    # Without -copyts, ffmpeg closes leaps of more than 10 s in MPEG-TS and Ogg. `repeat` logs equal numbers one by one.
+    options = ["-nostdin", "-v", "repeat+error", "-filter_threads", "1", "-copyts", "-start_at_zero"]
+    command: list[str] = output.global_args(*options).compile()
     return command

@@ -38,6 +38,8 @@ _MEMORY_USED_UP = re.compile(rb"cannot allocate memory|out of memory|malloc of s
 _FILES_USED_UP = re.compile(rb"too many open files|error 24\b", re.IGNORECASE)
 _MEMORY_LIMITS = {resource.RLIMIT_AS, resource.RLIMIT_DATA}
 _CRASHED = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGTRAP)
+_NUMBER = re.compile(rb"-?[0-9]+\.[0-9]{6}")
+"""A line that the function `print` of an expression has written."""
 _FFMPEG_CONTEXT = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ")
 
 
@@ -56,6 +58,9 @@ class Decoder:
         self.messages = b""
         self._process = process
         self._stdout = process.stdout
+        self._stderr = process.stderr
+        self._numbers: list[float] = []
+        self._unfinished_line = b""
         self._timeout_s = limits.decoder_timeout_s
         self._deadline = deadline
         self._stopped = False
@@ -71,6 +76,16 @@ class Decoder:
             output += self._receive(size - len(output))
         return bytes(output)
 
+    def numbers(self) -> list[float]:
+        """Return the numbers that expressions of filters have printed since the last call.
+
+        A number that was printed before a sample was written is never returned after that sample.
+        """
+        while any(key.fileobj is self._stderr for key, _ in self._pipes.select(0)):
+            self._collect(os.read(self._stderr.fileno(), _MAX_MESSAGES_BYTES))
+        numbers, self._numbers = self._numbers, []
+        return numbers
+
     def end(self) -> None:
         """Discard the rest of the output and wait for the process to exit, and kill it at the timeout."""
         while self._pipes.get_map() and not self._stopped:
@@ -85,13 +100,25 @@ class Decoder:
         output = b""
         for pipe in self._pipes_to_read():
             received = os.read(pipe.fd, size)
-            if not received:
-                self._pipes.unregister(pipe.fileobj)
-            elif pipe.fileobj is self._stdout:
+            if pipe.fileobj is self._stderr:
+                self._collect(received)
+            elif received:
                 output = received
             else:
-                self.messages = (self.messages + received)[-_MAX_MESSAGES_BYTES:]
+                self._pipes.unregister(self._stdout)
         return output
+
+    def _collect(self, received: bytes) -> None:
+        """Add a part of the standard error, empty at its end, to the numbers and the messages."""
+        if not received:
+            self._pipes.unregister(self._stderr)
+        *lines, self._unfinished_line = (self._unfinished_line + received).split(b"\n")
+        if not received or len(self._unfinished_line) > _MAX_MESSAGES_BYTES:
+            lines, self._unfinished_line = [*lines, self._unfinished_line], b""
+        numbers = [line for line in lines if _NUMBER.fullmatch(line)]
+        self._numbers += map(float, numbers)
+        messages = b"".join(line + b"\n" for line in lines if line and not _NUMBER.fullmatch(line))
+        self.messages = (self.messages + messages)[-_MAX_MESSAGES_BYTES:]
 
     def _pipes_to_read(self) -> list[selectors.SelectorKey]:
         """Return the pipes with data or at their end; kill the process at the timeout.

@@ -474,3 +474,18 @@ def test_a_small_file_that_decodes_to_gigabytes_needs_no_more_memory_than_two_se
     # ffmpeg reads the whole index of an mp4 file, which takes more memory than its bytes in the file.
     index_mb = 8 * bomb.stat().st_size / 1e6 if name == "x.m4a" else 0
     assert peak_mb(bomb, limits) < 1.5 * peak_mb(small, limits) + index_mb
+
+
+def test_a_number_arrives_before_the_output_that_follows_it() -> None:
+    """It takes another pipe than the output, and may come in two parts."""
+    part = "printf 'a message\\n-%s.2' $i >&2; printf '50000\\n' >&2; printf %4000s x"
+    script = f"for i in 1 2 3 4 5 6 7 8; do {part}; done; printf 'last words' >&2"
+    numbers: list[float] = []
+    with run_sandboxed(["sh", "-c", script], LIMITS, Deadline()) as decoder:
+        for parts in range(1, 9):
+            assert len(decoder.read(4000)) == 4000
+            numbers += decoder.numbers()
+            assert len(numbers) >= parts
+
+    assert numbers == [-(number + 0.25) for number in range(1, 9)]
+    assert decoder.messages == b"a message\n" * 8 + b"last words\n"
