@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from core.audio.offset import remove_offset
 from core.audio.waveform import SAMPLE_RATE_HZ, Block, Waveform
 
 Mode = Literal["auto", "split", "mix"]
@@ -113,6 +114,7 @@ def _levels_move_together(one: npt.NDArray[np.float64], other: npt.NDArray[np.fl
 
 
 def _correlate(one: Waveform, other: Waveform) -> bool:
+    one, other = remove_offset(one), remove_offset(other)
     energy = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
     if energy == 0.0:
         return False

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from core.audio.voice_activity import FRAME_SAMPLES, VadStream
+from core.audio.offset import evident_offset
+from core.audio.voice_activity import BLOCK_SAMPLES, FRAME_SAMPLES, Probabilities, VadStream
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import SegmentationSettings
 
@@ -49,6 +50,7 @@ class Segmenter:
         self._padding = round(options.speech_pad_s * SAMPLE_RATE_HZ)
         self._min_speech = options.min_speech_s * SAMPLE_RATE_HZ
         self._pending = np.empty(0, np.float32)
+        self._offset = np.float32(0.0)
         self._frame = 0
         self._samples = 0
         self._onset_frames = 0
@@ -70,20 +72,24 @@ class Segmenter:
         """Process the next samples, shape ``(n,)``, and yield the spans that are final."""
         self._samples += samples.size
         self._pending = np.concatenate([self._pending, samples])
-        yield from self._process(self._stream.process(samples))
+        while self._pending.size >= BLOCK_SAMPLES:
+            block, self._pending = np.split(self._pending, [BLOCK_SAMPLES])
+            self._offset = evident_offset(block)
+            block = block - self._offset
+            yield from self._process(self._stream.process(block), block)
 
     def finish(self) -> Iterator[Span]:
         """End the recording, and yield the remaining spans."""
-        yield from self._process(self._stream.finish())
+        # The rest may be too short to show an offset by itself.
+        rest = self._pending - self._offset
+        yield from self._process(np.concatenate([self._stream.process(rest), self._stream.finish()]), rest)
         if self._speech:
             yield from self._close(self._speech, self._samples)
         if self._pending_span:
             yield from self._release(self._pending_span, self._samples)
 
-    def _process(self, probabilities: "np.ndarray[tuple[int], np.dtype[np.float32]]") -> Iterator[Span]:
-        levels = _levels(self._pending[: probabilities.size * FRAME_SAMPLES])
-        self._pending = self._pending[probabilities.size * FRAME_SAMPLES :]
-        for probability, level in zip(probabilities.tolist(), levels.tolist(), strict=True):
+    def _process(self, probabilities: Probabilities, samples: Waveform) -> Iterator[Span]:
+        for probability, level in zip(probabilities.tolist(), _levels(samples).tolist(), strict=True):
             yield from self._step(probability, level)
             self._frame += 1
 

@@ -11,6 +11,7 @@ from itertools import chain
 import numpy as np
 
 from core.audio.channels import GROUPING_S, ChannelGroup, group_channels, mix
+from core.audio.offset import remove_offset
 from core.audio.segmenter import Segmenter, Span
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Block, Waveform
@@ -118,9 +119,10 @@ def _cut_short(
     """Yield one segment for each group of channels with speech."""
     for group in groups:
         waveform = mix(recording, group)
-        if waveform.size == 0 or np.abs(waveform).max() <= MAX_SILENCE_PEAK:
+        centred = remove_offset(waveform)
+        if np.abs(centred).max(initial=0.0) <= MAX_SILENCE_PEAK:
             continue
-        if vad.probabilities(waveform).max() >= options.short_speech_threshold:
+        if vad.probabilities(centred).max() >= options.short_speech_threshold:
             yield SpeechSegment(group, 0.0, waveform.size / SAMPLE_RATE_HZ, waveform)
 
 

@@ -45,7 +45,8 @@ _CONTEXT_SAMPLES = 64
 """Each frame is preceded by this much of the previous frame, and followed by its own last samples, mirrored."""
 _STATE_SHAPE = (1, 1, HIDDEN)
 _BLOCK_FRAMES = 32
-"""Frames in one call of the network: 1.024 s of audio."""
+BLOCK_SAMPLES = _BLOCK_FRAMES * FRAME_SAMPLES
+"""Samples in one call of the network: 1.024 s."""
 _QUIET = 0.2
 """The state is reset after a block in which no frame reaches this probability."""
 
@@ -121,9 +122,8 @@ class VadStream:
         The result does not depend on how the caller splits the samples.
         """
         self._waiting = np.concatenate([self._waiting, samples])
-        block_samples = _BLOCK_FRAMES * FRAME_SAMPLES
-        whole = self._waiting.size // block_samples * block_samples
-        blocks = [self._classify(block) for block in self._waiting[:whole].reshape(-1, block_samples)]
+        whole = self._waiting.size // BLOCK_SAMPLES * BLOCK_SAMPLES
+        blocks = [self._classify(block) for block in self._waiting[:whole].reshape(-1, BLOCK_SAMPLES)]
         self._waiting = self._waiting[whole:]
         return np.concatenate([np.empty(0, np.float32), *blocks])
 

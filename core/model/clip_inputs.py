@@ -2,7 +2,7 @@
 
 In training, clips were padded to the longest of a batch, and a mask excluded the padding from the computation:
 
-- Samples are normalised over the clip.
+- Samples are normalised over the clip, which removes a DC offset too.
 - Hidden states after the clip are zero in the positional convolution, as if the clip were alone.
 - Attention and the mean over time use frames of the clip only.
 

@@ -19,6 +19,9 @@ products, whose rounding is larger:
   tokens differ little from their neighbours. Groups of neighbours are replaced by their mean, whose weight is the
   number of tokens.
 
+An evident DC offset is removed first, because the padding would turn it into a step. The reference network gets the
+same input.
+
 `core.export.graph.window` builds the graph. Measured in docs/decisions/0005-padding-shortcut.md.
 """
 
@@ -28,6 +31,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from core.audio.offset import remove_offset
 from core.audio.waveform import Waveform
 from core.model.convolutions import Convolutions
 from core.model.preprocessing import normalise, window_statistics
@@ -84,7 +88,7 @@ class WindowGeometry(Convolutions):
 
     def network_input(self, waveform: Waveform) -> Waveform:
         """Compute the reference network's input: the normalised window, shape ``(window_samples,)``."""
-        return normalise(waveform, self.window_samples)
+        return normalise(self._clip(waveform), self.window_samples)
 
     def graph_inputs(self, waveform: Waveform) -> dict[str, npt.NDArray[np.generic]]:
         """Compute the inputs of the serving graph for one waveform.
@@ -108,7 +112,7 @@ class WindowGeometry(Convolutions):
         EmptyRecording
             If there are no samples.
         """
-        clip = waveform[: self.window_samples]
+        clip = self._clip(waveform)
         plan = self.plan(clip.size)
         rows = _normalised_rows(clip, self, plan.first_layer_rows)
         mean, covariance = _row_statistics(rows, self.first_layer_frames)
@@ -121,6 +125,10 @@ class WindowGeometry(Convolutions):
             "token_weights": plan.token_weights,
             **grouped,
         }
+
+    def _clip(self, waveform: Waveform) -> Waveform:
+        """Return the part of a waveform in the window, without an evident offset."""
+        return remove_offset(waveform[: self.window_samples])
 
 
 @dataclass(frozen=True)

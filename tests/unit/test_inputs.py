@@ -1,5 +1,6 @@
 """The rows and tokens for a clip of a given length; test_serving_graph.py compares the logits with the reference."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.audio.waveform import WINDOW_SAMPLES
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.errors import EmptyRecording
+from core.model.clip_inputs import ClipGeometry
 from core.model.preprocessing import normalise
 from core.model.window_inputs import WindowGeometry
+
+SpeechLike = Callable[[int, int], Waveform]
 
 PUBLISHED = WindowGeometry(WINDOW_SAMPLES, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), 128)
 GEOMETRIES = [
@@ -72,13 +76,41 @@ def test_only_tokens_of_padding_are_replaced_by_their_mean(samples: int, tokens:
 def test_the_row_statistics_are_those_of_the_whole_window(samples: int, geometry: WindowGeometry) -> None:
     waveform = np.random.default_rng(samples).normal(0.01, 0.1, samples).astype(np.float32)
     kernel, stride = geometry.kernels[0], geometry.strides[0]
-    all_rows = np.lib.stride_tricks.sliding_window_view(normalise(waveform), kernel)[::stride].astype(np.float64)
+    all_rows = np.lib.stride_tricks.sliding_window_view(geometry.network_input(waveform), kernel)[::stride].astype(
+        np.float64
+    )
 
     inputs = geometry.graph_inputs(waveform)
 
     mean, covariance = (inputs[name].astype(np.float64) for name in ("row_mean", "row_covariance"))
     np.testing.assert_allclose(mean[0], all_rows.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(covariance, np.cov(all_rows.T, bias=True), rtol=1e-4, atol=1e-4)
+
+
+def test_an_offset_is_removed_before_the_padding_makes_a_step_of_it(speech_like: SpeechLike) -> None:
+    clean = speech_like(32_000, 1)
+    clean -= clean.mean()
+
+    window = PUBLISHED.network_input(clean + np.float32(0.02))
+
+    np.testing.assert_allclose(window, normalise(clean), atol=1e-4)
+    rows, expected = (PUBLISHED.graph_inputs(x)["rows"].astype(np.float64) for x in (clean + np.float32(0.02), clean))
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
+
+
+def test_a_recording_without_an_offset_is_normalised_as_published(speech_like: SpeechLike) -> None:
+    waveform = speech_like(120_000, 1) + np.float32(0.005)
+
+    np.testing.assert_array_equal(PUBLISHED.network_input(waveform), normalise(waveform))
+
+
+def test_a_clip_that_is_normalised_over_itself_keeps_no_offset(speech_like: SpeechLike) -> None:
+    geometry = ClipGeometry("clip", WINDOW_SAMPLES, PUBLISHED.kernels, PUBLISHED.strides)
+    waveform = speech_like(32_000, 1)
+
+    shifted, expected = (geometry.network_input(x) for x in (waveform + np.float32(0.3), waveform))
+
+    np.testing.assert_allclose(shifted, expected, atol=1e-4)
 
 
 def test_no_samples_are_refused() -> None:

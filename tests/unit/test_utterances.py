@@ -129,10 +129,15 @@ class Script:
         return np.empty(0, np.float32)
 
 
+def steady_sound(samples: int) -> Waveform:
+    """Return a sound of constant level without an offset."""
+    return np.resize(np.array([1, -1], np.float32), samples)
+
+
 def spans_of(*stretches: tuple[float, float], level: Waveform | None = None) -> list[Span]:
     """Return the spans of a channel, given as pairs of a duration in seconds and a probability of speech."""
     probabilities = [p for seconds, p in stretches for _ in range(round(seconds * SAMPLE_RATE_HZ / FRAME_SAMPLES))]
-    sound = np.ones(len(probabilities) * FRAME_SAMPLES, np.float32) if level is None else level
+    sound = steady_sound(len(probabilities) * FRAME_SAMPLES) if level is None else level
     segmenter = Segmenter(Script(probabilities), OPTIONS)  # type: ignore[arg-type]
     return [*segmenter.feed(sound), *segmenter.finish()]
 
@@ -163,8 +168,8 @@ def test_a_short_word_at_the_end_is_extended_into_the_segment_before(last_s: flo
 
 
 def test_long_speech_is_split_at_its_quietest_point_without_loss() -> None:
-    level = np.ones(20 * SAMPLE_RATE_HZ // FRAME_SAMPLES * FRAME_SAMPLES, np.float32)
-    level[round(4.9 * SAMPLE_RATE_HZ) : round(5.1 * SAMPLE_RATE_HZ)] = 0.01
+    level = steady_sound(20 * SAMPLE_RATE_HZ // FRAME_SAMPLES * FRAME_SAMPLES)
+    level[round(4.9 * SAMPLE_RATE_HZ) : round(5.1 * SAMPLE_RATE_HZ)] *= 0.01
 
     spans = spans_of((1, 0), (15, 0.9), (4, 0), level=level)
 
@@ -191,7 +196,7 @@ def test_the_buffer_stays_small_in_silence_and_in_speech() -> None:
         count = 60 * SAMPLE_RATE_HZ // FRAME_SAMPLES
         segmenter = Segmenter(Script([0.9] * 20 + [probability] * count), OPTIONS)  # type: ignore[arg-type]
         for fed in range(1, count):
-            list(segmenter.feed(np.ones(FRAME_SAMPLES, np.float32)))
+            list(segmenter.feed(steady_sound(FRAME_SAMPLES)))
             assert fed * FRAME_SAMPLES - segmenter.needed_from <= 2 * WINDOW_SAMPLES
 
 
