@@ -12,6 +12,8 @@
     │   ├── RecordingTooLarge            too_large
     │   ├── RecordingArchived            archived
     │   ├── RecordingEncrypted           encrypted
+    │   ├── RecordingNotFound            not_found
+    │   ├── RecordingUnreadable          unreadable
     │   ├── DeadlineExceeded             deadline_exceeded
     │   └── GivenUp                      given_up
     ├── TransientError                 transient: SQS retries the delivery
@@ -112,6 +114,18 @@ class RecordingEncrypted(RecordingError):
     """The object is encrypted with a customer's key, or its audio is protected (DRM)."""
 
     code = "encrypted"
+
+
+class RecordingNotFound(RecordingError):
+    """On the command line: there is no such file."""
+
+    code = "not_found"
+
+
+class RecordingUnreadable(RecordingError):
+    """On the command line: the file cannot be read, or is a folder, a pipe or a device."""
+
+    code = "unreadable"
 
 
 class DeadlineExceeded(RecordingError):

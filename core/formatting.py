@@ -20,7 +20,7 @@ def counted(count: int, noun: str) -> str:
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its type if it has none."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def printable(text: str) -> str:

@@ -36,6 +36,8 @@ RESAMPLER = "soxr"
 scores: docs/decisions/0007-resampling-with-soxr.md."""
 
 _BLOCK_S = 1.0
+_INPUT = "recording"
+"""Stands for the path, which ffmpeg-python would hash: it refuses names that are not UTF-8."""
 _MAX_AMPLITUDE = 2.0**31
 """Samples of float files should stay within 1, but some files contain 32-bit integers. Larger values are not sound, and
 their energy overflows float32."""
@@ -131,7 +133,7 @@ def _block(chunk: bytes, channels: int) -> Block:
 
 def _decode_command(path: Path, info: MediaInfo) -> list[str]:
     source = ffmpeg.input(
-        f"file:{path}",
+        _INPUT,
         protocol_whitelist="file,pipe",
         format_whitelist=FORMATS,
         threads=1,
@@ -150,4 +152,4 @@ def _decode_command(path: Path, info: MediaInfo) -> list[str]:
     # Without -copyts, ffmpeg closes leaps of more than 10 s in MPEG-TS and Ogg. `repeat` logs equal numbers one by one.
     options = ["-nostdin", "-v", "repeat+error", "-filter_threads", "1", "-copyts", "-start_at_zero"]
     command: list[str] = output.global_args(*options).compile()
-    return command
+    return [f"file:{path}" if argument == _INPUT else argument for argument in command]

@@ -138,5 +138,6 @@ def _network(folder: Path, architecture: Architecture, config: dict[str, Any]) -
         with torch.device("meta"):
             return build_network(architecture, config)
     except Exception as error:  # transformers and PyTorch raise any kind of error for impossible sizes
-        problem = f"{type(error).__name__}: {str(error).splitlines()[-1].strip()}"
+        last_line = next(reversed(str(error).strip().splitlines()), "no reason given")
+        problem = f"{type(error).__name__}: {last_line.strip()}"
         raise CheckpointUnreadable(f"{folder}/{CONFIG_FILE} does not describe a valid network ({problem}).") from error

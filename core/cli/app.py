@@ -10,6 +10,7 @@ import typer
 from core import __version__
 from core.audio.formats import FORMAT_NAMES
 from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
+from core.cli.streams import complain, discard_unwritten, prepare_streams, reason_of
 from core.errors import AudioEmotionError
 from core.paths import SAMPLES, default_model
 from core.settings import CLI_PREFIX
@@ -27,7 +28,14 @@ app = typer.Typer(
 model_app = typer.Typer(help="List, download and export models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
-Files = Annotated[list[Path], typer.Argument(help=f"Audio or video files: {FORMAT_NAMES}.", show_default=False)]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help=f"Audio or video files, folders with such files, or - for standard input. Formats: {FORMAT_NAMES}.",
+        readable=False,  # typer would check the files, and end the command at the first that cannot be read
+        show_default=False,
+    ),
+]
 ModelDir = Annotated[
     Path | None,
     typer.Option(
@@ -56,6 +64,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print only the numbers, as
 ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the result documents.")]
 Status = Literal["classified", "no_speech", "failed"]
 _STACK = "audio-emotion"
+_INTERRUPTED = 130
+"""The exit status after Ctrl-C, as in a shell."""
 
 
 def _show_version(is_requested: bool) -> None:
@@ -94,7 +104,9 @@ def classify(
 @app.command()
 def report(
     result: Annotated[Path, typer.Argument(help="Result document.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write. Missing folders are created.")] = Path(
+        "report.html"
+    ),
     audio: Annotated[
         Path | None,
         typer.Option(help="The recording. The page embeds it and can play it.", show_default=False),
@@ -122,7 +134,10 @@ def evaluate(
     as_json: AsJson = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, without the earlier results.")] = False,
 ) -> None:
-    """Measure the accuracy of the model on your labelled recordings."""
+    """Measure the accuracy of the model on your labelled recordings.
+
+    The exit status is 1 if a recording failed.
+    """
     from core.cli.evaluate import evaluate_manifest
 
     raise typer.Exit(evaluate_manifest(manifest, model or default_model(), out, labels, as_json=as_json, fresh=fresh))
@@ -304,7 +319,7 @@ def schema() -> None:
     """Print the JSON Schema of the result document."""
     from core.results import json_schema
 
-    typer.echo(json_schema())
+    sys.stdout.write(json_schema() + "\n")
 
 
 @model_app.command("list")
@@ -362,18 +377,29 @@ def export(
 
 def main() -> None:
     """Run the command line. An expected error is printed as one sentence on stderr, with exit status 1."""
+    prepare_streams()
+    try:
+        status = _run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
+        status = 1
+    except OSError as error:
+        complain(reason_of(error))
+        status = 1
+    discard_unwritten()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command; return the exit status."""
     try:
         app()
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except AudioEmotionError as error:
-        typer.echo(f"audio-emotion: {error}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"audio-emotion: {where}{error.strerror or error}.", err=True)
-        sys.exit(1)
+        complain(str(error))
     except ImportError as error:
-        typer.echo(
-            f"audio-emotion: This command needs {error.name}. Run `pip install '.[model]'` in the checkout.",
-            err=True,
-        )
-        sys.exit(1)
+        complain(f"This command needs {error.name}. Run `pip install '.[model]'` in the checkout.")
+    return 1

@@ -11,8 +11,9 @@ from rich.progress import Progress
 from core import settings
 from core.cli.classifier import load_classifier
 from core.cli.csv_output import csv_header, csv_rows, csv_writer
+from core.cli.recordings import open_recording, recordings_in
 from core.cli.tables import OutputFormat, progress_bar, result_table, timelines
-from core.errors import NotAudio
+from core.errors import RecordingError, RecordingUnreadable
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
@@ -58,14 +59,20 @@ def _progress(form: OutputFormat) -> Progress:
 
 def _results(files: Sequence[Path], pipeline: Pipeline, form: OutputFormat) -> Iterator[Result]:
     with _progress(form) as progress:
-        yield from (_result(file, pipeline) for file in progress.track(files, description="classifying"))
+        recordings = list(recordings_in(files))
+        for file in progress.track(recordings, description="classifying"):
+            yield classify_file(file, pipeline)
 
 
-def _result(file: Path, pipeline: Pipeline) -> Result:
-    key = os.fsencode(file).decode("utf-8", "replace")
-    source = Source(key=key, size_bytes=file.stat().st_size if file.is_file() else None)
-    if not file.exists():
-        return Result.failed(source, pipeline.model, NotAudio("There is no such file."))
-    if not file.is_file():
-        return Result.failed(source, pipeline.model, NotAudio("This is a folder or a device, not a file."))
-    return pipeline.run(file.resolve(), source)
+def classify_file(file: Path, pipeline: Pipeline) -> Result:
+    """Return the result of one file, with the status `failed` if it cannot be read or classified."""
+    source = Source(key=os.fsencode(file).decode("utf-8", "replace"))
+    try:
+        with open_recording(file, pipeline.limits) as path:
+            source = source.model_copy(update={"size_bytes": path.stat().st_size})
+            return pipeline.run(path, source)
+    except RecordingError as error:
+        return Result.failed(source, pipeline.model, error)
+    except OSError as error:
+        unreadable = RecordingUnreadable(f"The file cannot be read: {error.strerror}.")
+        return Result.failed(source, pipeline.model, unreadable)

@@ -1,5 +1,6 @@
 """`audio-emotion convert`: convert audio files to 16 kHz mono WAV files."""
 
+import os
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from core import settings
 from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ
+from core.cli.recordings import descriptor_of, open_recording, recordings_in
 from core.errors import AudioEmotionError
 from core.formatting import printable
 from core.settings import CLI_PREFIX, MediaLimits
@@ -23,23 +25,34 @@ def convert_files(files: Iterable[Path], out: Path) -> int:
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     out.mkdir(parents=True, exist_ok=True)
     failed = False
-    for file in files:
+    for file in recordings_in(files):
         try:
-            written = convert_file(file, out, limits)
-            console.print(f"{_escaped(file)} -> {_escaped(written)}", soft_wrap=True)
+            with open_recording(file, limits) as path:
+                written = convert_file(path, out, limits, stem=_stem(file))
         except (AudioEmotionError, OSError) as error:
             failed = True
             reason = f"{error.strerror}." if isinstance(error, OSError) else error
             errors.print(f"[red]{_escaped(file)}: {_escaped(reason)}[/red]", soft_wrap=True)
+        else:
+            console.print(f"{_escaped(file)} -> {_escaped(written)}", soft_wrap=True)
     return int(failed)
+
+
+def _stem(file: Path) -> str:
+    return file.stem if descriptor_of(file) is None else "stdin"
 
 
 def _escaped(text: object) -> str:
     return escape(printable(str(text)))
 
 
-def convert_file(file: Path, out: Path, limits: MediaLimits) -> Path:
+def convert_file(file: Path, out: Path, limits: MediaLimits, *, stem: str | None = None) -> Path:
     """Convert one file to 16-bit PCM, mixed to mono, and return the new file.
+
+    Parameters
+    ----------
+    stem
+        Name of the new file without its extension; None for the name of the file.
 
     Raises
     ------
@@ -48,13 +61,12 @@ def convert_file(file: Path, out: Path, limits: MediaLimits) -> Path:
     OSError
         If the file cannot be read or the folder cannot be written.
     """
-    path = file.resolve(strict=True)
-    info = probe(path, limits)
-    target = _new_file(out, file.stem)
+    info = probe(file, limits)
+    target = _new_file(out, stem or file.stem)
     try:
         with (
-            soundfile.SoundFile(target, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as wav,
-            closing(decode(path, info, limits)) as blocks,
+            soundfile.SoundFile(os.fsencode(target), "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="WAV") as wav,
+            closing(decode(file, info, limits)) as blocks,
         ):
             for block in blocks:
                 wav.write(block.mean(axis=0))

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from core import settings
 from core.cli.classifier import load_classifier
-from core.errors import FolderRefused, ManifestUnreadable
+from core.cli.classify import classify_file
+from core.cli.recordings import check_file
+from core.errors import FolderRefused, ManifestUnreadable, RecordingError, RecordingNotFound, RecordingUnreadable
 from core.evaluation import (
     FAILED,
     NO_SPEECH,
@@ -27,20 +30,23 @@ from core.evaluation import (
 )
 from core.formatting import counted, printable
 from core.pipeline import Pipeline
-from core.results import Source
+from core.results import Error
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 _FINISHED = "finished.jsonl"
 _METRICS = "figures.json"
 _CONFUSION_MATRIX = "confusion.svg"
-_MAX_NAMED = 20
+_UNREADABLE = (RecordingNotFound.code, RecordingUnreadable.code)
 
 _FileVersion = tuple[str, int, int]
 """Path, size in bytes and modification time, which change when a recording is replaced."""
 
 
 def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *, as_json: bool, fresh: bool) -> int:
-    """Classify the recordings of a manifest and print the metrics; return the exit status."""
+    """Classify the recordings of a manifest and print the metrics; return the exit status.
+
+    Recordings that cannot be read do not count in the metrics. The others that fail count as wrong.
+    """
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
     classifier = load_classifier(model_dir)
@@ -53,22 +59,47 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
             "--map can translate it.",
             markup=False,
         )
-    _check_all_exist(labelled, manifest)
+    errors = _Errors(notes)
+    # Before the classification, which may take an hour.
+    readable = [item for item in labelled if _is_readable(item, errors)]
     pipeline = Pipeline(classifier, limits, segmentation)
     _prepare(out)
     made_by = "\n".join((classifier.identity.fingerprint, limits.model_dump_json(), segmentation.model_dump_json()))
     finished = _Finished(out / _FINISHED, hashlib.sha256(made_by.encode()).hexdigest(), fresh=fresh)
-    rows = list(_classified(labelled, pipeline, finished, notes))
+    rows = list(_classified(readable, pipeline, finished, errors))
+    if not rows:
+        raise ManifestUnreadable(f"None of the recordings in {manifest} can be read.")
     metrics = compute_metrics(rows)
     (out / _METRICS).write_text(metrics.to_json() + "\n", encoding="utf-8")
     (out / _CONFUSION_MATRIX).write_text(confusion_matrix_svg(metrics, labels), encoding="utf-8")
     if as_json:
         sys.stdout.write(metrics.to_json() + "\n")
-        return 0
+        return int(errors.count > 0)
     console = Console()
     _show(metrics, labels, console)
     console.print(f"Metrics, confusion matrix and predictions: {out}/", highlight=False, markup=False)
-    return 0
+    return int(errors.count > 0)
+
+
+class _Errors:
+    """Prints one sentence on stderr for each recording that fails, and counts them."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.count = 0
+
+    def report(self, path: Path, message: object) -> None:
+        self.count += 1
+        self.console.print(f"[red]{escape(printable(f'{path}: {message}'))}[/red]", soft_wrap=True)
+
+
+def _is_readable(item: LabelledRecording, errors: _Errors) -> bool:
+    try:
+        check_file(item.path)
+    except RecordingError as error:
+        errors.report(item.path, error)
+        return False
+    return True
 
 
 def _prepare(out: Path) -> None:
@@ -92,44 +123,37 @@ def _prepare(out: Path) -> None:
 
 
 def _classified(
-    labelled: list[LabelledRecording], pipeline: Pipeline, finished: "_Finished", notes: Console
+    labelled: list[LabelledRecording], pipeline: Pipeline, finished: "_Finished", errors: _Errors
 ) -> Iterator[Prediction]:
     columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes) as progress:
+    with Progress(*columns, console=errors.console) as progress:
         for item in progress.track(labelled, description=""):
-            version = _version_of(item.path)
-            predicted = finished.prediction(version)
-            if predicted is None:
-                predicted = _classify(item.path, pipeline)
-                finished.add(version, predicted)
-            yield Prediction(str(item.path), item.emotion, predicted)
+            predicted, error = _predicted(item.path, pipeline, finished)
+            if error:
+                errors.report(item.path, error.message)
+            if error is None or error.code not in _UNREADABLE:
+                yield Prediction(str(item.path), item.emotion, predicted)
 
 
-def _version_of(path: Path) -> _FileVersion:
-    status = path.stat()
+def _predicted(path: Path, pipeline: Pipeline, finished: "_Finished") -> tuple[str, Error | None]:
+    """Return the prediction for a recording; a failed one is tried again in the next run."""
+    version = _version_of(path)
+    predicted = finished.prediction(version) if version else None
+    if predicted:
+        return predicted, None
+    result = classify_file(path, pipeline)
+    predicted = result.emotion or (FAILED if result.error else NO_SPEECH)
+    if version and result.error is None:
+        finished.add(version, predicted)
+    return predicted, result.error
+
+
+def _version_of(path: Path) -> _FileVersion | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None  # the file was removed since it was checked
     return str(path), status.st_size, status.st_mtime_ns
-
-
-def _classify(path: Path, pipeline: Pipeline) -> str:
-    result = pipeline.run(path.resolve(), Source(key=str(path)))
-    return result.emotion or (FAILED if result.error else NO_SPEECH)
-
-
-def _check_all_exist(labelled: list[LabelledRecording], manifest: Path) -> None:
-    """Check that all files exist before classification, which may take an hour, begins.
-
-    Raises
-    ------
-    ManifestUnreadable
-        If a file does not exist.
-    """
-    missing = list(dict.fromkeys(str(item.path) for item in labelled if not item.path.is_file()))
-    if not missing:
-        return
-    named = ", ".join(map(printable, missing[:_MAX_NAMED]))
-    more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
-    files = "1 file that does" if len(missing) == 1 else f"{len(missing)} files that do"
-    raise ManifestUnreadable(f"{manifest} lists {files} not exist: {named}{more}.")
 
 
 class _Finished:
@@ -148,7 +172,8 @@ class _Finished:
         self._made_by = made_by
         if fresh:
             file.unlink(missing_ok=True)
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        file.touch()  # marks the folder as that of an evaluation, even if all recordings fail
+        text = file.read_text(encoding="utf-8")
         if text and not text.endswith("\n"):
             # An earlier run was killed while it wrote this line. The next line must not be appended to it.
             with file.open("a", encoding="utf-8") as unfinished:
@@ -159,7 +184,7 @@ class _Finished:
         for line in text.splitlines():
             try:
                 row = json.loads(line)
-                if row["made_by"] == self._made_by:
+                if row["made_by"] == self._made_by and row["heard"] != FAILED:
                     yield (row["path"], row["size_bytes"], row["modified_ns"]), row["heard"]
             except (ValueError, KeyError, TypeError):
                 continue

@@ -12,7 +12,8 @@ from core import settings
 from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ
-from core.errors import DecoderUnavailable, ResultUnreadable
+from core.cli.recordings import check_file
+from core.errors import DecoderUnavailable, RecordingError, ResultUnreadable
 from core.report import PAGE_START, Sound, render
 from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits
@@ -88,9 +89,9 @@ def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = Non
         If ffmpeg cannot be started, or cannot write AAC.
     """
     try:
-        path = audio.resolve(strict=True)
-    except OSError as error:
-        raise ResultUnreadable(f"{audio} cannot be read: {error.strerror}.") from error
+        path = check_file(audio)
+    except RecordingError as error:
+        raise ResultUnreadable(f"{audio}: {error}") from error
     info = probe(path, limits)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "sound.m4a"

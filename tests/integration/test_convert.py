@@ -101,7 +101,7 @@ def test_one_bad_file_does_not_stop_the_others(tone: Path, tmp_path: Path, capsy
     assert status == 1
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["tone.wav"]
     assert "bad.wav: " in shown.err
-    assert "missing.wav: No such file" in shown.err.replace("\n", " ")
+    assert "missing.wav: There is no such file." in shown.err.replace("\n", " ")
     assert "tone.wav" in shown.out
 
 

@@ -104,16 +104,54 @@ def test_predictions_with_other_settings_or_of_another_file_are_not_reused(
         assert len(classified) == before + 4
 
 
-def test_missing_recordings_are_an_error_before_the_first_is_classified(
-    manifest: Path, package: Path, tmp_path: Path, classified: list[int]
+def test_unreadable_recordings_are_named_and_do_not_count(
+    manifest: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with manifest.open("a", encoding="utf-8") as file:
-        file.writelines(f"{number}.wav,anger\n" for number in range(25))
+        file.write("missing.wav,anger\nnull\0byte.wav,anger\n")
 
-    with pytest.raises(ManifestUnreadable, match=r"25 .*/0\.wav, .*/19\.wav and 5 more\.$"):
+    status = evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=True, fresh=False)
+
+    shown = capsys.readouterr()
+    assert status == 1
+    assert json.loads(shown.out)["recordings"] == 3
+    assert f"{tmp_path / 'missing.wav'}: There is no such file." in shown.err
+    assert "embedded null byte" in shown.err
+
+
+def test_a_recording_that_fails_is_named_counts_as_wrong_and_is_tried_again(
+    manifest: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.wav").write_text("not a recording")
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write("text.wav,sad\n")
+
+    for _ in range(2):
+        assert evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=True, fresh=False) == 1
+
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["confusion"]["sad"] == {"failed": 1}
+        assert shown.err.count("text.wav: ") == 1
+    (tmp_path / "text.wav").write_bytes((ROOT / "samples" / "neutral.flac").read_bytes())
+    assert evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=True, fresh=False) == 0
+
+
+def test_a_manifest_without_a_readable_recording_is_an_error_before_the_metrics(package: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,emotion\nmissing.wav,anger\n", encoding="utf-8")
+
+    with pytest.raises(ManifestUnreadable, match=r"None of the recordings in .* can be read"):
         evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=True, fresh=False)
 
-    assert classified == []
+
+def test_an_evaluation_of_recordings_that_all_fail_can_be_repeated(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("not a recording")
+    (tmp_path / "manifest.csv").write_text("path,emotion\ntext.wav,anger\n", encoding="utf-8")
+
+    for _ in range(2):
+        assert (
+            evaluate_manifest(tmp_path / "manifest.csv", package, tmp_path / "out", "", as_json=True, fresh=False) == 1
+        )
 
 
 def test_the_table_shows_the_confusion_matrix(

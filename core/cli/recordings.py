@@ -1,0 +1,126 @@
+"""The recordings that a command's arguments name: files, the recordings in a folder, and standard input."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from core.audio.formats import ACCEPTED_FORMATS
+from core.errors import DecoderUnavailable, RecordingNotFound, RecordingTooLarge, RecordingUnreadable
+from core.scratch import scratch_folder
+from core.settings import MediaLimits
+
+_EXTENSIONS = frozenset(f".{extension}" for accepted in ACCEPTED_FORMATS for extension in accepted.extensions)
+_STDIN = ("-", "/dev/stdin")
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+"""A shell passes the pipe of a process substitution, `<(command)`, under such a name."""
+_CHUNK_BYTES = 1024 * 1024
+
+
+def recordings_in(arguments: Iterable[Path]) -> Iterator[Path]:
+    """Yield the arguments, with the recordings directly in a folder, sorted by name, in place of the folder.
+
+    A folder counts a visible file as a recording if its name has the extension of an accepted format. A folder without
+    recordings is yielded itself, and `open_recording` refuses it.
+    """
+    for argument in arguments:
+        yield from _recordings_of_folder(argument) or [argument]
+
+
+def _recordings_of_folder(folder: Path) -> list[Path]:
+    """Return the recordings in a folder; none if it has none, is not a folder or cannot be listed."""
+    if descriptor_of(folder) is not None:
+        return []
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
+    except (OSError, ValueError):
+        return []
+    return [folder / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in _EXTENSIONS]
+
+
+def descriptor_of(name: Path) -> int | None:
+    """Return the file descriptor that a name such as `-` or `/dev/fd/63` stands for, or None for other names."""
+    if str(name) in _STDIN:
+        return 0
+    match = _DESCRIPTOR.fullmatch(str(name))
+    return int(match[1]) if match else None
+
+
+@contextmanager
+def open_recording(name: Path, limits: MediaLimits) -> Iterator[Path]:
+    """Provide a recording as a regular file, which for standard input is a temporary copy.
+
+    Raises
+    ------
+    RecordingNotFound, RecordingUnreadable
+        If there is no readable regular file of this name, or it was removed before the context exits.
+    RecordingTooLarge
+        If standard input exceeds the limit.
+    """
+    descriptor = descriptor_of(name)
+    if descriptor is not None:
+        with scratch_folder() as folder:
+            copy = Path(folder) / "recording"
+            _copy(descriptor, copy, limits)
+            yield copy
+        return
+    path = check_file(name)
+    try:
+        yield path
+    except DecoderUnavailable as error:
+        check_file(name)
+        raise RecordingUnreadable(str(error)) from error
+
+
+def check_file(name: Path) -> Path:
+    """Return the absolute path of a regular file that can be opened.
+
+    Raises
+    ------
+    RecordingNotFound, RecordingUnreadable
+        If it cannot. Opening a named pipe would wait for its writer, and a device may never end.
+    """
+    try:
+        path = name.absolute()
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+            return path
+        if stat.S_ISDIR(mode):
+            next(path.iterdir(), None)  # raises an error if the folder cannot be listed
+            has_some = bool(_recordings_of_folder(path))
+            raise RecordingUnreadable(
+                "This is a folder, not a file." if has_some else "The folder contains no recordings."
+            )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        is_link = name.is_symlink()
+        reason = "The link points to a file that does not exist." if is_link else "There is no such file."
+        raise RecordingNotFound(reason) from error
+    except (OSError, ValueError) as error:  # a path from a manifest may contain a null byte, which is a ValueError
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise RecordingUnreadable(f"The file cannot be read: {reason}.") from error
+    if stat.S_ISFIFO(mode):
+        raise RecordingUnreadable("This is a named pipe. To read it, pass `-` and redirect standard input from it.")
+    raise RecordingUnreadable("This is a device or a socket, not a file.")
+
+
+def _copy(descriptor: int, target: Path, limits: MediaLimits) -> None:
+    try:
+        with open(descriptor, "rb", closefd=False) as source, target.open("wb") as copy:
+            if source.isatty():
+                raise RecordingUnreadable("Standard input is a terminal. Redirect it from a recording: `- < FILE`.")
+            _copy_bytes(source, copy, limits.max_size_bytes)
+    except OSError as error:
+        raise RecordingUnreadable(f"Standard input could not be copied: {error.strerror}.") from error
+
+
+def _copy_bytes(source: BinaryIO, copy: BinaryIO, max_size_bytes: int) -> None:
+    size_bytes = 0
+    while chunk := source.read(_CHUNK_BYTES):
+        size_bytes += len(chunk)
+        if size_bytes > max_size_bytes:
+            raise RecordingTooLarge(f"Standard input has more bytes than the limit of {max_size_bytes:,}.")
+        copy.write(chunk)
