@@ -247,19 +247,20 @@ def test_a_damaged_model_is_refused_at_once(copied_package: Path, tmp_path: Path
         run_local(tmp_path / "in", tmp_path / "out", copied_package, 1)
 
 
-def processes() -> dict[int, int]:
-    """Return the parent of every process that has not ended."""
-    lines = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split() for line in lines.splitlines()]
-    return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+def processes() -> dict[int, tuple[int, str]]:
+    """Return the parent and the program of every process that has not ended."""
+    command = ["ps", "-A", "-o", "pid=,ppid=,stat=,comm="]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split(maxsplit=3) for line in lines]
+    return {int(pid): (int(parent), program) for pid, parent, state, program in rows if not state.startswith("Z")}
 
 
-def descendants(pid: int) -> set[int]:
-    """Return the children of a process, their children, and so on."""
-    parents, found = processes(), {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
+def descendants(pid: int) -> dict[int, str]:
+    """Return the children of a process, their children, and so on, with the program of each."""
+    running, found = processes(), {pid}
+    while more := {child for child, (parent, _) in running.items() if parent in found} - found:
         found |= more
-    return found - {pid}
+    return {child: running[child][1] for child in found - {pid}}
 
 
 def test_no_worker_or_decoder_survives_a_killed_parent(package: Path, speech: bytes, tmp_path: Path) -> None:
@@ -271,11 +272,16 @@ def test_no_worker_or_decoder_survives_a_killed_parent(package: Path, speech: by
     path = f"{programs}:{os.environ['PATH']}"
     with running_local(tmp_path, "--model", package, "--workers", "2", PATH=path) as process:
         drop(speech, tmp_path / "inbox" / "a.wav")
-        wait_until(lambda: len(descendants(process.pid)) == 3, 60)
-        started = descendants(process.pid)
+        wait_until(lambda: any(program.endswith("sleep") for program in descendants(process.pid).values()), 60)
+        started = descendants(process.pid).keys()
+        assert len(started) == 3
         process.kill()
         process.communicate(timeout=30)  # ends once no worker holds the pipes
-        wait_until(lambda: not started & processes().keys(), 20)
+        try:
+            wait_until(lambda: not started & processes().keys(), 20)
+        finally:
+            for pid in started & processes().keys():
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_worker_that_cannot_finish_ends_all_the_same(stack: Stack, package: Path, tmp_path: Path) -> None:
