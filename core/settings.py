@@ -61,7 +61,7 @@ class MediaLimits(Settings):
     decoder_memory_mb: int = Field(default=1024, ge=256)
     """Maximum address space of one ffmpeg process. Debian's ffmpeg with its 200 libraries needs 300 MB at least."""
 
-    decoder_timeout_s: float = Field(default=600.0, gt=0)
+    decoder_timeout_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     """Maximum total time to wait for one ffmpeg process. The invocation's deadline may be earlier."""
 
     def check_size(self, size_bytes: int) -> None:

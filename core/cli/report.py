@@ -100,7 +100,7 @@ def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = Non
         coded = ["-c:a", "aac", "-b:a", str(_BITS_PER_S_PER_CHANNEL * channels), "-movflags", "+faststart"]
         try:
             encoder = subprocess.Popen(
-                ["ffmpeg", "-v", "error", "-y", *raw, *coded, str(target)], stdin=subprocess.PIPE
+                ["ffmpeg", "-v", "error", "-xerror", "-y", *raw, *coded, str(target)], stdin=subprocess.PIPE
             )
         except OSError as error:
             raise DecoderUnavailable(f"ffmpeg could not be started: {error.strerror}.") from error
@@ -113,7 +113,10 @@ def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = Non
                 sound = block if info.channels <= _STEREO else block.mean(axis=0, keepdims=True).repeat(_STEREO, axis=0)
                 encoder.stdin.write(sound.T.tobytes())
         if encoder.returncode != 0:
-            raise DecoderUnavailable("ffmpeg could not encode the recording for the page: it may lack an AAC encoder.")
+            raise DecoderUnavailable(
+                "ffmpeg could not encode the recording for the page: it may lack an AAC encoder, or the temporary "
+                "folder may be full."
+            )
         duration_s = samples / SAMPLE_RATE_HZ
         if expected_s is not None and abs(duration_s - expected_s) > _MAX_DURATION_DIFFERENCE_S:
             raise ResultUnreadable(

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -135,6 +136,39 @@ def test_a_result_without_room_in_its_folder_is_a_transient_error(
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
     store.store("an-id", result)
     assert isinstance(store.find("an-id"), bytes)
+
+
+# --------------------------------------------------------------------------------------------------- the command line
+
+
+CONVERSATION = ROOT / "samples" / "conversation.ogg"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["results", "--folder", ".", "--csv"], None),
+        (["report", "result.json", "-o", "small/page.html"], r"page\.html cannot be written: "),
+        (["report", "result.json", "--audio", str(CONVERSATION), "-o", "page.html"], "temporary folder may be full"),
+    ],
+    ids=["temporary table", "page", "sound of a page"],
+)
+def test_a_command_on_a_full_disk_ends_with_a_sentence(
+    arguments: list[str], reason: str | None, classifier: EmotionClassifier, small: Path
+) -> None:
+    result = Pipeline(classifier, MediaLimits(), SegmentationSettings()).run(CONVERSATION, Source(key="x" * 40_000))
+    (small.parent / "result.json").write_text(result.to_json(), encoding="utf-8")
+    command = on_small_disk(small, [sys.executable, "-m", "core.cli", *arguments], kilobytes=16)
+    environment = {**os.environ, "TMPDIR": str(small), "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        command, env=environment, cwd=small.parent, check=False, capture_output=True, text=True, timeout=120
+    )
+
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(rf"audio-emotion: .*{reason or '(No space left on device|File too large)'}.*\.", last)
 
 
 # ---------------------------------------------------------------------------------------------------------- the errors

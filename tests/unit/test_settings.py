@@ -35,6 +35,7 @@ def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("MAX_DURATION_S", "-1"),
         ("MAX_DURATION_S", "nan"),
         ("MAX_DURATION_S", "inf"),
+        ("DECODER_TIMEOUT_S", "inf"),
         ("MAX_SIZE_BYTES", "0"),
         ("MAX_SIZE_BYTES", "1.5"),
         ("MAX_CHANNELS", "65"),
