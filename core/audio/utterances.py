@@ -76,7 +76,7 @@ def cut(blocks: Iterable[Block], options: SegmentationSettings, vad: VoiceActivi
     Each channel's segments in their order, soon after they end. Segments of several channels interleave.
     """
     remaining = iter(blocks)
-    head_blocks = _read_head(remaining, options)
+    head_blocks = read_head(remaining, options)
     if not head_blocks:
         return
     head = np.concatenate(head_blocks, axis=1)
@@ -86,14 +86,14 @@ def cut(blocks: Iterable[Block], options: SegmentationSettings, vad: VoiceActivi
         return
     del head
     cutters = [_Cutter(group, Segmenter(vad.stream(), options)) for group in groups]
-    for block in chain(_consume(head_blocks), remaining):
+    for block in chain(consume(head_blocks), remaining):
         for cutter in cutters:
             yield from cutter.feed(block)
     for cutter in cutters:
         yield from cutter.finish()
 
 
-def _read_head(blocks: Iterator[Block], options: SegmentationSettings) -> list[Block]:
+def read_head(blocks: Iterator[Block], options: SegmentationSettings) -> list[Block]:
     """Read enough blocks to know whether the recording is short, and which of its channels carry the same speech."""
     head: list[Block] = []
     samples = 0
@@ -106,7 +106,7 @@ def _read_head(blocks: Iterator[Block], options: SegmentationSettings) -> list[B
     return head
 
 
-def _consume(head: list[Block]) -> Iterator[Block]:
+def consume(head: list[Block]) -> Iterator[Block]:
     """Yield blocks and release the memory of each."""
     head.reverse()
     while head:

@@ -148,9 +148,10 @@ def convert(
     files: Files,
     out: Annotated[Path, typer.Option("--out", help="Folder for the WAV files, created if it does not exist.")],
 ) -> None:
-    """Convert audio files to the input format of the classifier: WAV, 16 kHz, mono.
+    """Convert recordings to the sound that the classifier gets: 16 kHz mono WAV files.
 
-    No file is overwritten: if a file of this name exists, a number is added to the new name.
+    Channels with different speech, such as the two sides of a call, become a file each. No file is overwritten: if a
+    file of this name exists, a number is added to the new name. The command says so if it changes the level.
     """
     from core.cli.convert import convert_files
 

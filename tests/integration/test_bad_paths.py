@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from core.cli.convert import convert_file, convert_files
+from core.audio.conversion import convert
+from core.cli.convert import convert_files
 from core.cli.recordings import open_recording, recordings_in
 from core.errors import RecordingNotFound, RecordingTooLarge, RecordingUnreadable
-from core.settings import MediaLimits
+from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
 
 _WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -195,7 +196,7 @@ def test_a_file_that_is_removed_while_it_is_read_is_not_found(tone: Path, tmp_pa
     def decode() -> None:
         with open_recording(tone, MediaLimits()) as path:
             tone.unlink()
-            convert_file(path, tmp_path, MediaLimits())
+            convert(path, tmp_path, "converted", MediaLimits(), SegmentationSettings())
 
     with pytest.raises(RecordingNotFound, match="There is no such file"):
         decode()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import wave
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -16,13 +17,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import soundfile
 
+from core.audio.conversion import convert
 from core.audio.decode import decode
 from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.probe import probe
 from core.audio.waveform import Block
-from core.cli.convert import convert_file
 from core.cli.export import _clips
 from core.cli.report import small_sound
 from core.deadline import Deadline
@@ -254,9 +254,9 @@ def stop_classifying(conversation: Path, classifier: EmotionClassifier, patch: p
 
 
 def stop_converting(conversation: Path, _: EmotionClassifier, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(soundfile.SoundFile, "write", _stop)
+    patch.setattr(wave.Wave_write, "writeframesraw", _stop)
     with pytest.raises(Stopped):
-        convert_file(conversation, conversation.parent, LIMITS)
+        convert(conversation, conversation.parent, "converted", LIMITS, SegmentationSettings())
 
 
 def stop_encoding_for_a_report(conversation: Path, _: EmotionClassifier, patch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def use_the_first_utterance(conversation: Path, _: EmotionClassifier, __: pytest
     ("module", "stop"),
     [
         ("core.pipeline", stop_classifying),
-        ("core.cli.convert", stop_converting),
+        ("core.audio.conversion", stop_converting),
         ("core.cli.report", stop_encoding_for_a_report),
         ("core.cli.export", use_the_first_utterance),
     ],
