@@ -367,7 +367,7 @@ def export(
     ] = "auto",
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Folder with at least 50 clips of speech to compare the package with the checkpoint."),
+        typer.Option(help="Folder with speech on which to compare the package with the checkpoint too."),
     ] = None,
 ) -> None:
     """Export a checkpoint as a serving package, if both classify the clips alike."""

@@ -14,9 +14,10 @@ from core.audio.probe import probe
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import Waveform
 from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
+from core.export.clips import with_variants
 from core.export.exporter import export
 from core.export.graph import Precision
-from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, MIN_CLIPS
+from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT
 from core.model.package import ParityReport
 from core.paths import SAMPLES
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
@@ -28,13 +29,9 @@ def export_package(checkpoint: Path, out: Path, precision: str, calibration: Pat
     requested = _precision(precision)
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
-    folders = (SAMPLES, calibration) if calibration else (SAMPLES,)
-    clips = [clip for folder in folders for clip in _clips(folder, limits, segmentation)]
-    if len(clips) < MIN_CLIPS:
-        console.print(
-            f"[yellow]{len(clips)} clips are too few for a reliable comparison: use --calibration with a folder of at "
-            f"least {MIN_CLIPS} clips of speech.[/yellow]"
-        )
+    clips = list(with_variants(_clips(SAMPLES, limits, segmentation)))
+    if calibration:
+        clips += _clips(calibration, limits, segmentation)
     table = _parity_table()
 
     def add_row(tried: Precision, parity: ParityReport, is_accepted: bool) -> None:

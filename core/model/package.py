@@ -27,7 +27,8 @@ class ParityReport(BaseModel):
     clips
         The number of clips.
     agreement
-        The share of clips that both classify as the same emotion.
+        The share of clips that both classify as the same emotion, or as one whose score in the reference is closer than
+        0.01 to the best.
     mean_score_change, largest_score_change, largest_logit_change
         Absolute differences over all labels of all clips.
     """

@@ -6,19 +6,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
-from core.audio.waveform import Waveform
+from core.audio.decode import decode
+from core.audio.probe import probe
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.checkpoints.loading import load_classifier
 from core.errors import CheckpointUnreadable, FolderRefused, PackageRefused, ParityMissed
 from core.export import exporter as exporting
 from core.export import parity as gate
+from core.export.clips import with_variants
 from core.export.exporter import export
-from core.export.graph import Precision
+from core.export.graph import Precision, layers
+from core.export.graph.builder import Floats
+from core.export.graph.precision import quantise_per_column
 from core.export.parity import compare
 from core.model.classifier import EmotionClassifier
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, ParityReport, read_manifest
+from core.paths import SAMPLES
+from core.settings import MediaLimits
+from tests.conftest import ROOT
 
 SpeechLike = Callable[[int, int], Waveform]
 
@@ -142,6 +151,59 @@ def test_a_comparison_counts_clips_and_changes() -> None:
     assert parity.largest_logit_change == pytest.approx(0.2)
     assert parity.largest_score_change == pytest.approx(changed, rel=1e-5)
     assert parity.mean_score_change == pytest.approx(changed / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("gap", "agreement"), [(0.009, 1.0), (0.011, 0.5)])
+def test_a_flip_between_emotions_of_nearly_equal_scores_is_no_disagreement(gap: float, agreement: float) -> None:
+    low, high = np.log((1 - gap) / 2), np.log((1 + gap) / 2)
+    reference = [np.array([low, high, -9.0], np.float32), np.array([5.0, 0.0, 0.0], np.float32)]
+    candidate = [np.array([high, low, -9.0], np.float32), np.array([5.0, 0.0, 0.0], np.float32)]
+
+    assert compare(reference, candidate).agreement == agreement
+
+
+def test_a_flip_from_nearly_equal_scores_to_a_third_emotion_is_a_disagreement() -> None:
+    assert compare([np.array([1.0, 1.0, 0.0], np.float32)], [np.array([1.0, 1.0, 1.1], np.float32)]).agreement == 0.0
+
+
+def test_a_flip_to_a_clearly_lower_score_is_a_disagreement_for_every_emotion() -> None:
+    rows = [np.roll(np.array([2.0, 1.0, 0.0], np.float32), shift) for shift in range(3)]
+
+    assert compare(rows, [np.roll(row, 1) for row in rows]).agreement == 0.0
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Waveform]:
+    limits = MediaLimits()
+    recordings = [file for file in sorted(SAMPLES.iterdir()) if file.suffix not in (".json", ".md")]
+    decoded = [np.concatenate(list(decode(file, probe(file, limits), limits)), axis=1)[0] for file in recordings]
+    return [waveform[:WINDOW_SAMPLES] for waveform in decoded]
+
+
+def test_the_clips_are_a_hundred_or_more_that_differ_and_are_the_same_in_every_run(samples: list[Waveform]) -> None:
+    clips = list(with_variants(samples))
+
+    assert len(clips) >= 100
+    assert len({clip.tobytes() for clip in clips}) == len(clips)
+    assert all(clip.dtype == np.float32 and np.isfinite(clip).all() for clip in clips)
+    for clip, again in zip(clips, with_variants(samples), strict=True):
+        np.testing.assert_array_equal(clip, again)
+
+
+def test_int8_of_the_demo_model_passes_and_scales_five_percent_off_do_not(
+    samples: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo, clips = ROOT / "models" / "demo" / "checkpoint", list(with_variants(samples))
+
+    assert export(demo, tmp_path / "right", clips, precision=Precision.INT8).parity.clips == len(clips)
+
+    def five_percent_off(weight: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+        integers, scale = quantise_per_column(weight)
+        return integers, np.float32(1.05) * scale
+
+    monkeypatch.setattr(layers, "quantise_per_column", five_percent_off)
+    with pytest.raises(ParityMissed, match=f"{len(clips)} clips"):
+        export(demo, tmp_path / "wrong", clips, precision=Precision.INT8)
 
 
 def test_a_changed_network_is_refused(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:
