@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from core.errors import UploadFormRejected
+from core.errors import DiskUnavailable, UploadFormRejected
 from core.online.recogniser import Recogniser
 from core.online.result_store import Missing, PresignedUpload, new_id
 from core.results import Result, now
@@ -37,6 +37,7 @@ class FolderResultStore:
         self._lock = threading.Lock()
         self._forms: dict[str, datetime] = {}  # unused forms: key -> expiry; the id in the key cannot be guessed
         self._pending: set[str] = set()
+        self._not_stored: dict[str, str] = {}  # id -> why its result could not be written
         self._worker: ThreadPoolExecutor | None = None
         self._closing = threading.Event()
 
@@ -63,9 +64,17 @@ class FolderResultStore:
                 part.unlink(missing_ok=True)
 
     def find(self, recording_id: str) -> bytes | Missing:
-        """Return a result document, or why there is none."""
+        """Return a result document, or why there is none.
+
+        Raises
+        ------
+        DiskUnavailable
+            If the recording was classified, but its result could not be written.
+        """
         with self._lock:  # before reading the file, because a result is written before its id stops being pending
-            pending = recording_id in self._pending
+            pending, reason = recording_id in self._pending, self._not_stored.get(recording_id)
+        if reason:
+            raise DiskUnavailable(reason)
         try:
             return self._file(recording_id).read_bytes()
         except FileNotFoundError:
@@ -127,6 +136,10 @@ class FolderResultStore:
             else:
                 result = recogniser.classify_upload(recording_id, path)
             self.store(recording_id, result)
+        except DiskUnavailable as error:
+            _logger.error("The result of an upload could not be stored. %s", error)
+            with self._lock:
+                self._not_stored[recording_id] = str(error)
         except Exception:
             # Without the id, because an id gives access to its result.
             _logger.exception("The result of an upload could not be stored.")

@@ -10,6 +10,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import httpx2
@@ -21,6 +22,7 @@ from core.errors import DiskUnavailable, StorageUnavailable
 from core.local.stack import UPLOADS_BUCKET, running_stack
 from core.model.classifier import EmotionClassifier
 from core.online.folder_store import FolderResultStore
+from core.online.recogniser import Recogniser
 from core.pipeline import Pipeline
 from core.results import Source
 from core.scratch import disk_errors, remove_leftovers, scratch_folder, warn_if_too_small
@@ -136,6 +138,22 @@ def test_a_result_without_room_in_its_folder_is_a_transient_error(
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
     store.store("an-id", result)
     assert isinstance(store.find("an-id"), bytes)
+
+
+def test_the_result_of_an_upload_without_room_in_its_folder_is_unavailable(
+    classifier: EmotionClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = FolderResultStore(ApiSettings(results_folder=tmp_path / "results"), 1_000_000)
+    recogniser = Recogniser(Pipeline(classifier, MediaLimits(), SegmentationSettings()), store)
+    upload = store.create_upload("")
+    (tmp_path / "results").touch()  # a file, so that no folder can be created
+
+    store.submit(upload.fields["key"], BytesIO(ANGER.read_bytes()), recogniser)
+    store.close()
+
+    with pytest.raises(DiskUnavailable, match="The results folder cannot be written"):
+        store.find(upload.id)
 
 
 # --------------------------------------------------------------------------------------------------- the command line
