@@ -379,28 +379,37 @@ def export(
 def main() -> None:
     """Run the command line. An expected error is printed as one sentence on stderr, with exit status 1."""
     prepare_streams()
+    streams = (sys.stdout, sys.stderr)  # typer replaces both if the output has no reader
     try:
         status = _run()
-        sys.stdout.flush()
     except KeyboardInterrupt:
         status = _INTERRUPTED
-    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
-        status = 1
-    except OSError as error:
-        complain(reason_of(error))
-        status = 1
-    discard_unwritten()
+    discard_unwritten(streams)
     sys.exit(status)
 
 
 def _run() -> int:
     """Run the command; return the exit status."""
     try:
+        status = _status_of_command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
+        return 1
+    except AudioEmotionError as error:
+        complain(str(error))
+        return 1
+    except OSError as error:
+        complain(reason_of(error))
+        return 1
+    except ImportError as error:
+        complain(f"This command needs {error.name}. Run `pip install '.[model]'` in the checkout.")
+        return 1
+    return status
+
+
+def _status_of_command() -> int:
+    try:
         app()
     except SystemExit as ended:
         return int(ended.code or 0)
-    except AudioEmotionError as error:
-        complain(str(error))
-    except ImportError as error:
-        complain(f"This command needs {error.name}. Run `pip install '.[model]'` in the checkout.")
-    return 1
+    return 0

@@ -5,7 +5,9 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import TextIO
 
 _ESCAPE = "audio-emotion.escape"
 
@@ -51,9 +53,9 @@ def reason_of(error: OSError) -> str:
     return f"{where}{error.strerror or error}."
 
 
-def discard_unwritten() -> None:
+def discard_unwritten(streams: Iterable[TextIO]) -> None:
     """Discard buffered output that cannot be written, because Python would print a traceback for it at its exit."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams:
         try:
             stream.flush()
         except (OSError, ValueError):
