@@ -1,6 +1,8 @@
 """Helpers of the commands that work on a deployed stack."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import boto3
 from rich.console import Console
@@ -22,9 +24,20 @@ def named_stack(name: str, bucket: str | None) -> DeployedStack:
     AwsRefused
         If CloudFormation cannot be reached or refuses the request.
     """
-    with aws_errors("CloudFormation"):
-        cloudformation = boto3.client("cloudformation")
-    return find_stack(stack_name_from_bucket(bucket) if bucket else name, cloudformation)
+    return find_stack(stack_name_from_bucket(bucket) if bucket else name, aws_client("cloudformation"))
+
+
+def aws_client(service: str) -> Any:
+    """Return a client for the region in AWS_REGION, as the AWS CLI does, or for boto3's region without one.
+
+    Raises
+    ------
+    AwsRefused
+        If no region is set, or the AWS configuration is invalid.
+    """
+    region = os.environ.get("AWS_REGION")
+    with aws_errors(f"a client of {service}"):
+        return boto3.client(service, region_name=region) if region else boto3.client(service)  # type: ignore[call-overload]
 
 
 def local_fingerprint(model_dir: Path) -> str | None:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 from rich.console import Console
 
-from core.cli.aws import aws_console, gigabytes, local_fingerprint
+from core.cli.aws import aws_client, aws_console, gigabytes, local_fingerprint
 from core.cli.tables import progress_bar
 from core.formatting import clock, counted
 from core.operations.backfill import ENDED, REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
@@ -30,7 +29,7 @@ def run_backfill(
 ) -> int:
     """Show the estimate, ask for confirmation, and start the job; return the exit status."""
     console = aws_console()
-    s3 = boto3.client("s3")
+    s3 = aws_client("s3")
     with console.status("Counting"):
         estimate = forecast(s3, stack, scope, local_fingerprint(model_dir))
     _show_forecast(estimate, stack, scope, model_dir, console)
@@ -42,7 +41,7 @@ def run_backfill(
     if not confirm():
         console.print("The backfill was not started.")
         return 1
-    s3control = boto3.client("s3control")
+    s3control = aws_client("s3control")
     job_id = create_job(s3control, stack, scope)
     console.print(f"Job {job_id} has started.")
     console.print(f"S3 will list failures in s3://{stack.results_bucket}/{REPORTS_PREFIX}/job-{job_id}/")

@@ -1,8 +1,6 @@
 """`audio-emotion redrive`: move the dead letters back to the queue."""
 
-import boto3
-
-from core.cli.aws import aws_console
+from core.cli.aws import aws_client, aws_console
 from core.cli.tables import progress_bar
 from core.formatting import counted
 from core.operations.deployed_stack import DeployedStack
@@ -13,7 +11,7 @@ from core.operations.status import message_counts
 def run_redrive(stack: DeployedStack, per_s: int | None) -> int:
     """Move the dead letters and show the progress; return the exit status."""
     console = aws_console()
-    sqs = boto3.client("sqs")
+    sqs = aws_client("sqs")
     total, _ = message_counts(sqs, stack.dead_letter_queue_url)
     if total == 0:
         console.print("There are no dead letters.")

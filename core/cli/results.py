@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 from rich.console import Console
 
+from core.cli.aws import aws_client
 from core.cli.csv_output import csv_header, csv_rows, csv_writer
 from core.cli.tables import OutputFormat, result_table
 from core.formatting import counted
@@ -26,7 +26,7 @@ def show_results(place: Path | tuple[str, str], selection: ResultFilter, form: O
     found = (
         results_in_folder(place)
         if isinstance(place, Path)
-        else results_in_bucket(boto3.client("s3"), place[0], place[1], selection)
+        else results_in_bucket(aws_client("s3"), place[0], place[1], selection)
     )
     skipped: list[str] = []
     results = (result for result in _read(found, skipped) if selection.matches(result))

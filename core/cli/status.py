@@ -3,11 +3,10 @@
 import sys
 from pathlib import Path
 
-import boto3
 from rich.markup import escape
 from rich.table import Table
 
-from core.cli.aws import aws_console, gigabytes, local_fingerprint
+from core.cli.aws import aws_client, aws_console, gigabytes, local_fingerprint
 from core.formatting import clock
 from core.operations.deployed_stack import DeployedStack
 from core.operations.status import Status, read_status
@@ -15,7 +14,7 @@ from core.operations.status import Status, read_status
 
 def run_status(stack: DeployedStack, model_dir: Path, *, sample: int, as_json: bool) -> int:
     """Show the counts of a stack; return the exit status."""
-    clients = boto3.client("s3"), boto3.client("sqs"), boto3.client("cloudwatch")
+    clients = aws_client("s3"), aws_client("sqs"), aws_client("cloudwatch")
     status = read_status(stack, *clients, fingerprint=local_fingerprint(model_dir), sample=sample)
     if as_json:
         sys.stdout.write(status.to_json() + "\n")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from core.errors import AwsRefused, StackUnknown
 
@@ -61,7 +61,10 @@ def find_stack(name: str, cloudformation: Any) -> DeployedStack:
         If CloudFormation cannot be reached or refuses the request.
     """
     with aws_errors(f"the stack {name}", unknown="does not exist"):
-        [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    if not stacks:
+        raise StackUnknown(f"AWS cannot find the stack {name} in this account and region.")
+    [stack] = stacks
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
     parameters = {given["ParameterKey"]: given["ParameterValue"] for given in stack.get("Parameters", [])}
     try:
@@ -126,6 +129,8 @@ def aws_errors(what: str, *, unknown: str | None = None) -> Iterator[None]:
         if unknown and unknown in about.get("Message", ""):
             raise StackUnknown(f"AWS cannot find {what} in this account and region.") from error
         raise AwsRefused(f"AWS refused the request for {what}: {about.get('Message') or about.get('Code')}") from error
+    except NoRegionError as error:
+        raise AwsRefused("No AWS region is set. Set AWS_REGION, or a region in the AWS configuration.") from error
     except BotoCoreError as error:
         # botocore's own message explains missing credentials, a missing region and network errors.
         raise AwsRefused(f"The request for {what} failed: {error}") from error

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _POLL_INTERVAL_S = 1.0
+_MAX_UNLISTED_POLLS = 60
+"""SQS may list a move only some seconds after its start."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,14 @@ def redrive(
         request["MaxNumberOfMessagesPerSecond"] = per_s
     with aws_errors(f"the queue {queue_arn}"):
         sqs.start_message_move_task(**request)
+    unlisted = 0
     while True:
         with aws_errors(f"the queue {queue_arn}"):
-            newest = sqs.list_message_move_tasks(SourceArn=queue_arn, MaxResults=1)["Results"][0]
+            tasks = sqs.list_message_move_tasks(SourceArn=queue_arn, MaxResults=1).get("Results", [])
+        newest: Any = tasks[0] if tasks else {}
+        unlisted = 0 if tasks else unlisted + 1
+        if unlisted > _MAX_UNLISTED_POLLS:
+            raise AwsRefused("SQS has started the move but does not list it. Run `audio-emotion status` to follow it.")
         status = newest.get("Status", "RUNNING")
         moved = newest.get("ApproximateNumberOfMessagesMoved", 0)
         yield RedriveState(moved, newest.get("ApproximateNumberOfMessagesToMove") or moved, status)

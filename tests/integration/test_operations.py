@@ -14,6 +14,7 @@ import pytest
 from botocore.stub import Stubber
 
 from core.cli.app import app
+from core.cli.aws import aws_client
 from core.cli.backfill import run_backfill
 from core.cli.redrive import run_redrive
 from core.cli.status import run_status
@@ -136,6 +137,33 @@ def test_a_stack_is_read_from_its_outputs_and_parameters() -> None:
     assert stack_name_from_bucket(found.uploads_bucket) == STACK
 
 
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_is_read_from_either_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, "eu-west-3")
+
+    assert aws_client("sqs").meta.region_name == "eu-west-3"
+
+
+def test_a_missing_region_is_reported_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+
+    with pytest.raises(AwsRefused, match=r"^No AWS region is set\. Set AWS_REGION"):
+        aws_client("sqs")
+
+
+def test_an_empty_answer_means_that_the_stack_is_unknown() -> None:
+    class Empty:
+        def describe_stacks(self, **_: str) -> dict[str, list[object]]:
+            return {"Stacks": []}
+
+    with pytest.raises(StackUnknown, match="cannot find the stack"):
+        find_stack(STACK, Empty())
+
+
 def test_an_unknown_stack_is_named_in_the_error() -> None:
     with cloudformation(None) as client, pytest.raises(StackUnknown, match=STACK):
         find_stack(STACK, client)
@@ -245,12 +273,14 @@ def test_a_job_starts_only_after_confirmation(
 
 
 @contextmanager
-def moving(states: Sequence[dict[str, Any]]) -> Iterator[Any]:
+def moving(states: Sequence[dict[str, Any] | None]) -> Iterator[Any]:
     client = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     with Stubber(client) as stub:
         stub.add_response("start_message_move_task", {"TaskHandle": "t"}, {"SourceArn": "arn"})
         for state in states:
-            stub.add_response("list_message_move_tasks", {"Results": [state]}, {"SourceArn": "arn", "MaxResults": 1})
+            stub.add_response(
+                "list_message_move_tasks", {"Results": [state] if state else []}, {"SourceArn": "arn", "MaxResults": 1}
+            )
         yield client
 
 
@@ -264,6 +294,19 @@ def test_a_redrive_yields_its_progress_until_the_end() -> None:
             RedriveState(1, 3, "RUNNING"),
             RedriveState(3, 3, "COMPLETED"),
         ]
+
+
+def test_a_redrive_waits_until_sqs_lists_it() -> None:
+    done = {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 3}
+    with moving([None, done]) as sqs:
+        states = list(redrive(sqs, "arn", poll_interval_s=0))
+
+    assert states == [RedriveState(0, 0, "RUNNING"), RedriveState(3, 3, "COMPLETED")]
+
+
+def test_a_redrive_that_sqs_never_lists_is_an_error() -> None:
+    with moving([None] * 61) as sqs, pytest.raises(AwsRefused, match="does not list it"):
+        list(redrive(sqs, "arn", poll_interval_s=0))
 
 
 def test_a_failed_redrive_says_how_many_messages_it_moved() -> None:
