@@ -60,6 +60,9 @@ def pull(
     repo_id = CHECKPOINTS[name].repo_id if name in CHECKPOINTS else name
     if folder is not None:
         return _pull_from_folder(repo_id, folder, destination)
+    if "/" not in repo_id:
+        known = ", ".join(CHECKPOINTS)
+        raise CheckpointUnreachable(f"{name!r} is not a known checkpoint ({known}) or the owner/name of another one.")
     return _pull_from_hub(repo_id, destination, revision, endpoint)
 
 
@@ -98,9 +101,12 @@ def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoi
             # By commit: a push between two downloads must not mix two revisions.
             api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
     except HfHubHTTPError as error:
-        raise CheckpointUnreachable(f"The Hub refused {repo_id} ({first_line(error)}).") from error
+        raise CheckpointUnreachable(f"{api.endpoint} refused {repo_id} ({first_line(error)}).") from error
     except (httpx2.HTTPError, OSError, ValueError) as error:
-        raise CheckpointUnreachable(f"{repo_id} could not be fetched: {first_line(error)}") from error
+        raise CheckpointUnreachable(
+            f"{repo_id} could not be fetched from {api.endpoint}: {first_line(error).rstrip('.')}. "
+            "--endpoint chooses another server, --from a folder."
+        ) from error
     return record_source(destination, repo_id, commit)
 
 

@@ -320,6 +320,16 @@ def test_an_unknown_repository_is_reported_in_one_sentence(hub: Hub, tmp_path: P
     assert not (tmp_path / "checkpoint" / "source.json").exists()
 
 
+def test_an_unknown_name_is_reported_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreachable, match=r"'nothing' is not a known checkpoint \(hubert-base-ch, wav2vec2-"):
+        pull("nothing", tmp_path / "checkpoint")
+
+
+def test_an_unreachable_server_is_named_with_the_alternatives(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreachable, match=r"from http://127\.0\.0\.1:9: .*\. --endpoint .* --from a folder"):
+        pull(REPO, tmp_path, endpoint="http://127.0.0.1:9")
+
+
 def test_an_unknown_revision_is_reported_in_one_sentence(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnreachable, match=REPO) as error:
         pull(REPO, tmp_path, revision="v9", endpoint=hub.endpoint)

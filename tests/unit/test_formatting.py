@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.formatting import clock, printable
+from core.formatting import clock, first_line, printable
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ def test_a_time_is_shown_rounded(seconds: float, digits: int, shown: str) -> Non
 
 def test_control_characters_are_replaced() -> None:
     assert printable("\x1b[2Ja\u202eb é") == "\ufffd[2Ja\ufffdb é"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"), [("one\ntwo", "one"), ("", "ValueError"), (" \n", "ValueError"), ("\n one", "one")]
+)
+def test_the_first_line_of_an_error_is_its_type_without_a_message(message: str, expected: str) -> None:
+    assert first_line(ValueError(message)) == expected
