@@ -10,12 +10,14 @@ Hostile and damaged files are handled as follows:
 - ffmpeg exits with status 0 for some damaged files. Its output and messages are checked as well.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ffmpeg
 import numpy as np
 
+from core.audio.amr import may_have_pauses, with_silent_pauses
 from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.formats import FORMATS
 from core.audio.probe import MediaInfo, check_environment
@@ -80,14 +82,26 @@ def decode(
     decoded_samples = 0
     timeline = Timeline(_claimed_s(path, info), limits.max_duration_s)
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * info.channels * 4
-    with run_sandboxed(_decode_command(path, info), limits, deadline) as decoder:
-        while chunk := decoder.read(block_bytes):
-            block = _block(chunk, info.channels)
-            decoded_samples += block.shape[1]
-            if decoded_samples > limits.max_duration_s * SAMPLE_RATE_HZ:
-                raise RecordingTooLong(f"The recording is longer than the limit of {limits.max_duration_s:,.0f} s.")
-            yield from timeline.place(block, decoder.numbers())
-    _check_end(decoder, path, info, decoded_samples)
+    with _source(path, info, limits, deadline) as source:
+        with run_sandboxed(_decode_command(source, info), limits, deadline) as decoder:
+            while chunk := decoder.read(block_bytes):
+                block = _block(chunk, info.channels)
+                decoded_samples += block.shape[1]
+                if decoded_samples > limits.max_duration_s * SAMPLE_RATE_HZ:
+                    raise RecordingTooLong(f"The recording is longer than the limit of {limits.max_duration_s:,.0f} s.")
+                yield from timeline.place(block, decoder.numbers())
+        _check_end(decoder, path, info, decoded_samples)
+
+
+@contextmanager
+def _source(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline) -> Iterator[Path]:
+    """Provide the file to decode: the recording, or for AMR a copy whose pauses ffmpeg can decode."""
+    if not may_have_pauses(info.codec, info.channels):
+        yield path
+        return
+    timeline = Timeline(_claimed_s(path, info), limits.max_duration_s)
+    with with_silent_pauses(path, info.codec, "a:0", timeline, limits, deadline) as copy:
+        yield copy
 
 
 def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: int) -> None:

@@ -2,7 +2,7 @@
 
 Decoders return samples without gaps. The time stamps of a file may start late, because the camera ran before the
 microphone, and they leap where packets are missing. ffmpeg reports each leap (`REPORT_LEAPS`), and `Timeline` inserts
-silence:
+silence (docs/decisions/0024-times-of-a-player.md):
 
 - Time 0 is the start of the file: the earliest time stamp of any of its streams.
 - Sound is never removed or moved back. Where time stamps repeat or go back, the sound follows what is before it.
@@ -22,8 +22,7 @@ import numpy as np
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
 
 _MIN_LEAP_S = 0.15
-"""More than the delay of any decoder, which the time stamps of the first frame include: 0.128 s for WMA. Browsers write
-time stamps with a jitter of 0.012 s."""
+"""More than a decoder's delay, which the first time stamp includes, and than the jitter of browsers' recordings."""
 _MIN_RESTART_S = 1.0
 """Time stamps that go back further belong to another recording, appended to the first. From there, they count anew."""
 _CLAIM_TOLERANCE_S = 1.0

@@ -198,6 +198,17 @@ def test_every_kind_of_recording_is_decoded_completely(both: tuple[dict[str, Any
     assert in_image[name]["loudness"] > 0.05
 
 
+@pytest.mark.parametrize(
+    ("name", "duration_s"),
+    [("dtx.amr", 7.08), ("dtx.awb", 7.08), ("dtx-amr.3gp", 7.08), ("dtx-awb.3gp", 7.08), ("gap.webm", 5.0)],
+)
+def test_pauses_and_gaps_keep_their_duration(
+    both: tuple[dict[str, Any], dict[str, Any]], name: str, duration_s: float
+) -> None:
+    for outcomes in both:
+        assert outcomes[name]["samples"] == pytest.approx(duration_s * SAMPLE_RATE_HZ, abs=0.02 * SAMPLE_RATE_HZ)
+
+
 def test_the_image_and_this_machine_decode_the_same(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert differences(*both) == {}
 
