@@ -24,7 +24,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ, Block
 _MIN_LEAP_S = 0.15
 """More than a decoder's delay, which the first time stamp includes, and than the jitter of browsers' recordings."""
 _MIN_RESTART_S = 1.0
-"""Time stamps that go back further belong to another recording, appended to the first. From there, they count anew."""
+"""Time stamps that go back further belong to another recording, appended to the first. There, time starts again."""
 _CLAIM_TOLERANCE_S = 1.0
 _MAX_UNCLAIMED_LEAP_S = 600.0
 _BLOCK_SAMPLES = SAMPLE_RATE_HZ
