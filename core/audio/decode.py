@@ -121,9 +121,9 @@ def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: i
     if decoded_samples == 0 and _NO_DECODER in decoder.messages:
         raise FormatNotAccepted(f"ffmpeg on this machine has no decoder for the codec {info.codec}.")
     if decoded_samples == 0:
-        raise DamagedAudio(f"No audio could be decoded from the {info.container} file{decoder.reason(path)}.")
+        raise DamagedAudio(f"No audio could be decoded from the {info.container} file. It is damaged.")
     if decoder.status != 0 and not (decoder.status == _TOO_MANY_ERRORS and info.container in _UNFRAMED):
-        raise DamagedAudio(f"Only part of the {info.container} file could be decoded{decoder.reason(path)}.")
+        raise DamagedAudio(f"The {info.container} file is damaged: only the first {decoded_s:.1f} s could be decoded.")
     if _CODEC_CHANGES in decoder.messages:
         raise DamagedAudio(
             f"The {info.container} file changes its codec after {decoded_s:.1f} s: upload its parts one by one."

@@ -13,11 +13,11 @@ from core.audio.formats import ACCEPTED_FORMATS, CODECS, FORMAT_NAMES, FORMATS
 from core.audio.probe import MediaInfo, probe
 from core.audio.waveform import SAMPLE_RATE_HZ
 from core.cli.app import app
-from core.errors import FormatNotAccepted, NotAudio
+from core.errors import FormatNotAccepted, NotAudio, RecordingError
 from core.settings import MediaLimits
 from handlers.api.web import _read
 from tests.conftest import MakeMedia
-from tests.support import recorders
+from tests.support import hostile, recorders
 
 LIMITS = MediaLimits()
 
@@ -191,6 +191,18 @@ def test_a_file_without_media_is_not_audio(content: bytes, tmp_path: Path) -> No
 
     assert "ffmpeg:" not in str(refusal.value)
     assert "Invalid" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, code) in hostile.HEADERS.items() if code in ("damaged", "not_audio")]
+)
+def test_a_refusal_contains_no_words_of_ffmpeg(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(hostile.HEADERS[name][0])
+
+    with pytest.raises(RecordingError) as refusal:
+        decoded(tmp_path / name)
+
+    assert not re.search("ffmpeg:|Error|Invalid|stream #", str(refusal.value))
 
 
 def test_this_machine_s_ffmpeg_reads_every_accepted_format_and_codec() -> None:
