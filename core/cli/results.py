@@ -38,7 +38,7 @@ def show_results(place: Path | tuple[str, str], selection: ResultFilter, form: O
         for result in results:
             sys.stdout.write(result.to_json() + "\n")
     for document in skipped:
-        sys.stderr.write(f"audio-emotion: {document!a} is not a result document and was skipped.\n")
+        sys.stderr.write(f"audio-emotion: {document!a} is not a readable result document and was skipped.\n")
     return int(bool(skipped))
 
 

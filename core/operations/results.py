@@ -111,7 +111,10 @@ def results_in_folder(folder: Path) -> Iterator[StoredResult]:
             f"{folder} is not a folder. `audio-emotion demo` and `local` write results to out/results."
         )
     for file in sorted(path for path in folder.rglob(f"*{_SUFFIX}") if path.is_file()):
-        yield StoredResult(str(file), _parsed(file.read_bytes()))
+        try:
+            yield StoredResult(str(file), _parsed(file.read_bytes()))
+        except OSError:  # it was removed, or may not be read
+            yield StoredResult(str(file), None)
 
 
 def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, selection: ResultFilter) -> Iterator[StoredResult]:

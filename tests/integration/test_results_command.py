@@ -146,10 +146,12 @@ def test_a_table_ends_with_the_counts(run: Run) -> None:
 def test_a_file_that_is_not_a_result_is_named_and_skipped(tmp_path: Path) -> None:
     (tmp_path / "good.json").write_text(DOCUMENTS[0].to_json(), encoding="utf-8")
     (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "unreadable.json").symlink_to("/proc/self/mem")  # reading its start is an error, for root as well
     done = CliRunner().invoke(app, ["results", "--folder", str(tmp_path), "--json"])
     assert done.exit_code == 1
     assert keys(done.stdout) == {"calls/a.wav"}
     assert "other.json" in done.stderr
+    assert "unreadable.json" in done.stderr
 
 
 @pytest.mark.parametrize(

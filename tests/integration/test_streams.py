@@ -38,7 +38,7 @@ _COMMANDS = {
     "schema": ["schema"],
     "model list": ["model", "list"],
     "model pull": ["model", "pull", "--from", "checkpoint", "--out", _NAME],
-    "model export": ["model", "export", _NAME, "out"],
+    "model export": ["model", "export", "checkpoint", "out", "--precision", _NAME],
 }
 """Command -> arguments with which it prints these characters, in its output or its error, as far as it can."""
 

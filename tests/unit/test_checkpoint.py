@@ -292,3 +292,16 @@ def test_the_old_names_are_those_of_the_published_checkpoint(tensors: Tensors) -
         "hubert.encoder.pos_conv_embed.conv.weight_g",
         "hubert.encoder.pos_conv_embed.conv.weight_v",
     }
+
+
+@pytest.mark.parametrize("message", [(), ("",), (" \n",)])
+def test_an_error_without_a_message_is_reported_by_its_type(
+    message: tuple[str, ...], write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError(*message)
+
+    monkeypatch.setattr("core.checkpoints.checkpoint.build_network", fail)
+
+    with pytest.raises(CheckpointUnreadable, match=r"valid network \(AssertionError: no reason given\)\.$"):
+        read_checkpoint(write())
