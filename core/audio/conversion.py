@@ -48,7 +48,8 @@ def convert(
 ) -> ConvertedFiles:
     """Write the channels of a recording as the classifier gets them.
 
-    If the samples exceed full scale, or are too small for 16 bits, all files are scaled by one factor.
+    If the samples exceed full scale, or are too small for 16 bits, all files are scaled by one factor. A DC offset
+    stays, because the classifier removes it from each utterance.
 
     Parameters
     ----------
