@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.audio.offset import remove_offset
 from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
@@ -73,7 +74,7 @@ class Pair:
         return cast(SpeechNetwork, copy.deepcopy(self.network).double())
 
     def reference(self, waveform: Waveform) -> npt.NDArray[np.float64]:
-        clip = waveform[:WINDOW_SAMPLES].astype(np.float64)
+        clip = remove_offset(waveform[:WINDOW_SAMPLES]).astype(np.float64)
         window = np.pad(clip, (0, WINDOW_SAMPLES - clip.size))
         window = (window - window.mean()) / np.sqrt(window.var() + 1e-7)
         with torch.inference_mode():
