@@ -49,7 +49,20 @@ class _Progress:
             codec=self.info.codec,
             sample_rate_hz=self.info.sample_rate_hz,
             channels=self.info.channels,
+            track_channels=self.info.track_channels if self.info.has_several_tracks else None,
             duration_s=self.decoded_samples / SAMPLE_RATE_HZ,
+        )
+
+    def channel(self, group: ChannelGroup, parts: list[Utterance]) -> Channel:
+        """Return the result of a group's utterances."""
+        scores = EmotionScores.of(mean_scores((part.scores, part.duration_s) for part in parts))
+        return Channel(
+            **dict(scores),
+            channel=group[0],
+            track=self.info.track_of(group[0]) if self.info and self.info.has_several_tracks else None,
+            mixed=group if len(group) > 1 else None,
+            speech_s=sum(part.duration_s for part in parts),
+            utterances=tuple(parts),
         )
 
     @property
@@ -140,7 +153,7 @@ class Pipeline:
             raise EmptyRecording("The recording contains no samples.")
 
     def _result(self, source: Source, progress: _Progress) -> Result:
-        channels = tuple(_channel(group, parts) for group, parts in sorted(progress.utterances.items()))
+        channels = tuple(progress.channel(group, parts) for group, parts in sorted(progress.utterances.items()))
         overall = None
         if channels:
             overall = EmotionScores.of(mean_scores((u.scores, u.duration_s) for c in channels for u in c.utterances))
@@ -159,7 +172,7 @@ class Pipeline:
 
 
 def _duration_s(path: Path, info: MediaInfo) -> float | None:
-    return plausible_duration_s(info.duration_s, info.codec, path.stat().st_size, info.sample_rate_hz * info.channels)
+    return plausible_duration_s(info.duration_s, info.codec, path.stat().st_size, info.samples_per_s)
 
 
 def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: ProgressEstimate) -> Iterator[Block]:
@@ -172,14 +185,3 @@ def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: Progr
         # The generator resumes when the next block is requested, after this block was classified.
         estimate.check(progress.decoded_samples / SAMPLE_RATE_HZ)
         waiting_since = time.monotonic()
-
-
-def _channel(group: ChannelGroup, parts: list[Utterance]) -> Channel:
-    scores = EmotionScores.of(mean_scores((part.scores, part.duration_s) for part in parts))
-    return Channel(
-        **dict(scores),
-        channel=group[0],
-        mixed=group if len(group) > 1 else None,
-        speech_s=sum(part.duration_s for part in parts),
-        utterances=tuple(parts),
-    )

@@ -42,12 +42,19 @@ class Source(_Part):
 
 
 class Audio(_Part):
-    """The recording's first audio stream."""
+    """The recording's audio. Codec and sample rate are those of the first track."""
 
     container: str = Field(description="Container format, in FFmpeg's terms.")
     codec: str = Field(description="Codec, in FFmpeg's terms.")
     sample_rate_hz: int = Field(description="Sample rate of the recording. The model receives 16,000 Hz.")
-    channels: int = Field(description="Number of audio channels.")
+    channels: int = Field(description="Number of audio channels of all tracks.")
+    track_channels: tuple[int, ...] | None = Field(
+        default=None,
+        description=(
+            "Number of channels of each audio track, if there are several. Channels are numbered track by track. "
+            "0: the track cannot be decoded."
+        ),
+    )
     duration_s: Seconds = Field(
         description="End of the decoded audio on the timeline of `start_s`. It may differ from the header."
     )
@@ -102,6 +109,9 @@ class Channel(EmotionScores):
     """One channel with speech. Its scores are the means of its utterances' scores, weighted by duration."""
 
     channel: int = Field(description="Number of the channel, from 0; of mixed channels, the first.")
+    track: int | None = Field(
+        default=None, description="Number of the channel's audio track, from 0; absent if there is only one track."
+    )
     mixed: tuple[int, ...] | None = Field(
         default=None, description="Numbers of the channels that were mixed because they carry the same speech."
     )

@@ -11,17 +11,19 @@ Hostile and damaged files are handled as follows:
 """
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import ffmpeg
 import numpy as np
 
 from core.audio.amr import may_have_pauses, with_silent_pauses
+from core.audio.channel_order import pan_filter
 from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.formats import FORMATS
-from core.audio.probe import MediaInfo, check_environment
+from core.audio.probe import READ_ON, MediaInfo, check_environment
 from core.audio.timeline import REPORT_LEAPS, Timeline
+from core.audio.tracks import align
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.deadline import Deadline, plausible_duration_s
 from core.errors import (
@@ -59,7 +61,9 @@ def decode(
     limits: MediaLimits,
     deadline: Deadline = Deadline(),  # noqa: B008 (frozen)
 ) -> Generator[Block, None, None]:
-    """Decode the first audio stream as a stream of blocks.
+    """Decode the audio tracks as a stream of blocks: the channels of the first track, then those of the next.
+
+    Channels keep the order in which the file stores them. A track that ends before another becomes silent.
 
     A caller that may stop before the end must close the generator, which ends ffmpeg: `contextlib.closing`.
 
@@ -79,33 +83,47 @@ def decode(
         If ffmpeg could not be started or was killed by another process, or the file was removed.
     """
     path = path.absolute()
+    numbers = [number for number, track in enumerate(info.tracks) if track.channels]
+    with ExitStack() as stack:
+        # One process for each track: a filter that merges tracks ends with the shortest of them.
+        tracks = [stack.enter_context(closing(_decode_track(path, info, n, limits, deadline))) for n in numbers]
+        yield from align(tracks, [info.tracks[n].channels for n in numbers])
+
+
+def _decode_track(
+    path: Path, info: MediaInfo, number: int, limits: MediaLimits, deadline: Deadline
+) -> Generator[Block, None, None]:
     decoded_samples = 0
+    channels = info.tracks[number].channels
     timeline = Timeline(_claimed_s(path, info), limits.max_duration_s)
-    block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * info.channels * 4
-    with _source(path, info, limits, deadline) as source:
-        with run_sandboxed(_decode_command(source, info), limits, deadline) as decoder:
+    block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * channels * 4
+    with _source(path, info, number, limits, deadline) as (source, stream):
+        with run_sandboxed(_decode_command(source, stream, info, number), limits, deadline) as decoder:
             while chunk := decoder.read(block_bytes):
-                block = _block(chunk, info.channels)
+                block = _block(chunk, channels)
                 decoded_samples += block.shape[1]
                 if decoded_samples > limits.max_duration_s * SAMPLE_RATE_HZ:
                     raise RecordingTooLong(f"The recording is longer than the limit of {limits.max_duration_s:,.0f} s.")
                 yield from timeline.place(block, decoder.numbers())
-        _check_end(decoder, path, info, decoded_samples)
+        _check_end(decoder, path, info, number, decoded_samples)
 
 
 @contextmanager
-def _source(path: Path, info: MediaInfo, limits: MediaLimits, deadline: Deadline) -> Iterator[Path]:
-    """Provide the file to decode: the recording, or for AMR a copy whose pauses ffmpeg can decode."""
-    if not may_have_pauses(info.codec, info.channels):
-        yield path
+def _source(
+    path: Path, info: MediaInfo, number: int, limits: MediaLimits, deadline: Deadline
+) -> Iterator[tuple[Path, str]]:
+    """Provide the file and the stream to decode: the recording's, or for AMR a copy whose pauses ffmpeg can decode."""
+    track, stream = info.tracks[number], f"a:{number}"
+    if not may_have_pauses(track.codec, track.channels):
+        yield path, stream
         return
     timeline = Timeline(_claimed_s(path, info), limits.max_duration_s)
-    with with_silent_pauses(path, info.codec, "a:0", timeline, limits, deadline) as copy:
-        yield copy
+    with with_silent_pauses(path, track.codec, stream, timeline, limits, deadline) as copy:
+        yield copy, "a:0"
 
 
-def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: int) -> None:
-    """Raise an error if the decoded audio is not the whole recording.
+def _check_end(decoder: Decoder, path: Path, info: MediaInfo, number: int, decoded_samples: int) -> None:
+    """Raise an error if the decoded audio is not the whole track.
 
     Exit status 0 does not prove success: ffmpeg also returns it for a truncated file. Any other status means that
     ffmpeg stopped early, or that the share of undecodable frames exceeds its limit.
@@ -119,7 +137,7 @@ def _check_end(decoder: Decoder, path: Path, info: MediaInfo, decoded_samples: i
     if decoded_samples == 0 and decoder.status == 0 and not decoder.messages:
         raise EmptyRecording("The recording contains no samples.")
     if decoded_samples == 0 and _NO_DECODER in decoder.messages:
-        raise FormatNotAccepted(f"ffmpeg on this machine has no decoder for the codec {info.codec}.")
+        raise FormatNotAccepted(f"ffmpeg on this machine has no decoder for the codec {info.tracks[number].codec}.")
     if decoded_samples == 0:
         raise DamagedAudio(f"No audio could be decoded from the {info.container} file. It is damaged.")
     if decoder.status != 0 and not (decoder.status == _TOO_MANY_ERRORS and info.container in _UNFRAMED):
@@ -136,7 +154,7 @@ def _claimed_s(path: Path, info: MediaInfo) -> float | None:
         size_bytes = path.stat().st_size
     except FileNotFoundError:
         return None
-    return plausible_duration_s(info.duration_s, info.codec, size_bytes, info.sample_rate_hz * info.channels)
+    return plausible_duration_s(info.duration_s, info.codec, size_bytes, info.samples_per_s)
 
 
 def _block(chunk: bytes, channels: int) -> Block:
@@ -145,7 +163,8 @@ def _block(chunk: bytes, channels: int) -> Block:
     return np.where(np.abs(samples) <= _MAX_AMPLITUDE, samples, np.float32(0.0)).reshape(-1, channels).T
 
 
-def _decode_command(path: Path, info: MediaInfo) -> list[str]:
+def _decode_command(path: Path, stream: str, info: MediaInfo, number: int) -> list[str]:
+    track = info.tracks[number]
     source = ffmpeg.input(
         _INPUT,
         protocol_whitelist="file,pipe",
@@ -153,13 +172,14 @@ def _decode_command(path: Path, info: MediaInfo) -> list[str]:
         threads=1,
         # Without an offset, ffmpeg counts MPEG-TS and Ogg from the start of the audio instead of the file's.
         itsoffset="1us",
+        **(READ_ON if info.starts_late else {}),
     )
     # No limit on the duration (-t): ffmpeg measures it by timestamps, and would stop where they jump ahead within a
     # recording. `decode` counts samples instead.
-    output = source["a:0"].output(
+    pan = pan_filter(track.codec, track.channels, has_layout=track.has_layout)
+    output = source[stream].output(
         "pipe:1",
-        ac=info.channels,
-        af=f"aselect='{REPORT_LEAPS}',aresample={SAMPLE_RATE_HZ}:resampler={RESAMPLER}",
+        af=f"aselect='{REPORT_LEAPS}',aresample={SAMPLE_RATE_HZ}:resampler={RESAMPLER},{pan}",
         format="f32le",
         acodec="pcm_f32le",
     )

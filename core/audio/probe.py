@@ -6,8 +6,11 @@ machine accepts the same recordings.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from core.audio.ffmpeg import Decoder, run_sandboxed
@@ -21,6 +24,7 @@ from core.errors import (
     NoAudioStream,
     NotAudio,
     RecordingEncrypted,
+    RecordingError,
     TooManyChannels,
 )
 from core.settings import MediaLimits
@@ -36,6 +40,11 @@ _NOT_AUDIO = (
     "converted to WAV first."
 )
 _PROBE_TIMEOUT_S = 30.0
+_WITHOUT_HEADERS = ("mpegts", "mpeg")
+"""Containers whose audio ffmpeg learns from its first packets, which may follow seconds of video."""
+READ_ON = {"fflags": "nobuffer", "probesize": str(2**40), "analyzeduration": str(2**60)}
+"""Input options for these recordings: read as far as the first audio, and keep no packets in memory. By default, ffmpeg
+stops after 5 s or 5 MB."""
 MIN_SAMPLE_RATE_HZ = 1_000
 """Speech needs a higher rate. A file of 14 kB that claims 1 Hz would decode to four hours."""
 MAX_SAMPLE_RATE_HZ = 1_000_000
@@ -43,24 +52,86 @@ MAX_SAMPLE_RATE_HZ = 1_000_000
 
 
 @dataclass(frozen=True)
-class MediaInfo:
-    """The properties of a file's first audio stream, as its headers claim them.
+class AudioTrack:
+    """One audio track of a file, as the headers describe it.
 
     Attributes
     ----------
-    container, codec
-        ffmpeg's names; the first one if ffmpeg has several for the container.
-    sample_rate_hz, channels
+    codec
+        ffmpeg's name.
+    sample_rate_hz
         Of the encoded audio.
-    duration_s
-        None if the headers claim no duration.
+    channels
+        0 if this ffmpeg cannot decode the track.
+    has_layout
+        Whether the channels are assigned to loudspeakers.
     """
 
-    container: str
     codec: str
     sample_rate_hz: int
     channels: int
+    has_layout: bool = False
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """The properties of a file's audio, as its headers claim them.
+
+    Attributes
+    ----------
+    container
+        ffmpeg's name; the first one if ffmpeg has several for the container.
+    duration_s
+        None if the headers claim no duration.
+    tracks
+        All audio tracks in the order of the file, at least one with channels.
+    starts_late
+        Whether ffmpeg finds the audio only if it reads beyond its default limits.
+    """
+
+    container: str
     duration_s: float | None
+    tracks: tuple[AudioTrack, ...]
+    starts_late: bool = False
+
+    @property
+    def codec(self) -> str:
+        """The codec of the first track that can be decoded."""
+        return self._main_track.codec
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The sample rate of the first track that can be decoded."""
+        return self._main_track.sample_rate_hz
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of all tracks."""
+        return sum(self.track_channels)
+
+    @property
+    def track_channels(self) -> tuple[int, ...]:
+        """The number of channels of each track. The channels are numbered track by track."""
+        return tuple(track.channels for track in self.tracks)
+
+    @property
+    def has_several_tracks(self) -> bool:
+        """Whether results name tracks beside channels."""
+        return len(self.tracks) > 1
+
+    @property
+    def samples_per_s(self) -> int:
+        """The number of encoded samples of all channels in a second."""
+        return sum(track.sample_rate_hz * track.channels for track in self.tracks)
+
+    def track_of(self, channel: int) -> int:
+        """Return the number of a channel's track."""
+        ends = accumulate(self.track_channels)
+        return next(track for track, end in enumerate(ends) if channel < end)
+
+    @property
+    def _main_track(self) -> AudioTrack:
+        return next(track for track in self.tracks if track.channels)
 
 
 def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> MediaInfo:  # noqa: B008 (frozen)
@@ -87,7 +158,19 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         raise FormatNotAccepted(f"{other_format} files are not accepted. {CONVERSION}")
     path = path.absolute()
     limit = deadline.sooner(_PROBE_TIMEOUT_S)
-    with run_sandboxed(_probe_command(path), limits, limit) as decoder:
+    described = _describe(path, _probe_command(path), limits, limit)
+    if not _may_start_late(described):
+        return _media_info(described, limits)
+    try:
+        described = _describe(path, _probe_command(path, READ_ON), limits, limit)
+    except DeadlineExceeded:
+        if not any(map(_is_usable, _audio_streams(described))):
+            raise
+    return _media_info(described, limits, starts_late=True)
+
+
+def _describe(path: Path, command: list[str], limits: MediaLimits, deadline: Deadline) -> dict[str, Any]:
+    with run_sandboxed(command, limits, deadline) as decoder:
         document = decoder.read(_MAX_DESCRIPTION_BYTES)
     if decoder.timed_out:
         raise DeadlineExceeded("Reading the file's headers took too long.")
@@ -100,7 +183,8 @@ def probe(path: Path, limits: MediaLimits, deadline: Deadline = Deadline()) -> M
         raise NotAudio(_NOT_AUDIO)
     if len(document) == _MAX_DESCRIPTION_BYTES:
         raise DamagedAudio("The file's headers describe more streams than a recording can have.")
-    return _media_info(json.loads(document), limits)
+    described: dict[str, Any] = json.loads(document)
+    return described
 
 
 def check_environment(decoder: Decoder, path: Path) -> None:
@@ -111,50 +195,91 @@ def check_environment(decoder: Decoder, path: Path) -> None:
         raise DecoderUnavailable("The recording was removed from the temporary folder while it was decoded.")
 
 
-def _probe_command(path: Path) -> list[str]:
+def _probe_command(path: Path, input_options: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     entries = (
-        "format=format_name,duration:stream=index,codec_type,codec_name,codec_long_name,sample_rate,channels,duration"
+        "format=format_name,duration"
+        ":stream=index,codec_type,codec_name,codec_long_name,sample_rate,channels,channel_layout,duration"
         ":stream_tags=enc_key_id:packet=stream_index:packet_side_data=side_data_type"
     )
+    extra = [part for name, value in input_options.items() for part in (f"-{name}", value)]
     interval = ["-read_intervals", f"%+#{_MAX_PACKETS_PROBED}"]
-    options = ["-v", "error", *_input_options(), *interval, "-show_entries", entries, "-print_format", "json"]
+    options = ["-v", "error", *_input_options(), *extra, *interval, "-show_entries", entries, "-print_format", "json"]
     return ["ffprobe", *options, "-i", f"file:{path}"]
 
 
-def _media_info(described: dict[str, Any], limits: MediaLimits) -> MediaInfo:
-    streams = described.get("streams", [])
-    if not streams:
+def _media_info(described: dict[str, Any], limits: MediaLimits, *, starts_late: bool = False) -> MediaInfo:
+    if not described.get("streams"):
         raise DamagedAudio(_CUT_OFF)
-    stream = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
-    if stream is None:
+    streams = _audio_streams(described)
+    if not streams:
         raise NoAudioStream("The file has no audio stream.")
-    if _is_encrypted(stream, described.get("packets", [])):
+    usable = [stream for stream in streams if _is_usable(stream)]
+    if any(_is_encrypted(stream, described.get("packets", [])) for stream in usable or streams[:1]):
         raise RecordingEncrypted("The audio is encrypted (DRM): upload a copy without protection.")
-    codec = _accepted_codec(stream)
-    channels = int(stream.get("channels", 0))
-    sample_rate_hz = int(stream.get("sample_rate", 0))
-    if channels > limits.max_channels:
-        raise TooManyChannels(f"The recording has {channels} channels; the limit is {limits.max_channels}.")
-    if channels < 1 or not MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
-        raise DamagedAudio(f"The file claims {channels} channels at {sample_rate_hz} Hz, which is not plausible.")
-    claimed = described.get("format", {}).get("duration") or stream.get("duration")
-    return MediaInfo(
+    if not usable:
+        raise _refusal(streams[0])
+    claimed = described.get("format", {}).get("duration") or usable[0].get("duration")
+    info = MediaInfo(
         container=str(described["format"]["format_name"]).split(",")[0],
-        codec=codec,
-        sample_rate_hz=sample_rate_hz,
-        channels=channels,
         duration_s=float(claimed) if claimed else None,
+        tracks=tuple(_track(stream, is_usable=stream in usable) for stream in streams),
+        starts_late=starts_late,
+    )
+    if info.channels > limits.max_channels:
+        on_tracks = f" on {len(usable)} audio tracks" if len(usable) > 1 else ""
+        raise TooManyChannels(
+            f"The recording has {info.channels} channels{on_tracks}; the limit is {limits.max_channels}."
+        )
+    return info
+
+
+def _audio_streams(described: dict[str, Any]) -> list[dict[str, Any]]:
+    return [stream for stream in described.get("streams", []) if stream.get("codec_type") == "audio"]
+
+
+def _may_start_late(described: dict[str, Any]) -> bool:
+    """Detect MPEG streams whose audio was not found; their headers do not describe it."""
+    streams = _audio_streams(described)
+    found = bool(streams) and all(_channels(stream) for stream in streams)
+    return not found and described["format"]["format_name"] in _WITHOUT_HEADERS
+
+
+def _track(stream: dict[str, Any], *, is_usable: bool) -> AudioTrack:
+    layout = stream.get("channel_layout", "unknown")
+    return AudioTrack(
+        codec=str(stream.get("codec_name", "unknown")),
+        sample_rate_hz=_rate_hz(stream),
+        channels=_channels(stream) if is_usable else 0,
+        has_layout=layout != "unknown" and not layout.startswith("ambisonic"),
     )
 
 
-def _accepted_codec(stream: dict[str, Any]) -> str:
-    """Return the name of a stream's codec; raise an error if the codec is unknown or not accepted."""
-    codec = str(stream.get("codec_name", "unknown"))
+def _is_usable(stream: dict[str, Any]) -> bool:
+    return _is_plausible(stream) and stream.get("codec_name") in CODECS
+
+
+def _is_plausible(stream: dict[str, Any]) -> bool:
+    return _channels(stream) > 0 and MIN_SAMPLE_RATE_HZ <= _rate_hz(stream) <= MAX_SAMPLE_RATE_HZ
+
+
+def _channels(stream: dict[str, Any]) -> int:
+    return int(stream.get("channels", 0))
+
+
+def _rate_hz(stream: dict[str, Any]) -> int:
+    return int(stream.get("sample_rate", 0))
+
+
+def _refusal(stream: dict[str, Any]) -> RecordingError:
+    """Return the reason why a stream is not usable."""
+    codec = stream.get("codec_name", "unknown")
     if codec == "unknown":
-        raise NotAudio("The codec of the audio was not recognised.")
+        return NotAudio("The codec of the audio was not recognised.")
     if codec not in CODECS:
-        raise FormatNotAccepted(f"The codec {stream.get('codec_long_name', codec)} is not accepted. {CONVERSION}")
-    return codec
+        return FormatNotAccepted(f"The codec {stream.get('codec_long_name', codec)} is not accepted. {CONVERSION}")
+    return DamagedAudio(
+        f"The file claims {_channels(stream)} channels at {_rate_hz(stream)} Hz, which is not plausible."
+    )
 
 
 def _is_encrypted(stream: dict[str, Any], packets: list[dict[str, Any]]) -> bool:

@@ -36,7 +36,7 @@ def csv_writer(stream: TextIO) -> "_csv.Writer":
 def csv_header(labels: Iterable[str]) -> list[str]:
     """Return the column names."""
     first = ["recording", "status", "channel", "start_s", "end_s", "emotion", "score"]
-    return [*first, *labels, "error", "model", "fingerprint", "demo", "finished_at"]
+    return [*first, *labels, "error", "model", "fingerprint", "demo", "finished_at", "track"]
 
 
 def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
@@ -53,10 +53,11 @@ def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
     for channel in result.channels or ():
         for part in channel.utterances:
             scores = [part.scores.get(label, "") for label in labels]
-            yield [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *scores, "", *end]
+            row = [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *scores, "", *end]
+            yield [*row, "" if channel.track is None else channel.track]
     if not result.channels:
         message = result.error.message if result.error else ""
-        yield [*start, "", "", "", "", "", *("" for _ in labels), _harmless(message), *end]
+        yield [*start, "", "", "", "", "", *("" for _ in labels), _harmless(message), *end, ""]
 
 
 def _harmless(text: str) -> str:

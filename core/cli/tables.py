@@ -1,6 +1,6 @@
 """Results in a terminal: a table, and a timeline for each recording with several utterances."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from rich.console import Console, Group
@@ -94,14 +94,18 @@ def _legend(channels: Iterable[Channel]) -> Text:
     return legend
 
 
-def _utterance_table(channels: Iterable[Channel]) -> Table:
+def _utterance_table(channels: Sequence[Channel]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("channel", "from", "to"):
+    has_tracks = any(channel.track is not None for channel in channels)
+    for name in (*(["track"] if has_tracks else []), "channel", "from", "to"):
         table.add_column(name, justify="right")
     table.add_column("emotion")
     table.add_column("score", justify="right")
-    parts = [(part, channel.channel) for channel in channels for part in channel.utterances]
-    for part, number in sorted(parts, key=lambda pair: (pair[0].start_s, pair[1])):
+    parts = [(part, channel) for channel in channels for part in channel.utterances]
+    for part, channel in sorted(parts, key=lambda pair: (pair[0].start_s, pair[1].channel)):
+        numbers = [str(channel.track)] if has_tracks else []
         times = (clock(part.start_s, digits=1), clock(part.end_s, digits=1))
-        table.add_row(str(number), *times, Text(part.emotion, colour_of(part.emotion)), f"{part.score:.1%}")
+        table.add_row(
+            *numbers, str(channel.channel), *times, Text(part.emotion, colour_of(part.emotion)), f"{part.score:.1%}"
+        )
     return table

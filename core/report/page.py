@@ -108,6 +108,8 @@ def _head(result: Result, title: str) -> Iterator[str]:
     facts = []
     if result.audio:
         channels = counted(result.audio.channels, "channel")
+        if result.audio.track_channels:
+            channels += f" on {counted(len(result.audio.track_channels), 'track')}"
         facts += [clock(result.audio.duration_s), channels, f"{result.audio.container}, {result.audio.codec}"]
     if result.speech_s:
         facts.append(f"{result.speech_s:.1f} s of speech")
@@ -173,18 +175,24 @@ def _summary(channels: tuple[Channel, ...]) -> str:
 def _channel_name(channel: Channel) -> str:
     if channel.mixed:
         return f"Channels {', '.join(map(str, channel.mixed))}, mixed"
-    return f"Channel {channel.channel}"
+    return (
+        f"Channel {channel.channel}" if channel.track is None else f"Track {channel.track}, channel {channel.channel}"
+    )
 
 
 def _table(channels: tuple[Channel, ...], labels: tuple[str, ...], numbers: dict[str, int]) -> Iterator[str]:
     yield '<section aria-labelledby="all"><h2 id="all">All utterances</h2><div class="scroll"><table><thead><tr>'
+    has_tracks = any(channel.track is not None for channel in channels)
+    yield '<th scope="col">Track</th>' if has_tracks else ""
     yield '<th scope="col">Channel</th><th scope="col">From</th><th scope="col">To</th><th scope="col">Emotion</th>'
     yield "".join(f'<th scope="col">{escape(label)}</th>' for label in labels) + "</tr></thead><tbody>"
-    rows = [(part, channel.channel, index) for channel in channels for index, part in enumerate(channel.utterances)]
-    for part, number, index in sorted(rows, key=lambda row: (row[0].start_s, row[1])):
+    rows = [(part, channel, index) for channel in channels for index, part in enumerate(channel.utterances)]
+    for part, channel, index in sorted(rows, key=lambda row: (row[0].start_s, row[1].channel)):
+        number = channel.channel
+        track = f"<td>{channel.track}</td>" if has_tracks else ""
         scores = "".join(f"<td>{part.scores.get(label, 0.0):.3f}</td>" for label in labels)
         yield (
-            f'<tr data-utterance="{number}-{index}"><td>{number}</td><td>{clock(part.start_s, digits=2)}</td>'
+            f'<tr data-utterance="{number}-{index}">{track}<td>{number}</td><td>{clock(part.start_s, digits=2)}</td>'
             f"<td>{clock(part.end_s, digits=2)}</td>"
             f'<td class="name"><i class="swatch e{numbers[part.emotion]}"></i>{escape(part.emotion)}</td>{scores}</tr>'
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.audio.probe import MediaInfo
+from core.audio.probe import AudioTrack, MediaInfo
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.deadline import Deadline
 from core.errors import DamagedAudio
@@ -45,7 +45,7 @@ class QuickPipeline(Pipeline):
         if content.startswith(DAMAGED):
             raise DamagedAudio("The recording begins as a damaged one.")
         scores = EmotionScores.of(scores_for(content))
-        progress.info = MediaInfo("wav", "pcm_s16le", SAMPLE_RATE_HZ, 1, 1.0)
+        progress.info = MediaInfo("wav", 1.0, (AudioTrack("pcm_s16le", SAMPLE_RATE_HZ, 1),))
         progress.decoded_samples = SAMPLE_RATE_HZ
         progress.utterances[(0,)].append(Utterance(**dict(scores), start_s=0.0, end_s=1.0))
 
