@@ -2,15 +2,23 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from core.checkpoints.architecture import Architecture, head_tensors
 from core.checkpoints.files import CONFIG_FILE, PREPROCESSOR_FILE, read_json, read_source, weights_file
 from core.checkpoints.network import SpeechNetwork, build_network
-from core.checkpoints.registry import CHECKPOINTS, CONFIG_BY_DEFAULT, Architecture, architectures_for
+from core.checkpoints.registry import (
+    CHECKPOINTS,
+    CONFIG_BY_DEFAULT,
+    architectures_for,
+    reason_to_ignore,
+    required_config,
+    required_preprocessor,
+)
 from core.checkpoints.weights import fit_tensors, read_weights
 from core.emotions import SYNONYMS
 from core.errors import CheckpointUnreadable
@@ -57,10 +65,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     weights = read_weights(file)
     architecture = _matching_head(architectures, weights)
     labels = _labels(config, architecture)
-    network = _network(folder, architecture, {**config, "num_class": len(labels)})
+    network = _network(folder, replace(architecture, labels=labels), config)
     surplus = sorted(weights.keys() - network.state_dict().keys())
-    ignored = {name: why for name in surplus if (why := architecture.reason_to_ignore(name))}
-    network.load_state_dict(fit_tensors(weights, network.state_dict(), architecture, file.name), assign=True)
+    ignored = {name: why for name in surplus if (why := reason_to_ignore(name))}
+    network.load_state_dict(fit_tensors(weights, network.state_dict(), file.name), assign=True)
     with file.open("rb") as opened:
         weights_sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     return Checkpoint(
@@ -79,15 +87,15 @@ def _architectures(folder: Path, config: dict[str, Any], repo_id: Any) -> list[A
     preprocessor = read_json(folder / PREPROCESSOR_FILE)
     candidates = architectures_for(config.get("model_type"), repo_id)
     if not candidates:
-        known = sorted({repr(entry.architecture.model_type) for entry in CHECKPOINTS.values()})
+        known = sorted({repr(entry.architecture.encoder.value) for entry in CHECKPOINTS.values()})
         raise CheckpointUnreadable(
             f"{folder}/{CONFIG_FILE} has the model type {config.get('model_type')!r}; only {' and '.join(known)} are "
             "supported."
         )
     problems = [
         [
-            *_differences(folder / CONFIG_FILE, {**CONFIG_BY_DEFAULT, **config}, architecture.config),
-            *_differences(folder / PREPROCESSOR_FILE, preprocessor, architecture.preprocessor),
+            *_differences(folder / CONFIG_FILE, {**CONFIG_BY_DEFAULT, **config}, required_config(architecture)),
+            *_differences(folder / PREPROCESSOR_FILE, preprocessor, required_preprocessor(architecture)),
         ]
         for architecture in candidates
     ]
@@ -108,7 +116,7 @@ def _differences(file: Path, found: Mapping[str, object], needed: Mapping[str, o
 def _matching_head(architectures: list[Architecture], weights: Mapping[str, object]) -> Architecture:
     """Return the architecture whose head is in the file, or the first one, whose missing tensors an error will list."""
     return next(
-        (architecture for architecture in architectures if weights.keys() >= set(architecture.head.tensors)),
+        (architecture for architecture in architectures if weights.keys() >= set(head_tensors(architecture.head))),
         architectures[0],
     )
 

@@ -1,8 +1,8 @@
 """The geometry of a checkpoint's network, from which the inputs of its serving graph are computed."""
 
 from core.audio.waveform import WINDOW_SAMPLES
+from core.checkpoints.architecture import InputMode
 from core.checkpoints.network import SpeechNetwork
-from core.checkpoints.registry import InputMode
 from core.model.clip_inputs import ClipGeometry
 from core.model.inputs import Geometry
 from core.model.window_inputs import WindowGeometry
@@ -25,7 +25,13 @@ def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
     """
     kernels, strides = tuple(network.config.conv_kernel), tuple(network.config.conv_stride)
     if network.architecture.input_mode is InputMode.CLIP:
-        return ClipGeometry(input_mode="clip", max_samples=WINDOW_SAMPLES, kernels=kernels, strides=strides)
+        return ClipGeometry(
+            input_mode="clip",
+            max_samples=WINDOW_SAMPLES,
+            kernels=kernels,
+            strides=strides,
+            is_normalised=network.architecture.is_normalised,
+        )
     return WindowGeometry(
         window_samples=WINDOW_SAMPLES,
         kernels=kernels,

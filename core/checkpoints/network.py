@@ -1,51 +1,79 @@
-"""The PyTorch networks of the published checkpoints: the reference for every faster form.
+"""The PyTorch network of any supported checkpoint: the reference for every faster form.
 
-transformers has no class with these heads. Its `…ForSequenceClassification` expects `projector` and `classifier`. It
-loads the published checkpoints without an error, but then classifies with a random head. The networks here have the
-published parameter names, and `core.checkpoints.checkpoint` requires every parameter.
+transformers' own classes have one kind of head. They load a checkpoint with another head without an error, but then
+classify with a random head. The network here has the tensor names of the checkpoint, and `core.checkpoints.checkpoint`
+requires every tensor.
 """
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    HubertConfig,
-    HubertModel,
-    HubertPreTrainedModel,
-    Wav2Vec2Config,
-    Wav2Vec2Model,
-    Wav2Vec2PreTrainedModel,
-)
+from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
-from core.checkpoints.registry import CHECKPOINTS, Architecture
+from core.checkpoints.architecture import MEAN, Architecture, Dense, Encoder, dense_layers
 
-_HUBERT = CHECKPOINTS["hubert-base-ch"].architecture
-_WAV2VEC2 = CHECKPOINTS["wav2vec2-xlsr-en"].architecture
+_CLASSES: Mapping[Encoder, tuple[Any, Any]] = {
+    Encoder.HUBERT: (HubertConfig, HubertModel),
+    Encoder.WAV2VEC2: (Wav2Vec2Config, Wav2Vec2Model),
+    Encoder.WAVLM: (WavLMConfig, WavLMModel),
+}
 
 
-class _HeadOnTop:
-    """A mixin that adds the mean over time and the head to an encoder of transformers.
+class SpeechNetwork(nn.Module):
+    """An encoder of transformers and a head.
 
     Use it in evaluation mode except for training: the published configs turn SpecAugment and layerdrop on.
+
+    Attributes
+    ----------
+    architecture
+        The steps that the network computes.
+    config
+        transformers' config of the encoder, with the network's sizes.
+    base_model_prefix
+        The name of the encoder's module, with which the names of its tensors start.
     """
 
-    architecture: Architecture
-
-    def _add_head(self, architecture: Architecture, config: Any) -> None:
+    def __init__(self, architecture: Architecture, config: Any, inner_size: int | None = None) -> None:
+        super().__init__()
         self.architecture = architecture
-        sizes = {architecture.head.dense: config.hidden_size, architecture.head.output: config.num_class}
-        for name, outputs in sizes.items():
-            *path, last = name.split(".")
-            module = cast(nn.Module, self)
-            for part in path:
-                if not hasattr(module, part):
-                    module.add_module(part, nn.Module())
-                module = module.get_submodule(part)
-            module.add_module(last, nn.Linear(config.hidden_size, outputs))
+        self.config = config
+        self.base_model_prefix = architecture.encoder.value
+        # Recent releases of transformers take the last state of a weighted sum before the encoder's final norm, unless
+        # this is set. The published checkpoints were trained with the state after it.
+        config.tie_last_hidden_states = True
+        self.add_module(self.base_model_prefix, _CLASSES[architecture.encoder][1](config))
+        if architecture.has_weighted_sum:
+            states = config.num_hidden_layers + 1
+            self.layer_weights = nn.Parameter(torch.ones(states) / states)
+        first, last = dense_layers(architecture.head)
+        inner_size = inner_size or config.hidden_size
+        self._add_dense(first, config.hidden_size, inner_size)
+        self._add_dense(last, inner_size, len(architecture.labels))
 
-    def forward(self: Any, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Compute the logits of audio that `core.model.preprocessing` has normalised.
+    @property
+    def base_model(self) -> Any:
+        """The encoder."""
+        return self.get_submodule(self.base_model_prefix)
+
+    def _add_dense(self, layer: Dense, inputs: int, outputs: int) -> None:
+        """Add a dense layer under its dotted name, with transformers' initialisation."""
+        *path, last = layer.name.split(".")
+        module: nn.Module = self
+        for part in path:
+            if not hasattr(module, part):
+                module.add_module(part, nn.Module())
+            module = module.get_submodule(part)
+        linear = nn.Linear(inputs, outputs, bias=layer.has_bias)
+        nn.init.normal_(linear.weight, std=self.config.initializer_range)
+        if layer.has_bias:
+            nn.init.zeros_(linear.bias)
+        module.add_module(last, linear)
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute the logits of audio that `core.model.preprocessing` has prepared.
 
         Parameters
         ----------
@@ -59,52 +87,46 @@ class _HeadOnTop:
         -------
         Logits, shape ``(batch, labels)``.
         """
-        hidden_states = self.base_model(input_values, attention_mask=attention_mask).last_hidden_state
+        value = self._states(input_values, attention_mask)
+        for step in self.architecture.head:
+            if isinstance(step, Dense):
+                value = self.get_submodule(step.name)(value)
+            elif step is MEAN:
+                value = self._mean(value, attention_mask)
+            else:
+                dropout = getattr(self.config, "classifier_dropout", 0.0)
+                value = nn.functional.dropout(torch.tanh(value), dropout, self.training)
+        return value
+
+    def _states(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the last hidden states or the weighted sum of all, shape ``(batch, frames, hidden)``."""
+        is_weighted = self.architecture.has_weighted_sum
+        outputs = self.base_model(input_values, attention_mask=attention_mask, output_hidden_states=is_weighted)
+        last: torch.Tensor = outputs.last_hidden_state
+        if not is_weighted:
+            return last
+        weights = self.layer_weights.softmax(dim=-1)
+        return (torch.stack(outputs.hidden_states, dim=-1) * weights).sum(dim=-1)
+
+    def _mean(self, states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the mean over the frames that are not padding, shape ``(batch, size)``."""
         if attention_mask is None:
-            pooled = hidden_states.mean(dim=1)
-        else:
-            frames = self._get_feature_vector_attention_mask(hidden_states.shape[1], attention_mask)
-            pooled = (hidden_states * frames[..., None]).sum(dim=1) / frames.sum(dim=1, keepdim=True)
-        head = self.architecture.head
-        inner = self.get_submodule(head.dense)(pooled)
-        if head.activation == "tanh":
-            inner = torch.tanh(inner)
-        dropped = nn.functional.dropout(inner, getattr(self.config, "classifier_dropout", 0.0), self.training)
-        return cast(torch.Tensor, self.get_submodule(head.output)(dropped))
+            return states.mean(dim=1)
+        frames = self.base_model._get_feature_vector_attention_mask(states.shape[1], attention_mask)
+        mean: torch.Tensor = (states * frames[..., None]).sum(dim=1) / frames.sum(dim=1, keepdim=True)
+        return mean
 
 
-class HubertForSpeechClassification(_HeadOnTop, HubertPreTrainedModel):  # type: ignore[misc] # transformers is not typed
-    """HuBERT, the mean over time, and a head."""
-
-    def __init__(self, config: HubertConfig, architecture: Architecture = _HUBERT) -> None:
-        super().__init__(config)
-        self.hubert = HubertModel(config)
-        self._add_head(architecture, config)
-        # Not init_weights(): transformers 5 initialises its records of tied and loaded parameters in post_init().
-        self.post_init()
-
-
-class Wav2Vec2ForSpeechClassification(_HeadOnTop, Wav2Vec2PreTrainedModel):  # type: ignore[misc] # likewise
-    """wav2vec 2.0, the mean over time, and a head."""
-
-    def __init__(self, config: Wav2Vec2Config, architecture: Architecture = _WAV2VEC2) -> None:
-        super().__init__(config)
-        self.wav2vec2 = Wav2Vec2Model(config)
-        self._add_head(architecture, config)
-        self.post_init()
-
-
-SpeechNetwork = HubertForSpeechClassification | Wav2Vec2ForSpeechClassification
-
-
-def build_network(architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
+def build_network(
+    architecture: Architecture, config: Mapping[str, Any], inner_size: int | None = None
+) -> SpeechNetwork:
     """Build a network of an architecture, with random weights.
 
     Parameters
     ----------
     config
-        The content of config.json, and ``num_class``.
+        The content of config.json.
+    inner_size
+        The number of values between the head's two dense layers; None for the size of the hidden states.
     """
-    if architecture.model_type == "hubert":
-        return HubertForSpeechClassification(HubertConfig(**config), architecture)
-    return Wav2Vec2ForSpeechClassification(Wav2Vec2Config(**config), architecture)
+    return SpeechNetwork(architecture, _CLASSES[architecture.encoder][0](**config), inner_size)

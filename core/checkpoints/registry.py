@@ -7,87 +7,30 @@ Needs neither PyTorch nor transformers, because the command line lists the names
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Literal
+from dataclasses import dataclass
+
+from core.checkpoints.architecture import EHCALABRES, SOXAN, Architecture, Encoder, InputMode
 
 
-class InputMode(StrEnum):
-    """A network's input, which depends on the norms of its feature encoder."""
-
-    PADDED_WINDOW = "window"
-    """Six seconds, padded or cut, and normalised with the padding: a group norm over time includes all frames."""
-    CLIP = "clip"
-    """The clip alone, normalised over itself: layer norms use one frame each, and batches were padded under a mask."""
+def required_config(architecture: Architecture) -> Mapping[str, object]:
+    """Return the values that config.json must have for the serving graph to compute this network."""
+    return {"model_type": architecture.encoder.value, **_COMMON_CONFIG, **_CONFIG[architecture.input_mode]}
 
 
-@dataclass(frozen=True)
-class Head:
-    """The two dense layers from the mean of the last hidden states to the logits.
-
-    Attributes
-    ----------
-    dense, output
-        The layers' names in a checkpoint. The first keeps the size of the hidden states, and the second computes a
-        logit for each label.
-    activation
-        The function between them.
-    """
-
-    dense: str
-    output: str
-    activation: Literal["tanh", "none"] = "tanh"
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """The names of its tensors."""
-        return tuple(f"{layer}.{part}" for layer in (self.dense, self.output) for part in ("weight", "bias"))
+def required_preprocessor(architecture: Architecture) -> Mapping[str, object]:
+    """Return the values that preprocessor_config.json must have."""
+    return {
+        "do_normalize": architecture.is_normalised,
+        "padding_side": "right",
+        "padding_value": 0,
+        "return_attention_mask": architecture.input_mode is InputMode.CLIP,
+        "sampling_rate": 16_000,
+    }
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """The network of a kind of checkpoint, and the format of its files and inputs.
-
-    Attributes
-    ----------
-    model_type
-        The name of transformers' encoder in config.json.
-    input_mode
-        The network's input.
-    head
-        The layers on top of the encoder, which transformers' own classes do not have.
-    labels
-        The labels in the order of the logits, for a config.json without labels.
-    ignored
-        Prefixes of unused tensors that may be present in the file, with the reason each is safe to ignore. Any other
-        tensor that the network does not have is an error.
-    """
-
-    model_type: Literal["hubert", "wav2vec2"]
-    input_mode: InputMode
-    head: Head
-    labels: tuple[str, ...]
-    ignored: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def config(self) -> Mapping[str, object]:
-        """The values that config.json must have for the serving graph to compute this network."""
-        return {"model_type": self.model_type, **_COMMON_CONFIG, **_CONFIG[self.input_mode]}
-
-    @property
-    def preprocessor(self) -> Mapping[str, object]:
-        """The values that preprocessor_config.json must have."""
-        return {
-            "do_normalize": True,
-            "padding_side": "right",
-            "padding_value": 0,
-            "return_attention_mask": self.input_mode is InputMode.CLIP,
-            "sampling_rate": 16_000,
-        }
-
-    def reason_to_ignore(self, tensor: str) -> str | None:
-        """Return the reason why an unused tensor is safe to ignore; None if it is an error."""
-        return next((reason for prefix, reason in self.ignored.items() if tensor.startswith(prefix)), None)
+def reason_to_ignore(tensor: str) -> str | None:
+    """Return the reason why an unused tensor is safe to ignore; None if it is an error."""
+    return next((reason for prefix, reason in _IGNORED.items() if tensor.startswith(prefix)), None)
 
 
 _COMMON_CONFIG: Mapping[str, object] = {
@@ -134,15 +77,26 @@ class PublishedCheckpoint:
 
 _TRAINING_ONLY = "used only in training as a speech recogniser or on unlabelled speech"
 
+_IGNORED: Mapping[str, str] = {
+    "lm_head.": _TRAINING_ONLY,
+    "quantizer.": _TRAINING_ONLY,
+    "project_q.": _TRAINING_ONLY,
+    "project_hid.": _TRAINING_ONLY,
+    # The network has this tensor if config.json turns SpecAugment on, as the published ones do.
+    **{f"{encoder}.masked_spec_embed": "replaces the frames that SpecAugment masks in training" for encoder in Encoder},
+}
+"""Prefixes of unused tensors that may be present in the file, with the reason each is safe to ignore. Any other tensor
+that the network does not have is an error."""
+
 CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
     "hubert-base-ch": PublishedCheckpoint(
         repo_id="xmj2002/hubert-base-ch-speech-emotion-recognition",
         licence="Apache-2.0",
         speech="acted Mandarin (CASIA)",
         architecture=Architecture(
-            model_type="hubert",
+            encoder=Encoder.HUBERT,
             input_mode=InputMode.PADDED_WINDOW,
-            head=Head("classifier.dense", "classifier.out_proj"),
+            head=SOXAN,
             # From its model card, since its config has none.
             labels=("anger", "fear", "happy", "neutral", "sad", "surprise"),
         ),
@@ -152,20 +106,9 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
         licence="Apache-2.0",
         speech="acted English (RAVDESS)",
         architecture=Architecture(
-            model_type="wav2vec2",
-            input_mode=InputMode.CLIP,
-            # The published files do not name the activation. transformers' own heads of this shape use tanh, and no
-            # other activation is more accurate: docs/decisions/0018-second-checkpoint.md.
-            head=Head("classifier.dense", "classifier.output", activation="tanh"),
+            encoder=Encoder.WAV2VEC2,
+            head=EHCALABRES,
             labels=("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
-            ignored={
-                "lm_head.": _TRAINING_ONLY,
-                "quantizer.": _TRAINING_ONLY,
-                "project_q.": _TRAINING_ONLY,
-                "project_hid.": _TRAINING_ONLY,
-                # The network has this tensor if config.json turns SpecAugment on, as the published one does.
-                "wav2vec2.masked_spec_embed": "replaces the frames that SpecAugment masks in training",
-            },
         ),
     ),
 }
@@ -180,6 +123,6 @@ def architectures_for(model_type: object, repo_id: str | None = None) -> list[Ar
         return known
     found: list[Architecture] = []
     for entry in CHECKPOINTS.values():
-        if entry.architecture.model_type == model_type and entry.architecture not in found:
+        if entry.architecture.encoder == model_type and entry.architecture not in found:
             found.append(entry.architecture)
     return found

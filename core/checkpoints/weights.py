@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from core.checkpoints.registry import Architecture
+from core.checkpoints.registry import reason_to_ignore
 from core.errors import CheckpointUnreadable
 from core.formatting import first_line
 
@@ -46,10 +46,8 @@ def read_weights(file: Path) -> Tensors:
     return {_current_name(name): tensor for name, tensor in weights.items()}
 
 
-def fit_tensors(
-    given: Tensors, expected: Mapping[str, torch.Tensor], architecture: Architecture, file_name: str
-) -> Tensors:
-    """Return exactly the tensors of a network in float32, without those that its architecture ignores.
+def fit_tensors(given: Tensors, expected: Mapping[str, torch.Tensor], file_name: str) -> Tensors:
+    """Return exactly the tensors of a network in float32, without those that are safe to ignore.
 
     Parameters
     ----------
@@ -67,7 +65,7 @@ def fit_tensors(
     """
     missing = sorted(expected.keys() - given.keys())
     surplus = sorted(given.keys() - expected.keys())
-    unexpected = [name for name in surplus if architecture.reason_to_ignore(name) is None]
+    unexpected = [name for name in surplus if reason_to_ignore(name) is None]
     if missing or unexpected:
         raise CheckpointUnreadable(
             f"{file_name} does not fit the network; "

@@ -2,7 +2,7 @@
 
 In training, clips were padded to the longest of a batch, and a mask excluded the padding from the computation:
 
-- Samples are normalised over the clip, which removes a DC offset too.
+- Samples are normalised over the clip, which removes a DC offset too, or not at all.
 - Hidden states after the clip are zero in the positional convolution, as if the clip were alone.
 - Attention and the mean over time use frames of the clip only.
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from core.audio.waveform import Waveform
 from core.model.convolutions import Convolutions
-from core.model.preprocessing import normalise_clip
+from core.model.preprocessing import cut_clip, normalise_clip
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,20 @@ class ClipGeometry(Convolutions):
         Longer waveforms are cut to this length.
     kernels, strides
         The sizes of the feature encoder's convolutions, first layer first.
+    is_normalised
+        Whether the clip is scaled to zero mean and unit variance.
     """
 
     input_mode: Annotated[Literal["clip"], Field(alias="hearing")]
     max_samples: Annotated[int, Field(alias="most_samples")]
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
+    is_normalised: bool = True
 
     def network_input(self, waveform: Waveform) -> Waveform:
-        """Compute the reference network's input: the normalised clip, padded to one frame's receptive field."""
-        return normalise_clip(waveform, self.receptive_field, self.max_samples)
+        """Compute the reference network's input: the clip, normalised or not, padded to one frame's receptive field."""
+        prepare = normalise_clip if self.is_normalised else cut_clip
+        return prepare(waveform, self.receptive_field, self.max_samples)
 
     def graph_inputs(self, waveform: Waveform) -> dict[str, npt.NDArray[np.generic]]:
         """Compute the inputs of the serving graph for one waveform.

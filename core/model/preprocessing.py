@@ -68,8 +68,20 @@ def normalise_clip(waveform: Waveform, receptive_field: int, max_samples: int = 
         If there are no samples.
     """
     clip = waveform[:max_samples]
-    normalised = normalise(clip, clip.size)
-    return np.pad(normalised, (0, max(0, receptive_field - clip.size)))
+    return cut_clip(normalise(clip, clip.size), receptive_field, max_samples)
+
+
+def cut_clip(waveform: Waveform, receptive_field: int, max_samples: int = WINDOW_SAMPLES) -> Waveform:
+    """Cut a clip to a length, and pad a clip that is too short for one frame; as in `normalise_clip`.
+
+    Raises
+    ------
+    EmptyRecording
+        If there are no samples.
+    """
+    clip = waveform[:max_samples]
+    _check_not_empty(clip)
+    return np.pad(clip, (0, max(0, receptive_field - clip.size)))
 
 
 def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> tuple[float, float]:
@@ -84,10 +96,14 @@ def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> t
     EmptyRecording
         If there are no samples.
     """
-    if clip.size == 0:
-        raise EmptyRecording("There are no samples to classify.")
+    _check_not_empty(clip)
     samples = clip.astype(np.float64)
     mean = samples.sum() / window_samples
     # Centred before squaring: otherwise a large constant offset would cancel significant digits.
     squares = np.square(samples - mean).sum() + (window_samples - clip.size) * mean**2
     return float(mean), float(np.sqrt(squares / window_samples + _VARIANCE_FLOOR))
+
+
+def _check_not_empty(clip: Waveform) -> None:
+    if clip.size == 0:
+        raise EmptyRecording("There are no samples to classify.")

@@ -17,7 +17,7 @@ import torch
 
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.checkpoints.checkpoint import read_checkpoint
-from core.checkpoints.network import HubertForSpeechClassification
+from core.checkpoints.network import SpeechNetwork
 from core.model.preprocessing import normalise
 from models.demo.sentences import HELD_OUT_ENGLISH, HELD_OUT_MANDARIN
 from models.demo.synthesise import LABELS, Line, speak
@@ -154,7 +154,7 @@ def decode(file: Path) -> Waveform:
     return np.frombuffer(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout, "<f4")
 
 
-def classify(network: HubertForSpeechClassification, waveform: Waveform) -> tuple[str, float]:
+def classify(network: SpeechNetwork, waveform: Waveform) -> tuple[str, float]:
     """Return the emotion with the highest score, and the score."""
     with torch.inference_mode():
         scores = network(torch.from_numpy(normalise(waveform))[None]).softmax(-1)[0]

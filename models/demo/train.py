@@ -20,17 +20,20 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
-from transformers import HubertConfig
 
 from core.audio.waveform import WINDOW_SAMPLES, Waveform
+from core.checkpoints.architecture import SOXAN, Architecture, Encoder, InputMode
 from core.checkpoints.checkpoint import read_checkpoint
-from core.checkpoints.network import HubertForSpeechClassification
+from core.checkpoints.network import SpeechNetwork, build_network
 from core.model.preprocessing import normalise
 from models.demo.degrade import degrade
 from models.demo.synthesise import HELD_OUT, LABELS, PROSODIES, TRAINED, Line, speak
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE / "checkpoint"
+ARCHITECTURE = Architecture(
+    encoder=Encoder.HUBERT, input_mode=InputMode.PADDED_WINDOW, head=SOXAN, labels=tuple(LABELS)
+)
 _CACHE = Path("build/demo-training")
 
 _SEED = 20
@@ -78,10 +81,10 @@ def synthesised(lines: list[Line]) -> Utterances:
     return Utterances(waveforms, np.array([LABELS.index(line.emotion) for line in lines]))
 
 
-def train(utterances: Utterances) -> HubertForSpeechClassification:
+def train(utterances: Utterances) -> SpeechNetwork:
     """Train a network with AdamW, a linear warm-up and a cosine decay to zero."""
     torch.manual_seed(_SEED)
-    network = HubertForSpeechClassification(HubertConfig(**_read_config()))
+    network = build_network(ARCHITECTURE, _read_config())
     network.train()
     steps_per_epoch = len(utterances.waveforms) // _BATCH
     steps = steps_per_epoch * sum(phase.epochs for phase in PHASES)
@@ -144,13 +147,13 @@ def _batch(
     return torch.from_numpy(windows), torch.from_numpy(utterances.targets[indices])
 
 
-def save(network: HubertForSpeechClassification, folder: Path) -> None:
+def save(network: SpeechNetwork, folder: Path) -> None:
     """Write the weights. The checkpoint's two JSON files are written by hand."""
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def confusion_counts(network: HubertForSpeechClassification, utterances: Utterances) -> npt.NDArray[np.int64]:
+def confusion_counts(network: SpeechNetwork, utterances: Utterances) -> npt.NDArray[np.int64]:
     """Count the classifications: a row for each label, a column for each classified emotion."""
     counts = np.zeros((len(LABELS), len(LABELS)), np.int64)
     for waveform, target in zip(utterances.waveforms, utterances.targets, strict=True):

@@ -22,7 +22,7 @@ from core.local.folders import result_files
 from core.local.stack import running_stack
 from core.local.workers import running_workers
 from core.model.classifier import EmotionClassifier
-from core.model.package import read_manifest
+from core.model.package import Manifest, read_manifest
 from core.pipeline import Pipeline
 from core.report import render
 from core.results import EmotionScores, Result, Source, Utterance
@@ -60,7 +60,16 @@ def test_the_manifest_has_the_geometry_of_the_graph_s_inputs(small_wav2vec2_pack
         "most_samples": 96_000,
         "kernels": [10, 3, 3, 3, 3, 2, 2],
         "strides": [5, 2, 2, 2, 2, 2, 2],
+        "is_normalised": True,
     }
+
+
+def test_a_package_of_an_older_release_keeps_its_fingerprint(small_wav2vec2_package: Path) -> None:
+    manifest = read_manifest(small_wav2vec2_package)
+    document = json.loads((small_wav2vec2_package / "manifest.json").read_text())
+    del document["geometry"]["is_normalised"]
+
+    assert Manifest.model_validate(document).fingerprint == manifest.fingerprint
 
 
 def test_the_function_needs_no_build_time_package(small_wav2vec2_package: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import HubertConfig, HubertModel, HubertPreTrainedModel, Wav2Vec2FeatureExtractor
+from transformers import HubertModel, HubertPreTrainedModel, Wav2Vec2FeatureExtractor
 
 from core.audio.decode import decode
 from core.audio.offset import remove_offset
@@ -21,7 +21,8 @@ from core.audio.probe import probe
 from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.loading import load_classifier
-from core.checkpoints.network import HubertForSpeechClassification
+from core.checkpoints.network import build_network
+from core.checkpoints.registry import CHECKPOINTS
 from core.export.exporter import export
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
@@ -44,14 +45,15 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full-size")
     for name in ("config.json", "preprocessor_config.json"):
         (folder / name).write_bytes((corpora / "data" / "seed" / name).read_bytes())
+    config = json.loads((folder / "config.json").read_text())
     torch.manual_seed(20_240_229)
-    network = HubertForSpeechClassification(HubertConfig(**json.loads((folder / "config.json").read_text())))
+    network = build_network(CHECKPOINTS["hubert-base-ch"].architecture, config)
     with torch.no_grad():
         # As initialised, the norms have no effect.
         for name, tensor in network.named_parameters():
             if "layer_norm" in name:
                 tensor.add_(0.1 * torch.randn(tensor.shape))
-        network.classifier.out_proj.weight.mul_(SPREAD)
+        network.get_parameter("classifier.out_proj.weight").mul_(SPREAD)
     torch.save({old_name(name): tensor for name, tensor in network.state_dict().items()}, folder / "pytorch_model.bin")
     return folder
 

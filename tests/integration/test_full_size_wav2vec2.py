@@ -42,7 +42,7 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes((corpora / "data" / "seed" / "ehcalabres" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
-        network = build_network(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, {**config, "num_class": 8})
+        network = build_network(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, config)
     # Drawn once and repeated, because drawing 316 million numbers takes longer than the rest of this test. The length
     # is prime, so that no two rows of a matrix are equal.
     drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))

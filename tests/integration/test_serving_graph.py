@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ class Pair:
 
     @cached_property
     def exact(self) -> SpeechNetwork:
-        return cast(SpeechNetwork, copy.deepcopy(self.network).double())
+        return copy.deepcopy(self.network).double()
 
     def reference(self, waveform: Waveform) -> npt.NDArray[np.float64]:
         clip = remove_offset(waveform[:WINDOW_SAMPLES]).astype(np.float64)

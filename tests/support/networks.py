@@ -7,13 +7,13 @@ every tensor is drawn so that omitting it, or confusing it with another, changes
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 
 from core.checkpoints.network import SpeechNetwork, build_network
-from core.checkpoints.registry import architectures_for
+from core.checkpoints.registry import architectures_for, required_preprocessor
 
 WeightFile = Literal["old names", "new names", "safetensors"]
 
@@ -87,8 +87,7 @@ def small_wav2vec2_config(
 def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
     """Build a network in evaluation mode with random tensors that all have an effect."""
     architecture = architectures_for(config["model_type"])[0]
-    labels = len(config.get("id2label") or architecture.labels)
-    return randomised(build_network(architecture, {"num_class": labels, **config}), seed)
+    return randomised(build_network(architecture, config), seed)
 
 
 def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
@@ -103,7 +102,7 @@ def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
                 tensor.copy_(0.3 * drawn)
             else:
                 tensor.copy_(1.5 * drawn / tensor[0].numel() ** 0.5)
-    return cast(SpeechNetwork, network.eval())
+    return network.eval()
 
 
 def write_checkpoint(
@@ -126,7 +125,7 @@ def write_checkpoint(
 def preprocessor_of(network: SpeechNetwork) -> dict[str, Any]:
     """Return a preprocessor_config.json like the published one."""
     extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1}
-    return {**network.architecture.preprocessor, **extractor}
+    return {**required_preprocessor(network.architecture), **extractor}
 
 
 def old_name(name: str) -> str:

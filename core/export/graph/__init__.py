@@ -6,8 +6,8 @@ and `precision` quantises weights.
 
 import onnx
 
+from core.checkpoints.architecture import InputMode
 from core.checkpoints.network import SpeechNetwork
-from core.checkpoints.registry import InputMode
 from core.export.graph.clip import ClipGraph
 from core.export.graph.precision import Precision
 from core.export.graph.window import WindowGraph

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from core.checkpoints.architecture import TANH, Dense
 from core.checkpoints.network import SpeechNetwork
 from core.export.graph.builder import CONTRIB, TO_THE_END, Floats, GraphBuilder
 from core.export.graph.precision import Linear, Precision, quantise_per_column
@@ -22,7 +23,7 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
     def __init__(self, network: SpeechNetwork, precision: Precision) -> None:
         super().__init__()
         self._config = network.config
-        self._head = network.architecture.head
+        self._architecture = network.architecture
         self._prefix = network.base_model_prefix
         self._precision = precision
         self._weights = _folded_weights(network)
@@ -147,13 +148,19 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
         return self._linear(attended, self._read_linear(f"{prefix}.out_proj", int8=int8))
 
     def _logits(self, pooled: str) -> onnx.ValueInfoProto:
-        """Add the head, from the mean of the hidden states to the graph's output."""
-        inner = self._linear(pooled, self._read_linear(self._head.dense))
-        if self._head.activation == "tanh":
-            inner = self._node("Tanh", inner)
-        logits = self._linear(inner, self._read_linear(self._head.output))
-        self._nodes.append(helper.make_node("Identity", [logits], ["logits"]))
-        return helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, self._config.num_class])
+        """Add the head, from the mean of the hidden states to the graph's output.
+
+        The mean comes first, even if it is a later step of the head: the steps before it are dense layers, and the mean
+        of an affine function is the function of the mean.
+        """
+        value = pooled
+        for step in self._architecture.head:
+            if isinstance(step, Dense):
+                value = self._linear(value, self._read_linear(step.name))
+            elif step is TANH:
+                value = self._node("Tanh", value)
+        self._nodes.append(helper.make_node("Identity", [value], ["logits"]))
+        return helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(self._architecture.labels)])
 
     def _read_linear(self, prefix: str, *, int8: bool = False) -> Linear:
         weight = self._weights[f"{prefix}.weight"].T
