@@ -95,9 +95,10 @@ def _decode_track(
 ) -> Generator[Block, None, None]:
     decoded_samples = 0
     channels = info.tracks[number].channels
-    timeline = Timeline(_claimed_s(path, info), limits.max_duration_s)
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * channels * 4
     with _source(path, info, number, limits, deadline) as (source, stream):
+        start_s = info.start_s if source == path else 0.0
+        timeline = Timeline(_claimed_s(path, info), limits.max_duration_s, start_s)
         with run_sandboxed(_decode_command(source, stream, info, number), limits, deadline) as decoder:
             while chunk := decoder.read(block_bytes):
                 block = _block(chunk, channels)
@@ -170,8 +171,6 @@ def _decode_command(path: Path, stream: str, info: MediaInfo, number: int) -> li
         protocol_whitelist="file,pipe",
         format_whitelist=FORMATS,
         threads=1,
-        # Without an offset, ffmpeg counts MPEG-TS and Ogg from the start of the audio instead of the file's.
-        itsoffset="1us",
         **(READ_ON if info.starts_late else {}),
     )
     # No limit on the duration (-t): ffmpeg measures it by timestamps, and would stop where they jump ahead within a
@@ -183,7 +182,8 @@ def _decode_command(path: Path, stream: str, info: MediaInfo, number: int) -> li
         format="f32le",
         acodec="pcm_f32le",
     )
-    # Without -copyts, ffmpeg closes leaps of more than 10 s in MPEG-TS and Ogg. `repeat` logs equal numbers one by one.
-    options = ["-nostdin", "-v", "repeat+error", "-filter_threads", "1", "-copyts", "-start_at_zero"]
+    # Without -copyts, ffmpeg counts MPEG-TS and Ogg from the start of the audio, and closes leaps of more than 10 s.
+    # `repeat` logs equal numbers one by one.
+    options = ["-nostdin", "-v", "repeat+error", "-filter_threads", "1", "-copyts"]
     command: list[str] = output.global_args(*options).compile()
     return [f"file:{path}" if argument == _INPUT else argument for argument in command]

@@ -38,8 +38,8 @@ _MEMORY_USED_UP = re.compile(rb"cannot allocate memory|out of memory|malloc of s
 _FILES_USED_UP = re.compile(rb"too many open files|error 24\b", re.IGNORECASE)
 _MEMORY_LIMITS = {resource.RLIMIT_AS, resource.RLIMIT_DATA}
 _CRASHED = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGTRAP)
-_NUMBER = re.compile(rb"-?[0-9]+\.[0-9]{6}")
-"""A line that the function `print` of an expression has written."""
+_NUMBER = re.compile(rb"(?:\[[^\]]* @ 0x[0-9a-f]+\] )?(-?[0-9]+\.[0-9]{6})")
+"""A line that the function `print` of an expression has written. ffmpeg 9 adds a prefix."""
 _FFMPEG_CONTEXT = re.compile(r"\[[^\]]* @ 0x[0-9a-f]+\] ")
 
 
@@ -115,10 +115,11 @@ class Decoder:
         *lines, self._unfinished_line = (self._unfinished_line + received).split(b"\n")
         if not received or len(self._unfinished_line) > _MAX_MESSAGES_BYTES:
             lines, self._unfinished_line = [*lines, self._unfinished_line], b""
-        numbers = [line for line in lines if _NUMBER.fullmatch(line)]
-        self._numbers += map(float, numbers)
-        messages = b"".join(line + b"\n" for line in lines if line and not _NUMBER.fullmatch(line))
-        self.messages = (self.messages + messages)[-_MAX_MESSAGES_BYTES:]
+        for line in filter(None, lines):
+            if number := _NUMBER.fullmatch(line):
+                self._numbers.append(float(number[1]))
+            else:
+                self.messages = (self.messages + line + b"\n")[-_MAX_MESSAGES_BYTES:]
 
     def _pipes_to_read(self) -> list[selectors.SelectorKey]:
         """Return the pipes with data or at their end; kill the process at the timeout.

@@ -85,6 +85,8 @@ class MediaInfo:
         None if the headers claim no duration.
     tracks
         All audio tracks in the order of the file, at least one with channels.
+    start_s
+        The time stamp of the file's start, which a player shows as 0.
     starts_late
         Whether ffmpeg finds the audio only if it reads beyond its default limits.
     """
@@ -92,6 +94,7 @@ class MediaInfo:
     container: str
     duration_s: float | None
     tracks: tuple[AudioTrack, ...]
+    start_s: float = 0.0
     starts_late: bool = False
 
     @property
@@ -197,7 +200,7 @@ def check_environment(decoder: Decoder, path: Path) -> None:
 
 def _probe_command(path: Path, input_options: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     entries = (
-        "format=format_name,duration"
+        "format=format_name,duration,start_time"
         ":stream=index,codec_type,codec_name,codec_long_name,sample_rate,channels,channel_layout,duration"
         ":stream_tags=enc_key_id:packet=stream_index:packet_side_data=side_data_type"
     )
@@ -223,6 +226,7 @@ def _media_info(described: dict[str, Any], limits: MediaLimits, *, starts_late: 
         container=str(described["format"]["format_name"]).split(",")[0],
         duration_s=float(claimed) if claimed else None,
         tracks=tuple(_track(stream, is_usable=stream in usable) for stream in streams),
+        start_s=float(described["format"].get("start_time", 0.0)),
         starts_late=starts_late,
     )
     if info.channels > limits.max_channels:

@@ -67,9 +67,12 @@ class Timeline:
         The duration that the file claims and could hold, or None.
     max_duration_s
         The limit beyond which silence does not extend the recording.
+    start_s
+        The time stamp of the file's start.
     """
 
-    def __init__(self, claimed_s: float | None, max_duration_s: float) -> None:
+    def __init__(self, claimed_s: float | None, max_duration_s: float, start_s: float = 0.0) -> None:
+        self._start_s = start_s
         self._claimed_s = claimed_s
         self._max_duration_s = max_duration_s
         self._inserted_s = 0.0
@@ -95,7 +98,7 @@ class Timeline:
         """
         self._numbers.extend(numbers)
         while len(self._numbers) > 1:
-            self._add(Leap(self._numbers.popleft(), self._numbers.popleft()))
+            self._add(Leap(self._numbers.popleft(), self._numbers.popleft() - self._start_s))
         while self._leaps and (before := self._samples_before(self._leaps[0])) < block.shape[1]:
             if before > 0:
                 yield block[:, :before]

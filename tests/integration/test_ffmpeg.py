@@ -477,8 +477,8 @@ def test_a_small_file_that_decodes_to_gigabytes_needs_no_more_memory_than_two_se
 
 
 def test_a_number_arrives_before_the_output_that_follows_it() -> None:
-    """It takes another pipe than the output, and may come in two parts."""
-    part = "printf 'a message\\n-%s.2' $i >&2; printf '50000\\n' >&2; printf %4000s x"
+    """It takes another pipe than the output, and may come in two parts. ffmpeg 9 adds a prefix."""
+    part = "printf 'a message\\n[Eval @ 0x7f1e] -%s.2' $i >&2; printf '50000\\n' >&2; printf %4000s x"
     script = f"for i in 1 2 3 4 5 6 7 8; do {part}; done; printf 'last words' >&2"
     numbers: list[float] = []
     with run_sandboxed(["sh", "-c", script], LIMITS, Deadline()) as decoder:
