@@ -119,10 +119,11 @@ for file in sorted(p for p in folder.rglob("*") if p.is_file()):
     try:
         info = probe(file, limits)
         sound = np.concatenate(list(decode(file, info, limits)), axis=1)
-        outcome = {"kind": [info.container, info.codec, info.sample_rate_hz, info.channels],
-                   "samples": sound.shape[1], "loudness": float(np.sqrt(np.mean(sound.astype(float) ** 2)))}
+        levels = np.sqrt(np.mean(sound.astype(float) ** 2, axis=1)).tolist()
+        outcome = {"kind": [info.container, info.codec, info.sample_rate_hz, info.track_channels],
+                   "samples": sound.shape[1], "loudness": max(levels), "levels": levels}
     except RecordingError as error:
-        outcome = {"kind": error.code, "samples": 0, "loudness": 0.0}
+        outcome = {"kind": error.code, "samples": 0, "loudness": 0.0, "levels": []}
     outcomes[str(file.relative_to(folder))] = outcome
 print(json.dumps(outcomes))
 """
@@ -157,7 +158,7 @@ def differences(in_image: dict[str, Any], here: dict[str, Any]) -> dict[str, Any
         for name in here
         if in_image[name]["kind"] != here[name]["kind"]
         or abs(in_image[name]["samples"] - here[name]["samples"]) > 0.1 * SAMPLE_RATE_HZ
-        or in_image[name]["loudness"] != pytest.approx(here[name]["loudness"], rel=0.01)
+        or in_image[name]["levels"] != pytest.approx(here[name]["levels"], rel=0.01, abs=1e-4)
     }
 
 
@@ -228,9 +229,47 @@ def test_the_audio_of_a_film_is_decoded_and_a_silent_film_is_refused(
         assert in_image[name]["loudness"] > 0.05
 
 
-def test_odd_and_broken_files_are_decoded_the_same(image: str, corpora: Path) -> None:
-    formats = corpora / "data" / "formats"
-    assert differences(decoded_in_the_image(image, formats), decoded_here(formats)) == {}
+@pytest.mark.parametrize("folder", ["formats", "cases"])
+def test_odd_and_broken_files_are_decoded_the_same(image: str, corpora: Path, folder: str) -> None:
+    recordings = corpora / "data" / folder
+    assert differences(decoded_in_the_image(image, recordings), decoded_here(recordings)) == {}
+
+
+CHANNELS = {
+    **{f"{channels}.wav": (channels, ()) for channels in range(1, 17)},
+    "4.flac": (4, ()),
+    "5.ogg": (5, ("-c:a", "libvorbis")),
+    "6.webm": (6, ("-c:a", "libopus", "-ar", "48000")),
+    "7.opus": (7, ("-c:a", "libopus", "-ar", "48000", "-mapping_family", "255")),
+    "9.opus": (9, ("-af", "channelmap=0|1|2|3|4|5|6|7|8:ambisonic 2", "-c:a", "libopus", "-mapping_family", "2")),
+    "5.m4a": (5, ("-c:a", "aac", "-b:a", "640k")),
+    "6.m4a": (6, ("-c:a", "alac")),
+    "4.ac3": (4, ("-b:a", "640k")),
+    "8.mkv": (8, ("-c:a", "pcm_s16le")),
+    "tracks.mka": (3, ("-map", "0", "-map", "0", "-c:a", "flac")),
+}
+"""Name, number of channels and encoder options of recordings with a different level on each channel."""
+
+STORED_ORDER = {"5.ogg": [0, 2, 1, 3, 4], "6.webm": [0, 2, 1, 4, 5, 3], "6.m4a": [2, 0, 1, 4, 5, 3]}
+"""Codecs whose encoders do not store the channels in the order of a WAV file."""
+
+
+def test_every_channel_is_decoded_as_it_is_stored(image: str, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    for name, (channels, options) in CHANNELS.items():
+        waves = "|".join(f"{0.03 * (channel + 1)}*sin(500*t)" for channel in range(channels))
+        source = ["-f", "lavfi", "-i", f"aevalsrc={waves}:duration=2:sample_rate=48000"]
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *source, *options, str(tmp_path / name)]
+        subprocess.run(command, check=True, timeout=60)
+
+    in_image = decoded_in_the_image(image, tmp_path)
+
+    assert differences(in_image, decoded_here(tmp_path)) == {}
+    for name, (channels, _) in CHANNELS.items():
+        order = [*STORED_ORDER.get(name, range(channels))] * (2 if name == "tracks.mka" else 1)
+        expected = [0.03 * (channel + 1) / 2**0.5 for channel in order]
+        assert in_image[name]["levels"] == pytest.approx(expected, rel=0.1), name
 
 
 @pytest.mark.parametrize(
