@@ -10,7 +10,7 @@ from typing import Literal
 
 from core.deadline import Deadline
 from core.delivery import report_pages
-from core.delivery.keys import is_earlier, is_folder_marker, result_key_for
+from core.delivery.keys import is_earlier, is_folder_marker, leases_prefix_for, result_key_for
 from core.delivery.lease import lease
 from core.delivery.metadata import ResultMetadata, State, is_final
 from core.delivery.s3_errors import WriteConflict
@@ -200,8 +200,9 @@ class Delivery:
     def _lease(self, upload: Upload, deadline: Deadline) -> AbstractContextManager[None]:
         if not self.settings.leases_prefix:
             return nullcontext()
-        parts = (self._result_key(upload), upload.identity, self._pipeline.model.fingerprint)
-        key = self.settings.leases_prefix + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        parts = (upload.identity, self._pipeline.model.fingerprint)
+        prefix = leases_prefix_for(self._result_key(upload), self.settings.leases_prefix)
+        key = prefix + hashlib.sha256("\0".join(parts).encode()).hexdigest()
         # The result is stored in the margin after the deadline, so the lease includes the margin.
         duration_s = min(deadline.remaining_s + self.settings.deadline_margin_s, _MAX_LEASE_S)
         return lease(self._storage, self.settings.results_bucket, key, duration_s)

@@ -1,4 +1,4 @@
-"""S3 keys of results, folder markers, and the order of sequencers."""
+"""S3 keys of results and leases, folder markers, and the order of sequencers."""
 
 import hashlib
 
@@ -30,6 +30,11 @@ def result_key_for(key: str, prefix: str) -> str:
     ending = "-" + hashlib.sha256(key.encode()).hexdigest() + _SUFFIX
     kept = f"{prefix}{key}".encode()[: _MAX_KEY_BYTES - len(ending)]
     return kept.decode("utf-8", "ignore") + ending
+
+
+def leases_prefix_for(result_key: str, prefix: str) -> str:
+    """Return the prefix of a recording's leases, from which `forget` finds those of all its versions."""
+    return f"{prefix}{hashlib.sha256(result_key.encode()).hexdigest()}/"
 
 
 def is_earlier(sequencer: str, other: str) -> bool:
