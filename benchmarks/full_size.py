@@ -14,12 +14,11 @@ from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.network import build_network
 from core.checkpoints.reference import ReferenceNetwork
-from core.checkpoints.registry import CHECKPOINTS, required_preprocessor
 from core.export.exporter import write_package
 from core.export.graph import Precision
+from tests.support.networks import HUBERT_BASE_CH, preprocessor_of
 
 _SEED = 20
-_ARCHITECTURE = CHECKPOINTS["hubert-base-ch"].architecture
 
 
 def clip(duration_s: float, seed: int = 0) -> Waveform:
@@ -39,11 +38,9 @@ def full_size_checkpoint(folder: Path) -> Path:
     config = HubertConfig(num_class=6, classifier_dropout=0.1, name_or_path="random-hubert-base")
     described = {**config.to_dict(), "_name_or_path": "random-hubert-base", "num_class": 6}
     described.pop("id2label", None)
-    network = build_network(_ARCHITECTURE, described)
+    network = build_network(HUBERT_BASE_CH, described)
     (folder / "config.json").write_text(json.dumps(described, default=str), encoding="utf-8")
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps(dict(required_preprocessor(_ARCHITECTURE))), encoding="utf-8"
-    )
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_of(network)), encoding="utf-8")
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
     return folder
 

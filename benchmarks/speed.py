@@ -19,11 +19,11 @@ from benchmarks import BUILD
 from benchmarks.full_size import clip, full_size_checkpoint, full_size_package
 from core.audio.waveform import WINDOW_SAMPLES
 from core.checkpoints.network import SpeechNetwork
-from core.checkpoints.registry import CHECKPOINTS
 from core.export.graph import Precision
 from core.model.package import MODEL_FILE, read_manifest
 from core.model.preprocessing import normalise
 from core.onnx_session import onnx_session
+from tests.support.networks import HUBERT_BASE_CH
 from tests.support.tables import machine, show
 
 DURATIONS_S = (1.0, 2.0, 4.0, 6.0)
@@ -33,7 +33,7 @@ _Contender = Callable[[], object]
 
 def _transformers(checkpoint: Path, attention: str) -> _Contender:
     config = HubertConfig.from_pretrained(checkpoint, attn_implementation=attention)
-    network = SpeechNetwork(CHECKPOINTS["hubert-base-ch"].architecture, config)
+    network = SpeechNetwork(HUBERT_BASE_CH, config)
     network.load_state_dict(torch.load(checkpoint / "pytorch_model.bin", weights_only=True))
     network.eval()
     window = torch.from_numpy(normalise(clip(2.0)))[None]

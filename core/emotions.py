@@ -39,6 +39,12 @@ SYNONYMS: Mapping[str, str] = {
 """A corpus's name for an emotion -> this project's name."""
 
 
+def standard_name(label: str) -> str:
+    """Return this project's name for an emotion; any other label as it is."""
+    name = SYNONYMS.get(label.lower(), label.lower())
+    return name if name in COLOURS else label
+
+
 def colour_of(emotion: str) -> str:
     """Return an emotion's colour in hexadecimal."""
     return COLOURS.get(emotion, DEFAULT_COLOUR)

@@ -5,8 +5,9 @@ nor transformers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any, ClassVar
 
 
 class Encoder(StrEnum):
@@ -97,6 +98,37 @@ def head_tensors(head: Head) -> tuple[str, ...]:
 
 LAYER_WEIGHTS = "layer_weights"
 """The tensor with the logarithmic weights of a weighted sum, shape ``(layers + 1,)``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What a checkpoint's files leave open or get wrong; None for what they say.
+
+    The registry has those of a repository. source.json has those of one copy, as a JSON object with these keys.
+
+    Attributes
+    ----------
+    input_mode, is_normalised, output
+        As in `Architecture`.
+    labels
+        The labels in the order of the logits.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    input_mode: InputMode | None = None
+    is_normalised: bool | None = None
+    labels: tuple[str, ...] | None = None
+    output: Output | None = None
+
+    def updated(self, other: "Overrides") -> "Overrides":
+        """Return these overrides, with those of another that are not None instead."""
+        return replace(self, **other.recorded())
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the overrides that are not None by name, as in source.json."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,27 +1,43 @@
-"""Reads a checkpoint, and checks its config against its architecture and its tensors against the network."""
+"""Reads a checkpoint, and checks its files against each other and its tensors against the network."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
-from core.checkpoints.architecture import Architecture, head_tensors
-from core.checkpoints.files import CONFIG_FILE, PREPROCESSOR_FILE, read_json, read_source, weights_file
-from core.checkpoints.network import SpeechNetwork, build_network
-from core.checkpoints.registry import (
-    CHECKPOINTS,
-    CONFIG_BY_DEFAULT,
-    architectures_for,
-    reason_to_ignore,
-    required_config,
-    required_preprocessor,
+from core.checkpoints.architecture import Architecture, InputMode, Output, Overrides
+from core.checkpoints.config import (
+    Config,
+    check_config,
+    network_config,
+    read_is_normalised,
+    read_labels,
+    read_model_type,
+    read_output,
+    standard_names,
 )
+from core.checkpoints.files import CONFIG_FILE, SOURCE_FILE, read_json, read_source, weights_file
+from core.checkpoints.heads import (
+    Shapes,
+    check_label_count,
+    find_encoder,
+    find_head,
+    inner_size,
+    reason_to_ignore,
+)
+from core.checkpoints.network import SpeechNetwork, build_network
+from core.checkpoints.registry import overrides_for
 from core.checkpoints.weights import fit_tensors, read_weights
-from core.emotions import SYNONYMS
 from core.errors import CheckpointUnreadable
+
+_OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides)
+
+_WITHOUT_SPECAUGMENT = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+"""Removes the tensor `masked_spec_embed` from the network, which has an effect in training only."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +46,6 @@ class Checkpoint:
 
     Attributes
     ----------
-    labels
-        The emotions in the order of the logits, under this project's names.
     revision
         The commit on the Hub, or the first digits of the weights' hash.
     weights_sha256
@@ -43,29 +57,40 @@ class Checkpoint:
     """
 
     network: SpeechNetwork
-    labels: tuple[str, ...]
     model_id: str
     revision: str
     weights_sha256: str
     demo: bool
     ignored: dict[str, str]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits, under this project's names."""
+        return self.network.architecture.labels
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+
+def read_checkpoint(folder: Path, overrides: Overrides | None = None) -> Checkpoint:
     """Read a Hugging Face folder: config.json, preprocessor_config.json and the weights.
+
+    Parameters
+    ----------
+    overrides
+        What the files leave open or get wrong. They precede those of source.json, which precede the registry's.
 
     Raises
     ------
     CheckpointUnreadable
-        If a file is missing or malformed, or a tensor is missing, unexpected, of a wrong shape or not finite.
+        If a file is missing or malformed, if the files describe a network that this project does not compute, or if a
+        tensor is missing, unexpected, of a wrong shape or not finite.
     """
     config, source = read_json(folder / CONFIG_FILE), read_source(folder)
-    architectures = _architectures(folder, config, source.get("id"))
+    recorded = overrides_for(source.get("id"), config).updated(_recorded_overrides(folder, source))
+    feeding = _feeding(folder, config, recorded.updated(overrides) if overrides else recorded)
     file = weights_file(folder)
     weights = read_weights(file)
-    architecture = _matching_head(architectures, weights)
-    labels = _labels(config, architecture)
-    network = _network(folder, replace(architecture, labels=labels), config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    architecture = _architecture(folder, config, feeding, file.name, shapes)
+    network = _network(folder, architecture, config, shapes)
     surplus = sorted(weights.keys() - network.state_dict().keys())
     ignored = {name: why for name in surplus if (why := reason_to_ignore(name))}
     network.load_state_dict(fit_tensors(weights, network.state_dict(), file.name), assign=True)
@@ -73,7 +98,6 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         weights_sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     return Checkpoint(
         network=network.eval(),
-        labels=labels,
         model_id=str(source.get("id") or config.get("_name_or_path") or folder.name),
         revision=str(source.get("revision") or f"sha256:{weights_sha256[:12]}"),
         weights_sha256=weights_sha256,
@@ -82,69 +106,59 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def _architectures(folder: Path, config: dict[str, Any], repo_id: Any) -> list[Architecture]:
-    """Return the architectures that match both config files. There is at least one."""
-    preprocessor = read_json(folder / PREPROCESSOR_FILE)
-    candidates = architectures_for(config.get("model_type"), repo_id)
-    if not candidates:
-        known = sorted({repr(entry.architecture.encoder.value) for entry in CHECKPOINTS.values()})
+def _recorded_overrides(folder: Path, source: Mapping[str, Any]) -> Overrides:
+    """Return the overrides in source.json."""
+    try:
+        return _OVERRIDES.validate_python(source.get("overrides", {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, ("overrides", *first["loc"])))
+        raise CheckpointUnreadable(f"{folder / SOURCE_FILE} is malformed: {place}: {first['msg']}.") from error
+
+
+def _feeding(folder: Path, config: Config, overrides: Overrides) -> Overrides:
+    """Check both JSON files, and return the overrides with the input that the files describe."""
+    input_mode = overrides.input_mode or InputMode.CLIP
+    check_config(folder, config, read_model_type(folder, config), input_mode)
+    is_normalised = overrides.is_normalised
+    if is_normalised is None:
+        is_normalised = read_is_normalised(folder, input_mode)
+    return replace(overrides, input_mode=input_mode, is_normalised=is_normalised)
+
+
+def _architecture(
+    folder: Path, config: Config, overrides: Overrides, weights_name: str, shapes: Shapes
+) -> Architecture:
+    """Return the architecture that the files and the shapes of the tensors describe."""
+    encoder = find_encoder(weights_name, shapes, read_model_type(folder, config))
+    head = find_head(weights_name, [name for name in shapes if not name.startswith(f"{encoder}.")])
+    labels = overrides.labels or read_labels(folder, config)
+    if config.get("num_class", len(labels)) != len(labels):
+        raise CheckpointUnreadable(f"{folder / CONFIG_FILE} has num_class {config['num_class']}, not {len(labels)}.")
+    check_label_count(weights_name, head, shapes, labels)
+    output = overrides.output or read_output(folder, config)
+    if output is Output.SOFTMAX and len(labels) == 1:
         raise CheckpointUnreadable(
-            f"{folder}/{CONFIG_FILE} has the model type {config.get('model_type')!r}; only {' and '.join(known)} are "
-            "supported."
+            f"{folder / CONFIG_FILE} has one label, whose softmax is always 1: set problem_type to 'regression' or "
+            "'multi_label_classification' in it."
         )
-    problems = [
-        [
-            *_differences(folder / CONFIG_FILE, {**CONFIG_BY_DEFAULT, **config}, required_config(architecture)),
-            *_differences(folder / PREPROCESSOR_FILE, preprocessor, required_preprocessor(architecture)),
-        ]
-        for architecture in candidates
-    ]
-    fitting = [architecture for architecture, found in zip(candidates, problems, strict=True) if not found]
-    if not fitting:
-        raise CheckpointUnreadable(min(problems, key=len)[0])
-    return fitting
-
-
-def _differences(file: Path, found: Mapping[str, object], needed: Mapping[str, object]) -> Iterator[str]:
-    kind = needed.get("model_type")
-    for name, value in needed.items():
-        if found.get(name) != value:
-            of = f" in a {kind} checkpoint" if kind and name != "model_type" else ""
-            yield f"{file} has {name} {found.get(name)!r}; only {value!r} is supported{of}."
-
-
-def _matching_head(architectures: list[Architecture], weights: Mapping[str, object]) -> Architecture:
-    """Return the architecture whose head is in the file, or the first one, whose missing tensors an error will list."""
-    return next(
-        (architecture for architecture in architectures if weights.keys() >= set(head_tensors(architecture.head))),
-        architectures[0],
+    return Architecture(
+        encoder=encoder,
+        input_mode=overrides.input_mode or InputMode.CLIP,
+        is_normalised=overrides.is_normalised is not False,
+        has_weighted_sum=bool(config.get("use_weighted_layer_sum", False)),
+        head=head,
+        output=output,
+        labels=standard_names(labels),
     )
 
 
-def _labels(config: dict[str, Any], architecture: Architecture) -> tuple[str, ...]:
-    """Return the labels in the order of the logits, under this project's names unless two labels would be equal."""
-    id2label = config.get("id2label")
-    if id2label:
-        try:
-            by_number = {int(key): str(label) for key, label in id2label.items()}
-        except (AttributeError, TypeError, ValueError) as error:
-            raise CheckpointUnreadable("config.json has an id2label whose keys are not numbers.") from error
-        if sorted(by_number) != list(range(len(by_number))) or len(set(by_number.values())) < len(by_number):
-            raise CheckpointUnreadable("config.json has an id2label with a missing number or a repeated label.")
-        published = tuple(by_number[number] for number in range(len(by_number)))
-    else:
-        published = architecture.labels
-    if config.get("num_class", len(published)) != len(published):
-        raise CheckpointUnreadable(f"config.json has num_class {config.get('num_class')} but {len(published)} labels.")
-    renamed = tuple(SYNONYMS.get(label.lower(), label) for label in published)
-    return renamed if len(set(renamed)) == len(renamed) else published
-
-
-def _network(folder: Path, architecture: Architecture, config: dict[str, Any]) -> SpeechNetwork:
+def _network(folder: Path, architecture: Architecture, config: Config, shapes: Shapes) -> SpeechNetwork:
     """Build the network without weights, because a random initialisation takes seconds and is replaced later."""
     try:
         with torch.device("meta"):
-            return build_network(architecture, config)
+            size = inner_size(architecture.head, shapes)
+            return build_network(architecture, {**network_config(config), **_WITHOUT_SPECAUGMENT}, size)
     except Exception as error:  # transformers and PyTorch raise any kind of error for impossible sizes
         last_line = next(reversed(str(error).strip().splitlines()), "no reason given")
         problem = f"{type(error).__name__}: {last_line.strip()}"

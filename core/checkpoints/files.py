@@ -1,6 +1,7 @@
 """The files of a checkpoint: a Hugging Face folder, and a record of its source. Needs no PyTorch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from core.formatting import first_line
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILE = "processor_config.json"
+"""transformers 5 writes the preprocessor's values into this file if a tokenizer belongs to the checkpoint."""
 CONFIG_FILES = (CONFIG_FILE, PREPROCESSOR_FILE)
 
 SOURCE_FILE = "source.json"
@@ -56,8 +59,15 @@ def read_source(folder: Path) -> dict[str, Any]:
     return read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).exists() else {}
 
 
-def record_source(folder: Path, repo_id: str, revision: str) -> str:
-    """Write the record of a checkpoint's source, and return the revision."""
-    document = json.dumps({"id": repo_id, "revision": revision}, indent=2)
+def record_source(folder: Path, repo_id: str, revision: str, overrides: Mapping[str, Any] | None = None) -> str:
+    """Write the record of a checkpoint's source, and return the revision.
+
+    Parameters
+    ----------
+    overrides
+        The values of `core.checkpoints.architecture.Overrides` that the user chose for this copy of the checkpoint.
+    """
+    source = {"id": repo_id, "revision": revision, **({"overrides": dict(overrides)} if overrides else {})}
+    document = json.dumps(source, indent=2)
     (folder / SOURCE_FILE).write_text(document + "\n", encoding="utf-8")
     return revision

@@ -77,7 +77,12 @@ def _pull_from_folder(repo_id: str, folder: Path, destination: Path) -> str:
     for file in files:
         shutil.copyfile(file, destination / file.name)
     source = read_source(folder)
-    return record_source(destination, str(source.get("id") or repo_id), str(source.get("revision") or "local"))
+    return record_source(
+        destination,
+        str(source.get("id") or repo_id),
+        str(source.get("revision") or "local"),
+        source.get("overrides"),
+    )
 
 
 def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoint: str | None) -> str:

@@ -1,56 +1,16 @@
-"""The known published checkpoints and their architectures.
+"""The known published checkpoints.
 
-To support another checkpoint, add an entry to `CHECKPOINTS`, with another `Head` if its last tensors have other names.
-The code for reading, reference, export and serving follows the entry, as `tests/unit/test_registry.py` shows.
+A checkpoint needs no entry to be read, because its files describe its network. An entry has a name, what
+`audio-emotion model list` prints, and what the repository's files leave open or get wrong.
 
 Needs neither PyTorch nor transformers, because the command line lists the names.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from core.checkpoints.architecture import EHCALABRES, SOXAN, Architecture, Encoder, InputMode
-
-
-def required_config(architecture: Architecture) -> Mapping[str, object]:
-    """Return the values that config.json must have for the serving graph to compute this network."""
-    return {"model_type": architecture.encoder.value, **_COMMON_CONFIG, **_CONFIG[architecture.input_mode]}
-
-
-def required_preprocessor(architecture: Architecture) -> Mapping[str, object]:
-    """Return the values that preprocessor_config.json must have."""
-    return {
-        "do_normalize": architecture.is_normalised,
-        "padding_side": "right",
-        "padding_value": 0,
-        "return_attention_mask": architecture.input_mode is InputMode.CLIP,
-        "sampling_rate": 16_000,
-    }
-
-
-def reason_to_ignore(tensor: str) -> str | None:
-    """Return the reason why an unused tensor is safe to ignore; None if it is an error."""
-    return next((reason for prefix, reason in _IGNORED.items() if tensor.startswith(prefix)), None)
-
-
-_COMMON_CONFIG: Mapping[str, object] = {
-    "feat_extract_activation": "gelu",
-    "hidden_act": "gelu",
-    "conv_pos_batch_norm": False,
-    "add_adapter": False,
-    "adapter_attn_dim": None,
-    "use_weighted_layer_sum": False,
-    "pooling_mode": "mean",
-}
-"""transformers' own defaults, and `pooling_mode`, which transformers does not have but some training programs write."""
-
-_CONFIG: Mapping[InputMode, Mapping[str, object]] = {
-    InputMode.PADDED_WINDOW: {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False},
-    InputMode.CLIP: {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
-}
-
-CONFIG_BY_DEFAULT: Mapping[str, object] = {**_COMMON_CONFIG, **_CONFIG[InputMode.PADDED_WINDOW]}
-"""The values of keys that config.json lacks: transformers' defaults, which are those of the base networks."""
+from core.checkpoints.architecture import InputMode, Overrides
 
 
 @dataclass(frozen=True)
@@ -65,64 +25,56 @@ class PublishedCheckpoint:
         The licence of the weights.
     speech
         The speech that it was trained on.
-    architecture
-        The network.
+    labels
+        The labels in the order of the logits, under this project's names.
+    overrides
+        What the repository's files leave open or get wrong.
     """
 
     repo_id: str
     licence: str
     speech: str
-    architecture: Architecture
+    labels: tuple[str, ...]
+    overrides: Overrides = field(default_factory=Overrides)
 
 
-_TRAINING_ONLY = "used only in training as a speech recogniser or on unlabelled speech"
-
-_IGNORED: Mapping[str, str] = {
-    "lm_head.": _TRAINING_ONLY,
-    "quantizer.": _TRAINING_ONLY,
-    "project_q.": _TRAINING_ONLY,
-    "project_hid.": _TRAINING_ONLY,
-    # The network has this tensor if config.json turns SpecAugment on, as the published ones do.
-    **{f"{encoder}.masked_spec_embed": "replaces the frames that SpecAugment masks in training" for encoder in Encoder},
-}
-"""Prefixes of unused tensors that may be present in the file, with the reason each is safe to ignore. Any other tensor
-that the network does not have is an error."""
+_SIX = ("anger", "fear", "happy", "neutral", "sad", "surprise")
 
 CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
     "hubert-base-ch": PublishedCheckpoint(
         repo_id="xmj2002/hubert-base-ch-speech-emotion-recognition",
         licence="Apache-2.0",
         speech="acted Mandarin (CASIA)",
-        architecture=Architecture(
-            encoder=Encoder.HUBERT,
-            input_mode=InputMode.PADDED_WINDOW,
-            head=SOXAN,
-            # From its model card, since its config has none.
-            labels=("anger", "fear", "happy", "neutral", "sad", "surprise"),
-        ),
+        labels=_SIX,
+        # Both from its model card and its training program.
+        overrides=Overrides(input_mode=InputMode.PADDED_WINDOW, labels=_SIX),
     ),
     "wav2vec2-xlsr-en": PublishedCheckpoint(
         repo_id="ehcalabres/wav2vec2-lg-xlsr-en-speech-emotion-recognition",
         licence="Apache-2.0",
         speech="acted English (RAVDESS)",
-        architecture=Architecture(
-            encoder=Encoder.WAV2VEC2,
-            head=EHCALABRES,
-            labels=("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
-        ),
+        labels=("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
     ),
 }
 
 DEFAULT_CHECKPOINT = "hubert-base-ch"
 
 
-def architectures_for(model_type: object, repo_id: str | None = None) -> list[Architecture]:
-    """Return the architecture of a known checkpoint, or all architectures with an unknown checkpoint's encoder."""
-    known = [entry.architecture for entry in CHECKPOINTS.values() if entry.repo_id == repo_id]
-    if known:
-        return known
-    found: list[Architecture] = []
+def overrides_for(repo_id: object, config: Mapping[str, Any]) -> Overrides:
+    """Return what a checkpoint's files leave open or get wrong.
+
+    Parameters
+    ----------
+    repo_id
+        The repository, or None for a folder without a record of its source.
+    config
+        The content of config.json. The key `num_class` is written only by the training program of hubert-base-ch, whose
+        networks classify a padded window, whoever trained them and wherever they are stored.
+    """
     for entry in CHECKPOINTS.values():
-        if entry.architecture.encoder == model_type and entry.architecture not in found:
-            found.append(entry.architecture)
-    return found
+        if entry.repo_id == repo_id:
+            return entry.overrides
+    if config.get("model_type") == "hubert" and "num_class" in config:
+        overrides = CHECKPOINTS["hubert-base-ch"].overrides
+        return replace(overrides, labels=None) if config.get("id2label") else overrides
+    return Overrides()

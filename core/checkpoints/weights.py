@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from core.checkpoints.registry import reason_to_ignore
+from core.checkpoints.heads import reason_to_ignore
 from core.errors import CheckpointUnreadable
 from core.formatting import first_line
 
@@ -68,16 +68,21 @@ def fit_tensors(given: Tensors, expected: Mapping[str, torch.Tensor], file_name:
     unexpected = [name for name in surplus if reason_to_ignore(name) is None]
     if missing or unexpected:
         raise CheckpointUnreadable(
-            f"{file_name} does not fit the network; "
+            f"{file_name} does not belong to config.json, so fetch both again, or save the whole network again; "
             f"missing: {_list_names(missing)}; unexpected: {_list_names(unexpected)}."
         )
     for name in surplus:
         del given[name]
+    misshaped = [
+        f"{name} of shape {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in given.items()
+        if tensor.shape != expected[name].shape
+    ]
+    if misshaped:
+        raise CheckpointUnreadable(
+            f"{file_name} has {_list_names(misshaped)}: fetch it and config.json from the same commit."
+        )
     for name, tensor in given.items():
-        if tensor.shape != expected[name].shape:
-            raise CheckpointUnreadable(
-                f"{file_name} has {name} of shape {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}."
-            )
         if not torch.isfinite(tensor).all():
             raise CheckpointUnreadable(f"{file_name} has values in {name} that are not finite.")
     # Copied, because tensors in the file's memory may not be aligned, which changes the last digits of sums.

@@ -14,7 +14,7 @@ def list_checkpoints() -> None:
     for name, entry in CHECKPOINTS.items():
         console.print(f"[bold]{name}[/bold]{' (default)' if name == DEFAULT_CHECKPOINT else ''}")
         console.print(f"    {entry.repo_id}, {entry.licence}")
-        console.print(f"    trained on {entry.speech}; emotions: {', '.join(entry.architecture.labels)}")
+        console.print(f"    trained on {entry.speech}; emotions: {', '.join(entry.labels)}")
 
 
 def pull_checkpoint(name: str, out: Path, *, revision: str | None, endpoint: str | None, folder: Path | None) -> None:

@@ -22,12 +22,11 @@ from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.loading import load_classifier
 from core.checkpoints.network import build_network
-from core.checkpoints.registry import CHECKPOINTS
 from core.export.exporter import export
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
 from core.settings import MediaLimits
-from tests.support.networks import old_name
+from tests.support.networks import HUBERT_BASE_CH, old_name
 
 CLIPS = 40
 
@@ -47,7 +46,7 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes((corpora / "data" / "seed" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     torch.manual_seed(20_240_229)
-    network = build_network(CHECKPOINTS["hubert-base-ch"].architecture, config)
+    network = build_network(HUBERT_BASE_CH, config)
     with torch.no_grad():
         # As initialised, the norms have no effect.
         for name, tensor in network.named_parameters():

@@ -17,13 +17,12 @@ from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model, Wav2Vec2PreTra
 from core.audio.waveform import Waveform
 from core.checkpoints.loading import load_classifier
 from core.checkpoints.network import build_network
-from core.checkpoints.registry import CHECKPOINTS
 from core.export.exporter import export
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
 from core.model.package import Manifest
 from tests.integration.test_full_size import decoded, spoken
-from tests.support.networks import old_name
+from tests.support.networks import WAV2VEC2_XLSR_EN, old_name
 
 CLIPS = 4
 
@@ -42,7 +41,7 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes((corpora / "data" / "seed" / "ehcalabres" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
-        network = build_network(CHECKPOINTS["wav2vec2-xlsr-en"].architecture, config)
+        network = build_network(WAV2VEC2_XLSR_EN, config)
     # Drawn once and repeated, because drawing 316 million numbers takes longer than the rest of this test. The length
     # is prime, so that no two rows of a matrix are equal.
     drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))

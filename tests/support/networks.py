@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 
+from core.checkpoints.architecture import EHCALABRES, SOXAN, Architecture, Encoder, InputMode
 from core.checkpoints.network import SpeechNetwork, build_network
-from core.checkpoints.registry import architectures_for, required_preprocessor
 
 WeightFile = Literal["old names", "new names", "safetensors"]
 
@@ -24,6 +24,19 @@ _NAMES_OF_TRANSFORMERS_4 = {
     "parametrizations.weight.original0": "weight_g",
     "parametrizations.weight.original1": "weight_v",
 }
+
+
+HUBERT_BASE_CH = Architecture(
+    encoder=Encoder.HUBERT,
+    input_mode=InputMode.PADDED_WINDOW,
+    head=SOXAN,
+    labels=("anger", "fear", "happy", "neutral", "sad", "surprise"),
+)
+WAV2VEC2_XLSR_EN = Architecture(
+    encoder=Encoder.WAV2VEC2,
+    head=EHCALABRES,
+    labels=("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
+)
 
 
 def small_config(
@@ -86,7 +99,7 @@ def small_wav2vec2_config(
 
 def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
     """Build a network in evaluation mode with random tensors that all have an effect."""
-    architecture = architectures_for(config["model_type"])[0]
+    architecture = HUBERT_BASE_CH if config["model_type"] == "hubert" else WAV2VEC2_XLSR_EN
     return randomised(build_network(architecture, config), seed)
 
 
@@ -124,8 +137,15 @@ def write_checkpoint(
 
 def preprocessor_of(network: SpeechNetwork) -> dict[str, Any]:
     """Return a preprocessor_config.json like the published one."""
-    extractor = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1}
-    return {**required_preprocessor(network.architecture), **extractor}
+    return {
+        "do_normalize": network.architecture.is_normalised,
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0,
+        "return_attention_mask": network.architecture.input_mode is InputMode.CLIP,
+        "sampling_rate": 16_000,
+    }
 
 
 def old_name(name: str) -> str:

@@ -55,7 +55,7 @@ def test_every_format_of_the_weights_gives_the_same_network(weights: WeightFile,
 
     assert not read.training
     assert {name: tensor.tolist() for name, tensor in read.state_dict().items()} == {
-        name: tensor.tolist() for name, tensor in network.state_dict().items()
+        name: tensor.tolist() for name, tensor in network.state_dict().items() if "masked_spec_embed" not in name
     }
     window = torch.linspace(-1, 1, 96_000)[None]
     with torch.inference_mode():
@@ -127,17 +127,16 @@ def test_safetensors_are_read_strictly_too(tmp_path: Path) -> None:
         read_checkpoint(folder)
 
 
-def test_a_head_saved_by_automodel_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
-    """`AutoModelForAudioClassification` saves such a head, and loads it without an error and with random weights."""
-    encoder = {name: tensor for name, tensor in tensors.items() if name.startswith("hubert.")}
+def test_a_second_head_is_refused_by_its_layers(write: Callable[..., Path], tensors: Tensors) -> None:
+    """The class of config.json may have added its own head, with random values."""
     head = {"projector.weight": torch.zeros(256, 32), "projector.bias": torch.zeros(256)}
     head |= {"classifier.weight": torch.zeros(6, 256), "classifier.bias": torch.zeros(6)}
 
-    with pytest.raises(CheckpointUnreadable) as refusal:
-        read_checkpoint(write({**encoder, **head}))
-
-    for name in ("classifier.dense.weight", "classifier.out_proj.bias", "projector.weight", "classifier.weight"):
-        assert name in str(refusal.value)
+    with pytest.raises(
+        CheckpointUnreadable,
+        match=r"2 heads: .* projector with classifier or classifier\.dense with classifier\.out_proj",
+    ):
+        read_checkpoint(write({**tensors, **head}))
 
 
 class _Trap:
@@ -200,7 +199,7 @@ def test_labels_in_the_config_are_ordered_by_number(write: Callable[..., Path], 
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"model_type": "wav2vec2"}, "wav2vec2"),
+        ({"model_type": "wav2vec2"}, r"pytorch_model\.bin has tensors that begin with hubert\., but config\.json"),
         ({"feat_extract_norm": "layer"}, "feat_extract_norm"),
         ({"do_stable_layer_norm": True}, "do_stable_layer_norm"),
         ({"conv_bias": True}, "conv_bias"),

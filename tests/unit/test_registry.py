@@ -1,4 +1,4 @@
-"""The registry of published checkpoints, and a third entry as an example."""
+"""The registry of published checkpoints, and the networks that an architecture describes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,51 +8,44 @@ import pytest
 import torch
 
 from core.audio.waveform import Waveform
-from core.checkpoints import registry
-from core.checkpoints.architecture import MEAN, STOCK, Architecture, Dense, Encoder, InputMode
-from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.architecture import MEAN, Architecture, Dense, Encoder, InputMode, Overrides
+from core.checkpoints.config import check_config, read_is_normalised, read_labels, read_model_type, standard_names
 from core.checkpoints.files import read_json
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import build_network
-from core.checkpoints.registry import (
-    CHECKPOINTS,
-    PublishedCheckpoint,
-    reason_to_ignore,
-    required_config,
-    required_preprocessor,
-)
-from core.emotions import COLOURS, SYNONYMS, letter_of
-from core.errors import CheckpointUnreadable
-from core.export.exporter import export
+from core.checkpoints.registry import CHECKPOINTS, overrides_for
+from core.emotions import COLOURS, letter_of
 from core.export.graph import Precision, build_graph
-from core.model.classifier import EmotionClassifier
 from core.onnx_session import onnx_session
-from tests.support.networks import random_network, randomised, small_config, small_wav2vec2_config, write_checkpoint
+from tests.support.networks import randomised, small_config, small_wav2vec2_config
 
 SEEDS = {"hubert-base-ch": "data/seed", "wav2vec2-xlsr-en": "data/seed/ehcalabres"}
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_the_published_config_files_match_the_registry(name: str, corpora: Path) -> None:
-    architecture, folder = CHECKPOINTS[name].architecture, corpora / SEEDS[name]
-    config, preprocessor = (read_json(folder / file) for file in ("config.json", "preprocessor_config.json"))
+@pytest.mark.parametrize("name", SEEDS)
+def test_the_published_config_files_describe_a_supported_network(name: str, corpora: Path) -> None:
+    folder, entry = corpora / SEEDS[name], CHECKPOINTS[name]
+    config = read_json(folder / "config.json")
+    overrides = overrides_for(entry.repo_id, config)
+    input_mode = overrides.input_mode or InputMode.CLIP
 
-    assert config["model_type"] == architecture.encoder
-    assert required_config(architecture).items() <= {**registry.CONFIG_BY_DEFAULT, **config}.items()
-    assert required_preprocessor(architecture).items() <= preprocessor.items()
+    check_config(folder, config, read_model_type(folder, config), input_mode)
+
+    assert read_is_normalised(folder, input_mode)
+    assert standard_names(overrides.labels or read_labels(folder, config)) == entry.labels
 
 
 def test_the_labels_of_the_second_checkpoint_have_this_project_s_names(corpora: Path) -> None:
-    published = read_json(corpora / SEEDS["wav2vec2-xlsr-en"] / "config.json")["id2label"]
+    folder = corpora / SEEDS["wav2vec2-xlsr-en"]
 
-    labels = [SYNONYMS.get(published[str(number)], published[str(number)]) for number in range(8)]
+    published = read_labels(folder, read_json(folder / "config.json"))
 
-    assert labels == ["anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
-    assert tuple(labels) == CHECKPOINTS["wav2vec2-xlsr-en"].architecture.labels
+    assert published == ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
+    assert standard_names(published) == CHECKPOINTS["wav2vec2-xlsr-en"].labels
 
 
 def test_every_emotion_of_every_checkpoint_has_a_distinct_letter_and_colour() -> None:
-    emotions = {label for entry in CHECKPOINTS.values() for label in entry.architecture.labels}
+    emotions = {label for entry in CHECKPOINTS.values() for label in entry.labels}
 
     assert emotions == COLOURS.keys()
     assert len({letter_of(emotion) for emotion in emotions}) == len(emotions)
@@ -61,54 +54,6 @@ def test_every_emotion_of_every_checkpoint_has_a_distinct_letter_and_colour() ->
 
 def test_no_two_repositories_are_the_same() -> None:
     assert len({entry.repo_id for entry in CHECKPOINTS.values()}) == len(CHECKPOINTS)
-
-
-def test_every_ignored_tensor_has_a_reason() -> None:
-    assert "speech recogniser" in (reason_to_ignore("lm_head.weight") or "")
-    assert reason_to_ignore("projector.weight") is None
-    assert reason_to_ignore("wav2vec2.encoder.layers.24.layer_norm.weight") is None
-
-
-@pytest.fixture
-def third(monkeypatch: pytest.MonkeyPatch) -> PublishedCheckpoint:
-    """A third checkpoint as transformers trains it: five labels, and a projector without an activation."""
-    entry = PublishedCheckpoint(
-        repo_id="someone/third",
-        licence="MIT",
-        speech="nothing",
-        architecture=Architecture(
-            encoder=Encoder.WAV2VEC2,
-            head=STOCK,
-            labels=("anger", "fear", "happy", "neutral", "sad"),
-        ),
-    )
-    monkeypatch.setattr(registry, "CHECKPOINTS", {**CHECKPOINTS, "third": entry})
-    return entry
-
-
-def test_a_third_checkpoint_needs_one_entry_and_one_head(
-    third: PublishedCheckpoint, tmp_path: Path, speech_like: Callable[[int, int], Waveform]
-) -> None:
-    config = small_wav2vec2_config()
-    del config["id2label"], config["label2id"]
-    encoder = random_network(small_wav2vec2_config(), seed=5)
-    folder = write_checkpoint(encoder, config, tmp_path / "checkpoint")
-    tensors = {name: tensor for name, tensor in encoder.state_dict().items() if name.startswith("wav2vec2.")}
-    tensors |= {"projector.weight": torch.randn(32, 32), "projector.bias": torch.randn(32)}
-    tensors |= {"classifier.weight": torch.randn(5, 32), "classifier.bias": torch.randn(5)}
-    torch.save(tensors, folder / "pytorch_model.bin")
-    clips = [speech_like(8_000, 1), speech_like(20_000, 2)]
-
-    manifest = export(folder, tmp_path / "package", clips, precision=Precision.FP32)
-
-    assert manifest.labels == third.architecture.labels
-    scores = EmotionClassifier.load(tmp_path / "package").classify(clips[0])
-    with torch.inference_mode():
-        network = encoder.base_model(torch.from_numpy((clips[0] - clips[0].mean()) / clips[0].std())[None])
-        pooled = network.last_hidden_state.mean(dim=1)
-        projected = torch.nn.functional.linear(pooled, tensors["projector.weight"], tensors["projector.bias"])
-        expected = torch.nn.functional.linear(projected, tensors["classifier.weight"], tensors["classifier.bias"])
-    np.testing.assert_allclose(list(scores.values()), expected.softmax(-1)[0].numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("input_mode", InputMode)
@@ -136,15 +81,16 @@ def test_either_encoder_can_have_either_input_mode(
         np.testing.assert_allclose(served, expected, atol=1e-4)
 
 
-def test_the_head_is_chosen_by_the_tensors_in_the_file(third: PublishedCheckpoint, tmp_path: Path) -> None:
-    second = write_checkpoint(random_network(small_wav2vec2_config()), small_wav2vec2_config(), tmp_path)
+def test_overrides_apply_to_the_repository_that_a_folder_was_fetched_from() -> None:
+    fetched = overrides_for("xmj2002/hubert-base-ch-speech-emotion-recognition", {})
 
-    assert read_checkpoint(second).network.architecture == CHECKPOINTS["wav2vec2-xlsr-en"].architecture
+    assert (fetched.input_mode, fetched.labels) == (InputMode.PADDED_WINDOW, CHECKPOINTS["hubert-base-ch"].labels)
+    assert overrides_for("someone/else", {"model_type": "hubert"}) == Overrides()
 
 
-def test_a_checkpoint_with_a_known_name_is_read_as_that_one_only(third: PublishedCheckpoint, tmp_path: Path) -> None:
-    folder = write_checkpoint(random_network(small_wav2vec2_config()), small_wav2vec2_config(), tmp_path)
-    (folder / "source.json").write_text('{"id": "someone/third", "revision": "abc"}')
+def test_the_files_of_the_first_checkpoint_s_program_are_recognised_without_a_record() -> None:
+    config = {"model_type": "hubert", "num_class": 2}
 
-    with pytest.raises(CheckpointUnreadable, match=r"missing: classifier\.bias.*unexpected: classifier\.dense"):
-        read_checkpoint(folder)
+    assert overrides_for(None, config).input_mode is InputMode.PADDED_WINDOW
+    assert overrides_for(None, {**config, "id2label": {"0": "yes", "1": "no"}}).labels is None
+    assert overrides_for(None, {**config, "model_type": "wav2vec2"}) == Overrides()

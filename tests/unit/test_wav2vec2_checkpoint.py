@@ -46,7 +46,7 @@ def test_every_format_of_the_weights_gives_the_same_network(weights: WeightFile,
 
     assert not read.training
     assert {name: tensor.tolist() for name, tensor in read.state_dict().items()} == {
-        name: tensor.tolist() for name, tensor in network.state_dict().items()
+        name: tensor.tolist() for name, tensor in network.state_dict().items() if "masked_spec_embed" not in name
     }
 
 
@@ -54,7 +54,36 @@ def test_the_labels_have_this_project_s_names_in_the_order_of_the_config(write: 
     expected = ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
     assert read_checkpoint(write()).labels == expected
-    assert read_checkpoint(write(id2label=None)).labels == expected
+
+
+@pytest.mark.parametrize("id2label", [None, {}])
+def test_a_config_without_labels_is_refused(id2label: Any, write: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointUnreadable, match="has no id2label: name the labels in it, or with --labels"):
+        read_checkpoint(write(id2label=id2label))
+
+
+@pytest.mark.parametrize("name", ["LABEL_3", "3"])
+def test_labels_without_names_are_refused(name: str, write: Callable[..., Path]) -> None:
+    numbered = {**{str(number): f"emotion {number}" for number in range(8)}, "3": name}
+
+    with pytest.raises(CheckpointUnreadable, match=rf"has the label {name} instead of a name: .* --labels"):
+        read_checkpoint(write(id2label=numbered))
+
+
+def test_capital_letters_of_labels_do_not_matter(write: Callable[..., Path]) -> None:
+    published = ["SAD", "Angry", "DISGUST", "Fear", "HAPPY", "Neutral", "Contempt", "Other"]
+
+    labels = read_checkpoint(write(id2label=dict(enumerate(published)))).labels
+
+    assert labels == ("sad", "anger", "disgust", "fear", "happy", "neutral", "Contempt", "Other")
+
+
+@pytest.mark.parametrize("count", [7, 9])
+def test_a_label_too_few_or_too_many_is_refused(count: int, write: Callable[..., Path]) -> None:
+    labels = {str(number): f"emotion {number}" for number in range(count)}
+
+    with pytest.raises(CheckpointUnreadable, match=rf"classifier\.output\.weight with 8 rows for {count} labels"):
+        read_checkpoint(write(id2label=labels))
 
 
 def test_labels_whose_names_would_coincide_keep_their_own(write: Callable[..., Path]) -> None:
@@ -91,24 +120,14 @@ def test_a_head_with_a_tensor_of_a_wrong_shape_is_refused_by_its_name(
         read_checkpoint(write({**tensors, name: tensors[name][:-1]}))
 
 
-def test_the_head_of_transformers_own_class_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
-    """`Wav2Vec2ForSequenceClassification` loads the published file with a random head, and saves that head."""
-    encoder = {name: tensor for name, tensor in tensors.items() if name.startswith("wav2vec2.")}
-    head = {"projector.weight": torch.zeros(256, 32), "projector.bias": torch.zeros(256)}
-    head |= {"classifier.weight": torch.zeros(8, 256), "classifier.bias": torch.zeros(8)}
+def test_a_head_with_tensors_of_two_programs_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
+    mixed = dict(tensors)
+    mixed["classifier.out_proj.bias"] = mixed.pop("classifier.output.bias")
 
-    with pytest.raises(CheckpointUnreadable) as refusal:
-        read_checkpoint(write({**encoder, **head}))
-
-    for name in ("classifier.dense.weight", "classifier.output.bias", "projector.weight", "classifier.weight"):
-        assert name in str(refusal.value)
-
-
-def test_the_head_of_the_first_architecture_is_refused(write: Callable[..., Path], tensors: Tensors) -> None:
-    renamed = {name.replace("classifier.output", "classifier.out_proj"): tensor for name, tensor in tensors.items()}
-
-    with pytest.raises(CheckpointUnreadable, match=r"missing: classifier\.output\.bias.*unexpected: .*out_proj"):
-        read_checkpoint(write(renamed))
+    with pytest.raises(
+        CheckpointUnreadable, match=r"missing: classifier\.out_proj\.weight; unexpected: classifier\.output\.weight"
+    ):
+        read_checkpoint(write(mixed))
 
 
 def test_tensors_left_over_from_training_are_ignored_by_name(write: Callable[..., Path], tensors: Tensors) -> None:
@@ -120,9 +139,8 @@ def test_tensors_left_over_from_training_are_ignored_by_name(write: Callable[...
 
     checkpoint = read_checkpoint(write({**tensors, **left}))
 
-    assert checkpoint.ignored.keys() == left.keys()
+    assert checkpoint.ignored.keys() - {"wav2vec2.masked_spec_embed"} == left.keys()
     assert all("in training" in why for why in checkpoint.ignored.values())
-    assert read_checkpoint(write()).ignored == {}
 
 
 def test_any_other_unused_tensor_is_refused_by_its_name(write: Callable[..., Path], tensors: Tensors) -> None:
@@ -132,31 +150,30 @@ def test_any_other_unused_tensor_is_refused_by_its_name(write: Callable[..., Pat
         read_checkpoint(write({**tensors, **surplus}))
 
 
-def test_the_network_has_specaugment_s_vector_only_if_its_config_turns_it_on(
-    write: Callable[..., Path], tensors: Tensors
-) -> None:
+def test_specaugment_s_vector_may_be_missing(write: Callable[..., Path], tensors: Tensors) -> None:
     name = "wav2vec2.masked_spec_embed"
-    without = {other: tensor for other, tensor in tensors.items() if other != name}
 
     assert name in tensors
-    with pytest.raises(CheckpointUnreadable, match=rf"missing: {name}"):
-        read_checkpoint(write(without))
-    assert read_checkpoint(write(without, mask_time_prob=0.0)).ignored == {}
-    assert read_checkpoint(write(mask_time_prob=0.0)).ignored.keys() == {name}
+    assert read_checkpoint(write()).ignored.keys() == {name}
+    assert read_checkpoint(write({other: tensor for other, tensor in tensors.items() if other != name})).ignored == {}
 
 
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"feat_extract_norm": "group"}, "feat_extract_norm 'group'; only 'layer'"),
-        ({"do_stable_layer_norm": False}, "do_stable_layer_norm"),
+        ({"feat_extract_norm": "batch"}, "feat_extract_norm 'batch'; only 'group' and 'layer' are supported"),
+        ({"feat_extract_activation": "relu"}, "feat_extract_activation 'relu'; only 'gelu' is supported"),
+        ({"conv_pos_batch_norm": True}, "conv_pos_batch_norm True"),
+        ({"tie_last_hidden_states": False}, "tie_last_hidden_states False"),
+        ({"problem_type": "ranking"}, "problem type 'ranking'"),
         ({"hidden_act": "relu"}, "hidden_act 'relu'"),
         ({"add_adapter": True}, "add_adapter"),
         ({"adapter_attn_dim": 16}, "adapter_attn_dim"),
-        ({"use_weighted_layer_sum": True}, "use_weighted_layer_sum"),
+        ({"use_weighted_layer_sum": True}, "missing: layer_weights; unexpected: none"),
         ({"pooling_mode": "max"}, "pooling_mode 'max'"),
         ({"num_class": 6}, "num_class 6"),
-        ({"model_type": "wavlm"}, "model type 'wavlm'; only 'hubert' and 'wav2vec2' are supported"),
+        ({"model_type": "ser"}, "model type 'ser'; only 'hubert', 'wav2vec2' and 'wavlm' are supported"),
+        ({"model_type": None}, "model type None"),
     ],
 )
 def test_another_network_is_refused_with_the_difference(
@@ -166,9 +183,12 @@ def test_another_network_is_refused_with_the_difference(
         read_checkpoint(write(**changed))
 
 
-@pytest.mark.parametrize(("name", "value"), [("return_attention_mask", False), ("do_normalize", False)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sampling_rate", 8_000), ("feature_size", 80), ("feature_extractor_type", "WhisperFeatureExtractor")],
+)
 def test_another_preprocessing_is_refused_with_the_difference(
-    name: str, value: bool, write: Callable[..., Path]
+    name: str, value: Any, write: Callable[..., Path]
 ) -> None:
     with pytest.raises(CheckpointUnreadable, match=rf"preprocessor_config\.json has {name}"):
         read_checkpoint(write(preprocessor={name: value}))
