@@ -98,29 +98,43 @@ def read_manifest(
     ManifestUnreadable
         If the file or a column is missing, or no recording has one of the model's labels.
     """
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not {"path", "emotion"} <= set(reader.fieldnames or ()):
-                raise ManifestUnreadable(f"{manifest} needs a header with the columns path and emotion.")
-            rows = [(row["path"] or "", (row["emotion"] or "").strip()) for row in reader]
-    except OSError as error:
-        raise ManifestUnreadable(f"{manifest} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestUnreadable(f"{manifest} cannot be read as CSV: {error}.") from error
+    header, rows = read_columns(manifest)
+    if not {"path", "emotion"} <= set(header):
+        raise ManifestUnreadable(
+            f"{manifest} needs a header with the columns path and emotion, because the model returns emotions."
+        )
     labelled, left_out = [], Counter[str]()
-    for path, name in rows:
+    for _, row in rows:
+        name = (row["emotion"] or "").strip()
         emotion = _meaning(name, labels, own_names)
         if emotion is None:
             left_out[name] += 1
         else:
-            labelled.append(LabelledRecording(manifest.parent / path, emotion))
+            labelled.append(LabelledRecording(manifest.parent / (row["path"] or ""), emotion))
     if not labelled:
         raise ManifestUnreadable(
             f"None of the emotions in {manifest} is a label of the model ({', '.join(labels)}). "
             "Use --map to translate their names."
         )
     return labelled, left_out
+
+
+def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+    """Read a CSV file; return its header, and each row's line number and cells by column.
+
+    Raises
+    ------
+    ManifestUnreadable
+        If the file cannot be read.
+    """
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise ManifestUnreadable(f"{manifest} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestUnreadable(f"{manifest} cannot be read as CSV: {error}.") from error
 
 
 def _meaning(name: str, labels: Sequence[str], own_names: Mapping[str, str]) -> str | None:

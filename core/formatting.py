@@ -1,5 +1,7 @@
 """Formats for the terminal and the report page: times, counts and untrusted text."""
 
+from collections.abc import Mapping
+
 DEMO_NOTICE = "This is the demo model, trained on synthetic speech. Its results for real people are meaningless."
 
 
@@ -11,6 +13,12 @@ def clock(seconds: float, *, digits: int = 0) -> str:
     hours, minutes = divmod(minutes, 60)
     tail = f".{fraction:0{digits}}" if digits else ""
     return f"{hours}:{minutes:02}:{rest:02}{tail}" if hours else f"{minutes}:{rest:02}{tail}"
+
+
+def named_values(values: Mapping[str, float], *, digits: int = 2) -> str:
+    """Format values with their names: "arousal 0.61, valence 0.34"."""
+    # Adding zero turns -0.0 into 0.0.
+    return ", ".join(f"{name} {round(value, digits) + 0.0:.{digits}f}" for name, value in values.items())
 
 
 def counted(count: int, noun: str) -> str:

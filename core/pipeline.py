@@ -20,12 +20,12 @@ from core.results import (
     Audio,
     Channel,
     EmotionScores,
+    MeanScores,
     Model,
     Processing,
     Result,
     Source,
     Utterance,
-    mean_scores,
 )
 from core.settings import MediaLimits, SegmentationSettings
 
@@ -55,9 +55,8 @@ class _Progress:
 
     def channel(self, group: ChannelGroup, parts: list[Utterance]) -> Channel:
         """Return the result of a group's utterances."""
-        scores = EmotionScores.of(mean_scores((part.scores, part.duration_s) for part in parts))
         return Channel(
-            **dict(scores),
+            **dict(MeanScores.over(parts)),
             channel=group[0],
             track=self.info.track_of(group[0]) if self.info and self.info.has_several_tracks else None,
             mixed=group if len(group) > 1 else None,
@@ -143,7 +142,7 @@ class Pipeline:
                 if deadline.passed:
                     estimate.check(segment.start_s)
                 started = time.monotonic()
-                scores = EmotionScores.of(self._classifier.classify(segment.waveform))
+                scores = EmotionScores.of(self._classifier.classify(segment.waveform), self.model.output)
                 progress.inference_s += time.monotonic() - started
                 # The waveform is not kept: three hours of speech take 700 MB.
                 progress.utterances[segment.channels].append(
@@ -154,17 +153,13 @@ class Pipeline:
 
     def _result(self, source: Source, progress: _Progress) -> Result:
         channels = tuple(progress.channel(group, parts) for group, parts in sorted(progress.utterances.items()))
-        overall = None
-        if channels:
-            overall = EmotionScores.of(mean_scores((u.scores, u.duration_s) for c in channels for u in c.utterances))
+        overall = MeanScores.over([u for channel in channels for u in channel.utterances]) if channels else None
         return Result(
             status="classified" if overall else "no_speech",
             source=source,
             audio=progress.audio,
             model=self.model,
-            emotion=overall.emotion if overall else None,
-            score=overall.score if overall else None,
-            scores=overall.scores if overall else None,
+            **(dict(overall) if overall else {}),
             speech_s=sum(channel.speech_s for channel in channels),
             channels=channels,
             processing=progress.processing,

@@ -4,11 +4,12 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from core import __version__
 from core.errors import RecordingError
@@ -23,8 +24,20 @@ def _three_digits(value: float) -> float:
 
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_six_digits)]
+Value = Annotated[float, BeforeValidator(_six_digits)]
 Seconds = Annotated[float, Field(ge=0.0), BeforeValidator(_three_digits)]
 Milliseconds = Annotated[int, Field(ge=0), BeforeValidator(round)]
+
+
+class Output(StrEnum):
+    """The function from a network's logits to what it returns."""
+
+    SOFTMAX = "softmax"
+    """Probabilities of emotions that exclude each other; they sum to 1."""
+    SIGMOID = "sigmoid"
+    """A probability of each emotion on its own."""
+    LINEAR = "linear"
+    """The logits themselves: values of dimensions such as arousal, dominance and valence."""
 
 
 class _Part(BaseModel):
@@ -69,25 +82,101 @@ class Model(_Part):
     fingerprint: str = Field(
         description="Hash that identifies the model. Results of equal fingerprints are comparable."
     )
-    labels: tuple[str, ...] = Field(description="The emotions that the model can return.")
+    labels: tuple[str, ...] = Field(
+        description="The emotions that the model can return; empty for a model with `dimensions`."
+    )
+    output: Literal[Output.SIGMOID, Output.LINEAR] | None = Field(
+        default=None,
+        description=(
+            "Absent: the scores sum to 1. `sigmoid`: each score is a probability on its own. `linear`: the model "
+            "returns `dimensions`."
+        ),
+    )
+    dimensions: tuple[str, ...] | None = Field(
+        default=None, description="The dimensions that the model can return, such as arousal."
+    )
+    dimensions_range: tuple[float, float] | None = Field(
+        default=None,
+        description="Lowest and highest value of the dimensions in the training data. The model can exceed them.",
+    )
     demo: Literal[True] | None = Field(
         default=None,
         description="Present for the demo model only, whose results for real people are meaningless.",
     )
 
+    @classmethod
+    def with_output(
+        cls,
+        output: Output,
+        names: tuple[str, ...],
+        dimensions_range: tuple[float, float] | None = None,
+        **identity: str | Literal[True] | None,
+    ) -> "Model":
+        """Return the identity of a model with this output.
+
+        Parameters
+        ----------
+        names
+            The labels or the dimensions, in the order of the logits.
+        identity
+            The other fields.
+        """
+        if output is Output.LINEAR:
+            fields = {"labels": (), "dimensions": names, "dimensions_range": dimensions_range}
+        else:
+            fields = {"labels": names}
+        return cls.model_validate(identity | fields | {"output": None if output is Output.SOFTMAX else output})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels or the dimensions, in the order of the logits."""
+        return self.dimensions or self.labels
+
 
 class EmotionScores(_Part):
-    """The scores of each emotion, and the highest of them."""
+    """The output of the model: a score for each emotion, or a value for each dimension."""
 
-    emotion: str = Field(description="The emotion with the highest score.")
-    score: Probability = Field(description="The score of that emotion.")
-    scores: dict[str, Probability] = Field(description="A probability for each label of the model, summing to 1.")
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["emotion", "score", "scores"]}, {"required": ["dimensions"]}]}
+    )
+
+    emotion: str | None = Field(
+        default=None, description="The emotion with the highest score; absent if there are `dimensions`."
+    )
+    score: Probability | None = Field(default=None, description="The score of that emotion.")
+    scores: dict[str, Probability] | None = Field(
+        default=None, description="A probability for each label of the model. They sum to 1 unless `output` is present."
+    )
+    dimensions: dict[str, Value] | None = Field(
+        default=None, description="A value for each dimension of the model, which can exceed `dimensions_range`."
+    )
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        scored = [self.emotion is not None, self.score is not None, self.scores is not None]
+        if any(scored) != all(scored) or all(scored) == (self.dimensions is not None):
+            raise ValueError("either emotion, score and scores, or dimensions")
+        return self
 
     @classmethod
-    def of(cls, scores: Mapping[str, float]) -> "EmotionScores":
-        """Return the scores with the highest of them."""
-        emotion = max(scores, key=lambda label: scores[label])
-        return cls(emotion=emotion, score=scores[emotion], scores=dict(scores))
+    def of(cls, values: Mapping[str, float], output: Output | None = None) -> "EmotionScores":
+        """Return the scores with the highest of them, or the values of a linear output."""
+        if output is Output.LINEAR:
+            return EmotionScores(dimensions=dict(values))
+        emotion = max(values, key=lambda label: values[label])
+        return EmotionScores(emotion=emotion, score=values[emotion], scores=dict(values))
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The score of each emotion, or the value of each dimension."""
+        return self.scores or self.dimensions or {}
+
+    @property
+    def best(self) -> tuple[str, float]:
+        """The emotion with the highest score, and the score. Not for values of dimensions."""
+        assert self.emotion is not None
+        assert self.score is not None
+        return self.emotion, self.score
 
 
 class Utterance(EmotionScores):
@@ -105,7 +194,30 @@ class Utterance(EmotionScores):
         return self.end_s - self.start_s
 
 
-class Channel(EmotionScores):
+class MeanScores(EmotionScores):
+    """The means of the scores or values of several utterances, weighted by duration."""
+
+    dimensions_min: dict[str, Value] | None = Field(
+        default=None, description="The lowest value of each dimension in an utterance."
+    )
+    dimensions_max: dict[str, Value] | None = Field(
+        default=None, description="The highest value of each dimension in an utterance."
+    )
+
+    @classmethod
+    def over(cls, utterances: Sequence[Utterance]) -> "MeanScores":
+        """Return the means over at least one utterance of one model."""
+        means = mean_values((part.values, part.duration_s) for part in utterances)
+        if utterances[0].dimensions is None:
+            return MeanScores(**dict(EmotionScores.of(means)))
+        return MeanScores(
+            dimensions=means,
+            dimensions_min={name: min(part.values[name] for part in utterances) for name in means},
+            dimensions_max={name: max(part.values[name] for part in utterances) for name in means},
+        )
+
+
+class Channel(MeanScores):
     """One channel with speech. Its scores are the means of its utterances' scores, weighted by duration."""
 
     channel: int = Field(description="Number of the channel, from 0; of mixed channels, the first.")
@@ -149,10 +261,12 @@ class Processing(_Part):
 class Result(_Part):
     """The result of one recording. Fields that do not apply to its status are absent."""
 
-    schema_version: Literal["1.0"] = Field(default="1.0", description="Version of this format.")
+    schema_version: Literal["1.0", "1.1"] = Field(
+        default="1.1", description="Version of this format. 1.1 adds fields to 1.0."
+    )
     status: Literal["classified", "no_speech", "failed"] = Field(
         description=(
-            "`classified`: `emotion` has the result. `no_speech`: the recording contains no speech. "
+            "`classified`: `emotion` or `dimensions` has the result. `no_speech`: the recording contains no speech. "
             "`failed`: `error` has the reason."
         )
     )
@@ -163,6 +277,15 @@ class Result(_Part):
     score: Probability | None = Field(default=None, description="The mean score of that emotion.")
     scores: dict[str, Probability] | None = Field(
         default=None, description="Mean scores of all utterances, weighted by duration."
+    )
+    dimensions: dict[str, Value] | None = Field(
+        default=None, description="Mean value of each dimension over all utterances, weighted by duration."
+    )
+    dimensions_min: dict[str, Value] | None = Field(
+        default=None, description="The lowest value of each dimension in an utterance."
+    )
+    dimensions_max: dict[str, Value] | None = Field(
+        default=None, description="The highest value of each dimension in an utterance."
     )
     speech_s: Seconds | None = Field(default=None, description="Total duration of all utterances.")
     channels: tuple[Channel, ...] | None = Field(default=None, description="The channels with speech.")
@@ -199,6 +322,7 @@ class Result(_Part):
             "status": self.status,
             "emotion": self.emotion,
             "score": self.score,
+            "dimensions": self.dimensions,
             "duration_s": self.audio.duration_s if self.audio else None,
             "speech_s": self.speech_s,
         }
@@ -208,21 +332,21 @@ class Result(_Part):
         return self.model_dump_json(exclude_none=True, indent=indent)
 
 
-def mean_scores(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str, float]:
-    """Return the mean of scores, weighted by duration.
+def mean_values(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str, float]:
+    """Return the mean of scores or values by name, weighted by duration.
 
     Parameters
     ----------
     parts
-        At least one pair of scores and seconds.
+        At least one pair of scores or values and seconds.
     """
     totals: dict[str, float] = {}
     duration_s = 0.0
-    for scores, seconds in parts:
+    for values, seconds in parts:
         duration_s += seconds
-        for label, score in scores.items():
-            totals[label] = totals.get(label, 0.0) + score * seconds
-    return {label: total / duration_s for label, total in totals.items()}
+        for name, value in values.items():
+            totals[name] = totals.get(name, 0.0) + value * seconds
+    return {name: total / duration_s for name, total in totals.items()}
 
 
 def now() -> datetime:

@@ -16,6 +16,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core.delivery import Outcome, Upload
 from core.delivery.versions import known_version_id
 from core.errors import EventNotUnderstood, TransientError
+from core.formatting import named_values
 from handlers import processing
 from handlers.log import logger
 from handlers.processing import metrics
@@ -90,6 +91,8 @@ def _describe(outcome: Outcome) -> str:
         return outcome.kind
     if result.error:
         return f"failed: {result.error.code}"
+    if result.dimensions:
+        return f"{result.status}: {named_values(result.dimensions)}"
     return f"{result.status}: {result.emotion} {result.score}" if result.emotion else result.status
 
 

@@ -270,7 +270,7 @@ def _result() -> Iterator[str]:
             (
                 f"`{field}`",
                 _schema_type(described),
-                "yes" if field in part["required"] or described.get("default") is not None else "",
+                "yes" if field in part.get("required", ()) or described.get("default") is not None else "",
                 _prose(described.get("description", "")),
             )
             for field, described in part["properties"].items()
@@ -294,6 +294,8 @@ def _schema_type(described: Mapping[str, Any]) -> str:
             text = f"`{json.dumps(constant)}`"
         case {"enum": values}:
             text = ", ".join(f"`{json.dumps(value)}`" for value in values)
+        case {"type": "array", "prefixItems": [first, *_] as items}:
+            text = f"list of {len(items)} {_schema_type(first)}s"
         case {"type": "array", "items": items}:
             text = f"list of {_schema_type(items)}"
         case {"type": "object", "additionalProperties": values}:

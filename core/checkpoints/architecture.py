@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from core.results import Output as Output  # noqa: PLC0414 (re-exported)
+
 
 class Encoder(StrEnum):
     """transformers' encoders. Each value is the `model_type` in config.json and the prefix of the encoder's tensors."""
@@ -25,17 +27,6 @@ class InputMode(StrEnum):
     """Six seconds, padded or cut, and normalised with the padding, without a mask."""
     CLIP = "clip"
     """The utterance alone, without padding."""
-
-
-class Output(StrEnum):
-    """The function from the logits to the scores."""
-
-    SOFTMAX = "softmax"
-    """Probabilities of labels that exclude each other; they sum to 1."""
-    SIGMOID = "sigmoid"
-    """A probability of each label on its own."""
-    LINEAR = "linear"
-    """The logits themselves, such as arousal, dominance and valence."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +141,8 @@ class Architecture:
         The function from the logits to the scores.
     labels
         The labels, or the dimensions of a linear output, in the order of the logits and under this project's names.
+    dimensions_range
+        Lowest and highest value of a linear output's dimensions in the training data, if it is known.
     """
 
     encoder: Encoder
@@ -159,3 +152,4 @@ class Architecture:
     head: Head
     output: Output = Output.SOFTMAX
     labels: tuple[str, ...]
+    dimensions_range: tuple[float, float] | None = None

@@ -36,12 +36,15 @@ def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, Model]
     """
     torch.set_num_threads(threads)
     checkpoint = read_checkpoint(folder)
-    identity = Model(
+    architecture = checkpoint.network.architecture
+    identity = Model.with_output(
+        architecture.output,
+        checkpoint.labels,
+        architecture.dimensions_range,
         id=checkpoint.model_id,
         revision=checkpoint.revision,
         precision="pytorch-fp32",
         fingerprint=f"sha256:{checkpoint.weights_sha256}",
-        labels=checkpoint.labels,
         demo=checkpoint.demo or None,
     )
     return ReferenceNetwork(checkpoint), identity

@@ -30,13 +30,13 @@ def classify_files(files: Sequence[Path], model_dir: Path, *, form: OutputFormat
     failed = False
     rows = csv_writer(sys.stdout)
     if form == "csv":
-        rows.writerow(csv_header(pipeline.model.labels))
+        rows.writerow(csv_header(pipeline.model.names))
     for result in results:
         failed |= result.status == "failed"
         if form == "json":
             sys.stdout.write(result.to_json() + "\n")
         else:
-            rows.writerows(csv_rows(result, result.model.labels))
+            rows.writerows(csv_rows(result, result.model.names))
         sys.stdout.flush()
     return int(failed)
 

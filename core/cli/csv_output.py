@@ -33,31 +33,31 @@ def csv_writer(stream: TextIO) -> "_csv.Writer":
     return csv.writer(_LineFeeds(stream), lineterminator="\r\n")
 
 
-def csv_header(labels: Iterable[str]) -> list[str]:
-    """Return the column names."""
+def csv_header(names: Iterable[str]) -> list[str]:
+    """Return the column names, with one column for each label or dimension."""
     first = ["recording", "status", "channel", "start_s", "end_s", "emotion", "score"]
-    return [*first, *labels, "error", "model", "fingerprint", "demo", "finished_at", "track"]
+    return [*first, *names, "error", "model", "fingerprint", "demo", "finished_at", "track"]
 
 
-def csv_rows(result: Result, labels: Sequence[str]) -> Iterator[list[object]]:
+def csv_rows(result: Result, names: Sequence[str]) -> Iterator[list[object]]:
     """Yield one row for each utterance, or one row with the error if there are none.
 
     Parameters
     ----------
-    labels
-        Labels of the header. A label that the result's model lacks gets an empty cell.
+    names
+        Labels and dimensions of the header. One that the result's model lacks gets an empty cell.
     """
     start = [_harmless(result.source.key), result.status]
     made_by = [_harmless(result.model.id), result.model.fingerprint, "true" if result.model.demo else "false"]
     end = [*made_by, f"{result.processing.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"]
     for channel in result.channels or ():
         for part in channel.utterances:
-            scores = [part.scores.get(label, "") for label in labels]
-            row = [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *scores, "", *end]
+            values = [part.values.get(name, "") for name in names]
+            row = [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *values, "", *end]
             yield [*row, "" if channel.track is None else channel.track]
     if not result.channels:
         message = result.error.message if result.error else ""
-        yield [*start, "", "", "", "", "", *("" for _ in labels), _harmless(message), *end, ""]
+        yield [*start, "", "", "", "", "", *("" for _ in names), _harmless(message), *end, ""]
 
 
 def _harmless(text: str) -> str:

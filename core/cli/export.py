@@ -17,7 +17,7 @@ from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
 from core.export.clips import with_variants
 from core.export.exporter import export
 from core.export.graph import Precision
-from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT
+from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, MIN_CONCORDANCE
 from core.model.package import ParityReport
 from core.paths import SAMPLES
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
@@ -38,7 +38,7 @@ def export_package(checkpoint: Path, out: Path, precision: str, calibration: Pat
         table.add_row(
             tried.value,
             str(parity.clips),
-            f"{parity.agreement:.1%}",
+            _agreement(parity),
             f"{parity.mean_score_change:.6f}",
             f"{parity.largest_score_change:.6f}",
             f"{parity.largest_logit_change:.6f}",
@@ -70,7 +70,10 @@ def _precision(name: str) -> Precision | None:
 
 def _parity_table() -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.title = f"limits: agreement >= {MIN_AGREEMENT:.0%}, mean change <= {MAX_MEAN_SCORE_CHANGE}"
+    table.title = (
+        f"limits: agreement >= {MIN_AGREEMENT:.0%} (dimensions: concordance >= {MIN_CONCORDANCE}), "
+        f"mean change <= {MAX_MEAN_SCORE_CHANGE}"
+    )
     for name in (
         "precision",
         "clips",
@@ -82,6 +85,12 @@ def _parity_table() -> Table:
     ):
         table.add_column(name, justify="left" if name in ("precision", "accepted") else "right")
     return table
+
+
+def _agreement(parity: ParityReport) -> str:
+    if parity.agreement is not None:
+        return f"{parity.agreement:.1%}"
+    return "not defined" if parity.concordance is None else f"{parity.concordance:.4f}"
 
 
 def _clips(folder: Path, limits: MediaLimits, segmentation: SegmentationSettings) -> Iterator[Waveform]:

@@ -66,17 +66,17 @@ def _show_table(results: Iterator[Result]) -> None:
 
 
 def _write_csv(results: Iterator[Result]) -> None:
-    """Print a header with the labels of all models, and then the rows.
+    """Print a header with the labels and dimensions of all models, and then the rows.
 
-    The labels are known only after the last document, so the results are buffered in a temporary file.
+    They are known only after the last document, so the results are buffered in a temporary file.
     """
-    labels: dict[str, None] = {}
+    names: dict[str, None] = {}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as buffer:
         for result in results:
-            labels |= dict.fromkeys(result.model.labels)
+            names |= dict.fromkeys(result.model.names)
             buffer.write(result.to_json() + "\n")
         buffer.seek(0)
         rows = csv_writer(sys.stdout)
-        rows.writerow(csv_header(labels))
+        rows.writerow(csv_header(names))
         for line in buffer:
-            rows.writerows(csv_rows(Result.model_validate_json(line), tuple(labels)))
+            rows.writerows(csv_rows(Result.model_validate_json(line), tuple(names)))

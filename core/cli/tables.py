@@ -1,6 +1,6 @@
 """Results in a terminal: a table, and a timeline for each recording with several utterances."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from rich.console import Console, Group
@@ -9,12 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from core.emotions import colour_of, letter_of
-from core.formatting import DEMO_NOTICE, clock, printable
-from core.results import Channel, Result
+from core.emotions import LabelStyle, label_styles
+from core.formatting import DEMO_NOTICE, clock, named_values, printable
+from core.results import Channel, Result, Utterance
 
 OutputFormat = Literal["table", "json", "csv"]
 """The output formats of `classify` and `results`."""
+
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def show_demo_notice() -> None:
@@ -29,30 +31,39 @@ def progress_bar(console: Console, *, transient: bool = False, disable: bool = F
 
 
 def result_table(results: Iterable[Result]) -> Table:
-    """Return a table with one row for each recording: duration, emotion, score and processing time."""
+    """Return a table with one row for each recording: duration, emotion and score or dimensions, processing time."""
+    results = list(results)
+    has_dimensions = any(result.model.dimensions for result in results)
+    has_emotions = not has_dimensions or any(result.model.labels for result in results)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("recording", overflow="fold")
     table.add_column("duration", justify="right")
-    table.add_column("emotion")
-    table.add_column("score", justify="right")
+    if has_emotions:
+        table.add_column("emotion")
+        table.add_column("score", justify="right")
+    if has_dimensions:
+        table.add_column("dimensions")
     table.add_column("time", justify="right")
     for result in results:
         duration = f"{result.audio.duration_s:.1f} s" if result.audio else ""
         time_ms = result.processing.decode_ms + result.processing.inference_ms
-        table.add_row(escape(printable(result.source.key)), duration, *_emotion_cells(result), f"{time_ms} ms")
+        score = "" if result.score is None else f"{result.score:.1%}"
+        emotion, dimensions = ("", _outcome(result)) if result.model.dimensions else (_outcome(result), "")
+        cells = [*([emotion, score] if has_emotions else []), *([dimensions] if has_dimensions else [])]
+        table.add_row(escape(printable(result.source.key)), duration, *cells, f"{time_ms} ms")
     return table
 
 
-def _emotion_cells(result: Result) -> tuple[str, str]:
+def _outcome(result: Result) -> str:
     if result.error:
-        return f"[red]failed: {escape(printable(result.error.message))}[/red]", ""
-    if result.emotion is None or result.score is None:
-        return "[dim]no speech[/dim]", ""
-    return result.emotion, f"{result.score:.1%}"
+        return f"[red]failed: {escape(printable(result.error.message))}[/red]"
+    if result.dimensions:
+        return escape(named_values(result.dimensions))
+    return "[dim]no speech[/dim]" if result.emotion is None else escape(result.emotion)
 
 
 def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
-    """Yield a timeline for each recording with several utterances: a bar for each channel, a row for each utterance."""
+    """Yield a timeline for each recording with several utterances: bars for each channel, a row for each utterance."""
     for result in results:
         channels = result.channels or ()
         if result.audio and sum(len(channel.utterances) for channel in channels) > 1:
@@ -62,50 +73,94 @@ def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
 def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterator[Text | Table]:
     assert result.audio is not None  # checked by the caller
     duration_s = result.audio.duration_s
-    cells = max(10, min(100, width - 14))
+    dimensions = result.model.dimensions or ()
+    emotions = {part.emotion for channel in channels for part in channel.utterances if part.emotion}
+    styles = label_styles((*result.model.labels, *sorted(emotions)))
+    low, high = result.model.dimensions_range or _range(channels)
+    side = max((12, *(len(name) + 3 for name in dimensions)))
+    cells = max(10, min(100, width - side - 2))
     for channel in channels:
-        yield _bar(channel, duration_s, cells)
+        name = f"channel {channel.channel}"
+        if dimensions:
+            yield Text(name)
+            yield from (_level_bar(channel, each, (low, high), duration_s, cells, side) for each in dimensions)
+        else:
+            yield _bar(f"{name:<12}", channel, duration_s, cells, styles)
     ends = f"0:00{clock(duration_s):>{cells - 4}}"
-    yield Text(" " * 12 + ends, style="dim")
-    yield _legend(channels)
-    yield _utterance_table(channels)
+    yield Text(" " * side + ends, style="dim")
+    if dimensions:
+        yield Text(f"{'':<{side}}{_LEVELS[0]} {low:g}  {_LEVELS[-1]} {high:g}", style="dim")
+    else:
+        yield _legend({name: style for name, style in sorted(styles.items()) if name in emotions})
+    yield _utterance_table(channels, dimensions, styles)
 
 
-def _bar(channel: Channel, duration_s: float, cells: int) -> Text:
+def _range(channels: Iterable[Channel]) -> tuple[float, float]:
+    values = [value for channel in channels for part in channel.utterances for value in part.values.values()]
+    return min(values), max(values)
+
+
+def _cells_of(part: Utterance, duration_s: float, cells: int) -> range:
+    first = min(int(part.start_s / duration_s * cells), cells - 1)
+    last = min(max(first, int(part.end_s / duration_s * cells) - 1), cells - 1)
+    return range(first, last + 1)
+
+
+def _bar(name: str, channel: Channel, duration_s: float, cells: int, looks: Mapping[str, LabelStyle]) -> Text:
     """Return a bar of letters, readable without colour. A capital marks the start of an utterance."""
     letters, styles = ["·"] * cells, ["dim"] * cells
     for part in channel.utterances:
-        first = min(int(part.start_s / duration_s * cells), cells - 1)
-        last = min(max(first, int(part.end_s / duration_s * cells) - 1), cells - 1)
-        for cell in range(first, last + 1):
-            letters[cell] = letter_of(part.emotion) if cell > first else letter_of(part.emotion).upper()
-            styles[cell] = f"black on {colour_of(part.emotion)}"
-    bar = Text(f"channel {channel.channel:<3} ")
+        look = looks[part.best[0]]
+        places = _cells_of(part, duration_s, cells)
+        for cell in places:
+            letters[cell] = look.letter if cell > places[0] else look.letter.upper()
+            styles[cell] = _on_colour(look)
+    bar = Text(name)
     for letter, style in zip(letters, styles, strict=True):
         bar.append(letter, style)
     return bar
 
 
-def _legend(channels: Iterable[Channel]) -> Text:
+def _level_bar(
+    channel: Channel, name: str, limits: tuple[float, float], duration_s: float, cells: int, side: int
+) -> Text:
+    """Return a bar of blocks whose heights are the values of a dimension; values beyond the limits are cut."""
+    low, high = limits
+    bar = ["·"] * cells
+    for part in channel.utterances:
+        share = (part.values[name] - low) / (high - low) if high > low else 0.5
+        for cell in _cells_of(part, duration_s, cells):
+            bar[cell] = _LEVELS[min(max(int(share * len(_LEVELS)), 0), len(_LEVELS) - 1)]
+    return Text(f"  {printable(name):<{side - 2}}{''.join(bar)}")
+
+
+def _on_colour(style: LabelStyle) -> str:
+    return f"{'white' if style.is_dark else 'black'} on {style.colour}"
+
+
+def _legend(styles: Mapping[str, LabelStyle]) -> Text:
     legend = Text(" " * 12)
-    for emotion in sorted({part.emotion for channel in channels for part in channel.utterances}):
-        legend.append(f" {letter_of(emotion)} ", f"black on {colour_of(emotion)}")
+    for emotion, style in styles.items():
+        legend.append(f" {style.letter} ", _on_colour(style))
         legend.append(f" {emotion}  ")
     return legend
 
 
-def _utterance_table(channels: Sequence[Channel]) -> Table:
+def _utterance_table(channels: Sequence[Channel], dimensions: Sequence[str], styles: Mapping[str, LabelStyle]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     has_tracks = any(channel.track is not None for channel in channels)
-    for name in (*(["track"] if has_tracks else []), "channel", "from", "to"):
+    for name in (*(["track"] if has_tracks else []), "channel", "from", "to", *dimensions):
         table.add_column(name, justify="right")
-    table.add_column("emotion")
-    table.add_column("score", justify="right")
+    if not dimensions:
+        table.add_column("emotion")
+        table.add_column("score", justify="right")
     parts = [(part, channel) for channel in channels for part in channel.utterances]
     for part, channel in sorted(parts, key=lambda pair: (pair[0].start_s, pair[1].channel)):
-        numbers = [str(channel.track)] if has_tracks else []
+        numbers = [*([str(channel.track)] if has_tracks else []), str(channel.channel)]
         times = (clock(part.start_s, digits=1), clock(part.end_s, digits=1))
-        table.add_row(
-            *numbers, str(channel.channel), *times, Text(part.emotion, colour_of(part.emotion)), f"{part.score:.1%}"
-        )
+        if dimensions:
+            table.add_row(*numbers, *times, *(f"{part.values[name]:.2f}" for name in dimensions))
+        else:
+            emotion, score = part.best
+            table.add_row(*numbers, *times, Text(emotion, styles[emotion].colour), f"{score:.1%}")
     return table

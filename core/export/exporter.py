@@ -14,7 +14,7 @@ from core.checkpoints.geometry import geometry_of
 from core.checkpoints.reference import ReferenceNetwork
 from core.errors import FolderRefused, ParityMissed
 from core.export.graph import Precision, build_graph
-from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, compare, meets_bound
+from core.export.parity import compare, describe, meets_bound
 from core.model.classifier import EmotionClassifier, Logits, default_threads
 from core.model.package import (
     FORMAT_VERSION,
@@ -93,11 +93,7 @@ def export(
             if is_accepted:
                 return _publish(draft, package_folder)
         tried.append(parity)
-    raise ParityMissed(
-        f"The package agrees with the reference on {tried[-1].agreement:.1%} of {tried[-1].clips} clips (minimum "
-        f"{MIN_AGREEMENT:.0%}) with a mean score change of {tried[-1].mean_score_change:.4f} (maximum "
-        f"{MAX_MEAN_SCORE_CHANGE}). Nothing was written."
-    )
+    raise ParityMissed(f"{describe(tried[-1])} Nothing was written.")
 
 
 def write_package(
@@ -123,6 +119,7 @@ def write_package(
     unmeasured = ParityReport(
         clips=0, agreement=0.0, mean_score_change=0.0, largest_score_change=0.0, largest_logit_change=0.0
     )
+    architecture = checkpoint.network.architecture
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         id=checkpoint.model_id,
@@ -135,11 +132,14 @@ def write_package(
         sha256={name: file_sha256(draft / name) for name in (MODEL_FILE, WEIGHTS_FILE)},
         tools={name: importlib.metadata.version(name) for name in _TOOLS},
         parity=unmeasured,
+        output=architecture.output,
+        dimensions_range=architecture.dimensions_range,
     )
     _write_manifest(draft, manifest)
     # Measure the written files rather than the graph in memory.
     package = EmotionClassifier.load(draft, threads=default_threads(ModelSettings()))
-    parity = compare(reference, [package.logits(clip) for clip in clips])
+    logits = [package.logits(clip) for clip in clips]
+    parity = compare(reference, logits, architecture.output, architecture.dimensions_range)
     _write_manifest(draft, manifest.model_copy(update={"parity": parity}))
     return parity
 

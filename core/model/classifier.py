@@ -1,4 +1,4 @@
-"""Classifies a waveform: ONNX Runtime computes a probability for each emotion from a serving package."""
+"""Classifies a waveform: ONNX Runtime computes the scores of the emotions from a serving package."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from core.audio.waveform import Waveform
 from core.model.inputs import Geometry
 from core.model.package import MODEL_FILE, Manifest, check_hashes, read_manifest
 from core.onnx_session import onnx_session
-from core.results import Model
+from core.results import Model, Output
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
 
 Scores = Mapping[str, float]
-"""Label to probability; the probabilities sum to 1."""
+"""Label to probability, or dimension to value."""
 
 Logits = npt.NDArray[np.float32]
 """Shape ``(labels,)``."""
@@ -64,7 +64,7 @@ class EmotionClassifier:
         return cls(_OnnxNetwork(folder, manifest, threads), manifest.identity)
 
     def classify(self, waveform: Waveform) -> Scores:
-        """Score one utterance.
+        """Return the scores of one utterance, or the values of a linear output.
 
         Parameters
         ----------
@@ -76,8 +76,8 @@ class EmotionClassifier:
         EmptyRecording
             If there are no samples.
         """
-        probabilities = softmax(self._network.logits(waveform))
-        return dict(zip(self.identity.labels, probabilities.tolist(), strict=True))
+        values = output_values(self._network.logits(waveform), self.identity.output or Output.SOFTMAX)
+        return dict(zip(self.identity.names, values.tolist(), strict=True))
 
     def classify_all(self, waveforms: Iterable[Waveform]) -> list[Scores]:
         """Score several utterances one after another, because padding them to one length costs what a batch saves."""
@@ -100,6 +100,16 @@ class _OnnxNetwork:
         outputs = self._session.run(["logits"], self._geometry.graph_inputs(waveform))
         logits: Logits = outputs[0][0]
         return logits
+
+
+def output_values(logits: Logits, output: Output) -> npt.NDArray[np.float64]:
+    """Return the scores for finite logits, or the values of a linear output; both have the shape ``(labels,)``."""
+    if output is Output.LINEAR:
+        return logits.astype(np.float64)
+    if output is Output.SIGMOID:
+        # 1 / (1 + exp(-x)) without overflow for any x.
+        return np.asarray((1.0 + np.tanh(logits.astype(np.float64) / 2.0)) / 2.0, np.float64)
+    return softmax(logits)
 
 
 def softmax(logits: Logits) -> npt.NDArray[np.float64]:

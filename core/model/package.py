@@ -4,13 +4,15 @@ The weights are in a separate file, which ONNX Runtime maps into memory: docs/de
 """
 
 import hashlib
+import math
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from core.errors import PackageRefused
 from core.model.inputs import Geometry
-from core.results import Model
+from core.results import Model, Output
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
@@ -28,15 +30,21 @@ class ParityReport(BaseModel):
         The number of clips.
     agreement
         The share of clips that both classify as the same emotion, or as one whose score in the reference is closer than
-        0.01 to the best.
-    mean_score_change, largest_score_change, largest_logit_change
-        Absolute differences over all labels of all clips.
+        0.01 to the best. None for a linear output.
+    concordance
+        The lowest concordance correlation coefficient of a dimension; None for other outputs, or if it is not defined.
+    mean_score_change, largest_score_change
+        Absolute differences over all labels of all clips. For a linear output, they are shares of the dimension's
+        range, and the mean is that of the dimension with the largest mean.
+    largest_logit_change
+        The largest absolute difference of a logit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clips: int
-    agreement: float
+    agreement: float | None
+    concordance: float | None = None
     mean_score_change: float
     largest_score_change: float
     largest_logit_change: float
@@ -55,6 +63,10 @@ class Manifest(BaseModel):
         Python package -> its version at the time of the export.
     parity
         The differences from the checkpoint's own network.
+    output
+        The function from the logits to the scores.
+    dimensions_range
+        Lowest and highest value of a linear output's dimensions in the training data, if it is known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), serialize_by_alias=True)
@@ -70,25 +82,41 @@ class Manifest(BaseModel):
     sha256: dict[str, str]
     tools: dict[str, str]
     parity: ParityReport
+    output: Output = Output.SOFTMAX
+    dimensions_range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if self.dimensions_range is None:
+            return self
+        if self.output is not Output.LINEAR:
+            raise ValueError("only a linear output has dimensions_range")
+        low, high = self.dimensions_range
+        if not -math.inf < low < high < math.inf:
+            raise ValueError("dimensions_range must have a lower and a higher number")
+        return self
 
     @property
     def identity(self) -> Model:
         """The model's identity, as stored in results."""
-        return Model(
+        return Model.with_output(
+            self.output,
+            self.labels,
+            self.dimensions_range,
             id=self.id,
             revision=self.revision,
             precision=self.precision,
             fingerprint=self.fingerprint,
-            labels=self.labels,
             demo=self.demo or None,
         )
 
     @property
     def fingerprint(self) -> str:
-        """The hash of everything that can change a score: the format, the labels, the geometry and the files."""
-        # Without fields that have their default, so that packages keep their fingerprint when geometries gain fields.
+        """The hash of everything that can change a score: format, labels, output, geometry and files."""
+        # Without fields that have their default, so that packages keep their fingerprint when manifests gain fields.
         decisive = self.model_dump_json(
-            include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"}, exclude_defaults=True
+            include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256", "output"},
+            exclude_defaults=True,
         )
         return "sha256:" + hashlib.sha256(decisive.encode()).hexdigest()
 

@@ -39,7 +39,8 @@ def hive_type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     if kind in _SIMPLE:
         return _SIMPLE[str(kind)]
     if kind == "array":
-        return f"array<{hive_type(field['items'], definitions)}>"
+        items = field["items"] if "items" in field else field["prefixItems"][0]  # of a pair
+        return f"array<{hive_type(items, definitions)}>"
     if kind == "object" and "properties" in field:
         parts = (f"{name}:{hive_type(part, definitions)}" for name, part in field["properties"].items())
         return f"struct<{','.join(parts)}>"

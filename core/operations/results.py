@@ -57,7 +57,7 @@ class ResultFilter:
         )
 
 
-def _emotions_of_utterances(result: Result) -> set[str]:
+def _emotions_of_utterances(result: Result) -> set[str | None]:
     return {part.emotion for channel in result.channels or () for part in channel.utterances}
 
 

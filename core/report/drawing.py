@@ -5,9 +5,10 @@ A chart is as wide as the page. The chart of a long recording is wider and scrol
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
-from core.emotions import letter_of
-from core.formatting import clock
+from core.emotions import LabelStyle
+from core.formatting import clock, named_values
 from core.results import Channel
 from core.results import Utterance as Part
 
@@ -24,9 +25,34 @@ _TICK_NAME_PX = 40.0
 _STEPS_S = (1, 2, 5, 10)
 
 
-def legend(labels: Sequence[str], numbers: Mapping[str, int]) -> str:
+class Look(NamedTuple):
+    """The look of an emotion: a class of the style sheet, and a letter, escaped."""
+
+    style: str
+    letter: str
+
+
+def looks_of(styles: Mapping[str, LabelStyle]) -> dict[str, Look]:
+    """Return the look of each emotion."""
+    return {
+        label: Look(f"e{number}", escape(style.letter.upper())) for number, (label, style) in enumerate(styles.items())
+    }
+
+
+def style_rules(styles: Mapping[str, LabelStyle]) -> str:
+    """Return the style rules of the looks."""
+    colours = "".join(f".e{number}{{--c:{style.colour}}}\n" for number, style in enumerate(styles.values()))
+    dark = ",".join(f".e{number}" for number, style in enumerate(styles.values()) if style.is_dark)
+    return f"{colours}{dark}{{--on-c:#fff}}\n" if dark else colours
+
+
+_PLAIN = Look("plain", "")
+_PLAIN_OPACITY = 0.6
+
+
+def legend(labels: Sequence[str], looks: Mapping[str, Look]) -> str:
     """Return the legend of colours and letters."""
-    items = [f'<li><i class="swatch e{numbers[label]}">{_letter(label)}</i>{escape(label)}</li>' for label in labels]
+    items = [f"<li>{_swatch(looks[label])}{escape(label)}</li>" for label in labels]
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
@@ -39,39 +65,51 @@ def _px_per_s(duration_s: float, room_px: float = _WIDTH_PX) -> float:
     return max(_MIN_PX_PER_S, room_px / duration_s)
 
 
-def lane(channel: Channel, duration_s: float, numbers: Mapping[str, int]) -> str:
-    """Return a lane with one bar for each utterance: colour and letter are the emotion, opacity is the score."""
+def _swatch(look: Look) -> str:
+    return f'<i class="swatch {look.style}">{look.letter}</i>'
+
+
+def lane(channel: Channel, duration_s: float, looks: Mapping[str, Look]) -> str:
+    """Return a lane with one bar for each utterance: colour and letter are the emotion, opacity is the score.
+
+    Without emotions, all bars look the same.
+    """
     bars = []
     for index, part in enumerate(channel.utterances):
         x = part.start_s / duration_s * 100
         width = part.duration_s / duration_s * 100
         description = describe(part, channel.channel)
+        look = looks[part.emotion] if part.emotion else _PLAIN
+        opacity = _PLAIN_OPACITY if part.score is None else 0.25 + 0.75 * part.score
         letter = ""
-        if part.duration_s * _px_per_s(duration_s) >= _LETTER_PX:
+        if look.letter and part.duration_s * _px_per_s(duration_s) >= _LETTER_PX:
             narrow = part.duration_s * _px_per_s(duration_s, _PHONE_PX) < _LETTER_PX
             letter = (
                 f'<text class="{"narrow" if narrow else ""}" x="{x + width / 2:.4f}%" '
-                f'y="{_LANE_HEIGHT / 2 + 5}">{_letter(part.emotion)}</text>'
+                f'y="{_LANE_HEIGHT / 2 + 5}">{look.letter}</text>'
             )
         bars.append(
-            f'<g class="utterance e{numbers[part.emotion]}" role="button" tabindex="{0 if index == 0 else -1}" '
+            f'<g class="utterance {look.style}" role="button" tabindex="{0 if index == 0 else -1}" '
             f'data-utterance="{channel.channel}-{index}" data-start="{part.start_s}" data-end="{part.end_s}" '
             f'aria-label="{escape(description)}"><title>{escape(description)}</title>'
             f'<rect class="ground" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}"/>'
             f'<rect class="bar" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}" '
-            f'fill-opacity="{0.25 + 0.75 * part.score:.2f}"/>{letter}</g>'
+            f'fill-opacity="{opacity:.2f}"/>{letter}</g>'
         )
     return f'<svg class="lane" role="group" aria-label="Utterances of channel {channel.channel}">{"".join(bars)}</svg>'
 
 
 def describe(part: Part, channel: int) -> str:
-    """Return the times and the scores of an utterance as text."""
-    best = sorted(part.scores.items(), key=lambda item: -item[1])
-    scores = ", ".join(f"{label} {score:.1%}" for label, score in best)
-    return f"Channel {channel}, {clock(part.start_s, digits=1)} to {clock(part.end_s, digits=1)}: {scores}"
+    """Return the times and the scores or values of an utterance as text."""
+    if part.dimensions is not None:
+        values = named_values(part.dimensions, digits=3)
+    else:
+        best = sorted(part.values.items(), key=lambda item: -item[1])
+        values = ", ".join(f"{label} {score:.1%}" for label, score in best)
+    return f"Channel {channel}, {clock(part.start_s, digits=1)} to {clock(part.end_s, digits=1)}: {values}"
 
 
-def curves(channel: Channel, duration_s: float, labels: Sequence[str], numbers: Mapping[str, int]) -> str:
+def curves(channel: Channel, duration_s: float, labels: Sequence[str], looks: Mapping[str, Look]) -> str:
     """Return a row for each emotion, with one box for each utterance: its height is the score.
 
     Lines in one chart would overlap, because most scores are near zero.
@@ -82,7 +120,7 @@ def curves(channel: Channel, duration_s: float, labels: Sequence[str], numbers: 
         floor = _ROW_HEIGHT * (number + 1) - 1
         rows.append(
             f'<line class="grid" x1="0" x2="{duration_s}" y1="{floor}" y2="{floor}"/>'
-            f'<path class="curve e{numbers[label]}" d="{_path(channel.utterances, label, floor)}"/>'
+            f'<path class="curve {looks[label].style}" d="{_path(channel.utterances, label, floor)}"/>'
         )
     return (
         f'<svg class="curves" viewBox="0 0 {duration_s} {height}" height="{height}" preserveAspectRatio="none" '
@@ -91,16 +129,16 @@ def curves(channel: Channel, duration_s: float, labels: Sequence[str], numbers: 
     )
 
 
-def names(labels: Sequence[str]) -> str:
+def names(labels: Sequence[str], looks: Mapping[str, Look]) -> str:
     """Return the labels of the rows, which stay visible when the chart scrolls."""
-    items = [f"<li><b>{_letter(label)}</b><span>{escape(label)}</span></li>" for label in labels]
+    items = [f"<li><b>{looks[label].letter}</b><span>{escape(label)}</span></li>" for label in labels]
     return f'<ul class="names" aria-hidden="true">{"".join(items)}</ul>'
 
 
 def _path(parts: Sequence[Part], label: str, floor: int) -> str:
     boxes = []
     for part in parts:
-        top = floor - part.scores.get(label, 0.0) * _BAR_HEIGHT
+        top = floor - part.values.get(label, 0.0) * _BAR_HEIGHT
         boxes.append(f"M{part.start_s:.2f} {floor}V{top:.1f}H{part.end_s:.2f}V{floor}Z")
     return "".join(boxes)
 
@@ -123,25 +161,22 @@ def _tick_name(at_s: int, duration_s: float) -> str:
     return f'<text x="{at_s / duration_s * 100:.4f}%" y="18" text-anchor="{anchor}">{clock(at_s)}</text>'
 
 
-def share_bar(channel: Channel, numbers: Mapping[str, int]) -> str:
+def share_bar(channel: Channel, looks: Mapping[str, Look]) -> str:
     """Return a bar with the share of speech time that each emotion has."""
     seconds: dict[str, float] = {}
     for part in channel.utterances:
-        seconds[part.emotion] = seconds.get(part.emotion, 0.0) + part.duration_s
+        emotion, _ = part.best
+        seconds[emotion] = seconds.get(emotion, 0.0) + part.duration_s
     total_s = sum(seconds.values()) or 1.0
     rects, names, x = [], [], 0.0
     for emotion, spoken_s in sorted(seconds.items(), key=lambda item: -item[1]):
         width = spoken_s / total_s * 100
         share = f"{emotion}: {width:.0f}%, {spoken_s:.1f} s"
         rects.append(
-            f'<g class="e{numbers[emotion]}"><title>{escape(share)}</title>'
+            f'<g class="{looks[emotion].style}"><title>{escape(share)}</title>'
             f'<rect class="bar" x="{x:.3f}%" y="0" width="{width:.3f}%" height="26"/>'
-            f'<text x="{x + width / 2:.3f}%" y="18">{_letter(emotion)}</text></g>'
+            f'<text x="{x + width / 2:.3f}%" y="18">{looks[emotion].letter}</text></g>'
         )
-        names.append(f'<li><i class="swatch e{numbers[emotion]}">{_letter(emotion)}</i>{escape(share)}</li>')
+        names.append(f"<li>{_swatch(looks[emotion])}{escape(share)}</li>")
         x += width
     return f'<svg class="share" aria-hidden="true">{"".join(rects)}</svg><ul class="legend">{"".join(names)}</ul>'
-
-
-def _letter(emotion: str) -> str:
-    return escape(letter_of(emotion).upper())

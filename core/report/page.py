@@ -7,15 +7,27 @@ security policy allows only the page's script, and no requests.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from core.emotions import colour_of
-from core.formatting import DEMO_NOTICE, clock, counted, printable
-from core.report.drawing import curves, lane, legend, min_width_px, names, share_bar, time_axis
-from core.results import Channel, Result
+from core.emotions import LabelStyle, label_styles
+from core.formatting import DEMO_NOTICE, clock, counted, named_values, printable
+from core.report.dimensions import axes_of, axis_names, lines, mean_table
+from core.report.drawing import (
+    Look,
+    curves,
+    lane,
+    legend,
+    looks_of,
+    min_width_px,
+    names,
+    share_bar,
+    style_rules,
+    time_axis,
+)
+from core.results import Channel, MeanScores, Output, Result
 
 PAGE_START = """<!doctype html>
 <html lang="en">
@@ -62,7 +74,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
             f'{PAGE_START}"{_policy(script, style)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
-            f"<title>{title}: emotions</title>",
+            f"<title>{title}: {escape(', '.join(result.model.dimensions or ('emotions',)))}</title>",
             f"<style>{style}</style>",
             "</head>",
             "<body>",
@@ -93,14 +105,13 @@ def _digest(text: str) -> str:
 
 def _style_rules(result: Result) -> str:
     """Return the style rules that depend on the result: the page's policy forbids style attributes."""
-    labels = dict.fromkeys((*result.model.labels, *_emotions(result)))
-    colours = "".join(f".e{number}{{--c:{colour_of(label)}}}\n" for number, label in enumerate(labels))
     width_px = min_width_px(result.audio.duration_s) if result.audio else 0
-    return f"{colours}@media screen{{#lanes{{min-width:{width_px}px}}}}\n"
+    return f"{style_rules(_styles(result))}@media screen{{#lanes{{min-width:{width_px}px}}}}\n"
 
 
-def _emotions(result: Result) -> list[str]:
-    return [part.emotion for channel in result.channels or () for part in channel.utterances]
+def _styles(result: Result) -> dict[str, LabelStyle]:
+    parts = (part for channel in result.channels or () for part in channel.utterances)
+    return label_styles((*result.model.labels, *(part.emotion for part in parts if part.emotion)))
 
 
 def _head(result: Result, title: str) -> Iterator[str]:
@@ -126,49 +137,90 @@ def _body(result: Result, sound: Sound | None, *, player: bool) -> Iterator[str]
         yield '<section class="verdict"><h2>This recording could not be classified</h2>'
         yield f"<p>{escape(printable(result.error.message))}</p>"
         yield f'<p class="facts">Code: {escape(printable(result.error.code))}</p></section>'
-    elif not result.channels or not result.audio or result.scores is None:
+    elif not result.channels or not result.audio:
         yield '<section class="verdict"><h2>No speech</h2>'
-        yield "<p>This recording contains no speech, so there is no emotion to show.</p></section>"
+        missing = "are no values" if result.model.dimensions else "is no emotion"
+        yield f"<p>This recording contains no speech, so there {missing} to show.</p></section>"
     if player:
         source = ""
         if sound:
             content = base64.b64encode(sound.content).decode()
             source = f' src="data:{escape(sound.media_type)};base64,{content}"'
         yield f'<audio id="player" controls preload="auto"{source}></audio>'
-    if result.channels and result.audio and result.scores is not None:
+    if result.channels and result.audio and not result.error:
         yield from _classified(result, result.channels, result.audio.duration_s, has_sound=player)
 
 
 def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float, *, has_sound: bool) -> Iterator[str]:
-    labels = result.model.labels
-    numbers = {label: number for number, label in enumerate(dict.fromkeys((*labels, *_emotions(result))))}
+    if result.dimensions is None:
+        yield from _emotions(result, channels, duration_s, has_sound=has_sound)
+    else:
+        yield from _dimensions(result, channels, duration_s, has_sound=has_sound)
+
+
+def _emotions(result: Result, channels: tuple[Channel, ...], duration_s: float, *, has_sound: bool) -> Iterator[str]:
+    labels, looks = result.model.labels, looks_of(_styles(result))
+    independent = " Each score is a probability on its own." if result.model.output is Output.SIGMOID else ""
     yield '<section class="verdict">'
     yield f"<h2>On average: {escape(result.emotion or '')} {result.score or 0.0:.0%}</h2>"
-    yield f"<p>{escape(_summary(channels))}</p></section>"
+    yield f"<p>{escape(_summary(channels) + independent)}</p></section>"
     yield '<section aria-labelledby="when"><h2 id="when">Emotions over time</h2>'
-    hint = "Hover over an utterance, or use the arrow keys, to see its times and scores."
-    yield f'<p class="hint">{hint}{" Click it, or press Enter, to play it." if has_sound else ""}</p>'
-    yield legend(labels, numbers)
-    yield '<div class="timeline" id="timeline"><div class="lanes" id="lanes">'
-    yield '<div class="cursor" id="cursor" hidden></div>'
-    for channel in channels:
-        yield f'<h3>{_channel_name(channel)}</h3><div class="rows">{names(labels)}'
-        yield lane(channel, duration_s, numbers)
-        yield curves(channel, duration_s, labels, numbers) + "</div>"
-    yield f"{time_axis(duration_s)}</div></div>"
-    yield '<p id="details" class="details" role="status" aria-live="polite"></p></section>'
+    yield _hint("scores", has_sound=has_sound)
+    yield legend(labels, looks)
+    rows = [
+        (each, names(labels, looks) + lane(each, duration_s, looks) + curves(each, duration_s, labels, looks))
+        for each in channels
+    ]
+    yield from _timeline(rows, duration_s)
     yield '<section aria-labelledby="share"><h2 id="share">Share of speech time</h2>'
     for channel in channels:
-        yield f"<h3>{_channel_name(channel)}, {channel.speech_s:.1f} s of speech</h3>{share_bar(channel, numbers)}"
+        yield f"<h3>{_channel_name(channel)}, {channel.speech_s:.1f} s of speech</h3>{share_bar(channel, looks)}"
     yield "</section>"
-    yield from _table(channels, labels, numbers)
+    yield from _table(channels, labels, looks)
+
+
+def _dimensions(result: Result, channels: tuple[Channel, ...], duration_s: float, *, has_sound: bool) -> Iterator[str]:
+    model = result.model
+    axes = axes_of(channels, model.names, model.dimensions_range)
+    yield '<section class="verdict">'
+    yield f"<h2>On average: {escape(named_values(result.dimensions or {}))}</h2>"
+    yield f"<p>{escape(_summary(channels))}</p>"
+    if model.dimensions_range:
+        low, high = model.dimensions_range
+        yield f'<p class="facts">Values range from {low:g} to {high:g} in the training data, and can exceed it.</p>'
+    yield '</section><section aria-labelledby="when"><h2 id="when">Dimensions over time</h2>'
+    yield _hint("values", has_sound=has_sound)
+    rows = [(each, axis_names(axes) + lane(each, duration_s, {}) + lines(each, duration_s, axes)) for each in channels]
+    yield from _timeline(rows, duration_s)
+    yield '<section aria-labelledby="means"><h2 id="means">Means</h2>'
+    means: list[tuple[str, MeanScores]] = [(_channel_name(channel), channel) for channel in channels]
+    if len(channels) > 1:
+        means.append(("All channels", MeanScores.over([part for channel in channels for part in channel.utterances])))
+    yield from mean_table(means, model.names)
+    yield "</section>"
+    yield from _table(channels, model.names, {})
+
+
+def _hint(shown: str, *, has_sound: bool) -> str:
+    hint = f"Hover over an utterance, or use the arrow keys, to see its times and {shown}."
+    return f'<p class="hint">{hint}{" Click it, or press Enter, to play it." if has_sound else ""}</p>'
+
+
+def _timeline(rows: Iterable[tuple[Channel, str]], duration_s: float) -> Iterator[str]:
+    yield '<div class="timeline" id="timeline"><div class="lanes" id="lanes">'
+    yield '<div class="cursor" id="cursor" hidden></div>'
+    for channel, charts in rows:
+        yield f'<h3>{_channel_name(channel)}</h3><div class="rows">{charts}</div>'
+    yield f"{time_axis(duration_s)}</div></div>"
+    yield '<p id="details" class="details" role="status" aria-live="polite"></p></section>'
 
 
 def _summary(channels: tuple[Channel, ...]) -> str:
     parts = []
     for channel in channels:
         speech = f"{counted(len(channel.utterances), 'utterance')}, {channel.speech_s:.1f} s of speech"
-        parts.append(f"{_channel_name(channel)}: {channel.emotion} {channel.score:.0%} ({speech}).")
+        values = named_values(channel.dimensions) if channel.dimensions else f"{channel.emotion} {channel.score:.0%}"
+        parts.append(f"{_channel_name(channel)}: {values} ({speech}).")
     return " ".join(parts) if len(parts) > 1 else f"{speech}."
 
 
@@ -180,20 +232,24 @@ def _channel_name(channel: Channel) -> str:
     )
 
 
-def _table(channels: tuple[Channel, ...], labels: tuple[str, ...], numbers: dict[str, int]) -> Iterator[str]:
+def _table(channels: tuple[Channel, ...], labels: tuple[str, ...], looks: Mapping[str, Look]) -> Iterator[str]:
     yield '<section aria-labelledby="all"><h2 id="all">All utterances</h2><div class="scroll"><table><thead><tr>'
     has_tracks = any(channel.track is not None for channel in channels)
     yield '<th scope="col">Track</th>' if has_tracks else ""
-    yield '<th scope="col">Channel</th><th scope="col">From</th><th scope="col">To</th><th scope="col">Emotion</th>'
+    yield '<th scope="col">Channel</th><th scope="col">From</th><th scope="col">To</th>'
+    yield '<th scope="col" class="name">Emotion</th>' if looks else ""
     yield "".join(f'<th scope="col">{escape(label)}</th>' for label in labels) + "</tr></thead><tbody>"
     rows = [(part, channel, index) for channel in channels for index, part in enumerate(channel.utterances)]
     for part, channel, index in sorted(rows, key=lambda row: (row[0].start_s, row[1].channel)):
         number = channel.channel
         track = f"<td>{channel.track}</td>" if has_tracks else ""
-        scores = "".join(f"<td>{part.scores.get(label, 0.0):.3f}</td>" for label in labels)
+        scores = "".join(f"<td>{part.values.get(label, 0.0):.3f}</td>" for label in labels)
+        emotion = ""
+        if part.emotion:
+            style = looks[part.emotion].style
+            emotion = f'<td class="name"><i class="swatch {style}"></i>{escape(part.emotion)}</td>'
         yield (
             f'<tr data-utterance="{number}-{index}">{track}<td>{number}</td><td>{clock(part.start_s, digits=2)}</td>'
-            f"<td>{clock(part.end_s, digits=2)}</td>"
-            f'<td class="name"><i class="swatch e{numbers[part.emotion]}"></i>{escape(part.emotion)}</td>{scores}</tr>'
+            f"<td>{clock(part.end_s, digits=2)}</td>{emotion}{scores}</tr>"
         )
     yield "</tbody></table></div></section>"

@@ -1,4 +1,4 @@
-"""`POST /recognize/`: classify one recording and answer with its emotion."""
+"""`POST /recognize/`: classify one recording and answer with its emotion or dimensions."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from core.deadline import Deadline
 from core.online.recogniser import Recognised
-from core.results import Probability, Result
+from core.results import Probability, Result, Value
 from core.scratch import disk_errors
 from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.service import CurrentService, Service
@@ -34,8 +34,11 @@ router = APIRouter(tags=["Recordings"])
 class Recognition(BaseModel):
     """The emotion, its score, and the whole result."""
 
-    predict: str = Field(description="The emotion with the highest score.")
-    score: Probability = Field(description="Probability of the emotion.")
+    predict: str | None = Field(description="The emotion with the highest score; null if the model has `dimensions`.")
+    score: Probability | None = Field(description="Probability of the emotion.")
+    dimensions: dict[str, Value] | None = Field(
+        default=None, description="Mean value of each dimension; absent if the model returns emotions."
+    )
     result: Result
 
 
@@ -180,16 +183,25 @@ def _answer(done: Recognised) -> Response:
     result = done.result
     headers = {"Content-Location": f"/results/{done.id}"}
     if result.emotion is not None and result.score is not None:
-        body = f'{{"predict":{json.dumps(result.emotion)},"score":{result.score},"result":{result.to_json()}}}'
-        return Response(body, headers=headers | {"Cache-Control": "no-store"}, media_type="application/json")
+        start = f'"predict":{json.dumps(result.emotion)},"score":{result.score}'
+        return _classified(start, result, headers)
+    if result.dimensions is not None:
+        start = f'"predict":null,"score":null,"dimensions":{json.dumps(result.dimensions)}'
+        return _classified(start, result, headers)
     extensions = {"result": json.loads(result.to_json())}
     if result.error is None:
-        detail = "The recording contains no speech, so there is no emotion to report."
+        missing = "are no values" if result.model.dimensions else "is no emotion"
+        detail = f"The recording contains no speech, so there {missing} to report."
         raise ProblemError("no_speech", detail, extensions=extensions, headers=headers)
     detail = result.error.message
     if result.error.code == "deadline_exceeded":
         detail += " Uploads have more time: use POST /uploads."
     raise ProblemError("not_classified", detail, code=result.error.code, extensions=extensions, headers=headers)
+
+
+def _classified(start: str, result: Result, headers: Mapping[str, str]) -> Response:
+    body = f'{{{start},"result":{result.to_json()}}}'
+    return Response(body, headers={**headers, "Cache-Control": "no-store"}, media_type="application/json")
 
 
 def _deadline(request: Request, service: Service) -> Deadline:

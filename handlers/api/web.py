@@ -5,7 +5,7 @@ This server serves every file of the pages. Their policies forbid inline scripts
 
 import hashlib
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from core.audio.formats import ACCEPTED_FORMATS, FORMAT_NAMES
-from core.emotions import COLOURS, letter_of
+from core.emotions import label_styles
 from core.report import render
 from core.results import Result
 from handlers.api.problems import ProblemError, problem_responses
@@ -94,9 +94,11 @@ async def docs(request: Request) -> Response:
 
 
 @router.get("/static/{name}", include_in_schema=False)
-async def static(request: Request, name: str) -> Response:
+async def static(request: Request, name: str, service: CurrentService) -> Response:
     """Return a file that a page loads."""
-    if name in _PAGES or name not in {*_static_files(), _EMOTION_STYLES}:
+    if name == _EMOTION_STYLES:
+        return _response(request, _emotion_styles_file(service.recogniser.model.labels))
+    if name in _PAGES or name not in _static_files():
         raise ProblemError("not_found", "This file does not exist.")
     return _file_response(request, name)
 
@@ -134,9 +136,18 @@ def _swagger_ui_files() -> list[Path]:
 
 @cache
 def _read(name: str) -> _File:
-    content = _emotion_styles().encode() if name == _EMOTION_STYLES else _static_files()[name].read_bytes()
+    content = _static_files()[name].read_bytes()
     if name == "page.html":
         content = _with_formats(content.decode()).encode()
+    return _file(name, content)
+
+
+@cache
+def _emotion_styles_file(labels: tuple[str, ...]) -> _File:
+    return _file(_EMOTION_STYLES, _emotion_styles(labels).encode())
+
+
+def _file(name: str, content: bytes) -> _File:
     return _File(content, _MEDIA_TYPES[Path(name).suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
 
 
@@ -146,16 +157,27 @@ def _with_formats(page: str) -> str:
     return page.replace("{extensions}", extensions).replace("{formats}", html.escape(FORMAT_NAMES))
 
 
-def _emotion_styles() -> str:
+def _emotion_styles(labels: Sequence[str]) -> str:
     """Return the report's colours and letters as style rules."""
-    return "".join(
-        f'.e-{emotion}{{--c:{colour}}}.e-{emotion}::before{{content:"{letter_of(emotion).upper()}"}}\n'
-        for emotion, colour in COLOURS.items()
-    )
+    rules = []
+    for label, style in label_styles(labels).items():
+        selector = f"[data-emotion={_css_string(label)}]"
+        text_colour = "--on-c:#fff" if style.is_dark else ""
+        rules.append(f"{selector}{{--c:{style.colour};{text_colour}}}\n")
+        rules.append(f"{selector}::before{{content:{_css_string(style.letter.upper())}}}\n")
+    return "".join(rules)
+
+
+def _css_string(text: str) -> str:
+    """Return a string of CSS, in which every character but letters and digits is escaped."""
+    return '"' + "".join(each if each.isalnum() else f"\\{ord(each):x} " for each in text) + '"'
 
 
 def _file_response(request: Request, name: str, headers: Mapping[str, str] | None = None) -> Response:
-    file = _read(name)
+    return _response(request, _read(name), headers)
+
+
+def _response(request: Request, file: _File, headers: Mapping[str, str] | None = None) -> Response:
     # Browsers must revalidate, so that a page and its script have the same version.
     headers = {"ETag": file.etag, "Cache-Control": "no-cache", **(headers or {})}
     if request.headers.get("if-none-match") == file.etag:

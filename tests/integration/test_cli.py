@@ -16,7 +16,7 @@ import soundfile
 
 from core import __version__
 from core.cli.app import main
-from core.emotions import letter_of
+from core.emotions import label_styles
 from core.formatting import clock
 from core.settings import CLI_PREFIX
 from tests.conftest import ROOT
@@ -178,7 +178,7 @@ def test_a_stereo_call_has_a_timeline_for_each_channel(run: Run, tmp_path: Path)
     duration_s = document["audio"]["duration_s"]
     for number, part in enumerate(parts):
         (bar,) = (line.split()[2] for line in shown if line.startswith(f"channel {number}"))
-        letter = letter_of(part["emotion"])
+        letter = label_styles(document["model"]["labels"])[part["emotion"]].letter
         begins, ends = (part[name] / duration_s * len(bar) for name in ("start_s", "end_s"))
         spoken = bar.strip("·")
         assert spoken == letter.upper() + letter * (len(spoken) - 1)

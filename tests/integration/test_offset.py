@@ -40,7 +40,7 @@ def write(file: Path, samples: np.ndarray, subtype: str = "FLOAT") -> Path:
 
 
 def scores(result: Result) -> list[list[float]]:
-    return [list(part.scores.values()) for channel in result.channels or () for part in channel.utterances]
+    return [list(part.values.values()) for channel in result.channels or () for part in channel.utterances]
 
 
 @pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.name)

@@ -70,8 +70,7 @@ def call(result: Result, duration_s: float, *spans: Sequence[tuple[float, float]
             scores = {label: 0.75 if label == emotion else 0.05 for label in labels}
             parts.append(Utterance(start_s=start_s, end_s=end_s, **dict(EmotionScores.of(scores))))
         speech_s = sum(part.duration_s for part in parts)
-        scores = parts[0].scores
-        overall = dict(EmotionScores.of(scores))
+        overall = dict(EmotionScores.of(parts[0].values))
         channels.append(Channel(channel=number, speech_s=speech_s, utterances=tuple(parts), **overall))
     audio = Audio(container="wav", codec="pcm_mulaw", sample_rate_hz=8000, channels=len(spans), duration_s=duration_s)
     return result.model_copy(update={"audio": audio, "channels": tuple(channels)})
@@ -130,10 +129,10 @@ def test_each_utterance_has_a_bar_at_its_time_and_a_row(show: Open, result: Resu
         box = bar.find_element(By.CSS_SELECTOR, ".bar")
         start = (box.rect["x"] - lane["x"]) / lane["width"] * result.audio.duration_s
         assert abs(start - part.start_s) < 0.1
-        red, green, blue = (int(COLOURS[part.emotion][at : at + 2], 16) for at in (1, 3, 5))
+        red, green, blue = (int(COLOURS[part.best[0]][at : at + 2], 16) for at in (1, 3, 5))
         assert box.value_of_css_property("fill") == f"rgb({red}, {green}, {blue})"
-        assert float(box.get_attribute("fill-opacity") or 0) == pytest.approx(0.25 + 0.75 * part.score, abs=0.01)
-        assert part.emotion in (bar.get_attribute("aria-label") or "")
+        assert float(box.get_attribute("fill-opacity") or 0) == pytest.approx(0.25 + 0.75 * part.best[1], abs=0.01)
+        assert part.best[0] in (bar.get_attribute("aria-label") or "")
     assert len(page.find_elements(By.CSS_SELECTOR, ".curve")) == 6
     assert page.find_elements(By.CSS_SELECTOR, ".share .bar")
 

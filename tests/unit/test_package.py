@@ -41,6 +41,7 @@ def test_the_manifest_has_the_parity_with_the_reference(package: Path) -> None:
     parity = read_manifest(package).parity
 
     assert parity.clips > 0
+    assert parity.agreement is not None
     assert parity.agreement >= 0.99
     assert parity.mean_score_change <= 0.005
 

@@ -14,7 +14,6 @@ from core.checkpoints.files import read_json
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import build_network
 from core.checkpoints.registry import CHECKPOINTS, overrides_for
-from core.emotions import COLOURS, letter_of
 from core.export.graph import Precision, build_graph
 from core.onnx_session import onnx_session
 from tests.support.networks import randomised, small_config, small_wav2vec2_config
@@ -42,14 +41,6 @@ def test_the_labels_of_the_second_checkpoint_have_this_project_s_names(corpora: 
 
     assert published == ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
     assert standard_names(published) == CHECKPOINTS["wav2vec2-xlsr-en"].labels
-
-
-def test_every_emotion_of_every_checkpoint_has_a_distinct_letter_and_colour() -> None:
-    emotions = {label for entry in CHECKPOINTS.values() for label in entry.labels}
-
-    assert emotions == COLOURS.keys()
-    assert len({letter_of(emotion) for emotion in emotions}) == len(emotions)
-    assert len(set(COLOURS.values())) == len(emotions)
 
 
 def test_no_two_repositories_are_the_same() -> None:

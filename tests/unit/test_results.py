@@ -20,7 +20,7 @@ from core.results import (
     Source,
     Utterance,
     json_schema,
-    mean_scores,
+    mean_values,
     now,
 )
 
@@ -127,13 +127,13 @@ def test_the_emotion_is_the_label_with_the_highest_score() -> None:
 
 
 def test_a_mean_is_weighted_by_duration() -> None:
-    scores = mean_scores([({"anger": 1.0, "sad": 0.0}, 6.0), ({"anger": 0.0, "sad": 1.0}, 2.0)])
+    scores = mean_values([({"anger": 1.0, "sad": 0.0}, 6.0), ({"anger": 0.0, "sad": 1.0}, 2.0)])
 
     assert scores == pytest.approx({"anger": 0.75, "sad": 0.25})
 
 
 def test_a_mean_of_one_is_the_same() -> None:
-    assert mean_scores([(SCORES, 0.001)]) == pytest.approx(SCORES)
+    assert mean_values([(SCORES, 0.001)]) == pytest.approx(SCORES)
 
 
 def test_text_beyond_ascii_is_not_escaped() -> None:

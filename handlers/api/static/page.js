@@ -61,14 +61,21 @@
       const length = result.audio ? clock(result.audio.duration_s) : size(this.file.size);
       if (result.status === "classified") {
         const count = result.channels.reduce((sum, channel) => sum + channel.utterances.length, 0);
-        this.setText(`${result.emotion} ${Math.round(result.score * 100)}%`,
-          `${length}, ${count} utterance${count === 1 ? "" : "s"}`);
-        const swatch = document.createElement("i");
-        swatch.className = `e-${result.emotion}`; // emotions.css has its colour and letter
-        swatch.setAttribute("aria-hidden", "true");
-        this.outcomeElement.prepend(swatch);
+        const detail = `${length}, ${count} utterance${count === 1 ? "" : "s"}`;
+        if (result.dimensions) {
+          this.outcomeElement.classList.add("values");
+          this.setText(values(result.dimensions), detail);
+        } else this.emotion(result, detail);
       } else if (result.status === "no_speech") this.setText("no speech", `${length}, no speech found`);
       else this.fail(result.error.message, "not classified");
+    }
+
+    emotion(result, detail) {
+      this.setText(`${result.emotion} ${Math.round(result.score * 100)}%`, detail);
+      const swatch = document.createElement("i");
+      swatch.dataset.emotion = result.emotion; // emotions.css has its colour and letter
+      swatch.setAttribute("aria-hidden", "true");
+      this.outcomeElement.prepend(swatch);
     }
 
     fail(message, outcome = "failed") {
@@ -326,6 +333,7 @@
 
   const announce = (text) => { $("status").textContent = text; };
   const hint = (text) => { $("hint").textContent = text; announce(text); };
+  const values = (dimensions) => Object.entries(dimensions).map(([name, value]) => `${name} ${value.toFixed(2)}`).join(", ");
   const clock = (seconds) => {
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
@@ -338,6 +346,9 @@
     limits.request = health.max_request_bytes;
     limits.upload = health.max_upload_bytes;
     $("demo").hidden = !health.model.demo;
+    if (health.model.dimensions) {
+      $("lead").textContent = `Add a recording of speech. The report shows ${health.model.dimensions.join(", ")} of each utterance.`;
+    }
     $("about").textContent = `Audio Emotion ${health.version}, model ${health.model.id} (${health.model.precision})`;
   });
 })();
