@@ -24,6 +24,7 @@ def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
         average tokens as well.
     """
     kernels, strides = tuple(network.config.conv_kernel), tuple(network.config.conv_stride)
+    has_group_norm = network.config.feat_extract_norm == "group"
     if network.architecture.input_mode is InputMode.CLIP:
         return ClipGeometry(
             input_mode="clip",
@@ -31,6 +32,7 @@ def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
             kernels=kernels,
             strides=strides,
             is_normalised=network.architecture.is_normalised,
+            has_group_norm=has_group_norm,
         )
     return WindowGeometry(
         window_samples=WINDOW_SAMPLES,
@@ -38,4 +40,6 @@ def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
         strides=strides,
         position_kernel=network.config.num_conv_pos_embeddings,
         end_group_tokens=1 if exact else max(1, network.config.num_conv_pos_embeddings // _END_GROUPS),
+        is_normalised=network.architecture.is_normalised,
+        has_group_norm=has_group_norm,
     )

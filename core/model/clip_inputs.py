@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from core.audio.waveform import Waveform
-from core.model.convolutions import Convolutions
+from core.model.convolutions import Convolutions, row_statistics
 from core.model.preprocessing import cut_clip, normalise_clip
 
 
@@ -37,6 +37,8 @@ class ClipGeometry(Convolutions):
         The sizes of the feature encoder's convolutions, first layer first.
     is_normalised
         Whether the clip is scaled to zero mean and unit variance.
+    has_group_norm
+        Whether the first layer has a group norm, which needs the statistics of the rows.
     """
 
     input_mode: Annotated[Literal["clip"], Field(alias="hearing")]
@@ -44,6 +46,7 @@ class ClipGeometry(Convolutions):
     kernels: tuple[int, ...]
     strides: tuple[int, ...]
     is_normalised: bool = True
+    has_group_norm: bool = False
 
     def network_input(self, waveform: Waveform) -> Waveform:
         """Compute the reference network's input: the clip, normalised or not, padded to one frame's receptive field."""
@@ -62,8 +65,10 @@ class ClipGeometry(Convolutions):
         Returns
         -------
         ``rows``
-            Shape ``(rows, kernel)``, float32: the normalised samples under the first convolution's kernel. There are a
-            few more rows than the last frame needs, so that each layer's rows are a multiple of the next one's stride.
+            Shape ``(rows, kernel)``, float32: the samples under the first convolution's kernel. There are a few more
+            rows than the last frame needs, so that each layer's rows are a multiple of the next one's stride.
+        ``row_mean``, ``row_covariance``
+            Shapes ``(1, kernel)`` and ``(kernel, kernel)``, over all rows of the clip; only for a group norm.
         ``frame_count``
             Shape ``(1,)``, int64: the number of frames of the clip. The graph drops frames of the additional rows.
 
@@ -73,9 +78,19 @@ class ClipGeometry(Convolutions):
             If there are no samples.
         """
         clip = self.network_input(waveform)
+        if self.has_group_norm:
+            clip = clip - clip.mean()  # the norm removes any constant, but a large one costs float32 its last digits
         frames = self.frames(clip.size)
         used_samples = (frames - 1) * self.stride_samples + self.receptive_field
         count = -(-used_samples // self.stride_samples) * self.rows_per_frame
         samples = np.zeros((count - 1) * self.strides[0] + self.kernels[0], np.float32)
         samples[: min(clip.size, samples.size)] = clip[: samples.size]
-        return {"rows": self.first_layer_rows(samples, count), "frame_count": np.array([frames])}
+        rows, frame_count = self.first_layer_rows(samples, count), np.array([frames])
+        return {"rows": rows, **self._statistics(clip), "frame_count": frame_count}
+
+    def _statistics(self, clip: Waveform) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the statistics of all rows of the clip, also of those after the last frame."""
+        if not self.has_group_norm:
+            return {}
+        count = self.frames(clip.size, layers=1)
+        return row_statistics(self.first_layer_rows(clip, count), count)

@@ -1,4 +1,4 @@
-"""The sizes of a feature encoder's convolutions, and the input rows of the first one."""
+"""The sizes of a feature encoder's convolutions, and the input rows of the first one with their statistics."""
 
 from functools import cached_property
 from math import prod
@@ -43,3 +43,28 @@ class Convolutions:
         """Return the samples under the first kernel at its first `count` positions: shape ``(count, kernel)``."""
         rows = np.lib.stride_tricks.sliding_window_view(samples, self.kernels[0])[:: self.strides[0]]
         return np.ascontiguousarray(rows[:count])
+
+
+def row_statistics(rows: npt.NDArray[np.float32], count: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Compute the inputs of a graph whose first layer has a group norm, which averages over time.
+
+    Parameters
+    ----------
+    rows
+        Rows of the first convolution, shape ``(n, kernel)``.
+    count
+        The number of rows to average over. Those that are not in `rows` equal its last row.
+
+    Returns
+    -------
+    ``row_mean``
+        Shape ``(1, kernel)``.
+    ``row_covariance``
+        Shape ``(kernel, kernel)``.
+    """
+    counted = rows[:count].astype(np.float64)
+    omitted = count - len(counted)
+    mean = (counted.sum(axis=0) + omitted * counted[-1]) / count
+    centred = counted - mean
+    covariance = (centred.T @ centred + omitted * np.outer(centred[-1], centred[-1])) / count
+    return {"row_mean": mean[None].astype(np.float32), "row_covariance": covariance.astype(np.float32)}

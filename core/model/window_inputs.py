@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from core.audio.offset import remove_offset
 from core.audio.waveform import Waveform
-from core.model.convolutions import Convolutions
+from core.model.convolutions import Convolutions, row_statistics
 from core.model.preprocessing import normalise, window_statistics
 
 
@@ -51,6 +51,10 @@ class WindowGeometry(Convolutions):
         The kernel of the positional convolution, in frames.
     end_group_tokens
         The number of neighbouring tokens at the window's end that are replaced by their mean; 1 is exact.
+    is_normalised
+        Whether the window is scaled to zero mean and unit variance.
+    has_group_norm
+        Whether the first layer has a group norm, which needs the statistics of the rows.
     """
 
     window_samples: int
@@ -58,6 +62,8 @@ class WindowGeometry(Convolutions):
     strides: tuple[int, ...]
     position_kernel: int
     end_group_tokens: int = 1
+    is_normalised: bool = True
+    has_group_norm: bool = True
 
     @cached_property
     def first_layer_frames(self) -> int:
@@ -87,8 +93,11 @@ class WindowGeometry(Convolutions):
         )
 
     def network_input(self, waveform: Waveform) -> Waveform:
-        """Compute the reference network's input: the normalised window, shape ``(window_samples,)``."""
-        return normalise(self._clip(waveform), self.window_samples)
+        """Compute the reference network's input: the window, normalised if need be, shape ``(window_samples,)``."""
+        clip = self._clip(waveform)
+        if self.is_normalised:
+            return normalise(clip, self.window_samples)
+        return np.pad(clip, (0, self.window_samples - clip.size))
 
     def graph_inputs(self, waveform: Waveform) -> dict[str, npt.NDArray[np.generic]]:
         """Compute the inputs of the serving graph for one waveform.
@@ -103,7 +112,7 @@ class WindowGeometry(Convolutions):
         ``rows``
             Shape ``(rows, kernel)``: the normalised samples under the first convolution's kernel.
         ``row_mean``, ``row_covariance``
-            Shapes ``(1, kernel)`` and ``(kernel, kernel)``, over all rows of the whole window.
+            Shapes ``(1, kernel)`` and ``(kernel, kernel)``, over all rows of the whole window; only for a group norm.
         ``token_frames``, ``token_weights``, ``token_shares``
             As in `Plan`; ``token_shares`` only if tokens are replaced by their mean.
 
@@ -115,12 +124,11 @@ class WindowGeometry(Convolutions):
         clip = self._clip(waveform)
         plan = self.plan(clip.size)
         rows = _normalised_rows(clip, self, plan.first_layer_rows)
-        mean, covariance = _row_statistics(rows, self.first_layer_frames)
+        statistics = row_statistics(rows, self.first_layer_frames) if self.has_group_norm else {}
         grouped = {"token_shares": plan.token_shares} if self.end_group_tokens > 1 else {}
         return {
             "rows": rows,
-            "row_mean": mean,
-            "row_covariance": covariance,
+            **statistics,
             "token_frames": plan.token_frames,
             "token_weights": plan.token_weights,
             **grouped,
@@ -165,19 +173,7 @@ def _shares(tokens: int, first_grouped: int, group: int) -> npt.NDArray[np.float
 
 def _normalised_rows(clip: Waveform, geometry: WindowGeometry, count: int) -> npt.NDArray[np.float32]:
     kernel, stride = geometry.kernels[0], geometry.strides[0]
-    mean, scale = window_statistics(clip, geometry.window_samples)
+    mean, scale = window_statistics(clip, geometry.window_samples) if geometry.is_normalised else (0.0, 1.0)
     samples = np.full((count - 1) * stride + kernel, -np.float32(mean) / np.float32(scale), np.float32)
     samples[: clip.size] = ((clip - np.float32(mean)) / np.float32(scale))[: samples.size]
     return geometry.first_layer_rows(samples, count)
-
-
-def _row_statistics(
-    rows: npt.NDArray[np.float32], first_layer_frames: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Compute mean and covariance over the whole window's rows. The rows that are not in `rows` equal its last row."""
-    counted = rows[:first_layer_frames].astype(np.float64)
-    omitted = first_layer_frames - len(counted)
-    mean = (counted.sum(axis=0) + omitted * counted[-1]) / first_layer_frames
-    centred = counted - mean
-    covariance = (centred.T @ centred + omitted * np.outer(centred[-1], centred[-1])) / first_layer_frames
-    return mean[None].astype(np.float32), covariance.astype(np.float32)

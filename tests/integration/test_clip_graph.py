@@ -1,22 +1,19 @@
 """The serving graph for a clip alone has the logits of the reference on a padded and masked batch."""
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 import torch
 from transformers import Wav2Vec2FeatureExtractor
 
 from core.audio.waveform import WINDOW_SAMPLES, Waveform
-from core.checkpoints.geometry import geometry_of
-from core.checkpoints.network import SpeechNetwork
 from core.export.graph import Precision, build_graph
 from core.model.clip_inputs import ClipGeometry
 from core.onnx_session import onnx_session
+from tests.support.graphs import GraphPair
 from tests.support.networks import random_network, small_wav2vec2_config
 
 SpeechLike = Callable[[int, int], Waveform]
@@ -34,34 +31,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-class Pair:
-    """A random network as reference and as serving graph."""
+class Pair(GraphPair):
+    """A network that classifies the clip alone."""
 
-    def __init__(self, network: SpeechNetwork) -> None:
-        self.network = network
-        geometry = geometry_of(network)
-        assert isinstance(geometry, ClipGeometry)
-        self.geometry = geometry
-
-    def __repr__(self) -> str:
-        return "Pair(...)"
-
-    @cached_property
-    def session(self) -> onnxruntime.InferenceSession:
-        return onnx_session(build_graph(self.network, Precision.FP32).SerializeToString(), threads=1)
+    geometry: ClipGeometry
 
     def batch(self, waveforms: list[Waveform]) -> npt.NDArray[np.float32]:
         """Compute the reference's logits of a batch, which `Wav2Vec2FeatureExtractor` pads and masks."""
         features = extracted(waveforms, padding=True)
         with torch.inference_mode():
             return np.asarray(self.network(features["input_values"].float(), features["attention_mask"]).numpy())
-
-    def served(self, waveform: Waveform) -> npt.NDArray[np.float32]:
-        return np.asarray(self.session.run(["logits"], self.geometry.graph_inputs(waveform))[0][0], np.float32)
-
-    def alone(self, waveform: Waveform) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            return np.asarray(self.network(torch.from_numpy(self.geometry.network_input(waveform))[None])[0].numpy())
 
     @property
     def boundary_lengths(self) -> list[int]:
@@ -98,13 +77,9 @@ def test_the_graph_equals_the_reference_where_the_computation_changes(
 ) -> None:
     pair = pairs[name]
 
-    changes = {samples: _change(pair, speech_like(samples, samples)) for samples in pair.boundary_lengths}
+    changes = {samples: pair.difference(speech_like(samples, samples)) for samples in pair.boundary_lengths}
 
     assert {samples: change for samples, change in changes.items() if change > TOLERANCE} == {}
-
-
-def _change(pair: Pair, waveform: Waveform) -> float:
-    return float(np.abs(pair.alone(waveform) - pair.served(waveform)).max())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -146,7 +121,7 @@ def test_a_clip_shorter_than_a_frame_is_padded_with_zeros_to_one_frame(
         padded = pair.network(features["input_values"].float())[0].numpy()
 
     np.testing.assert_allclose(pair.served(clip), padded, atol=TOLERANCE)
-    np.testing.assert_allclose(pair.alone(clip), padded, atol=TOLERANCE)
+    np.testing.assert_allclose(pair.reference(clip), padded, atol=TOLERANCE)
 
 
 def test_the_reference_s_mask_leaves_a_clip_of_nearly_a_frame_one_frame_too(
@@ -179,7 +154,7 @@ def test_the_graph_equals_the_reference_on_extreme_clips(clip: str, pairs: dict[
     }[clip].astype(np.float32)
 
     # The layer norm of a silent frame divides by a tiny number, which increases rounding errors.
-    assert _change(pairs["published"], waveform) < 10 * TOLERANCE
+    assert pairs["published"].difference(waveform) < 10 * TOLERANCE
 
 
 def test_a_clip_is_cut_at_six_seconds(pairs: dict[str, Pair], speech_like: SpeechLike) -> None:
@@ -198,6 +173,6 @@ def test_lower_precisions_stay_close_to_the_reference(
     for samples in (400, 8_000, 32_000, 96_000):
         waveform = speech_like(samples, samples)
         logits = session.run(["logits"], pair.geometry.graph_inputs(waveform))[0][0]
-        change = np.abs(logits - pair.alone(waveform)).max()
+        change = np.abs(logits - pair.reference(waveform)).max()
         # 8 bits resolve 1 in 127. The lower bound excludes the float32 graph.
         assert TOLERANCE < change < most

@@ -5,17 +5,20 @@ every tensor is drawn so that omitting it, or confusing it with another, changes
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 
-from core.checkpoints.architecture import EHCALABRES, SOXAN, Architecture, Encoder, InputMode
+from core.checkpoints.architecture import EHCALABRES, HEADS, SOXAN, STOCK, Architecture, Encoder, InputMode, Output
 from core.checkpoints.network import SpeechNetwork, build_network
 
 WeightFile = Literal["old names", "new names", "safetensors"]
+Norm = Literal["group", "layer"]
 
 PUBLISHED_KERNELS = (10, 3, 3, 3, 3, 2, 2)
 PUBLISHED_STRIDES = (5, 2, 2, 2, 2, 2, 2)
@@ -95,6 +98,84 @@ def small_wav2vec2_config(
         "pooling_mode": "mean",
         "transformers_version": "4.8.2",
     }
+
+
+@dataclass(frozen=True)
+class SmallNetwork:
+    """A kind of network at a reduced size: an architecture, and the parts of its config that are independent of it.
+
+    Attributes
+    ----------
+    norm
+        The norm of the feature encoder.
+    is_stable
+        Whether the norms precede the layers of the transformer. The published networks with a layer norm have it so,
+        and they also have a bias in the feature encoder.
+    """
+
+    architecture: Architecture
+    norm: Norm
+    is_stable: bool
+
+    def __str__(self) -> str:
+        """Return the identifier of a test."""
+        kind = self.architecture
+        head = next(name for name, head in HEADS.items() if head == kind.head)
+        parts = [
+            *(kind.encoder.value, self.norm, "norms-before" if self.is_stable else "norms-after"),
+            *(kind.input_mode.value, "normalised" if kind.is_normalised else "raw"),
+            *("weighted" if kind.has_weighted_sum else "last", head, kind.output.value),
+        ]
+        return "-".join(parts)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of config.json."""
+        config = small_config()
+        del config["num_class"]
+        return {
+            **config,
+            "_name_or_path": f"tests/small-{self.architecture.encoder.value}",
+            "model_type": self.architecture.encoder.value,
+            "feat_extract_norm": self.norm,
+            "conv_bias": self.is_stable,
+            "do_stable_layer_norm": self.is_stable,
+            "id2label": dict(enumerate(self.architecture.labels)),
+        }
+
+    def build(self, seed: int = 0) -> SpeechNetwork:
+        """Build the network in evaluation mode with random tensors that all have an effect."""
+        return randomised(build_network(self.architecture, self.config, inner_size=20), seed)
+
+
+def _small_networks() -> Iterator[SmallNetwork]:
+    """Yield each encoder, norm, input, states and head, with the published place of the transformer's norms.
+
+    The networks with the stock head have the other place too. WavLM has no padded window, because no checkpoint does.
+    """
+    outputs, labels = cycle(Output), ("anger", "happy", "neutral", "sad")
+    inputs = [(InputMode.PADDED_WINDOW, True), (InputMode.CLIP, True), (InputMode.CLIP, False)]
+    norms: tuple[Norm, Norm] = ("group", "layer")
+    for encoder, norm, (mode, is_normalised), is_weighted, head in product(
+        Encoder, norms, inputs, (False, True), HEADS.values()
+    ):
+        if encoder is Encoder.WAVLM and mode is InputMode.PADDED_WINDOW:
+            continue
+        for is_stable in {norm == "layer", norm != "layer" if head == STOCK else norm == "layer"}:
+            kind = Architecture(
+                encoder=encoder,
+                input_mode=mode,
+                is_normalised=is_normalised,
+                has_weighted_sum=is_weighted,
+                head=head,
+                output=next(outputs),
+                labels=labels,
+            )
+            yield SmallNetwork(kind, norm, is_stable)
+
+
+SMALL_NETWORKS = tuple(_small_networks())
+"""Every kind of network that can be exported."""
 
 
 def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:

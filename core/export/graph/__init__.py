@@ -1,7 +1,7 @@
 """Builds the serving graph: a checkpoint's network as matrix products over the inputs that its geometry computes.
 
-`window` and `clip` build the two kinds of network from the layers in `layers`. `builder` collects nodes and constants,
-and `precision` quantises weights.
+`network` builds any network from the layers in `layers`; `window` and `clip` add what depends on the input mode.
+`builder` collects nodes and constants, and `precision` quantises weights.
 """
 
 import onnx

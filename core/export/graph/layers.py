@@ -1,24 +1,26 @@
-"""The layers that both serving graphs use: convolutions as products, attention, feed-forward, norms and the head."""
+"""Single layers of the serving graphs: convolutions as products, attention, feed-forward and norms."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import prod
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
 
-from core.checkpoints.architecture import TANH, Dense
+from core.checkpoints.architecture import Encoder
 from core.checkpoints.network import SpeechNetwork
 from core.export.graph.builder import CONTRIB, TO_THE_END, Floats, GraphBuilder
 from core.export.graph.precision import Linear, Precision, quantise_per_column
+
+_CONV_NORM_EPSILON = 1e-5
+"""The default of nn.GroupNorm and nn.LayerNorm, which the feature encoder uses. The config names the value of the other
+norms."""
 
 _PAIRED = (3, 2)
 """The kernel and the stride of convolutions that compute two frames with a shared product."""
 
 
-class NetworkGraphBuilder(GraphBuilder, ABC):
-    """Builds the graph of one network. Each method adds one part and returns the name of its output."""
+class LayerBuilder(GraphBuilder, ABC):
+    """Builds the layers of one network. Each method adds one layer and returns the name of its output."""
 
     def __init__(self, network: SpeechNetwork, precision: Precision) -> None:
         super().__init__()
@@ -28,9 +30,42 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
         self._precision = precision
         self._weights = _folded_weights(network)
 
-    @abstractmethod
-    def build(self) -> onnx.ModelProto:
-        """Build the whole network."""
+    def _first_convolution(self) -> str:
+        """Add the first convolution, always in float32: it is a thousandth of the work, and needs the precision."""
+        prefix = f"{self._prefix}.feature_extractor.conv_layers.0.conv"
+        kernel = self._constant(np.ascontiguousarray(self._weights[f"{prefix}.weight"][:, 0, :].T))
+        bias = self._weights.get(f"{prefix}.bias")
+        if bias is None:
+            return self._node("MatMul", "rows", kernel)
+        return self._node("Gemm", "rows", kernel, self._constant(bias))
+
+    def _first_convolution_with_group_norm(self) -> str:
+        """Add the first convolution, with its group norm folded into the kernel, and the activation.
+
+        The inputs `row_mean` and `row_covariance` hold the clip's statistics. The norm removes the convolution's bias.
+        """
+        prefix = f"{self._prefix}.feature_extractor.conv_layers.0"
+        kernel = self._constant(self._weights[f"{prefix}.conv.weight"][:, 0, :].T)
+        scale = self._constant(self._weights[f"{prefix}.layer_norm.weight"][None])
+        shift = self._constant(self._weights[f"{prefix}.layer_norm.bias"][None])
+        mean = self._node("MatMul", "row_mean", kernel)
+        products = self._node("Mul", self._node("MatMul", "row_covariance", kernel), kernel)
+        variance = self._node("ReduceSum", products, self._constant(np.array([0])), keepdims=1)
+        deviation = self._node("Sqrt", self._node("Add", variance, self._constant(np.float32(_CONV_NORM_EPSILON))))
+        gain = self._node("Div", scale, deviation)
+        offset = self._node("Sub", shift, self._node("Mul", mean, gain))
+        rows = self._node("MatMul", "rows", self._node("Mul", kernel, gain))
+        flat = self._node("Reshape", offset, self._constant(np.array([-1])))
+        return self._node("BiasGelu", rows, flat, domain=CONTRIB)
+
+    def _layer_norm_and_activation(self, rows: str, layer: int) -> str:
+        """Add the layer norm and the activation after a convolution."""
+        scale, shift = self._norm_weights(f"{self._prefix}.feature_extractor.conv_layers.{layer}.layer_norm")
+        first = self._constant(np.array([0]))
+        count = self._node("Shape", rows, start=0, end=1)
+        normed = self._standardised(self._node("Unsqueeze", rows, first), lambda: count, _CONV_NORM_EPSILON)
+        scaled = self._node("Mul", self._node("Squeeze", normed, first), scale)
+        return self._node("BiasGelu", scaled, shift, domain=CONTRIB)
 
     def _convolution(self, rows: str, layer: int) -> str:
         """Add a convolution over time as products. The last row is repeated where the last frames need more rows."""
@@ -133,12 +168,20 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
         return self._linear(inner, self._read_linear(f"{prefix}.feed_forward.output_dense", int8=int8))
 
     def _attention(self, hidden: str, prefix: str, bias: str = "") -> str:
-        """Add self-attention; `bias`, of shape ``(1, 1, tokens, tokens)``, is added to the scores."""
+        """Add self-attention; `bias` is added to the scores.
+
+        Parameters
+        ----------
+        bias
+            Shape ``(1, 1, tokens, tokens)``, or ``(1, heads, tokens, tokens)`` in WavLM, which scales it by its gate.
+        """
         int8 = self._precision is Precision.INT8
         parts = [self._read_linear(f"{prefix}.{name}") for name in ("q_proj", "k_proj", "v_proj")]
         biases = [part.bias for part in parts if part.bias is not None]
         together = Linear(np.concatenate([part.weight for part in parts], axis=1), np.concatenate(biases), int8)
         queries, keys, values = self._split(self._linear(hidden, together), 3)
+        if self._architecture.encoder is Encoder.WAVLM:
+            bias = self._node("Mul", self._position_gate(hidden, prefix), bias)
         attended = self._node(
             "MultiHeadAttention",
             *(queries, keys, values, *(("", "", bias) if bias else ())),
@@ -147,20 +190,21 @@ class NetworkGraphBuilder(GraphBuilder, ABC):
         )
         return self._linear(attended, self._read_linear(f"{prefix}.out_proj", int8=int8))
 
-    def _logits(self, pooled: str) -> onnx.ValueInfoProto:
-        """Add the head, from the mean of the hidden states to the graph's output.
+    def _position_gate(self, hidden: str, prefix: str) -> str:
+        """Add the gate of WavLM's position bias, shape ``(1, heads, tokens, 1)``.
 
-        The mean comes first, even if it is a later step of the head: the steps before it are dense layers, and the mean
-        of an affine function is the function of the mean.
+        transformers projects each head's part of the attention's input to eight values, and sums each half. Here the
+        sums are folded into the weights.
         """
-        value = pooled
-        for step in self._architecture.head:
-            if isinstance(step, Dense):
-                value = self._linear(value, self._read_linear(step.name))
-            elif step is TANH:
-                value = self._node("Tanh", value)
-        self._nodes.append(helper.make_node("Identity", [value], ["logits"]))
-        return helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(self._architecture.labels)])
+        heads = self._config.num_attention_heads
+        weight, bias = (self._weights[f"{prefix}.gru_rel_pos_linear.{name}"] for name in ("weight", "bias"))
+        folded = Linear(np.ascontiguousarray(weight.reshape(2, 4, -1).sum(axis=1).T), bias.reshape(2, 4).sum(axis=1))
+        parts = self._node("Reshape", hidden, self._constant(np.array([1, -1, heads, weight.shape[1]])))
+        gates = self._node("Sigmoid", self._linear(parts, folded))
+        outer, inner = self._split(self._node("Transpose", gates, perm=[0, 2, 1, 3]), 2)
+        scale = self._constant(self._weights[f"{prefix}.gru_rel_pos_const"])
+        one, two = self._constant(np.float32(1)), self._constant(np.float32(2))
+        return self._node("Add", self._node("Mul", outer, self._node("Sub", self._node("Mul", inner, scale), one)), two)
 
     def _read_linear(self, prefix: str, *, int8: bool = False) -> Linear:
         weight = self._weights[f"{prefix}.weight"].T

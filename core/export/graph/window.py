@@ -1,20 +1,8 @@
-"""The serving graph of a network that classifies a padded window (see `core.model.window_inputs`).
+"""The part of a serving graph that depends on a padded window (see `core.model.window_inputs`).
 
-The graph is built by hand rather than traced, because it computes less than the reference
-(docs/decisions/0004-positional-convolution.md, 0005-padding-shortcut.md and 0006-feature-encoder.md):
-
-- The feature encoder has a row for each frame. A convolution is one product for the taps within its stride, and one
-  more for each further group of taps. The first product needs no copy of the rows, only a reshape.
-- The first layer's group norm is folded into its kernel: mean and variance of ``W x`` are ``W mean(x)`` and
-  ``W cov(x) W'``, which need ten by ten numbers instead of millions.
 - The positional convolution is computed for the difference of the clip from the padding. The constant padding adds a
   running sum over the kernel.
-- Weight norm is folded. Attention and GELU are ONNX Runtime's fused operators. Layer norms are computed as instance
-  norms, which are faster and equal.
-
-For 8-bit products, weights have a scale for each column. Activations have one scale for each product in the
-transformer, whose layer norms keep rows similar. In the feature encoder, they have one for each row, because a single
-scale would lose the quiet frames (docs/decisions/0002-eight-bit-products.md).
+- Tokens with only padding are one token, whose number is a bias of the attention and a weight in the mean.
 """
 
 import numpy as np
@@ -22,65 +10,27 @@ import onnx
 from onnx import TensorProto, helper
 
 from core.export.graph.builder import CONTRIB, TO_THE_END
-from core.export.graph.layers import NetworkGraphBuilder
+from core.export.graph.network import NetworkGraphBuilder
 
 
 class WindowGraph(NetworkGraphBuilder):
     """Builds the graph of a network that classifies a padded window; its inputs are `WindowGeometry.graph_inputs`."""
 
-    def build(self) -> onnx.ModelProto:
-        """Build the whole network."""
-        hidden = self._positions(self._feature_projection(self._feature_encoder()))
-        bias = self._attention_bias()
-        for layer in range(self._config.num_hidden_layers):
-            hidden = self._transformer_layer(hidden, bias, f"{self._prefix}.encoder.layers.{layer}")
-        logits = self._logits(self._pooled(hidden))
-        kernel, floats = self._config.conv_kernel[0], TensorProto.FLOAT
+    def _token_inputs(self) -> list[onnx.ValueInfoProto]:
         inputs = [
-            helper.make_tensor_value_info("rows", floats, ["rows", kernel]),
-            helper.make_tensor_value_info("row_mean", floats, [1, kernel]),
-            helper.make_tensor_value_info("row_covariance", floats, [kernel, kernel]),
             helper.make_tensor_value_info("token_frames", TensorProto.INT64, ["tokens"]),
-            helper.make_tensor_value_info("token_weights", floats, ["groups"]),
+            helper.make_tensor_value_info("token_weights", TensorProto.FLOAT, ["groups"]),
         ]
         if self._precision.groups_tokens:
-            inputs.append(helper.make_tensor_value_info("token_shares", floats, ["groups", "tokens"]))
-        return self._assemble(inputs, [logits])
+            inputs.append(helper.make_tensor_value_info("token_shares", TensorProto.FLOAT, ["groups", "tokens"]))
+        return inputs
 
-    def _feature_encoder(self) -> str:
-        """Turn rows of samples into features, shape ``(frames, conv_dim[-1])``."""
-        rows = self._first_convolution()
-        for layer in range(1, len(self._config.conv_kernel)):
-            rows = self._node("Gelu", self._convolution(rows, layer), domain=CONTRIB)
-        return rows
-
-    def _first_convolution(self) -> str:
-        """Add the first layer, whose norm is folded into the kernel with the clip's statistics."""
-        prefix = f"{self._prefix}.feature_extractor.conv_layers.0"
-        kernel = self._constant(self._weights[f"{prefix}.conv.weight"][:, 0, :].T)
-        scale = self._constant(self._weights[f"{prefix}.layer_norm.weight"][None])
-        shift = self._constant(self._weights[f"{prefix}.layer_norm.bias"][None])
-        mean = self._node("MatMul", "row_mean", kernel)
-        products = self._node("Mul", self._node("MatMul", "row_covariance", kernel), kernel)
-        variance = self._node("ReduceSum", products, self._constant(np.array([0])), keepdims=1)
-        # The default epsilon of nn.GroupNorm, which the config does not name.
-        deviation = self._node("Sqrt", self._node("Add", variance, self._constant(np.float32(1e-5))))
-        gain = self._node("Div", scale, deviation)
-        offset = self._node("Sub", shift, self._node("Mul", mean, gain))
-        rows = self._node("MatMul", "rows", self._node("Mul", kernel, gain))
-        flat = self._node("Reshape", offset, self._constant(np.array([-1])))
-        return self._node("BiasGelu", rows, flat, domain=CONTRIB)
-
-    def _feature_projection(self, rows: str) -> str:
-        """Project the features of the tokens' frames to hidden states, shape ``(frames, hidden)``."""
+    def _frames(self, rows: str) -> str:
         last = self._slice("token_frames", -1, TO_THE_END, axis=0)
         frames = self._node("Add", last, self._constant(np.array([1])))
-        return self._projection(
-            self._node("Slice", rows, self._constant(np.array([0])), frames, self._constant(np.array([0])))
-        )
+        return self._node("Slice", rows, self._constant(np.array([0])), frames, self._constant(np.array([0])))
 
-    def _positions(self, frames: str) -> str:
-        """Turn frames into tokens, with the positional convolution and the first norm; ``(1, tokens, hidden)``."""
+    def _embeddings(self, frames: str) -> str:
         hidden = self._node("Gather", frames, "token_frames", axis=0)
         padding = self._slice(frames, -1, TO_THE_END, axis=0)
         moving = self._spread_kernel(self._node("Sub", frames, padding))
@@ -91,8 +41,7 @@ class WindowGraph(NetworkGraphBuilder):
         tokens = self._node("Add", hidden, embedding)
         if self._precision.groups_tokens:
             tokens = self._node("MatMul", "token_shares", tokens)
-        tokens = self._node("Unsqueeze", tokens, self._constant(np.array([0])))
-        return self._norm(tokens, f"{self._prefix}.encoder.layer_norm")
+        return self._node("Unsqueeze", tokens, self._constant(np.array([0])))
 
     def _cut_to_tokens(self, spread: str) -> str:
         """Cut a spread kernel to the rows of the tokens, with zeros for tokens that no row affects."""
@@ -132,13 +81,7 @@ class WindowGraph(NetworkGraphBuilder):
         square = self._node("Concat", one, one, shape, shape, axis=0)
         return self._node("Expand", log_count, square)
 
-    def _transformer_layer(self, hidden: str, attention_bias: str, prefix: str) -> str:
-        """Add self-attention and feed-forward, each followed by its layer norm; shape ``(1, tokens, hidden)``."""
-        attended = self._attention(hidden, f"{prefix}.attention", attention_bias)
-        hidden = self._norm(hidden, f"{prefix}.layer_norm", plus=attended)
-        return self._norm(hidden, f"{prefix}.final_layer_norm", plus=self._feed_forward(hidden, prefix))
-
-    def _pooled(self, hidden: str) -> str:
+    def _mean(self, hidden: str) -> str:
         """Average the tokens by their weights, shape ``(1, hidden)``."""
         weights = self._node("Unsqueeze", "token_weights", self._constant(np.array([0, 1])))
         total = self._node("MatMul", weights, hidden)
