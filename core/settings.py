@@ -160,6 +160,10 @@ class FunctionSettings(Settings):
     """Prefix of the leases that mark deliveries as in progress. Empty disables leases: each recording makes three
     fewer S3 requests, and simultaneous deliveries may repeat inference (docs/decisions/0016-leases.md)."""
 
+    delete_results: bool = False
+    """Whether the result and the report of a deleted upload are deleted, too. It needs S3's events about deletions, and
+    one more S3 request for each recording."""
+
     event_bus: str = ""
     """EventBridge bus that receives an event for each result. Empty sends none."""
 

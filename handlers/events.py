@@ -1,11 +1,11 @@
-"""Parses the events that the function accepts into the uploads that they name."""
+"""Parses the events that the function accepts into the uploads and the removals that they name."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
-from core.delivery import Upload
+from core.delivery import Removal, Upload
 from core.delivery.versions import known_version_id
 from core.errors import EventNotUnderstood
 from handlers.log import logger
@@ -23,7 +23,14 @@ _FIELD_TYPES = {
     "sequencer": str | None,
     "size_bytes": int | None,
 }
-"""Field of an upload -> its type. An event may come from any sender that the queue permits."""
+"""Field of an upload or a removal -> its type. An event may come from any sender that the queue permits."""
+
+_RECORD_CLASSES: dict[str, type[Upload | Removal]] = {
+    "ObjectCreated": Upload,
+    "ObjectRemoved": Removal,
+    "LifecycleExpiration": Removal,
+}
+_EVENTBRIDGE_CLASSES: dict[str, type[Upload | Removal]] = {"Object Created": Upload, "Object Deleted": Removal}
 
 
 def is_queue_batch(event: Event) -> bool:
@@ -53,15 +60,15 @@ def event_from_json(text: object) -> Event:
     return event
 
 
-def uploads_in(event: Event) -> list[Upload]:
-    """Return the uploads that an S3 event or an EventBridge event of S3 names, also inside an SNS notification.
+def uploads_in(event: Event) -> list[Upload | Removal]:
+    """Return the uploads and removals that an S3 event or an EventBridge event of S3 names, also inside an SNS message.
 
-    The list is empty for S3's test event, for events that do not report a new object, and for SNS's own messages.
+    The list is empty for S3's test event, for events of other kinds, and for SNS's own messages.
 
     Raises
     ------
     EventNotUnderstood
-        If the event is of another kind or malformed.
+        If the event does not come from S3 or is malformed.
     """
     kind = event.get("Type")
     if kind == "Notification":
@@ -74,12 +81,13 @@ def uploads_in(event: Event) -> list[Upload]:
         return []
     try:
         if event.get("source") == "aws.s3":
-            uploads = [_from_eventbridge(event["detail"])] if event.get("detail-type") == "Object Created" else []
+            detail_type = str(event.get("detail-type"))
+            found = [_from_eventbridge(detail_type, event["detail"])] if detail_type in _EVENTBRIDGE_CLASSES else []
         else:
-            uploads = [_from_record(record["s3"]) for record in event["Records"] if _is_new_object(record)]
-        for upload in uploads:
+            found = [upload for record in event["Records"] if (upload := _from_record(record))]
+        for upload in found:
             _check(upload)
-        return uploads
+        return found
     except UnicodeEncodeError as error:
         raise EventNotUnderstood("The event names an object by text that is not valid Unicode.") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -88,46 +96,50 @@ def uploads_in(event: Event) -> list[Upload]:
         ) from error
 
 
-def _check(upload: Upload) -> None:
+def _check(upload: Upload | Removal) -> None:
     """Raise TypeError or UnicodeEncodeError for fields that would crash a call to S3."""
     for name, kind in _FIELD_TYPES.items():
-        value = getattr(upload, name)
+        value = getattr(upload, name, None)
         if not isinstance(value, kind) or (name in ("bucket", "key") and not value):
             raise TypeError(name)
         if isinstance(value, str):
             value.encode()
 
 
-def _is_new_object(record: Event) -> bool:
+def _from_record(record: Event) -> Upload | Removal | None:
+    """Return the upload or the removal of a record, or None if it reports neither."""
     if record["eventSource"] != "aws:s3":
         raise EventNotUnderstood(f"The record comes from {record['eventSource']!r}; only S3's are accepted.")
     # S3 documents that later versions 2.x only add fields.
     if record["eventVersion"].split(".")[0] != "2":
         raise EventNotUnderstood(f"The S3 event has version {record['eventVersion']!r}; only 2.x is supported.")
-    return str(record["eventName"]).removeprefix("s3:").startswith("ObjectCreated:")
-
-
-def _from_record(s3: Event) -> Upload:
-    stored = s3["object"]
-    return Upload(
-        bucket=s3["bucket"]["name"],
+    kind = str(record["eventName"]).removeprefix("s3:").partition(":")[0]
+    if kind not in _RECORD_CLASSES:
+        return None
+    stored = record["s3"]["object"]
+    fields = {
+        "bucket": record["s3"]["bucket"]["name"],
         # Keys in S3 records are form-encoded: "+" is a space, "%2B" a plus sign.
-        key=unquote_plus(stored["key"]),
-        version_id=known_version_id(stored.get("versionId")),
-        etag=stored.get("eTag") or "",
-        sequencer=stored.get("sequencer"),
-        size_bytes=stored.get("size"),
-    )
+        "key": unquote_plus(stored["key"]),
+        "version_id": known_version_id(stored.get("versionId")),
+        "etag": stored.get("eTag") or "",
+    }
+    return _described(_RECORD_CLASSES[kind], fields, stored)
 
 
-def _from_eventbridge(detail: Event) -> Upload:
+def _from_eventbridge(detail_type: str, detail: Event) -> Upload | Removal:
     stored = detail["object"]
-    return Upload(
-        bucket=detail["bucket"]["name"],
+    fields = {
+        "bucket": detail["bucket"]["name"],
         # Keys in EventBridge events are not encoded: "+" is a plus sign.
-        key=stored["key"],
-        version_id=known_version_id(stored.get("version-id")),
-        etag=stored.get("etag") or "",
-        sequencer=stored.get("sequencer"),
-        size_bytes=stored.get("size"),
-    )
+        "key": stored["key"],
+        "version_id": known_version_id(stored.get("version-id")),
+        "etag": stored.get("etag") or "",
+    }
+    return _described(_EVENTBRIDGE_CLASSES[detail_type], fields, stored)
+
+
+def _described(kind: type[Upload | Removal], fields: dict[str, Any], stored: Event) -> Upload | Removal:
+    if kind is Removal:
+        return Removal(**fields)
+    return Upload(**fields, sequencer=stored.get("sequencer"), size_bytes=stored.get("size"))

@@ -1,6 +1,7 @@
 """Code shared by the entry points for recordings: the delivery, logs, metrics and the deadline of an invocation."""
 
 import time
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core import settings
 from core.checkpoints.loading import load_classifier
 from core.deadline import Deadline
-from core.delivery import Attempt, Delivery, Outcome, Upload
+from core.delivery import Attempt, Delivery, Outcome, Removal, Upload
 from core.delivery.eventbridge import ResultPublisher
 from core.delivery.storage import Storage, s3_client
 from core.errors import TransientError
@@ -75,7 +76,7 @@ class Invocation:
         """The number of times that the queue delivers a message."""
         return self._settings.max_receive_count
 
-    def process_all(self, uploads: list[Upload], *, is_last: bool) -> None:
+    def process_all(self, uploads: Sequence[Upload | Removal], *, is_last: bool) -> None:
         """Process every upload, then raise the first error."""
         failure: Exception | None = None
         for upload in uploads:
@@ -86,8 +87,8 @@ class Invocation:
         if failure:
             raise failure
 
-    def process(self, upload: Upload, *, is_last: bool = False, retry_recoverable: bool = False) -> Outcome:
-        """Process one upload and log its outcome in one line.
+    def process(self, upload: Upload | Removal, *, is_last: bool = False, retry_recoverable: bool = False) -> Outcome:
+        """Process one upload or removal and log its outcome in one line.
 
         Parameters
         ----------
@@ -98,7 +99,10 @@ class Invocation:
         fields: dict[str, Any] = {"bucket": upload.bucket, "key": upload.key, "version_id": upload.version_id}
         attempt = Attempt(is_last, self._deadline, retry_recoverable, self._request_id)
         try:
-            outcome = self._delivery.deliver(upload, attempt)
+            if isinstance(upload, Upload):
+                outcome = self._delivery.deliver(upload, attempt)
+            else:
+                outcome = self._delivery.remove(upload, attempt)
         except TransientError as error:
             metrics.add_metric("Retried", MetricUnit.Count, 1)
             kind = type(error).__name__
@@ -125,7 +129,8 @@ class Invocation:
 def _log(outcome: Outcome, fields: dict[str, Any], *, total_ms: int) -> None:
     result = outcome.result
     if result is None:
-        metrics.add_metric("Duplicates" if outcome.kind == "duplicate" else "Skipped", MetricUnit.Count, 1)
+        name = {"duplicate": "Duplicates", "removed": "Removed"}.get(outcome.kind, "Skipped")
+        metrics.add_metric(name, MetricUnit.Count, 1)
         logger.info("recording", **fields, status=outcome.kind, total_ms=total_ms)
         return
     metrics.add_metric({"classified": "Classified", "no_speech": "NoSpeech"}.get(result.status, "Failed"), "Count", 1)

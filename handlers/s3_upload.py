@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from core.delivery import Upload
+from core.delivery import Removal, Upload
 from core.errors import EventNotUnderstood
 from handlers import processing
 from handlers.events import event_from_json, is_queue_batch, uploads_in
@@ -56,7 +56,7 @@ def _process(message: Mapping[str, Any], invocation: processing.Invocation) -> b
     return True
 
 
-def _parse(message: Mapping[str, Any]) -> tuple[list[Upload], int]:
+def _parse(message: Mapping[str, Any]) -> tuple[list[Upload | Removal], int]:
     """Return the uploads that a message names, and the number of its deliveries."""
     try:
         receive_count = int(message["attributes"]["ApproximateReceiveCount"])

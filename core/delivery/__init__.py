@@ -12,10 +12,12 @@ S3 events arrive at least once, in any order and concurrently. The rules:
 8. The last delivery writes a `given_up` result first and replaces it on success, so a crash leaves a result.
 9. A `given_up` result is never final: a redrive or a backfill classifies the recording.
 10. Acknowledging a message is irreversible, so "deleted" and "overwritten" are confirmed by a second HEAD first.
+11. With `DELETE_RESULTS`, a removal deletes the result of a key without an upload. A delivery does the same after its
+    own write, so a recording that is deleted while it is classified leaves no result.
 """
 
 from core.delivery.delivery import Attempt, Delivery, Outcome
 from core.delivery.metadata import is_final
-from core.delivery.versions import Upload
+from core.delivery.versions import Removal, Upload
 
-__all__ = ["Attempt", "Delivery", "Outcome", "Upload", "is_final"]
+__all__ = ["Attempt", "Delivery", "Outcome", "Removal", "Upload", "is_final"]

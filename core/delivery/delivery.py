@@ -12,10 +12,10 @@ from core.deadline import Deadline
 from core.delivery import report_pages
 from core.delivery.keys import is_earlier, is_folder_marker, leases_prefix_for, result_key_for
 from core.delivery.lease import lease
-from core.delivery.metadata import ResultMetadata, State, is_final
+from core.delivery.metadata import ResultMetadata, State, is_final, is_placeholder
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
-from core.delivery.versions import ObjectVersion, Upload
+from core.delivery.versions import ObjectVersion, Removal, Upload
 from core.errors import (
     DecoderUnavailable,
     GivenUp,
@@ -70,14 +70,15 @@ class Outcome:
     ----------
     kind
         `stored`: this delivery stored a result. `duplicate`: the result was stored already. `superseded`: the upload
-        was deleted or overwritten. `folder`: the upload is a folder marker.
+        was deleted or overwritten. `folder`: the upload is a folder marker. `removed`: no upload has this key, and no
+        result either. `kept`: an upload was deleted, and results of deleted uploads are kept.
     result_key
         The S3 key of the result.
     result
         The document, if this delivery stored it.
     """
 
-    kind: Literal["stored", "duplicate", "superseded", "folder"]
+    kind: Literal["stored", "duplicate", "superseded", "folder", "removed", "kept"]
     result_key: str
     result: Result | None = None
 
@@ -104,7 +105,19 @@ class Delivery:
             return Outcome("folder", result_key)
         try:
             # Drop the event's size, so that every size below is confirmed by S3.
-            outcome = self._process(replace(upload, size_bytes=None), attempt)
+            outcome = self._deliver(replace(upload, size_bytes=None), attempt, result_key)
+        except TransientError:
+            if self.settings.delete_results and self._delete_orphan(upload) is None:
+                return Outcome("removed", result_key)
+            raise
+        # Last, because a removal that arrived before the writes found nothing to delete.
+        if self.settings.delete_results and self._delete_orphan(upload) is None:
+            return Outcome("removed", result_key)
+        return outcome
+
+    def _deliver(self, upload: Upload, attempt: Attempt, result_key: str) -> Outcome:
+        try:
+            outcome = self._process(upload, attempt)
         except _Duplicate:
             outcome = Outcome("duplicate", result_key)
         except RecordingSuperseded:
@@ -117,6 +130,66 @@ class Delivery:
             # If the report fails, the delivery is retried: it finds a duplicate and only renders the report.
             self._refresh_report(result_key)
         return outcome
+
+    def remove(self, removal: Removal, attempt: Attempt = _DEFAULT_ATTEMPT) -> Outcome:
+        """Delete the result and the report of a key that has no upload.
+
+        If the key has an upload but the result belongs to another version, deliver the upload: its version is the
+        newest again, and S3 reports that in no other event.
+
+        Raises
+        ------
+        TransientError
+            If the removal must be delivered again.
+        """
+        result_key = self._result_key(removal)
+        if not self.settings.delete_results:
+            return Outcome("kept", result_key)
+        newest = self._delete_orphan(removal)
+        if newest is None:
+            return Outcome("removed", result_key)
+        existing = self._storage.head(self.settings.results_bucket, result_key)
+        if not existing or not newest.identity or ResultMetadata.from_s3(existing.metadata).is_about(newest):
+            return Outcome("superseded", result_key)
+        # Without a sequencer: the removal's would order this version after later uploads.
+        upload = Upload(newest.bucket, newest.key, newest.version_id, newest.etag, newest.size_bytes)
+        return self.deliver(upload, attempt)
+
+    def _delete_orphan(self, version: ObjectVersion) -> ObjectVersion | None:
+        """Return the newest version of an upload's key. If there is none, delete the key's result and report.
+
+        Raises
+        ------
+        StorageUnavailable, StorageRefused
+            If S3 fails or denies access.
+        """
+        result_key = self._result_key(version)
+        for _ in range(_MAX_WRITE_ATTEMPTS):
+            newest = self._newest(version)
+            if newest is not None:
+                return newest
+            stored = [
+                found
+                for key in (report_pages.page_key_for(result_key), result_key)
+                if (found := self._storage.head(self.settings.results_bucket, key)) and not is_placeholder(found)
+            ]
+            # Ask again after reading the results: then none of them can belong to an upload after this answer.
+            newest = self._newest(version)
+            if newest is not None or not stored:
+                return newest
+            try:
+                for found in stored:
+                    self._storage.delete(found.bucket, found.key, found.etag)
+            except WriteConflict:
+                continue
+        raise StorageUnavailable(f"{result_key} changed during {_MAX_WRITE_ATTEMPTS} attempts to delete it.")
+
+    def _newest(self, version: ObjectVersion) -> ObjectVersion | None:
+        try:
+            return self._storage.head(version.bucket, version.key)
+        except RecordingEncrypted:
+            # S3 does not describe an SSE-C version.
+            return ObjectVersion(version.bucket, version.key)
 
     def _process(self, event_version: Upload, attempt: Attempt) -> Outcome:
         upload = event_version
@@ -286,7 +359,7 @@ class Delivery:
             return Outcome("stored", result_key, result)
         raise StorageUnavailable(f"{result_key} changed during {_MAX_WRITE_ATTEMPTS} attempts to write it.")
 
-    def _result_key(self, upload: Upload) -> str:
+    def _result_key(self, upload: ObjectVersion) -> str:
         return result_key_for(upload.key, self.settings.results_prefix)
 
     def _refresh_report(self, result_key: str) -> None:

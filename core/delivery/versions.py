@@ -59,6 +59,14 @@ class Upload(ObjectVersion):
     sequencer: str | None = None
 
 
+@dataclass(frozen=True)
+class Removal(ObjectVersion):
+    """A removed version, or the delete marker that now hides the key, as an event names it.
+
+    The event has no sequencer here: S3's current state decides, so removals and uploads may arrive in any order.
+    """
+
+
 def known_version_id(version_id: str | None) -> str | None:
     """Return a version id, or None if it does not identify a version.
 

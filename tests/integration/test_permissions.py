@@ -19,7 +19,7 @@ from tests.support.cloudformation import Deployed
 from tests.support.permissions import Right, granted, needed, recorded
 from tests.support.serving import service_from_environment, serving
 
-DEPLOYED = Deployed(EventBus="default", Reports="html", ApiAuth="iam")
+DEPLOYED = Deployed(EventBus="default", Reports="html", DeleteResults="true", ApiAuth="iam")
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
 
 WITHOUT_A_CALL = {
@@ -69,6 +69,14 @@ def message(key: str, version_id: str | None, receive_count: int = 1) -> dict[st
     return {"Records": [record]}
 
 
+def removal(key: str) -> dict[str, Any]:
+    batch = message(key, None)
+    body = json.loads(batch["Records"][0]["body"])
+    body["Records"][0]["eventName"] = "ObjectRemoved:DeleteMarkerCreated"
+    batch["Records"][0]["body"] = json.dumps(body)
+    return batch
+
+
 def task(key: str, version_id: str | None) -> dict[str, Any]:
     return {
         "invocationSchemaVersion": "2.0",
@@ -113,6 +121,10 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
         with monkeypatch.context() as patched:
             patched.setattr(Storage, "download", _down)
             handler(message("down.wav", versions["down.wav"], receive_count=5), LocalContext(60.0))
+        put(stack, "removed.wav", speech)
+        handler(message("removed.wav", None), LocalContext(60.0))
+        stack.s3.delete_object(Bucket=UPLOADS, Key="removed.wav")
+        assert handler(removal("removed.wav"), LocalContext(60.0)) == {"batchItemFailures": []}
     assert {"a.wav", "text.wav", "down.wav"} == _with_result(stack)
     check(calls, "ClassifyRole")
 
@@ -128,6 +140,11 @@ def test_the_backfill_uses_every_right_of_its_role_and_no_other(
         handler(task("a.wav", put(stack, "a.wav", speech)), LocalContext(60.0))
         handler(task("a.wav", None), LocalContext(60.0))
         handler(task("gone.wav", None), LocalContext(60.0))
+        put(stack, "removed.wav", speech)
+        handler(task("removed.wav", None), LocalContext(60.0))
+        stack.s3.delete_object(Bucket=UPLOADS, Key="removed.wav")
+        handler(task("removed.wav", None), LocalContext(60.0))  # the job's list is outdated
+    assert _with_result(stack) == {"a.wav"}
     check(calls, "BackfillRole")
 
 
@@ -164,7 +181,7 @@ def test_a_call_that_the_role_does_not_allow_fails_the_check() -> None:
     for call in (
         Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
         Right("s3:GetObject", f"arn:aws:s3:::{RESULTS}/elsewhere/a.wav.json"),
-        Right("s3:DeleteObject", f"arn:aws:s3:::{RESULTS}/results/a.wav.json"),
+        Right("s3:DeleteObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
     ):
         with pytest.raises(AssertionError):
             check([call], "ClassifyRole")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.delivery import Upload
+from core.delivery import Removal, Upload
 from core.errors import EventNotUnderstood
 from handlers.events import event_from_json, is_queue_batch, uploads_in
 
@@ -57,10 +57,34 @@ def test_the_test_event_names_no_upload() -> None:
     assert uploads_in(event("s3-test-event.json")) == []
 
 
-def test_a_deletion_names_no_upload() -> None:
+@pytest.mark.parametrize(
+    "name", ["ObjectRemoved:Delete", "s3:ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:Delete"]
+)
+def test_a_deletion_names_a_removal(name: str) -> None:
+    payload = event("s3-put-unicode-key.json")
+    [upload] = uploads_in(payload)
+    payload["Records"][0]["eventName"] = name
+    # S3 documents neither a size nor an ETag for deletions.
+    del payload["Records"][0]["s3"]["object"]["size"], payload["Records"][0]["s3"]["object"]["eTag"]
+    assert uploads_in(payload) == [Removal(upload.bucket, upload.key, upload.version_id)]
+
+
+@pytest.mark.parametrize("reason", ["DeleteObject", "Lifecycle Expiration"])
+def test_a_deletion_in_an_eventbridge_event_names_a_removal(reason: str) -> None:
+    payload = event("eventbridge.json") | {"detail-type": "Object Deleted"}
+    payload["detail"] |= {"reason": reason, "deletion-type": "Delete Marker Created"}
+    payload["detail"]["object"] = {"key": "a+b%20c.wav", "etag": "d41d8", "version-id": "v", "sequencer": "617f"}
+    assert uploads_in(payload) == [Removal("audio-emotion-uploads", "a+b%20c.wav", "v", "d41d8")]
+
+
+@pytest.mark.parametrize(
+    "name", ["ObjectTagging:Put", "ObjectRestore:Completed", "LifecycleTransition", "Replication:X"]
+)
+def test_an_event_of_another_kind_names_nothing(name: str) -> None:
     payload = event("s3-put.json")
-    payload["Records"][0]["eventName"] = "ObjectRemoved:Delete"
+    payload["Records"][0]["eventName"] = name
     assert uploads_in(payload) == []
+    assert uploads_in(event("eventbridge.json") | {"detail-type": "Object Tags Added"}) == []
 
 
 def test_unknown_fields_are_ignored_and_a_missing_version_is_none() -> None:
@@ -182,7 +206,8 @@ def test_a_value_of_another_type_is_rejected_or_harmless(data: st.DataObject, na
     for upload in uploads:
         assert upload.bucket
         assert upload.key
-        for text in (upload.bucket, upload.key, upload.etag, upload.version_id or "", upload.sequencer or ""):
+        sequencer = upload.sequencer if isinstance(upload, Upload) else None
+        for text in (upload.bucket, upload.key, upload.etag, upload.version_id or "", sequencer or ""):
             text.encode()
         assert upload.size_bytes is None or isinstance(upload.size_bytes, int)
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from core.model.classifier import default_threads
+from core.operations.backfill import REPORTS_PREFIX
 from core.settings import (
     FunctionSettings,
     MediaLimits,
@@ -26,6 +27,7 @@ PARAMETER_SETS = [
         "EventBus": "calls",
         "NotifyResults": "true",
         "Analytics": "athena",
+        "DeleteResults": "true",
         "BackfillConcurrency": "5",
         "ApiAuth": "iam",
         "AlarmEmail": "a@example.com",
@@ -229,18 +231,50 @@ def test_the_largest_upload_fits_into_tmp(value: str) -> None:
     assert parameters["MaxSizeBytes"][value] <= 0.95 * parameters["EphemeralStorageMb"][value] * 1024 * 1024
 
 
-def test_the_lifecycle_rules_delete_no_results() -> None:
-    rules = {rule["Id"]: rule for rule in properties("ResultsBucket")["LifecycleConfiguration"]["Rules"]}
+def lifecycle_rules(stack: Deployed, bucket: str) -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = stack.resources()[bucket]["LifecycleConfiguration"]["Rules"]
+    return rules
+
+
+def test_the_lifecycle_rules_delete_no_results_by_default() -> None:
+    rules = {rule["Id"]: rule for rule in lifecycle_rules(Deployed(LogRetentionDays="90"), "ResultsBucket")}
     claims = FUNCTION["Environment"]["Variables"]["LEASES_PREFIX"]
     assert rules["claims"]["Prefix"] == claims
     assert rules["claims"]["ExpirationInDays"] == 1
     assert rules["claims"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
-    assert [rule["Id"] for rule in rules.values() if "ExpirationInDays" in rule] == ["claims", "queries"]
+    assert [rule["Id"] for rule in rules.values() if "ExpirationInDays" in rule] == ["claims", "queries", "backfill"]
     assert rules["queries"]["Prefix"] == "queries/"
+    assert rules["backfill"]["Prefix"] == f"{REPORTS_PREFIX}/"
+    assert rules["backfill"]["ExpirationInDays"] == "90"
     prefix = TEMPLATE["Parameters"]["ResultsPrefix"]
     assert re.match(prefix["AllowedPattern"], prefix["Default"])
     for refused in ["", "claims/", "claims/results/", "queries/", "backfill/x/", "/", "/results/", "results"]:
         assert not re.match(prefix["AllowedPattern"], refused)
+
+
+def test_uploads_and_results_expire_if_requested() -> None:
+    stack = Deployed(UploadsDays="20", ResultsDays="40", ResultsPrefix="r/")
+    uploads, results = (lifecycle_rules(stack, bucket) for bucket in BUCKETS)
+    assert {"Id": "uploads", "Status": "Enabled", "ExpirationInDays": "20"} in uploads
+    assert {"Id": "results", "Status": "Enabled", "Prefix": "r/", "ExpirationInDays": "40"} in results
+
+
+def test_the_function_gets_deletions_and_may_delete_results_only_if_requested() -> None:
+    def events(stack: Deployed) -> set[str]:
+        configurations = stack.resources()["UploadsBucket"]["NotificationConfiguration"]["QueueConfigurations"]
+        assert {configuration["Queue"] for configuration in configurations} == {
+            stack.resolve({"Fn::GetAtt": "Queue.Arn"})
+        }
+        return {configuration["Event"] for configuration in configurations}
+
+    kept, deleted = Deployed(), Deployed(DeleteResults="true", ResultsPrefix="r/")
+    assert events(kept) == {"s3:ObjectCreated:*"}
+    assert events(deleted) == {"s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"}
+    may_delete = Right("s3:DeleteObject", f"arn:aws:s3:::{STACK}-results-{ACCOUNT}-{REGION}/r/*")
+    for role in ("ClassifyRole", "BackfillRole"):
+        assert granted(deleted, role) - granted(Deployed(ResultsPrefix="r/"), role) == {may_delete}
+    for function in (FUNCTION, BACKFILL):
+        assert function["Environment"]["Variables"]["DELETE_RESULTS"] == {"Ref": "DeleteResults"}
 
 
 def test_the_uploads_bucket_expires_only_uploads_of_the_api() -> None:
@@ -324,7 +358,7 @@ def test_the_function_reports_the_failed_messages_of_a_batch() -> None:
 
 
 def test_every_kind_of_upload_reaches_the_queue() -> None:
-    (notification,) = properties("UploadsBucket")["NotificationConfiguration"]["QueueConfigurations"]
+    notification, *_ = properties("UploadsBucket")["NotificationConfiguration"]["QueueConfigurations"]
     assert notification == {"Event": "s3:ObjectCreated:*", "Queue": {"Fn::GetAtt": "Queue.Arn"}}
     assert RESOURCES["UploadsBucket"]["DependsOn"] == "QueuePolicy"
 

@@ -84,6 +84,7 @@ def test_the_settings_of_a_backfill_change_the_function() -> None:
         "Channels",
         "ResultsPrefix",
         "Reports",
+        "DeleteResults",
         "MemorySizeMb",
         "TimeoutS",
         "EphemeralStorageMb",
