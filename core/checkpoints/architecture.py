@@ -103,6 +103,8 @@ class Overrides:
         As in `Architecture`.
     labels
         The labels in the order of the logits.
+    dimensions_range
+        Lowest and highest value of a linear output's dimensions in the training data. No file has them.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -111,6 +113,7 @@ class Overrides:
     is_normalised: bool | None = None
     labels: tuple[str, ...] | None = None
     output: Output | None = None
+    dimensions_range: tuple[float, float] | None = None
 
     def updated(self, other: "Overrides") -> "Overrides":
         """Return these overrides, with those of another that are not None instead."""
