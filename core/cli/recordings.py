@@ -35,10 +35,11 @@ def _recordings_of_folder(folder: Path) -> list[Path]:
     if descriptor_of(folder) is not None:
         return []
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
+        # `Path.is_dir` raises an error for some broken links, and would hide the whole folder.
+        files = sorted(file for file in folder.iterdir() if not os.path.isdir(file))  # noqa: PTH112
     except (OSError, ValueError):
         return []
-    return [folder / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in _EXTENSIONS]
+    return [file for file in files if not file.name.startswith(".") and file.suffix.lower() in _EXTENSIONS]
 
 
 def descriptor_of(name: Path) -> int | None:

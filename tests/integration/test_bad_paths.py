@@ -186,6 +186,8 @@ def test_a_folder_means_the_visible_recordings_directly_in_it(tmp_path: Path) ->
     for name in ("b.wav", "a.OPUS", ".hidden.wav", "notes.txt", "deep/c.wav", "folder.wav/d.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    for name in ("link", "x" * 256):
+        (tmp_path / f"to {name[:4]}").symlink_to(f"to {name}")
     other = Path("other.wav")
 
     assert list(recordings_in([other, tmp_path])) == [other, tmp_path / "a.OPUS", tmp_path / "b.wav"]
