@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -188,6 +189,45 @@ def test_a_click_plays_the_utterance_and_highlights_it(show: Open, result: Resul
     assert second.start_s <= position(page) < second.end_s
     assert [bar.get_attribute("data-utterance") for bar in page.find_elements(By.CSS_SELECTOR, ".now")] == ["0-1"] * 2
     assert page.find_element(By.ID, "cursor").is_displayed()
+
+
+_LEVELS = """
+const [first, second, done] = arguments;
+const bytes = Uint8Array.from(atob(document.getElementById("player").src.split(",")[1]), (c) => c.charCodeAt(0));
+new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes.buffer).then((sound) => {
+  const level = ([start, end]) =>
+    Math.max(...sound.getChannelData(0).slice(start * 16000, end * 16000).map(Math.abs));
+  done([level(first), level(second)]);
+});
+"""
+
+
+def test_a_click_plays_the_utterance_after_a_gap_and_a_late_start(
+    show: Open, classifier: EmotionClassifier, tmp_path: Path
+) -> None:
+    """Pictures start 2 s before the sound, and packets are missing for 4 s."""
+    sound, film = tmp_path / "sound.webm", tmp_path / "film.webm"
+    start = ["ffmpeg", "-nostdin", "-v", "error"]
+    subprocess.run([*start, "-i", CONVERSATION, "-c:a", "libopus", sound], check=True, timeout=60)
+    pictures = ["-f", "lavfi", "-i", "color=red:size=64x64:rate=5:duration=24", "-itsoffset", "2"]
+    missing = ["-c:a", "copy", "-bsf:a", "setts=ts='TS+gte(TS*TB,7.7)*4/TB'"]
+    subprocess.run([*start, *pictures, "-i", sound, "-map", "0", "-map", "1", *missing, film], check=True, timeout=60)
+    result = Pipeline(classifier, MediaLimits(), SegmentationSettings()).run(film, Source(key=film.name))
+    assert result.channels
+    before, after = next((a, b) for a, b in pairwise(result.channels[0].utterances) if b.start_s - a.end_s > 4)
+
+    page = show(result, small_sound(film, MediaLimits()))
+    wait_for_sound(page)
+    utterances(page)[result.channels[0].utterances.index(after)].click()
+    wait_for(page, f"document.getElementById('player').currentTime >= {after.start_s}")
+    silent, loud = page.execute_async_script(
+        _LEVELS, [before.end_s + 0.5, after.start_s - 0.3], [after.start_s, after.start_s + 0.5]
+    )
+
+    assert position(page) < after.start_s + 2
+    assert before.start_s > 2
+    assert silent < 0.01
+    assert loud > 0.05
 
 
 def test_up_and_down_move_to_the_nearest_utterance_of_the_other_channel(show: Open, result: Result) -> None:
