@@ -104,7 +104,7 @@ class Overrides:
     labels
         The labels in the order of the logits.
     dimensions_range
-        Lowest and highest value of a linear output's dimensions in the training data. No file has them.
+        Lowest and highest value of a linear output's dimensions in the training data. No file says it.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -137,7 +137,8 @@ class Architecture:
         The samples that the network computes, and whether they are scaled to zero mean and unit variance first.
     has_weighted_sum
         Whether the head uses a weighted sum of all hidden states instead of the last one. The states are the input of
-        the first layer and the output of each layer, the last one after the encoder's final norm, if it has one.
+        the first layer and the output of each layer, the last one after the encoder's final norm, if it has one:
+        docs/decisions/0029-weighted-sum.md.
     head
         The steps from the hidden states to the logits.
     output

@@ -1,5 +1,6 @@
 """Reads a checkpoint, and checks its files against each other and its tensors against the network."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from core.checkpoints.heads import (
 )
 from core.checkpoints.network import SpeechNetwork, build_network
 from core.checkpoints.registry import overrides_for
-from core.checkpoints.weights import fit_tensors, hash_weights, read_weights
+from core.checkpoints.weights import fit_tensors, read_weights
 from core.errors import CheckpointUnreadable
 
 _OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides)
@@ -93,7 +94,8 @@ def read_checkpoint(folder: Path, overrides: Overrides | None = None) -> Checkpo
     surplus = sorted(weights.keys() - network.state_dict().keys())
     ignored = {name: why for name in surplus if (why := reason_to_ignore(name))}
     network.load_state_dict(fit_tensors(weights, network.state_dict(), file.name), assign=True)
-    weights_sha256 = hash_weights(file)
+    with file.open("rb") as opened:
+        weights_sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     return Checkpoint(
         network=network.eval(),
         model_id=str(source.get("id") or config.get("_name_or_path") or folder.name),
@@ -148,7 +150,7 @@ def _architecture(
         head=head,
         output=output,
         labels=standard_names(labels),
-        dimensions_range=overrides.dimensions_range,
+        dimensions_range=overrides.dimensions_range if output is Output.LINEAR else None,
     )
 
 

@@ -56,7 +56,11 @@ def find_encoder(file: str, tensors: Iterable[str], model_type: Encoder) -> Enco
     found = {encoder for encoder in Encoder for name in tensors if name.startswith(f"{encoder}.")}
     if len(found) == 1 and found <= {model_type, Encoder.WAV2VEC2}:
         return found.pop()
-    begin = " and ".join(sorted(f"{encoder}." for encoder in found)) or "no known encoder's name"
+    if not found:
+        raise CheckpointUnreadable(
+            f"{file} has no tensor that begins with {model_type}.: save the whole network instead of its encoder alone."
+        )
+    begin = " and ".join(sorted(f"{encoder}." for encoder in found))
     raise CheckpointUnreadable(
         f"{file} has tensors that begin with {begin}, but config.json has the model type {model_type.value!r}: fetch "
         "both files from the same repository."

@@ -41,8 +41,8 @@ class SpeechNetwork(nn.Module):
         self.architecture = architecture
         self.config = config
         self.base_model_prefix = architecture.encoder.value
-        # Recent releases of transformers take the last state of a weighted sum before the encoder's final norm, unless
-        # this is set. The published checkpoints were trained with the state after it.
+        # Otherwise, transformers 5.23 takes the last state of a weighted sum before the encoder's final norm:
+        # docs/decisions/0029-weighted-sum.md.
         config.tie_last_hidden_states = True
         self.add_module(self.base_model_prefix, _CLASSES[architecture.encoder][1](config))
         if architecture.has_weighted_sum:

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors.torch import save_file
 
 from core.checkpoints.architecture import EHCALABRES, HEADS, SOXAN, STOCK, Architecture, Encoder, InputMode, Output
 from core.checkpoints.network import SpeechNetwork, build_network
+
+NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
 
 WeightFile = Literal["old names", "new names", "safetensors"]
 Norm = Literal["group", "layer"]
@@ -184,7 +186,7 @@ def random_network(config: dict[str, Any], seed: int = 0) -> SpeechNetwork:
     return randomised(build_network(architecture, config), seed)
 
 
-def randomised(network: SpeechNetwork, seed: int = 0) -> SpeechNetwork:
+def randomised(network: NetworkT, seed: int = 0) -> NetworkT:
     """Draw every tensor so that it has an effect, and return the network in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
