@@ -37,6 +37,7 @@
     └── ModelError
         ├── CheckpointUnreadable
         ├── CheckpointUnreachable
+        ├── LicenceNotAccepted
         ├── PackageRefused
         ├── VoiceActivityUnavailable
         └── ParityMissed
@@ -222,6 +223,10 @@ class CheckpointUnreadable(ModelError):
 
 class CheckpointUnreachable(ModelError):
     """The Hugging Face Hub could not deliver the checkpoint."""
+
+
+class LicenceNotAccepted(ModelError):
+    """The licence of a checkpoint forbids commercial use, and the user did not accept it."""
 
 
 class PackageRefused(ModelError):

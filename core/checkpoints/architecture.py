@@ -104,7 +104,7 @@ class Overrides:
     labels
         The labels in the order of the logits.
     dimensions_range
-        Lowest and highest value of a linear output's dimensions in the training data. No file says it.
+        Lowest and highest value of a linear output's dimensions in the training data. No file has them.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

@@ -1,6 +1,5 @@
 """Reads a checkpoint, and checks its files against each other and its tensors against the network."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from core.checkpoints.heads import (
 )
 from core.checkpoints.network import SpeechNetwork, build_network
 from core.checkpoints.registry import overrides_for
-from core.checkpoints.weights import fit_tensors, read_weights
+from core.checkpoints.weights import fit_tensors, hash_weights, read_weights
 from core.errors import CheckpointUnreadable
 
 _OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides)
@@ -94,8 +93,7 @@ def read_checkpoint(folder: Path, overrides: Overrides | None = None) -> Checkpo
     surplus = sorted(weights.keys() - network.state_dict().keys())
     ignored = {name: why for name in surplus if (why := reason_to_ignore(name))}
     network.load_state_dict(fit_tensors(weights, network.state_dict(), file.name), assign=True)
-    with file.open("rb") as opened:
-        weights_sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    weights_sha256 = hash_weights(file)
     return Checkpoint(
         network=network.eval(),
         model_id=str(source.get("id") or config.get("_name_or_path") or folder.name),

@@ -1,6 +1,7 @@
 """The files of a checkpoint: a Hugging Face folder, and a record of its source. Needs no PyTorch."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ CONFIG_FILES = (CONFIG_FILE, PREPROCESSOR_FILE)
 SOURCE_FILE = "source.json"
 """The record of the model's name and the commit that was fetched."""
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+SHARD_INDEX_FILE = "model.safetensors.index.json"
+"""The list of the tensors of a checkpoint whose weights are in several files."""
+
+WEIGHT_FILES = ("model.safetensors", SHARD_INDEX_FILE, "pytorch_model.bin")
 """In order of preference: safetensors cannot contain code."""
 
 
@@ -33,6 +37,40 @@ def weights_file(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     raise CheckpointUnreadable(f"{folder} has neither {' nor '.join(WEIGHT_FILES)}.")
+
+
+def weight_parts(file: Path) -> tuple[Path, ...]:
+    """Return the files with the tensors: the file itself, or those that an index lists."""
+    return tuple(file.parent / name for name in shard_names(file)) if file.name == SHARD_INDEX_FILE else (file,)
+
+
+def shard_names(index: Path) -> tuple[str, ...]:
+    """Return the names of the files that an index of sharded weights lists, sorted.
+
+    Raises
+    ------
+    CheckpointUnreadable
+        If the index is malformed, or names a file outside the folder.
+    """
+    return tuple(sorted(set(read_shard_index(index).values())))
+
+
+def read_shard_index(index: Path) -> dict[str, str]:
+    """Return the file of each tensor in an index of sharded weights.
+
+    Raises
+    ------
+    CheckpointUnreadable
+        If the index is malformed, or names a file outside the folder.
+    """
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(map(_is_shard_name, files.values())):
+        raise CheckpointUnreadable(f"{index} has no weight_map from tensors to names such as model-00001-of-00002.")
+    return files
+
+
+def _is_shard_name(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"model-\d+-of-\d+\.safetensors", name) is not None
 
 
 def read_json(file: Path) -> dict[str, Any]:

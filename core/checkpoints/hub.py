@@ -4,18 +4,25 @@ Needs huggingface_hub, but neither PyTorch nor transformers.
 """
 
 import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from core.checkpoints.architecture import Overrides
 from core.checkpoints.files import (
-    CONFIG_FILES,
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    PROCESSOR_FILE,
+    SHARD_INDEX_FILE,
     SOURCE_FILE,
     WEIGHT_FILES,
     read_source,
     record_source,
+    shard_names,
     weights_file,
 )
-from core.checkpoints.registry import CHECKPOINTS
-from core.errors import CheckpointUnreachable, CheckpointUnreadable, FolderRefused
+from core.checkpoints.licence import is_non_commercial, stated_licence
+from core.checkpoints.registry import CHECKPOINTS, known_checkpoint
+from core.errors import CheckpointUnreachable, CheckpointUnreadable, FolderRefused, LicenceNotAccepted
 from core.formatting import first_line
 
 _HUB_CACHE = ".cache/huggingface"
@@ -28,6 +35,9 @@ def pull(
     revision: str | None = None,
     endpoint: str | None = None,
     folder: Path | None = None,
+    overrides: Overrides | None = None,
+    is_licence_accepted: bool = False,
+    report_licence: Callable[[str | None], None] | None = None,
 ) -> str:
     """Fetch a checkpoint into a folder, and record its commit.
 
@@ -38,11 +48,18 @@ def pull(
     destination
         The folder to write to. Complete files of the same commit are not fetched again.
     revision
-        A branch, a tag or a commit; None for the main branch.
+        A branch, a tag, a commit or a pull request such as refs/pr/2. None for the registry's revision, or the main
+        branch.
     endpoint
         The URL of another server with the Hub's protocol.
     folder
         A folder to copy from instead of the Hub.
+    overrides
+        What the files leave open or get wrong. They are recorded with the source.
+    is_licence_accepted
+        Whether the user accepted a licence that forbids commercial use.
+    report_licence
+        Called with the licence, or None if none is stated, before any file is fetched.
 
     Returns
     -------
@@ -54,38 +71,71 @@ def pull(
         If the server does not respond, or does not have the checkpoint or the revision.
     CheckpointUnreadable
         If the folder or the repository lacks a file that a checkpoint needs.
+    LicenceNotAccepted
+        If the licence forbids commercial use and was not accepted. Nothing was fetched then.
     FolderRefused
         If `destination` contains a checkpoint that this function did not fetch.
     """
-    repo_id = CHECKPOINTS[name].repo_id if name in CHECKPOINTS else name
     if folder is not None:
-        return _pull_from_folder(repo_id, folder, destination)
+        name = str(read_source(folder).get("id") or name)
+    entry = known_checkpoint(name)
+    repo_id = entry.repo_id if entry else name
+    chosen = overrides or Overrides()
+    needs_extractor = (entry.overrides.updated(chosen) if entry else chosen).is_normalised is None
+    if folder is not None:
+        if report_licence:
+            report_licence(entry.licence if entry else None)
+        return _pull_from_folder(repo_id, folder, destination, chosen, needs_extractor=needs_extractor)
     if "/" not in repo_id:
         known = ", ".join(CHECKPOINTS)
         raise CheckpointUnreachable(f"{name!r} is not a known checkpoint ({known}) or the owner/name of another one.")
-    return _pull_from_hub(repo_id, destination, revision, endpoint)
+
+    def check_licence(stated: str | None) -> None:
+        licence = stated or (entry.licence if entry else None)
+        if report_licence:
+            report_licence(licence)
+        if not is_licence_accepted and (is_non_commercial(licence) or (entry and is_non_commercial(entry.licence))):
+            raise LicenceNotAccepted(
+                f"The licence of {repo_id}, {licence}, forbids commercial use: read it, and accept it with "
+                "--accept-licence. Nothing was downloaded."
+            )
+
+    revision = revision or (entry.revision if entry else None)
+    commit = _pull_from_hub(
+        repo_id, destination, revision, endpoint, check_licence=check_licence, needs_extractor=needs_extractor
+    )
+    return record_source(destination, repo_id, commit, chosen.recorded())
 
 
-def _pull_from_folder(repo_id: str, folder: Path, destination: Path) -> str:
-    files = [*(folder / name for name in CONFIG_FILES), weights_file(folder)]
-    for file in files:
-        if not file.exists():
-            raise CheckpointUnreadable(f"{folder} has no {file.name}.")
+def _pull_from_folder(
+    repo_id: str, folder: Path, destination: Path, chosen: Overrides, *, needs_extractor: bool
+) -> str:
+    present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    names = [*_small_files(str(folder), present, needs_extractor=needs_extractor), weights_file(folder).name]
+    if SHARD_INDEX_FILE in names:
+        names += shard_names(folder / SHARD_INDEX_FILE)
     if folder.resolve() == destination.resolve():
         raise CheckpointUnreadable(f"{folder} cannot be copied into itself.")
-    _remove_checkpoint(destination)
-    for file in files:
-        shutil.copyfile(file, destination / file.name)
+    if absent := next((name for name in names if name not in present), None):
+        raise CheckpointUnreadable(f"{folder} has no {absent}.")
     source = read_source(folder)
-    return record_source(
-        destination,
-        str(source.get("id") or repo_id),
-        str(source.get("revision") or "local"),
-        source.get("overrides"),
-    )
+    _remove_checkpoint(destination)
+    for name in names:
+        shutil.copyfile(folder / name, destination / name)
+    overrides = {**(source.get("overrides") or {}), **chosen.recorded()}
+    return record_source(destination, repo_id, str(source.get("revision") or "local"), overrides)
 
 
-def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoint: str | None) -> str:
+def _pull_from_hub(
+    repo_id: str,
+    destination: Path,
+    revision: str | None,
+    endpoint: str | None,
+    *,
+    check_licence: Callable[[str | None], None],
+    needs_extractor: bool,
+) -> str:
+    """Download the files, and return their commit."""
     # Imported here, because copying from a folder needs no HTTP client.
     import httpx2
     from huggingface_hub import HfApi
@@ -95,15 +145,19 @@ def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoi
     try:
         info = api.model_info(repo_id, revision=revision)
         commit = str(info.sha)
-        files = {sibling.rfilename for sibling in info.siblings or ()}
-        weights = [name for name in WEIGHT_FILES if name in files][:1]
-        absent = [name for name in CONFIG_FILES if name not in files] or ([] if weights else ["weights"])
-        if absent:
-            raise CheckpointUnreadable(f"{repo_id} at {commit} has no {absent[0]}.")
-        if read_source(destination) != {"id": repo_id, "revision": commit}:
+        check_licence(stated_licence(vars(info.card_data) if info.card_data else None, info.tags))
+        present = {sibling.rfilename for sibling in info.siblings or ()}
+        place = f"{repo_id} at {commit}"
+        names = _small_files(place, present, needs_extractor=needs_extractor)
+        weights = next((name for name in WEIGHT_FILES if name in present), None)
+        if weights is None:
+            raise CheckpointUnreadable(f"{place} has no weights ({' or '.join(WEIGHT_FILES)}).")
+        if not _is_copy(destination, repo_id, commit):
             _remove_checkpoint(destination)
-        for name in (*CONFIG_FILES, *weights):
+        for name in (*names, weights):
             # By commit: a push between two downloads must not mix two revisions.
+            api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
+        for name in shard_names(destination / weights) if weights == SHARD_INDEX_FILE else ():
             api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
     except HfHubHTTPError as error:
         raise CheckpointUnreachable(f"{api.endpoint} refused {repo_id} ({first_line(error)}).") from error
@@ -112,7 +166,25 @@ def _pull_from_hub(repo_id: str, destination: Path, revision: str | None, endpoi
             f"{repo_id} could not be fetched from {api.endpoint}: {first_line(error).rstrip('.')}. "
             "--endpoint chooses another server, --from a folder."
         ) from error
-    return record_source(destination, repo_id, commit)
+    return commit
+
+
+def _small_files(place: str, present: Collection[str], *, needs_extractor: bool) -> list[str]:
+    """Return the JSON files to fetch: the config, and the extractor's values if there are any."""
+    if CONFIG_FILE not in present:
+        raise CheckpointUnreadable(f"{place} has no {CONFIG_FILE}.")
+    extractor = [name for name in (PREPROCESSOR_FILE, PROCESSOR_FILE) if name in present]
+    if needs_extractor and not extractor:
+        raise CheckpointUnreadable(
+            f"{place} has no {PREPROCESSOR_FILE}, which states whether clips are normalised: say so with --normalise "
+            "clip or --normalise none, as the model card or the base model does."
+        )
+    return [CONFIG_FILE, *extractor]
+
+
+def _is_copy(destination: Path, repo_id: str, commit: str) -> bool:
+    source = read_source(destination)
+    return (source.get("id"), source.get("revision")) == (repo_id, commit)
 
 
 def _remove_checkpoint(destination: Path) -> None:
@@ -124,9 +196,10 @@ def _remove_checkpoint(destination: Path) -> None:
         If `pull` did not fetch the files, because they may be the only copy.
     """
     destination.mkdir(parents=True, exist_ok=True)
-    files = [destination / name for name in (*CONFIG_FILES, *WEIGHT_FILES) if (destination / name).exists()]
+    names = (CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, *WEIGHT_FILES)
+    files = [destination / name for name in names if (destination / name).exists()]
     # An interrupted download leaves no record of its source, but huggingface_hub's cache.
     if files and not any((destination / name).exists() for name in (SOURCE_FILE, _HUB_CACHE)):
         raise FolderRefused(f"{files[0]} exists, and `model pull` did not write it. Choose another folder with --out.")
-    for file in (*files, destination / SOURCE_FILE):
+    for file in (*files, *destination.glob("model-*-of-*.safetensors"), destination / SOURCE_FILE):
         file.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ forks of these models classify with a random head. PyTorch's files are read with
 code from the file.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from core.checkpoints.files import SHARD_INDEX_FILE, read_shard_index, weight_parts
 from core.checkpoints.heads import reason_to_ignore
 from core.errors import CheckpointUnreadable
 from core.formatting import first_line
@@ -25,13 +27,42 @@ _RENAMED_IN_TRANSFORMERS_4_31 = {
 
 
 def read_weights(file: Path) -> Tensors:
-    """Read all tensors of a file, under their current names.
+    """Read all tensors of a file, or of the files that an index lists, under their current names.
 
     Raises
     ------
     CheckpointUnreadable
-        If the file is damaged or contains other objects than tensors.
+        If a file is missing or damaged, contains other objects than tensors, or other tensors than the index lists.
     """
+    return _read_shards(file) if file.name == SHARD_INDEX_FILE else _read_file(file)
+
+
+def hash_weights(file: Path) -> str:
+    """Return the SHA-256 of a file of weights, or of the files that an index lists, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in weight_parts(file):
+        with part.open("rb") as opened:
+            hashlib.file_digest(opened, lambda: digest)
+    return digest.hexdigest()
+
+
+def _read_shards(index: Path) -> Tensors:
+    weights: Tensors = {}
+    places = read_shard_index(index)
+    for part in weight_parts(index):
+        tensors = _read_file(part)
+        listed = {_current_name(name) for name, place in places.items() if place == part.name}
+        if tensors.keys() != listed:
+            raise CheckpointUnreadable(
+                f"{part.name} does not contain the tensors that {index.name} lists; "
+                f"missing: {_list_names(sorted(listed - tensors.keys()))}; "
+                f"unexpected: {_list_names(sorted(tensors.keys() - listed))}; fetch both from the same commit."
+            )
+        weights |= tensors
+    return weights
+
+
+def _read_file(file: Path) -> Tensors:
     try:
         if file.suffix == ".safetensors":
             weights = load_file(file)

@@ -9,7 +9,7 @@ import typer
 
 from core import __version__
 from core.audio.formats import FORMAT_NAMES
-from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT
+from core.checkpoints.registry import DEFAULT_CHECKPOINT
 from core.cli.streams import complain, discard_unwritten, prepare_streams, reason_of
 from core.errors import AudioEmotionError
 from core.paths import SAMPLES, default_model
@@ -324,24 +324,29 @@ def schema() -> None:
 
 
 @model_app.command("list")
-def list_models() -> None:
-    """List the known checkpoints: their licence, training speech and emotions."""
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per checkpoint.")] = False,
+) -> None:
+    """List the known checkpoints: languages, size, licence, labels, training speech and published accuracy."""
     from core.cli.checkpoints import list_checkpoints
 
-    list_checkpoints()
+    list_checkpoints(as_json=as_json)
 
 
 @model_app.command()
 def pull(
     name: Annotated[
         str,
-        typer.Argument(
-            help=f"{', '.join(CHECKPOINTS)}, or the owner/name of a checkpoint with one of their architectures."
-        ),
+        typer.Argument(help="A name in `audio-emotion model list`, or the owner/name of any checkpoint on the Hub."),
     ] = DEFAULT_CHECKPOINT,
     out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")] = Path("build/checkpoint"),
     revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit. Default: the main branch.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Branch, tag, commit, or pull request such as refs/pr/2. Default: the revision in the list of known "
+            "checkpoints, or the main branch.",
+            show_default=False,
+        ),
     ] = None,
     endpoint: Annotated[
         str | None,
@@ -350,11 +355,33 @@ def pull(
     folder: Annotated[
         Path | None, typer.Option("--from", help="Copy the checkpoint from this folder instead.", show_default=False)
     ] = None,
+    normalise: Annotated[
+        Literal["clip", "none"] | None,
+        typer.Option(
+            help="Whether the network computes clips that are scaled to zero mean and unit variance. Needed if the "
+            "repository has no preprocessor_config.json.",
+            show_default=False,
+        ),
+    ] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept a licence that forbids commercial use.")
+    ] = False,
 ) -> None:
-    """Download a checkpoint from the Hugging Face Hub, and record its commit."""
+    """Download a checkpoint from the Hugging Face Hub, and record its commit.
+
+    The licence is printed before the download.
+    """
     from core.cli.checkpoints import pull_checkpoint
 
-    pull_checkpoint(name, out, revision=revision, endpoint=endpoint, folder=folder)
+    pull_checkpoint(
+        name,
+        out,
+        revision=revision,
+        endpoint=endpoint,
+        folder=folder,
+        is_normalised=None if normalise is None else normalise == "clip",
+        is_licence_accepted=accept_licence,
+    )
 
 
 @model_app.command()
