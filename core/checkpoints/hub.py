@@ -59,7 +59,7 @@ def pull(
     is_licence_accepted
         Whether the user accepted a licence that forbids commercial use.
     report_licence
-        Called with the licence, or None if none is stated, before any file is fetched.
+        Called with the licence, or None if none is stated, before any file is fetched from the Hub.
 
     Returns
     -------
@@ -83,8 +83,6 @@ def pull(
     chosen = overrides or Overrides()
     needs_extractor = (entry.overrides.updated(chosen) if entry else chosen).is_normalised is None
     if folder is not None:
-        if report_licence:
-            report_licence(entry.licence if entry else None)
         return _pull_from_folder(repo_id, folder, destination, chosen, needs_extractor=needs_extractor)
     if "/" not in repo_id:
         known = ", ".join(CHECKPOINTS)
