@@ -38,6 +38,7 @@
         ├── CheckpointUnreadable
         ├── CheckpointUnreachable
         ├── LicenceNotAccepted
+        ├── LabelsInvalid
         ├── PackageRefused
         ├── VoiceActivityUnavailable
         └── ParityMissed
@@ -158,17 +159,7 @@ class DiskUnavailable(TransientError):
 
 
 class RecordingInProgress(TransientError):
-    """Another delivery of the same version is in progress.
-
-    Attributes
-    ----------
-    retry_after_s
-        Time until its lease expires; 0 if it is unknown.
-    """
-
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    """Another delivery of the same version is in progress."""
 
 
 class DecoderUnavailable(TransientError):
@@ -237,6 +228,10 @@ class CheckpointUnreachable(ModelError):
 
 class LicenceNotAccepted(ModelError):
     """The licence of a checkpoint forbids commercial use, and the user did not accept it."""
+
+
+class LabelsInvalid(ModelError):
+    """The option `--labels` or `--only` does not fit the model."""
 
 
 class PackageRefused(ModelError):

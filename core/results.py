@@ -99,6 +99,20 @@ class Model(_Part):
         default=None,
         description="Lowest and highest value of the dimensions in the training data. The model can exceed them.",
     )
+    merged: dict[str, tuple[str, ...]] | None = Field(
+        default=None,
+        description=(
+            "Labels whose score is the sum of the probabilities of several labels of the network. With the output "
+            "`sigmoid`, it is the highest of them."
+        ),
+    )
+    excluded: tuple[str, ...] | None = Field(
+        default=None,
+        description=(
+            "Labels of the network that the model cannot return. The probabilities of the others are scaled to sum to "
+            "1, except with the output `sigmoid`."
+        ),
+    )
     demo: Literal[True] | None = Field(
         default=None,
         description="Present for the demo model only, whose results for real people are meaningless.",
@@ -110,7 +124,7 @@ class Model(_Part):
         output: Output,
         names: tuple[str, ...],
         dimensions_range: tuple[float, float] | None = None,
-        **identity: str | Literal[True] | None,
+        **identity: Any,
     ) -> "Model":
         """Return the identity of a model with this output.
 

@@ -1,6 +1,6 @@
 """Reads a checkpoint, and checks its files against each other and its tensors against the network."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from core.checkpoints.config import (
     Config,
     check_config,
     network_config,
+    numbered_labels,
     read_is_normalised,
     read_labels,
     read_model_type,
@@ -68,13 +69,16 @@ class Checkpoint:
         return self.network.architecture.labels
 
 
-def read_checkpoint(folder: Path, overrides: Overrides | None = None) -> Checkpoint:
+def read_checkpoint(folder: Path, overrides: Overrides | None = None, *, renamed: Collection[str] = ()) -> Checkpoint:
     """Read a Hugging Face folder: config.json, preprocessor_config.json and the weights.
 
     Parameters
     ----------
     overrides
         What the files leave open or get wrong. They precede those of source.json, which precede the registry's.
+    renamed
+        Labels that the caller renames. If all labels of the checkpoint are numbered, such as LABEL_0, and the caller
+        renames all, the checkpoint has their numbers for labels instead of being refused.
 
     Raises
     ------
@@ -83,7 +87,8 @@ def read_checkpoint(folder: Path, overrides: Overrides | None = None) -> Checkpo
         tensor is missing, unexpected, of a wrong shape or not finite.
     """
     config, source = read_json(folder / CONFIG_FILE), read_source(folder)
-    recorded = overrides_for(source.get("id"), config).updated(_recorded_overrides(folder, source))
+    recorded = Overrides(labels=numbered_labels(config, renamed))
+    recorded = recorded.updated(overrides_for(source.get("id"), config)).updated(_recorded_overrides(folder, source))
     feeding = _feeding(folder, config, recorded.updated(overrides) if overrides else recorded)
     file = weights_file(folder)
     weights = read_weights(file)

@@ -4,7 +4,7 @@ Needs neither PyTorch nor transformers.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,23 @@ def read_labels(folder: Path, config: Config) -> tuple[str, ...]:
             "--labels."
         )
     return labels
+
+
+def numbered_labels(config: Config, renamed: Collection[str]) -> tuple[str, ...] | None:
+    """Return the numbers in place of the labels of a config without names, if all of them will be renamed.
+
+    Parameters
+    ----------
+    config
+        The content of config.json. Without id2label, the number of labels is that of the names.
+    renamed
+        The labels that will be renamed, such as LABEL_0.
+    """
+    published = config.get("id2label") or {str(number): f"LABEL_{number}" for number in range(len(renamed))}
+    if not isinstance(published, dict):
+        return None
+    labels = tuple(str(published.get(str(number))) for number in range(len(published)))
+    return labels if labels and set(labels) <= set(renamed) and all(map(_NAMELESS.fullmatch, labels)) else None
 
 
 def standard_names(labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Classification by a checkpoint's PyTorch network, as in the published programs."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,13 @@ class ReferenceNetwork:
         return np.asarray(logits[0].numpy(), np.float32)
 
 
-def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, Model]:
+def load_reference(folder: Path, threads: int, *, renamed: Collection[str] = ()) -> tuple[ReferenceNetwork, Model]:
     """Read a checkpoint, and return its network and its identity.
+
+    Parameters
+    ----------
+    renamed
+        Labels that the caller renames, as in `read_checkpoint`.
 
     Raises
     ------
@@ -35,7 +41,7 @@ def load_reference(folder: Path, threads: int) -> tuple[ReferenceNetwork, Model]
         If the checkpoint is incomplete or does not fit the network.
     """
     torch.set_num_threads(threads)
-    checkpoint = read_checkpoint(folder)
+    checkpoint = read_checkpoint(folder, renamed=renamed)
     architecture = checkpoint.network.architecture
     identity = Model.with_output(
         architecture.output,

@@ -58,6 +58,21 @@ Since = Annotated[
         show_default=False,
     ),
 ]
+Labels = Annotated[
+    str,
+    typer.Option(
+        help="Rename labels: LABEL_0=neutral,LABEL_1=anger. Labels with the same new name are merged, and their "
+        "probabilities are added: excited=happy.",
+        show_default=False,
+    ),
+]
+Only = Annotated[
+    str,
+    typer.Option(
+        help="Decide between these labels only: anger,neutral. Their probabilities are scaled to sum to 1.",
+        show_default=False,
+    ),
+]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print only one result document per line.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print only a CSV header and one row per utterance.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the numbers, as JSON.")]
@@ -89,6 +104,8 @@ def classify(
     model: ModelDir = None,
     json_lines: JsonLines = False,
     as_csv: Csv = False,
+    labels: Labels = "",
+    only: Only = "",
 ) -> None:
     """Classify the emotion of each utterance in audio files.
 
@@ -98,7 +115,7 @@ def classify(
     from core.cli.classify import classify_files
 
     form = _output_format(json_lines=json_lines, as_csv=as_csv)
-    raise typer.Exit(classify_files(files, model or default_model(), form=form))
+    raise typer.Exit(classify_files(files, model or default_model(), form=form, labels=labels, only=only))
 
 
 @app.command()
@@ -396,11 +413,13 @@ def export(
         Path | None,
         typer.Option(help="Folder with speech on which to compare the package with the checkpoint too."),
     ] = None,
+    labels: Labels = "",
+    only: Only = "",
 ) -> None:
     """Export a checkpoint as a serving package, if both classify the clips alike."""
     from core.cli.export import export_package
 
-    raise typer.Exit(export_package(checkpoint, out, precision, calibration))
+    raise typer.Exit(export_package(checkpoint, out, precision, calibration, labels=labels, only=only))
 
 
 def main() -> None:

@@ -19,11 +19,13 @@ from core.results import Result, Source
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 
-def classify_files(files: Sequence[Path], model_dir: Path, *, form: OutputFormat) -> int:
+def classify_files(
+    files: Sequence[Path], model_dir: Path, *, form: OutputFormat, labels: str = "", only: str = ""
+) -> int:
     """Classify each file and print the results; return the exit status."""
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
-    pipeline = Pipeline(load_classifier(model_dir), limits, segmentation)
+    pipeline = Pipeline(load_classifier(model_dir, labels=labels, only=only), limits, segmentation)
     results = _results(files, pipeline, form)
     if form == "table":
         return _show(results)

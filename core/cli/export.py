@@ -18,15 +18,18 @@ from core.export.clips import with_variants
 from core.export.exporter import export
 from core.export.graph import Precision
 from core.export.parity import MAX_MEAN_SCORE_CHANGE, MIN_AGREEMENT, MIN_CONCORDANCE
+from core.model.labels import parse_only, parse_renamed
 from core.model.package import ParityReport
 from core.paths import SAMPLES
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 
-def export_package(checkpoint: Path, out: Path, precision: str, calibration: Path | None) -> int:
+def export_package(
+    checkpoint: Path, out: Path, precision: str, calibration: Path | None, *, labels: str, only: str
+) -> int:
     """Export a serving package and print the comparison; return the exit status."""
     console = Console()
-    requested = _precision(precision)
+    requested, renamed = _precision(precision), parse_renamed(labels)
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
     clips = list(with_variants(_clips(SAMPLES, limits, segmentation)))
@@ -50,7 +53,16 @@ def export_package(checkpoint: Path, out: Path, precision: str, calibration: Pat
             console.print(f"Ignored the tensor {name}: {why}.", highlight=False, markup=False)
 
     try:
-        manifest = export(checkpoint, out, clips, precision=requested, report=add_row, ignored=print_ignored)
+        manifest = export(
+            checkpoint,
+            out,
+            clips,
+            precision=requested,
+            renamed=renamed,
+            only=parse_only(only),
+            report=add_row,
+            ignored=print_ignored,
+        )
     except ParityMissed:
         console.print(table)
         raise

@@ -16,6 +16,7 @@ from core.errors import FolderRefused, ParityMissed
 from core.export.graph import Precision, build_graph
 from core.export.parity import compare, describe, meets_bound
 from core.model.classifier import EmotionClassifier, Logits, default_threads
+from core.model.labels import LabelChoice, choose_labels
 from core.model.package import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -42,6 +43,8 @@ def export(
     clips: Sequence[Waveform],
     *,
     precision: Precision | None = None,
+    renamed: Mapping[str, str] | None = None,
+    only: Sequence[str] = (),
     report: Reporter | None = None,
     ignored: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Manifest:
@@ -57,6 +60,8 @@ def export(
         Speech for the comparison, each clip of shape ``(n,)`` at 16 kHz.
     precision
         The precision of the package; None tries all, fastest first, until one meets the bound.
+    renamed, only
+        The labels under which the package returns its scores: see `core.model.labels.choose_labels`.
     report
         Called after each precision.
     ignored
@@ -72,11 +77,14 @@ def export(
         If no requested precision meets the bound, or there are no clips. Nothing is written then.
     CheckpointUnreadable
         If the checkpoint is incomplete or does not fit the network.
+    LabelsInvalid
+        If the checkpoint does not have the labels.
     FolderRefused
         If the folder contains files with a package's names, but no package.
     """
     _check_replaceable(package_folder)
-    checkpoint = read_checkpoint(checkpoint_folder)
+    checkpoint = read_checkpoint(checkpoint_folder, renamed=renamed or {})
+    choice = choose_labels(checkpoint.labels, checkpoint.network.architecture.output, renamed or {}, only)
     if ignored and checkpoint.ignored:
         ignored(checkpoint.ignored)
     if not clips:
@@ -86,7 +94,7 @@ def export(
     for candidate in [precision] if precision else list(Precision):
         with tempfile.TemporaryDirectory() as scratch:
             draft = Path(scratch)
-            parity = write_package(checkpoint, draft, candidate, clips, reference)
+            parity = write_package(checkpoint, draft, candidate, clips, reference, choice)
             is_accepted = meets_bound(parity)
             if report:
                 report(candidate, parity, is_accepted)
@@ -97,7 +105,12 @@ def export(
 
 
 def write_package(
-    checkpoint: Checkpoint, draft: Path, precision: Precision, clips: Sequence[Waveform], reference: Sequence[Logits]
+    checkpoint: Checkpoint,
+    draft: Path,
+    precision: Precision,
+    clips: Sequence[Waveform],
+    reference: Sequence[Logits],
+    choice: LabelChoice | None = None,
 ) -> ParityReport:
     """Write a package and measure its parity, without a bound.
 
@@ -109,6 +122,8 @@ def write_package(
         Speech for the comparison, each clip of shape ``(n,)`` at 16 kHz.
     reference
         The checkpoint's logits for each clip, of shape ``(labels,)``.
+    choice
+        The labels under which the package returns its scores; None for the checkpoint's.
 
     Returns
     -------
@@ -125,7 +140,7 @@ def write_package(
         id=checkpoint.model_id,
         revision=checkpoint.revision,
         demo=checkpoint.demo,
-        labels=checkpoint.labels,
+        labels=choice.labels if choice else checkpoint.labels,
         precision=precision.value,
         sample_rate_hz=SAMPLE_RATE_HZ,
         geometry=geometry_of(checkpoint.network, exact=not precision.groups_tokens),
@@ -134,11 +149,14 @@ def write_package(
         parity=unmeasured,
         output=architecture.output,
         dimensions_range=architecture.dimensions_range,
+        label_choice=None if choice is None or choice.is_renaming else choice,
     )
     _write_manifest(draft, manifest)
     # Measure the written files rather than the graph in memory.
     package = EmotionClassifier.load(draft, threads=default_threads(ModelSettings()))
     logits = [package.logits(clip) for clip in clips]
+    if manifest.label_choice:
+        reference = [manifest.label_choice.logits(each, architecture.output) for each in reference]
     parity = compare(reference, logits, architecture.output, architecture.dimensions_range)
     _write_manifest(draft, manifest.model_copy(update={"parity": parity}))
     return parity

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from core.audio.waveform import Waveform
 from core.model.inputs import Geometry
+from core.model.labels import LabelChoice, relabelled
 from core.model.package import MODEL_FILE, Manifest, check_hashes, read_manifest
 from core.onnx_session import onnx_session
 from core.results import Model, Output
@@ -61,7 +62,15 @@ class EmotionClassifier:
         manifest = read_manifest(folder)
         if verify:
             check_hashes(folder, manifest)
-        return cls(_OnnxNetwork(folder, manifest, threads), manifest.identity)
+        network: Network = _OnnxNetwork(folder, manifest, threads)
+        if manifest.label_choice:
+            network = _Relabelled(network, manifest.label_choice, manifest.output)
+        return cls(network, manifest.identity)
+
+    def returning(self, choice: LabelChoice) -> "EmotionClassifier":
+        """Return a classifier with the same network, which returns the scores under chosen labels."""
+        output = self.identity.output or Output.SOFTMAX
+        return EmotionClassifier(_Relabelled(self._network, choice, output), relabelled(self.identity, choice))
 
     def classify(self, waveform: Waveform) -> Scores:
         """Return the scores of one utterance, or the values of a linear output.
@@ -100,6 +109,16 @@ class _OnnxNetwork:
         outputs = self._session.run(["logits"], self._geometry.graph_inputs(waveform))
         logits: Logits = outputs[0][0]
         return logits
+
+
+class _Relabelled:
+    """A network with a logit for each chosen label."""
+
+    def __init__(self, network: Network, choice: LabelChoice, output: Output) -> None:
+        self._network, self._choice, self._output = network, choice, output
+
+    def logits(self, waveform: Waveform) -> Logits:
+        return self._choice.logits(self._network.logits(waveform), self._output)
 
 
 def output_values(logits: Logits, output: Output) -> npt.NDArray[np.float64]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from core.errors import PackageRefused
 from core.model.inputs import Geometry
+from core.model.labels import LabelChoice
 from core.results import Model, Output
 
 MANIFEST_FILE = "manifest.json"
@@ -67,6 +68,8 @@ class Manifest(BaseModel):
         The function from the logits to the scores.
     dimensions_range
         Lowest and highest value of a linear output's dimensions in the training data, if it is known.
+    label_choice
+        How `labels` follow from the network's labels; None if they are the network's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), serialize_by_alias=True)
@@ -84,6 +87,16 @@ class Manifest(BaseModel):
     parity: ParityReport
     output: Output = Output.SOFTMAX
     dimensions_range: tuple[float, float] | None = None
+    label_choice: LabelChoice | None = None
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        choice = self.label_choice
+        if choice and (len(choice.network_labels) != len(choice.returned_as) or choice.labels != self.labels):
+            raise ValueError("label_choice does not return labels")
+        if choice and self.output is Output.LINEAR:
+            raise ValueError("a linear output has no label_choice")
+        return self
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -107,6 +120,8 @@ class Manifest(BaseModel):
             revision=self.revision,
             precision=self.precision,
             fingerprint=self.fingerprint,
+            merged=(self.label_choice and self.label_choice.merged) or None,
+            excluded=(self.label_choice and self.label_choice.excluded) or None,
             demo=self.demo or None,
         )
 
@@ -115,7 +130,7 @@ class Manifest(BaseModel):
         """The hash of everything that can change a score: format, labels, output, geometry and files."""
         # Without fields that have their default, so that packages keep their fingerprint when manifests gain fields.
         decisive = self.model_dump_json(
-            include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256", "output"},
+            include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256", "output", "label_choice"},
             exclude_defaults=True,
         )
         return "sha256:" + hashlib.sha256(decisive.encode()).hexdigest()
