@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from core.audio.offset import remove_offset
 from core.audio.waveform import Waveform
 from core.model.convolutions import Convolutions, row_statistics
 from core.model.preprocessing import cut_clip, normalise_clip
@@ -50,8 +51,9 @@ class ClipGeometry(Convolutions):
 
     def network_input(self, waveform: Waveform) -> Waveform:
         """Compute the reference network's input: the clip, normalised or not, padded to one frame's receptive field."""
-        prepare = normalise_clip if self.is_normalised else cut_clip
-        return prepare(waveform, self.receptive_field, self.max_samples)
+        if self.is_normalised:
+            return normalise_clip(waveform, self.receptive_field, self.max_samples)
+        return cut_clip(remove_offset(waveform[: self.max_samples]), self.receptive_field, self.max_samples)
 
     def graph_inputs(self, waveform: Waveform) -> dict[str, npt.NDArray[np.generic]]:
         """Compute the inputs of the serving graph for one waveform.

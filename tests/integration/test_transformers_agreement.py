@@ -304,6 +304,18 @@ def test_a_missing_preprocessor_file_needs_a_recorded_choice(
     np.testing.assert_array_equal(scores_of(tmp_path, waveforms), expected)
 
 
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_an_evident_offset_of_the_recording_changes_no_score(
+    do_normalize: bool, waveforms: list[Waveform], tmp_path: Path
+) -> None:
+    save_stock(config_of(Encoder.WAV2VEC2, **LAYER), tmp_path, do_normalize=do_normalize)
+    clip = waveforms[3] - waveforms[3].mean()
+
+    clean, shifted = scores_of(tmp_path, [clip, clip + np.float32(0.05)])
+
+    np.testing.assert_allclose(shifted, clean, rtol=0, atol=TOLERANCE)
+
+
 def test_overrides_replace_what_the_files_say(tmp_path: Path) -> None:
     save_stock(config_of(Encoder.HUBERT, **GROUP), tmp_path)
     recorded = Overrides(labels=("a", "b", "c", "d", "e"), output=Output.SIGMOID)
