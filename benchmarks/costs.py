@@ -208,7 +208,7 @@ def main() -> None:
 def _show_drains(names: Sequence[str]) -> None:
     services_s = [workload.service_s(p, DEPLOYED_MEMORY_MB) for p in PROCESSORS for workload in (CLIP, CALL)]
     rows = []
-    for max_concurrency, partitions in ((10, 1), (100, 1), (1000, 1), (1000, 4)):
+    for max_concurrency, partitions in ((5, 1), (10, 1), (100, 1), (1000, 1), (1000, 4)):
         drains_s = [drain_s(1e6, service_s, max_concurrency, partitions) for service_s in services_s]
         rows.append([f"{max_concurrency:,}", str(partitions), *map(_duration, drains_s)])
     show("A million recordings drain in", ["MaxConcurrency", "S3 partitions", *names], rows)

@@ -159,7 +159,17 @@ class DiskUnavailable(TransientError):
 
 
 class RecordingInProgress(TransientError):
-    """Another delivery of the same version is in progress."""
+    """Another delivery of the same version is in progress.
+
+    Attributes
+    ----------
+    retry_after_s
+        Time until its lease expires; 0 if it is unknown.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DecoderUnavailable(TransientError):

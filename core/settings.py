@@ -153,8 +153,16 @@ class FunctionSettings(Settings):
     reports: Literal["none", "html"] = "none"
     """`html` stores a report beside each result, with `.html` in place of `.json`."""
 
-    max_receive_count: int = Field(default=5, ge=1)
+    queue_url: str = ""
+    """URL of the queue of uploads. The function sets when a failed message is delivered again. Empty leaves the queue's
+    visibility timeout."""
+
+    max_receive_count: int = Field(default=12, ge=1)
     """The queue's `maxReceiveCount`. On the last delivery, a `failed` result is written before the attempt."""
+
+    retry_delay_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    """Time from a failed delivery to the second one. Each further failure doubles the delay, up to two hours
+    (docs/decisions/0030-quick-retries.md)."""
 
     leases_prefix: str = "claims/"
     """Prefix of the leases that mark deliveries as in progress. Empty disables leases: each recording makes three

@@ -13,6 +13,7 @@ from core.checkpoints.loading import load_classifier
 from core.deadline import Deadline
 from core.delivery import Attempt, Delivery, Outcome, Removal, Upload
 from core.delivery.eventbridge import ResultPublisher
+from core.delivery.queue import UploadQueue, retry_delay_s
 from core.delivery.storage import Storage, s3_client
 from core.errors import TransientError
 from core.model.classifier import default_threads
@@ -53,6 +54,12 @@ def _publisher(event_bus: str) -> ResultPublisher:
     return ResultPublisher(event_bus)
 
 
+@cache
+def queue(url: str) -> UploadQueue:
+    """Return the process's only `UploadQueue`."""
+    return UploadQueue(url)
+
+
 def warm_up() -> None:
     """Load the model when Lambda starts the process, because Lambda gives the init phase the full CPU."""
     if not settings.read(ModelSettings).is_lambda:
@@ -71,10 +78,26 @@ class Invocation:
         remaining_s = context.get_remaining_time_in_millis() / 1000
         self._deadline = Deadline.after(max(0.0, remaining_s - self._settings.deadline_margin_s))
 
-    @property
-    def max_receive_count(self) -> int:
-        """The number of times that the queue delivers a message."""
-        return self._settings.max_receive_count
+    def is_last(self, receive_count: int) -> bool:
+        """Return whether the queue delivers a message no more after this many deliveries."""
+        return receive_count >= self._settings.max_receive_count
+
+    def retry_later(self, receipt_handle: str, receive_count: int, error: Exception) -> None:
+        """Set when the queue delivers a failed message again.
+
+        Parameters
+        ----------
+        error
+            The error of the delivery.
+        """
+        if not self._settings.queue_url:
+            return
+        # After the last delivery, the message moves to the dead-letter queue as soon as it is visible.
+        delay_s = 0.0
+        if not self.is_last(receive_count):
+            delay_s = retry_delay_s(error, receive_count, self._settings.retry_delay_s)
+        if not queue(self._settings.queue_url).hide(receipt_handle, delay_s):
+            metrics.add_metric("RetryDelaysFailed", MetricUnit.Count, 1)
 
     def process_all(self, uploads: Sequence[Upload | Removal], *, is_last: bool) -> None:
         """Process every upload, then raise the first error."""

@@ -48,10 +48,13 @@ def _process(message: Mapping[str, Any], invocation: processing.Invocation) -> b
 
     Powertools' batch processor would add to the function's imports (docs/decisions/0009-fewer-imports.md).
     """
+    receive_count = 1
     try:
         uploads, receive_count = _parse(message)
-        invocation.process_all(uploads, is_last=receive_count >= invocation.max_receive_count)
-    except Exception:  # noqa: BLE001 (logged already)
+        invocation.process_all(uploads, is_last=invocation.is_last(receive_count))
+    except Exception as error:  # noqa: BLE001 (logged already)
+        if handle := message.get("receiptHandle"):
+            invocation.retry_later(handle, receive_count, error)
         return False
     return True
 

@@ -43,5 +43,5 @@ def _status_table(status: Status, model_dir: Path) -> Table:
     age = "" if status.oldest_s is None else f"oldest: {clock(status.oldest_s)}"
     table.add_row("messages in the queue", f"{status.waiting:,}", age)
     table.add_row("messages in flight", f"{status.in_flight:,}", "")
-    table.add_row("dead letters", f"{status.dead_letters:,}", "failed five times: redrive retries them")
+    table.add_row("dead letters", f"{status.dead_letters:,}", "failed every delivery: redrive retries them")
     return table

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
+from core.delivery.versions import ObjectVersion
 from core.errors import AudioEmotionError, RecordingInProgress, StorageRefused, StorageUnavailable
 
 
@@ -47,9 +48,15 @@ def _acquire(storage: Storage, bucket: str, key: str, metadata: Mapping[str, str
             return storage.put(bucket, key, body, content_type="text/plain", metadata=metadata, replaces=replaces)
         except WriteConflict:
             held = storage.head(bucket, key)
-            if held is not None and float(held.metadata.get("expires-at", 0)) > time.time():
+            if held is not None and _remaining_s(held) > 0:
                 break
-    raise RecordingInProgress("Another delivery is classifying the same version.")
+    raise RecordingInProgress(
+        "Another delivery is classifying the same version.", retry_after_s=_remaining_s(held) if held else 0.0
+    )
+
+
+def _remaining_s(held: ObjectVersion) -> float:
+    return max(0.0, float(held.metadata.get("expires-at", 0)) - time.time())
 
 
 def _release(storage: Storage, bucket: str, key: str, holder: str, etag: str | None = None) -> None:

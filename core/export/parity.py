@@ -12,7 +12,7 @@ from core.results import Output
 
 MIN_AGREEMENT = 0.99
 MIN_CONCORDANCE = 0.99
-"""Of each dimension of a linear output: docs/decisions/0031-gate-of-dimensions.md."""
+"""Of each dimension of a linear output: docs/decisions/0033-gate-of-dimensions.md."""
 MAX_MEAN_SCORE_CHANGE = 0.005
 """Of a score, or of a dimension as a share of its range."""
 

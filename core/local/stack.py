@@ -38,11 +38,14 @@ class StackOptions:
     ----------
     function_timeout_s, visibility_timeout_s
         On AWS, the visibility timeout is six times the function's timeout. It is shorter here for quick retries.
+    retry_delay_s
+        The function's `RETRY_DELAY_S`, also shorter.
     """
 
     function_timeout_s: float = 60.0
     visibility_timeout_s: int = 60
     max_receive_count: int = 5
+    retry_delay_s: float = 5.0
     batch_size: int = 1
 
 
@@ -65,7 +68,9 @@ class Stack:
             "UPLOADS_BUCKET": UPLOADS_BUCKET,
             "RESULTS_BUCKET": RESULTS_BUCKET,
             "RESULTS_PREFIX": RESULTS_PREFIX,
+            "QUEUE_URL": self.queue_url,
             "MAX_RECEIVE_COUNT": str(self.options.max_receive_count),
+            "RETRY_DELAY_S": str(self.options.retry_delay_s),
             "MODEL_DIR": str(model_dir),
         }
 

@@ -68,7 +68,8 @@ class EventSourceMapping:
         """Receive one batch, invoke the function, delete the messages that succeeded, and return the batch's size.
 
         If the function raises, the whole batch fails. A message that failed or could not be deleted is received again
-        after the visibility timeout. If the queue does not answer, the next poll is the retry.
+        after the visibility timeout, unless the function set another time. If the queue does not answer, the next poll
+        is the retry.
         """
         try:
             messages = self._sqs.receive_message(

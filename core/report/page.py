@@ -187,7 +187,7 @@ def _dimensions(result: Result, channels: tuple[Channel, ...], duration_s: float
     yield f"<p>{escape(_summary(channels))}</p>"
     if model.dimensions_range:
         low, high = model.dimensions_range
-        yield f'<p class="facts">Values range from {low:g} to {high:g} in the training data, and can exceed it.</p>'
+        yield f'<p class="facts">The training data has values from {low:g} to {high:g}. The model can exceed them.</p>'
     yield '</section><section aria-labelledby="when"><h2 id="when">Dimensions over time</h2>'
     yield _hint("values", has_sound=has_sound)
     rows = [(each, axis_names(axes) + lane(each, duration_s, {}) + lines(each, duration_s, axes)) for each in channels]

@@ -16,6 +16,7 @@ from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.settings import MediaLimits, SegmentationSettings
 from tests.support.cloudformation import ACCOUNT, REGION, STACK, Deployed
+from tests.support.outputs import DIMENSIONS, dimensional_result
 
 ROOT = Path(__file__).parents[2]
 DEPLOYED = Deployed(Analytics="athena", ResultsPrefix="out/results/")
@@ -84,22 +85,27 @@ def test_a_type_that_hive_lacks_is_an_error() -> None:
         hive_type({"type": "null"}, {})
 
 
-def test_the_view_has_a_row_for_each_utterance_of_real_documents(documents: list[Result], tmp_path: Path) -> None:
-    assert [document.status for document in documents] == ["classified", "classified", "failed"]
+def rows_of(documents: list[Result], folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of the view for these documents."""
     for number, document in enumerate(documents):
-        (tmp_path / f"{number}.json").write_text(document.to_json() + "\n", encoding="utf-8")
-    (tmp_path / "page.html").write_text("<!doctype html>\n<p>A page beside the documents.\n", encoding="utf-8")
+        (folder / f"{number}.json").write_text(document.to_json() + "\n", encoding="utf-8")
+    (folder / "page.html").write_text("<!doctype html>\n<p>A page beside the documents.\n", encoding="utf-8")
     types = {name: sqlglot.exp.DataType.build(kind, dialect="hive").sql("duckdb") for name, kind in columns().items()}
     database = duckdb.connect()
     database.execute(f"CREATE SCHEMA {view()['schema']}")
     read = f"read_json(?, columns = {types}, ignore_errors = true, format = 'newline_delimited')"
-    database.execute(f"CREATE TABLE {view()['schema']}.results AS SELECT * FROM {read}", [str(tmp_path / "*")])
+    database.execute(f"CREATE TABLE {view()['schema']}.results AS SELECT * FROM {read}", [str(folder / "*")])
     database.execute("CREATE MACRO from_iso8601_timestamp(text) AS CAST(text AS TIMESTAMPTZ)")
     [query] = sqlglot.transpile(view()["originalSql"], read="athena", write="duckdb")
     found = database.execute(query)
     names = [described[0] for described in found.description]
     assert names == [column["name"] for column in view()["columns"]]
-    rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def test_the_view_has_a_row_for_each_utterance_of_real_documents(documents: list[Result], tmp_path: Path) -> None:
+    assert [document.status for document in documents] == ["classified", "classified", "failed"]
+    rows = rows_of(documents, tmp_path)
     expected = [
         (d.source.key, c.channel, n, u.start_s, u.end_s, u.emotion, u.score, u.scores, d.model.fingerprint, d.emotion)
         for d in documents
@@ -114,3 +120,20 @@ def test_the_view_has_a_row_for_each_utterance_of_real_documents(documents: list
     finished = {d.source.key: d.processing.finished_at.replace(tzinfo=None) for d in documents}
     assert all(row["finished_at"] == finished[row["recording"]] for row in rows)
     assert {row["demo"] for row in rows} == {True}
+
+
+def test_the_view_has_the_values_of_dimensions(documents: list[Result], tmp_path: Path) -> None:
+    values = ((0.0, 2.0, (0.61, 0.5, 0.25)), (4.0, 8.0, (1.04, 0.55, -0.1)))
+    call = dimensional_result([list(values)])
+
+    rows = rows_of([call, documents[0]], tmp_path)
+
+    named = [dict(zip(DIMENSIONS, each, strict=True)) for _, _, each in values]
+    of_call = sorted((row for row in rows if row["recording"] == "call.wav"), key=lambda row: int(row["utterance"]))
+    assert [row["dimensions"] for row in of_call] == named
+    assert [row["recording_dimensions"] for row in of_call] == [call.dimensions, call.dimensions]
+    assert {(row["emotion"], row["score"], row["scores"]) for row in of_call} == {(None, None, None)}
+    others = [row for row in rows if row["recording"] != "call.wav"]
+    assert others
+    assert {row["dimensions"] for row in others} == {None}
+    assert all(row["emotion"] for row in others)

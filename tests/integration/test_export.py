@@ -26,6 +26,7 @@ from core.export.parity import compare
 from core.model.classifier import EmotionClassifier
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, ParityReport, read_manifest
 from core.paths import SAMPLES
+from core.results import Output
 from core.settings import MediaLimits
 from tests.conftest import ROOT
 
@@ -150,6 +151,59 @@ def test_a_comparison_counts_clips_and_changes() -> None:
     assert (parity.clips, parity.agreement) == (2, 0.5)
     assert parity.largest_logit_change == pytest.approx(0.2)
     assert parity.largest_score_change == pytest.approx(changed, rel=1e-5)
+    assert parity.mean_score_change == pytest.approx(changed / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("concordance", "mean_score_change", "is_met"),
+    [(0.99, 0.005, True), (0.989, 0.0, False), (1.0, 0.0051, False), (None, 0.0, False), (float("nan"), 0.0, False)],
+)
+def test_the_bound_of_dimensions(concordance: float | None, mean_score_change: float, is_met: bool) -> None:
+    parity = ParityReport(
+        clips=100,
+        agreement=None,
+        concordance=concordance,
+        mean_score_change=mean_score_change,
+        largest_score_change=0.0,
+        largest_logit_change=0.0,
+    )
+
+    assert gate.meets_bound(parity) is is_met
+
+
+@pytest.mark.parametrize("limits", [(1.0, 7.0), None])
+def test_changes_of_dimensions_are_shares_of_their_range(limits: tuple[float, float] | None) -> None:
+    reference = [np.array([2.0, value], np.float32) for value in (1.0, 3.0, 5.0)]
+    reference[0][0] = 3.0
+    candidate = [row + np.array([0.0, 0.25], np.float32) for row in reference]
+
+    parity = compare(reference, candidate, Output.LINEAR, limits)
+
+    assert (parity.agreement, parity.clips) == (None, 3)
+    assert parity.concordance == pytest.approx(2 * (8 / 3) / (2 * (8 / 3) + 0.0625))
+    spread = 6.0 if limits else 4.0  # the second dimension's own
+    assert parity.mean_score_change == parity.largest_score_change == pytest.approx(0.25 / spread)
+    assert parity.largest_logit_change == pytest.approx(0.25)
+
+
+def test_a_dimension_that_is_constant_in_every_clip_proves_nothing() -> None:
+    rows = [np.array([0.5, value], np.float32) for value in (0.1, 0.4, 0.9)]
+
+    parity = compare(rows, rows, Output.LINEAR, (0.0, 1.0))
+
+    assert parity.concordance is None
+    assert not gate.meets_bound(parity)
+    assert "lowest concordance with the reference on 3 clips is not defined" in gate.describe(parity)
+
+
+def test_independent_scores_are_compared_each_on_its_own() -> None:
+    reference = [np.array([2.0, 1.0], np.float32)]
+    candidate = [np.array([2.0, -1.0], np.float32)]
+
+    parity = compare(reference, candidate, Output.SIGMOID)
+
+    changed = 1 / (1 + np.exp(-1.0)) - 1 / (1 + np.exp(1.0))
+    assert (parity.agreement, parity.concordance) == (1.0, None)
     assert parity.mean_score_change == pytest.approx(changed / 2, rel=1e-5)
 
 

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.retries.standard import ExponentialBackoff
 
 from core.delivery import Delivery
+from core.delivery.queue import UploadQueue
 from core.delivery.report_pages import page_key_for
 from core.delivery.storage import Storage, s3_client
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, StackOptions, running_stack
@@ -25,6 +26,7 @@ from core.local.workers import EventSourceMapping
 from core.report import render
 from core.results import Result
 from core.settings import FunctionSettings, StorageSettings, read
+from tests.integration.conftest import Clock
 from tests.support.faults.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
 from tests.support.quick_pipeline import QuickPipeline, is_right
 
@@ -34,8 +36,13 @@ OTHER_CONTENT = b"another recording, " * 2000
 SHORT_READ_TIMEOUT_S = 0.5
 """Read timeout for faults without an answer. Other faults get a longer one."""
 
-MAX_POLLS = 12
-"""Five deliveries, a redrive, and some messages that are lost before they reach the function."""
+MAX_POLLS = 40
+"""Five deliveries, a redrive, some messages that are lost before they reach the function, and the time between them."""
+
+STEP_S = 10.0
+"""The clock advances by this time when no message is visible."""
+FUNCTION_TIMEOUT_S = 20.0
+VISIBILITY_S = 120
 
 
 @dataclass
@@ -47,7 +54,9 @@ class World:
     mapping: EventSourceMapping
     settings: FunctionSettings
     connect: Callable[[float], EventSourceMapping]
+    advance: Callable[[float], None]
     uploaded: int = 0
+    waited_s: float = 0.0
     classified: list[bytes] = field(default_factory=list)
 
     def set_read_timeout(self, read_timeout_s: float) -> None:
@@ -69,10 +78,14 @@ class World:
         self.proxy.plan = lambda _: None
 
     def process_queue(self, max_polls: int = MAX_POLLS) -> None:
-        """Poll until the queue is empty."""
+        """Poll until the queue is empty, and let time pass while every message is hidden."""
         for _ in range(max_polls):
-            if not self.mapping.poll(wait_s=0) and not self.messages(self.stack.queue_url):
+            if self.mapping.poll(wait_s=0):
+                continue
+            if not self.messages(self.stack.queue_url):
                 return
+            self.advance(STEP_S)
+            self.waited_s += STEP_S
         raise AssertionError("the queue does not become empty")
 
     def messages(self, queue_url: str) -> int:
@@ -164,7 +177,9 @@ ONE_OF_EACH_CLASS = (
 
 
 @pytest.fixture
-def build(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+def build(
+    aws_server: str, monkeypatch: pytest.MonkeyPatch, clock: Clock, advance_queue_time: Callable[[float], None]
+) -> Iterator[Callable[..., World]]:
     """Return a function that builds a world for a setting."""
     from contextlib import ExitStack
 
@@ -173,12 +188,15 @@ def build(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     # No back-off between two attempts of a call, which takes up to a second.
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
+
+    def advance(seconds: float) -> None:
+        clock.advance(seconds)
+        advance_queue_time(seconds)
+
     with ExitStack() as cleanup:
 
         def make(setting: Setting, *, attempts: int = 1) -> World:
-            options = StackOptions(
-                visibility_timeout_s=0, max_receive_count=setting.max_receive_count, function_timeout_s=20
-            )
+            options = StackOptions(FUNCTION_TIMEOUT_S, VISIBILITY_S, setting.max_receive_count)
             stack = cleanup.enter_context(running_stack(options, aws_server))
             # A lease must expire with the function's timeout.
             monkeypatch.setenv("DEADLINE_MARGIN_S", str(options.function_timeout_s / 4))
@@ -197,9 +215,10 @@ def build(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
                 monkeypatch.setattr(handlers.processing, "delivery", lambda: delivery)
                 retries: Any = {"mode": "standard", "total_max_attempts": 1}
                 sqs = boto3.client("sqs", config=Config(read_timeout=read_timeout_s, retries=retries))
+                monkeypatch.setattr(handlers.processing, "queue", lambda url: UploadQueue(url, sqs))
                 return EventSourceMapping(sqs, stack.queue_url, handlers.s3_upload.handler, options)
 
-            world = World(stack, proxy, connect(10.0), settings, connect, classified=classified)
+            world = World(stack, proxy, connect(10.0), settings, connect, advance, classified=classified)
             world.process_queue()  # S3's test event
             return world
 
@@ -256,6 +275,34 @@ def test_each_call_may_fail_once_with_each_fault(build: Callable[..., World], se
     assert world.proxy.injected.total() == len(cases)
     assert (len(made), len(cases)) == (setting.calls, setting.faults)
     assert set(world.proxy.injected) >= set(Fault if setting == PLAIN else ONE_OF_EACH_CLASS)
+
+
+@pytest.mark.timeout(600)
+def test_the_call_that_sets_a_retry_may_fail_with_each_fault(build: Callable[..., World]) -> None:
+    world = build(PLAIN)
+    download = next(call.number for call in recorded(world) if call.method == "GET")
+    kinds = [fault for fault in Fault if Call(1, "POST", "/", {"x-amz-target": "x"}).can_suffer(fault)]
+    assert len(kinds) == 8
+    for fault in (None, *kinds):
+        is_timeout = fault in (Fault.TIMEOUT, Fault.LOST_TIMEOUT)
+        world.set_read_timeout(SHORT_READ_TIMEOUT_S if is_timeout else 10.0)
+
+        def plan(call: Call, fault: Fault | None = fault) -> Fault | None:
+            if call.operation == "ChangeMessageVisibility":
+                return fault
+            return Fault.RESET if call.number == download else None
+
+        with case(str(fault)):
+            world.waited_s = 0.0
+            world.classified.clear()
+            key = world.upload()
+            world.with_plan(plan, world.process_queue)
+            made = [call.operation for call in world.proxy.calls]
+            assert made.count("ChangeMessageVisibility") == 1
+            is_set = fault in (None, Fault.LOST_TIMEOUT, Fault.LOST_RESET)
+            assert (world.waited_s < VISIBILITY_S) is is_set
+            world.check(key, CONTENT)
+            assert world.classified == [CONTENT]
 
 
 @pytest.mark.timeout(1200)

@@ -489,3 +489,11 @@ def test_a_number_arrives_before_the_output_that_follows_it() -> None:
 
     assert numbers == [-(number + 0.25) for number in range(1, 9)]
     assert decoder.messages == b"a message\n" * 8 + b"last words\n"
+
+
+def test_numbers_arrive_before_the_output_however_many_they_are() -> None:
+    script = "for k in $(seq 500); do echo $k.000000 >&2; done; printf 1234"
+
+    with run_sandboxed(["sh", "-c", script], LIMITS, Deadline()) as decoder:
+        assert decoder.read(4) == b"1234"
+        assert decoder.numbers() == [*range(1, 501)]

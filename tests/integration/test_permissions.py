@@ -120,7 +120,7 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
         handler(message("gone.wav", "x"), LocalContext(60.0))  # deleted
         with monkeypatch.context() as patched:
             patched.setattr(Storage, "download", _down)
-            handler(message("down.wav", versions["down.wav"], receive_count=5), LocalContext(60.0))
+            handler(message("down.wav", versions["down.wav"], receive_count=12), LocalContext(60.0))
         put(stack, "removed.wav", speech)
         handler(message("removed.wav", None), LocalContext(60.0))
         stack.s3.delete_object(Bucket=UPLOADS, Key="removed.wav")
@@ -182,6 +182,7 @@ def test_a_call_that_the_role_does_not_allow_fails_the_check() -> None:
         Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
         Right("s3:GetObject", f"arn:aws:s3:::{RESULTS}/elsewhere/a.wav.json"),
         Right("s3:DeleteObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
+        Right("sqs:ChangeMessageVisibility", "arn:aws:sqs:us-east-1:123456789012:audio-emotion-dead-letters"),
     ):
         with pytest.raises(AssertionError):
             check([call], "ClassifyRole")

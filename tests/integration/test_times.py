@@ -1,5 +1,6 @@
 """The times of decoded sound are those that a player shows, for every container whose packets have time stamps."""
 
+import struct
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -53,23 +54,8 @@ def late(path: Path, late_s: float) -> Path:
     """Add pictures that start before the sound."""
     film = path.with_stem(path.stem + "-film")
     pictures = f"color=red:size=64x64:rate=5:duration={late_s + 6}"
-    run_ffmpeg(
-        "-f",
-        "lavfi",
-        "-i",
-        pictures,
-        "-itsoffset",
-        str(late_s),
-        "-i",
-        path,
-        "-map",
-        "0",
-        "-map",
-        "1",
-        "-c:a",
-        "copy",
-        film,
-    )
+    sources = ["-f", "lavfi", "-i", pictures, "-itsoffset", str(late_s), "-i", str(path)]
+    run_ffmpeg(*sources, "-map", "0", "-map", "1", "-c:a", "copy", film)
     return film
 
 
@@ -121,22 +107,8 @@ def test_a_broadcast_starts_at_0_wherever_its_clock_stands(start_s: int, tmp_pat
 def test_time_stamps_without_leaps_change_no_sample(name: str, sample_rate_hz: int, tmp_path: Path) -> None:
     """Not for rounding, priming, or the 0.128 s that a decoder of WMA holds back."""
     file = encoded(tmp_path, name, *WITH_TIME_STAMPS[name], "-ar", str(sample_rate_hz))
-    filters = f"aresample={SAMPLE_RATE_HZ}:resampler=soxr"
-    plain = [
-        "ffmpeg",
-        "-nostdin",
-        "-v",
-        "error",
-        "-i",
-        str(file),
-        "-af",
-        filters,
-        "-f",
-        "f32le",
-        "-c:a",
-        "pcm_f32le",
-        "-",
-    ]
+    resampled = ["-af", f"aresample={SAMPLE_RATE_HZ}:resampler=soxr", "-f", "f32le", "-c:a", "pcm_f32le", "-"]
+    plain = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(file), *resampled]
     expected = np.frombuffer(subprocess.run(plain, check=True, capture_output=True, timeout=60).stdout, np.float32)
 
     np.testing.assert_array_equal(sound_of(file), expected)
@@ -160,6 +132,15 @@ def test_broken_time_stamps_neither_invent_silence_nor_lose_sound(expression: st
     broken = with_time_stamps(file, expression)
 
     assert stretches(broken) == approximately((0, 4))
+
+
+def test_a_leap_beyond_the_claimed_duration_is_closed(tmp_path: Path) -> None:
+    file = with_time_stamps(encoded(tmp_path, "leap.mkv", "-c:a", "libopus"), "TS+gte(TS*TB,2)*60/TB")
+    before, duration, after = file.read_bytes().partition(b"\x44\x89\x88")
+    file.write_bytes(before + duration + struct.pack(">d", 4000.0) + after[8:])
+
+    assert probe(file, LIMITS).duration_s == 4.0
+    assert stretches(file) == approximately((0, 4))
 
 
 def test_a_recording_is_not_too_long_because_of_its_gap(tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ def needed(service: str, operation: str, parameters: Mapping[str, Any]) -> set[R
         }[operation]
         actions = {action, "s3:GetObject"} if parameters.get("IfMatch") else {action}
         return {Right(action, f"arn:aws:s3:::{parameters['Bucket']}/{parameters['Key']}") for action in actions}
+    if service == "sqs":
+        action = {"ChangeMessageVisibility": "sqs:ChangeMessageVisibility"}[operation]
+        return {Right(action, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{parameters['QueueUrl'].rpartition('/')[2]}")}
     action = {("events", "PutEvents"): "events:PutEvents"}[service, operation]
     [bus] = {entry["EventBusName"] for entry in parameters["Entries"]}
     return {Right(action, f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}")}

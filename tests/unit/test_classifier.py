@@ -11,7 +11,8 @@ import pytest
 from core.audio.waveform import Waveform
 from core.checkpoints.loading import load_classifier
 from core.errors import EmptyRecording
-from core.model.classifier import EmotionClassifier, softmax
+from core.model.classifier import EmotionClassifier, output_values, softmax
+from core.results import Output
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +65,17 @@ def test_probabilities_are_never_nan(logits: list[float]) -> None:
 
     assert np.isfinite(probabilities).all()
     assert probabilities.sum() == pytest.approx(1.0)
+
+
+def test_independent_scores_are_probabilities_and_values_are_the_logits() -> None:
+    logits = np.array([-3e38, -2.0, 0.0, 2.0, 1e30], np.float32)
+
+    with np.errstate(over="raise"):
+        scores = output_values(logits, Output.SIGMOID)
+
+    assert scores == pytest.approx([0.0, 1 / (1 + np.exp(2.0)), 0.5, 1 / (1 + np.exp(-2.0)), 1.0], abs=1e-15)
+    assert output_values(logits, Output.LINEAR).tolist() == logits.tolist()
+    assert output_values(logits[1:4], Output.SOFTMAX).tolist() == softmax(logits[1:4]).tolist()
 
 
 BUILD_TIME = {"torch", "transformers", "onnx", "huggingface_hub", "safetensors", "moto", "typer"}

@@ -1,5 +1,6 @@
 """A serving package that does not match its manifest is refused."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from core.checkpoints.loading import load_classifier
 from core.errors import PackageRefused
 from core.model.classifier import EmotionClassifier
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, read_manifest
+from core.results import Output
 from handlers.processing import delivery
 from tests.support.serving import service_from_environment
 
@@ -151,12 +153,41 @@ def test_the_fingerprint_changes_with_everything_that_can_change_a_score(damaged
             {"labels": tuple(reversed(manifest.labels))},
             {"sha256": {MODEL_FILE: "0" * 64}},
             {"sample_rate_hz": 8_000},
+            {"output": Output.SIGMOID},
+            {"output": Output.LINEAR},
         )
     ]
     unchanged = manifest.model_copy(update={"tools": {}, "revision": "another name for the same"})
 
-    assert len({manifest.fingerprint, *(other.fingerprint for other in changed)}) == 4
+    assert len({manifest.fingerprint, *(other.fingerprint for other in changed)}) == 6
     assert unchanged.fingerprint == manifest.fingerprint
+
+
+def test_a_package_that_names_no_output_keeps_its_fingerprint(package: Path) -> None:
+    """The published demo package was exported before manifests had outputs."""
+    manifest = read_manifest(package)
+    decisive = manifest.model_dump_json(
+        include={"format_version", "labels", "sample_rate_hz", "geometry", "sha256"}, exclude_defaults=True
+    )
+
+    assert manifest.output is Output.SOFTMAX
+    assert manifest.fingerprint == "sha256:" + hashlib.sha256(decisive.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dimensions_range": [0, 1]}, "only a linear output has dimensions_range"),
+        ({"output": "linear", "dimensions_range": [1, 0]}, "a lower and a higher number"),
+        ({"output": "linear", "dimensions_range": [0, 1, 2]}, "dimensions_range"),
+        ({"output": "tanh"}, "output"),
+    ],
+)
+def test_an_output_that_makes_no_sense_is_refused(changes: dict[str, Any], named: str, damaged: Path) -> None:
+    change_manifest(damaged, **changes)
+
+    with pytest.raises(PackageRefused, match=named):
+        EmotionClassifier.load(damaged)
 
 
 def test_a_fingerprint_survives_writing_and_reading(damaged: Path) -> None:

@@ -14,7 +14,9 @@ from core.results import (
     Audio,
     Channel,
     EmotionScores,
+    MeanScores,
     Model,
+    Output,
     Processing,
     Result,
     Source,
@@ -124,6 +126,97 @@ def test_the_emotion_is_the_label_with_the_highest_score() -> None:
     scores = EmotionScores.of({"sad": 0.2, "happy": 0.5, "anger": 0.3})
 
     assert (scores.emotion, scores.score) == ("happy", 0.5)
+
+
+DIMENSIONS = {"arousal": 1.0400004, "valence": -0.25}
+
+
+def test_values_of_dimensions_are_not_clipped_and_have_no_emotion() -> None:
+    scores = EmotionScores.of(DIMENSIONS, Output.LINEAR)
+
+    assert json.loads(scores.model_dump_json(exclude_none=True)) == {"dimensions": {"arousal": 1.04, "valence": -0.25}}
+    assert scores.values == {"arousal": 1.04, "valence": -0.25}
+    with pytest.raises(AssertionError):
+        _ = scores.best
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"emotion": "anger"},
+        {"emotion": "anger", "score": 0.7},
+        {"score": 0.7, "scores": SCORES},
+        {"dimensions": DIMENSIONS, "emotion": "anger", "score": 0.7, "scores": SCORES},
+    ],
+)
+def test_an_utterance_has_either_scores_or_dimensions(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="either emotion, score and scores, or dimensions"):
+        Utterance(**fields, start_s=0.0, end_s=1.0)
+    document = json.loads(classified().to_json())
+    part = {"start_s": 0.0, "end_s": 1.0, **fields}
+    document["channels"][0]["utterances"] = [part]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, json.loads(json_schema()))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_values_of_dimensions_are_finite(number: float) -> None:
+    with pytest.raises(ValidationError):
+        EmotionScores.of({"arousal": number}, Output.LINEAR)
+
+
+def test_independent_scores_need_not_sum_to_one() -> None:
+    scores = EmotionScores.of({"anger": 0.9, "sad": 0.8}, Output.SIGMOID)
+
+    assert (scores.emotion, scores.score, scores.dimensions) == ("anger", 0.9, None)
+
+
+def test_means_of_dimensions_have_the_lowest_and_the_highest_value() -> None:
+    values = ((0.0, 2.0, {"arousal": 0.9}), (3.0, 4.0, {"arousal": 0.3}), (5.0, 5.5, {"arousal": 0.5}))
+    parts = [
+        Utterance(start_s=begin, end_s=end, **dict(EmotionScores.of(each, Output.LINEAR)))
+        for begin, end, each in values
+    ]
+
+    means = MeanScores.over(parts)
+
+    assert means.dimensions == pytest.approx({"arousal": (1.8 + 0.3 + 0.25) / 3.5}, abs=1e-6)
+    assert (means.dimensions_min, means.dimensions_max) == ({"arousal": 0.3}, {"arousal": 0.9})
+    assert means.emotion is None
+
+
+def test_an_identity_names_labels_or_dimensions() -> None:
+    identity: dict[str, Any] = {"id": "m", "revision": "r", "precision": "int8", "fingerprint": "sha256:0"}
+
+    assert Model.with_output(Output.SOFTMAX, tuple(SCORES), **identity) == MODEL
+    sigmoid = Model.with_output(Output.SIGMOID, ("sad",), **identity)
+    linear = Model.with_output(Output.LINEAR, ("arousal",), (0.0, 1.0), **identity)
+    assert (sigmoid.output, sigmoid.labels, sigmoid.dimensions, sigmoid.names) == ("sigmoid", ("sad",), None, ("sad",))
+    assert (linear.output, linear.labels, linear.dimensions, linear.names) == ("linear", (), ("arousal",), ("arousal",))
+
+
+@pytest.mark.parametrize("result", [classified(), failed()], ids=["classified", "failed"])
+def test_a_document_of_release_1_0_reads_back_and_keeps_its_version(result: Result) -> None:
+    document = result.to_json().replace('"schema_version":"1.1"', '"schema_version":"1.0"')
+
+    read = Result.model_validate_json(document)
+
+    assert read.to_json() == document
+    assert read.model_copy(update={"schema_version": "1.1"}) == result
+
+
+def test_a_document_of_a_model_with_emotions_has_no_field_that_1_0_lacks() -> None:
+    document = json.loads(classified().to_json())
+
+    channel, scores = document["channels"][0], ["emotion", "score", "scores"]
+    assert list(document) == [
+        *("schema_version", "status", "source", "audio", "model"),
+        *(*scores, "speech_s", "channels", "processing"),
+    ]
+    assert list(document["model"]) == ["id", "revision", "precision", "fingerprint", "labels"]
+    assert list(channel) == [*scores, "channel", "speech_s", "utterances"]
+    assert list(channel["utterances"][0]) == [*scores, "start_s", "end_s"]
 
 
 def test_a_mean_is_weighted_by_duration() -> None:

@@ -152,6 +152,7 @@ def test_every_role_has_only_the_policies_of_the_template(parameters: dict[str, 
                 Right("sqs:ReceiveMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
                 Right("sqs:DeleteMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
                 Right("sqs:GetQueueAttributes", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
+                Right("sqs:ChangeMessageVisibility", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
                 Right("events:PutEvents", f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/calls"),
             },
         ),
@@ -209,8 +210,9 @@ def test_the_visibility_timeout_is_six_times_the_function_s_timeout() -> None:
 
 def test_the_function_knows_the_maximum_number_of_deliveries() -> None:
     redrive = properties("Queue")["RedrivePolicy"]
-    assert redrive["maxReceiveCount"] >= 5
+    assert redrive["maxReceiveCount"] == FunctionSettings.model_fields["max_receive_count"].default
     assert int(FUNCTION["Environment"]["Variables"]["MAX_RECEIVE_COUNT"]) == redrive["maxReceiveCount"]
+    assert FUNCTION["Environment"]["Variables"]["QUEUE_URL"] == {"Ref": "Queue"}
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": "DeadLetterQueue.Arn"}
 
 
@@ -357,6 +359,17 @@ def test_the_function_reports_the_failed_messages_of_a_batch() -> None:
     assert TEMPLATE["Parameters"]["BatchSize"]["Default"] == 1
 
 
+def test_a_reservation_is_as_large_as_the_concurrency_of_the_event_source() -> None:
+    """A smaller reservation would throttle, and each throttled receive counts towards the dead-letter queue."""
+    for parameters in ({"UploadsConcurrency": "reserved"}, {"UploadsConcurrency": "reserved", "MaxConcurrency": "70"}):
+        function = Deployed(**parameters).resources()["ClassifyFunction"]
+        mapping = function["Events"]["Upload"]["Properties"]["ScalingConfig"]
+        assert function["ReservedConcurrentExecutions"] == mapping["MaximumConcurrency"]
+    assert "ReservedConcurrentExecutions" not in Deployed().resources()["ClassifyFunction"]
+    # Half of a new account's quota, so that the API and a backfill can run beside the uploads.
+    assert TEMPLATE["Parameters"]["MaxConcurrency"]["Default"] == 5
+
+
 def test_every_kind_of_upload_reaches_the_queue() -> None:
     notification, *_ = properties("UploadsBucket")["NotificationConfiguration"]["QueueConfigurations"]
     assert notification == {"Event": "s3:ObjectCreated:*", "Queue": {"Fn::GetAtt": "Queue.Arn"}}
@@ -372,7 +385,7 @@ def test_a_result_notifies_nothing_by_default() -> None:
 def test_the_backfill_function_differs_only_in_queue_and_bus() -> None:
     classify = FUNCTION["Environment"]["Variables"]
     backfill = BACKFILL["Environment"]["Variables"]
-    assert set(classify) - set(backfill) == {"EVENT_BUS", "MAX_RECEIVE_COUNT"}
+    assert set(classify) - set(backfill) == {"EVENT_BUS", "MAX_RECEIVE_COUNT", "QUEUE_URL"}
     assert {key for key in backfill if backfill[key] != classify[key]} == set()
     shared = ("PackageType", "Architectures", "MemorySize", "Timeout", "EphemeralStorage")
     assert all(BACKFILL[name] == FUNCTION[name] for name in shared)

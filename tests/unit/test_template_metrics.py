@@ -24,7 +24,14 @@ class Broken:
     def deliver(self, *_):
         raise ZeroDivisionError
 
+class Queue:
+    def __init__(self, url):
+        pass
+    def hide(self, *_):
+        return True
+
 processing.delivery = Broken
+processing.queue = Queue
 module, _, name = sys.argv[1].rpartition(".")
 context = LocalContext(60.0, function_name=sys.argv[2])
 getattr(importlib.import_module(module), name)(json.load(sys.stdin), context)

@@ -1,6 +1,6 @@
-"""A process that forks workers, each of which runs the function as Lambda would, one S3 call at a time.
+"""A process that forks workers, each of which runs the function as Lambda would, one call of S3 or SQS at a time.
 
-A worker sends each S3 call to its driver and waits for the answer. The driver decides which worker moves next, what S3
+A worker sends each call to its driver and waits for the answer. The driver decides which worker moves next, what AWS
 answers, and between which two calls a worker is killed. The forking process has all modules imported, no threads and no
 connection, so replacing a killed worker takes milliseconds.
 
@@ -11,6 +11,7 @@ import ctypes
 import io
 import logging
 import os
+import random
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ import handlers.batch_operations
 import handlers.processing
 import handlers.s3_upload
 from core.delivery import Delivery
+from core.delivery.queue import UploadQueue
 from core.delivery.storage import Storage
 from core.settings import FunctionSettings, read
 from tests.support.quick_pipeline import QuickPipeline
@@ -70,7 +72,7 @@ class _Context:
 
 @dataclass
 class _Driver:
-    """The driver, as an S3 client and as the observer of inferences."""
+    """The driver, as a client of S3 and SQS and as the observer of inferences."""
 
     line: Connection
     clock: _Clock = field(default_factory=_Clock)
@@ -120,6 +122,7 @@ def serve(path: str) -> None:
 def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable()
+    random.seed(0)
     for module in (core.deadline, core.delivery.delivery, core.delivery.lease):
         module.time = driver.clock  # type: ignore[attr-defined]
     # In this thread, because the driver may take any time to answer.
@@ -133,6 +136,7 @@ def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
         os.environ.update(environment)
         delivery = Delivery(Storage(driver), pipeline, read(FunctionSettings))  # type: ignore[arg-type]
         handlers.processing.delivery = lambda delivery=delivery: delivery  # type: ignore[assignment]
+        handlers.processing.queue = lambda url: UploadQueue(url, driver)  # type: ignore[assignment,arg-type]
         function = handlers.s3_upload if "Records" in event else handlers.batch_operations
         answer = function.handler(event, _Context(driver.clock, ends_at_s))
         driver.line.send(("done", answer))

@@ -1,8 +1,8 @@
 """S3, a queue and the workers of a function, driven one step at a time by a simulated clock.
 
 S3 is the client that a test passes in. The queue is simulated, because its time must stand still between two steps: it
-delivers at least once and in any order, and has a visibility timeout and a dead-letter queue. The workers are processes
-that are killed with SIGKILL.
+delivers at least once and in any order, lets the function set when a message is visible again, and has a visibility
+timeout and a dead-letter queue. The workers are processes that are killed with SIGKILL.
 """
 
 import json
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 UPLOADS, RESULTS = "uploads", "results"
 PREFIX = "results/"
+QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/000000000000/uploads"
 TIMEOUT_S = 60.0
 VISIBILITY_S = 6 * TIMEOUT_S
 
@@ -55,6 +56,7 @@ class Setup:
             "RESULTS_PREFIX": PREFIX,
             "LEASES_PREFIX": "claims/" if self.leases else "",
             "REPORTS": "html" if self.reports else "none",
+            "QUEUE_URL": QUEUE_URL,
             "MAX_RECEIVE_COUNT": str(max_receive_count),
         }
 
@@ -77,8 +79,14 @@ class Message:
     body: dict[str, Any]
     receive_count: int = 0
     visible_at_s: float = 0.0
+    number: int = 0
     excused: bool = False
     """Whether its last delivery was killed, or failed in more than one call, before it could store a result."""
+
+    @property
+    def receipt_handle(self) -> str:
+        """The handle of its last receipt, with which the function names the message."""
+        return f"{self.number}:{self.receive_count}"
 
     @property
     def key(self) -> str:
@@ -93,7 +101,7 @@ class Worker:
     Attributes
     ----------
     messages
-        The messages that the queue delivered to it; none if a backfill invoked it.
+        The messages that the queue delivered to it, with the handles of their receipts; none if a backfill invoked it.
     about
         The keys of the recordings that it processes; none if it is idle.
     waits_for
@@ -106,7 +114,7 @@ class Worker:
 
     pid: int
     line: Connection
-    messages: list[Message] = field(default_factory=list)
+    messages: list[tuple[Message, str]] = field(default_factory=list)
     about: list[str] = field(default_factory=list)
     waits_for: tuple[Any, ...] = ()
     ends_at_s: float = 0.0
@@ -124,6 +132,11 @@ class Worker:
         """Whether its next call is a write. All writes are conditional."""
         return self.waits_for[:2] == ("call", "put_object")
 
+    @property
+    def held(self) -> list[Message]:
+        """Its messages that were not delivered to another worker meanwhile."""
+        return [message for message, handle in self.messages if message.receipt_handle == handle]
+
 
 @dataclass
 class Tally:
@@ -132,6 +145,7 @@ class Tally:
     steps: int = 0
     examples: int = 0
     calls: int = 0
+    delays: int = 0
     deliveries: int = 0
     inferences: int = 0
     kills: int = 0
@@ -163,6 +177,7 @@ class World:
         self.newest: dict[str, Identity | None] = {}
         self.done: dict[str, Identity | None] = {}
         self.is_checked = False
+        self._sent = 0
         status: Any = {"Status": "Enabled"}
         s3.create_bucket(Bucket=RESULTS)
         s3.put_bucket_versioning(Bucket=RESULTS, VersioningConfiguration=status)
@@ -200,12 +215,14 @@ class World:
     def send(self, event: dict[str, Any]) -> None:
         """Send a message about an upload to the queue. A second message is a duplicate."""
         self.is_checked = False
-        self.queue.append(Message({"Records": [event]}))
+        self._sent += 1
+        self.queue.append(Message({"Records": [event]}, number=self._sent))
 
     def redrive(self) -> None:
         """Move the dead letters back to the queue, as new messages."""
         for message in self.dead:
-            self.queue.append(Message(message.body))
+            self._sent += 1
+            self.queue.append(Message(message.body, number=self._sent))
         self.dead.clear()
 
     # --------------------------------------------------------------------------------------- the queue
@@ -250,6 +267,7 @@ class World:
         records = [
             {
                 "messageId": str(index),
+                "receiptHandle": message.receipt_handle,
                 "eventSource": "aws:sqs",
                 "body": json.dumps(message.body),
                 "attributes": {"ApproximateReceiveCount": str(message.receive_count)},
@@ -260,7 +278,8 @@ class World:
 
     def _begin(self, event: dict[str, Any], messages: list[Message], about: list[str]) -> Worker:
         worker = next((worker for worker in self.workers if not worker.is_busy), None) or self._new_worker()
-        worker.messages, worker.about, worker.ends_at_s = messages, about, self.now_s + TIMEOUT_S
+        worker.messages = [(message, message.receipt_handle) for message in messages]
+        worker.about, worker.ends_at_s = about, self.now_s + TIMEOUT_S
         worker.classified, worker.reading, worker.results_written, worker.hurt = [], None, set(), 0
         environment = self.setup.environment(self.max_receive_count)
         worker.line.send((event, environment, self.now_s, worker.ends_at_s))
@@ -301,7 +320,8 @@ class World:
         self.tally.faults[fault] += 1
         if fault == "lost":
             self._carried_out(worker, operation, request)
-        self._hurt(worker)
+        if operation != "change_message_visibility":  # it is called after the delivery has failed
+            self._hurt(worker)
         if fault in ("lost", "timeout"):
             self._answer(worker, "lost", None)
         else:
@@ -319,7 +339,7 @@ class World:
         worker.line.close()
         self.tally.kills += 1
         self._hurt(worker)
-        for message in worker.messages:
+        for message in worker.held:
             message.excused = not self._has_written(worker, message)
         self.workers.remove(worker)
 
@@ -334,6 +354,8 @@ class World:
 
     def _carried_out(self, worker: Worker, operation: str, request: dict[str, Any]) -> tuple[str, Any]:
         self.tally.calls += 1
+        if operation == "change_message_visibility":
+            return self._hide(request["ReceiptHandle"], request["VisibilityTimeout"])
         try:
             answer = dict(getattr(self.s3, operation)(**request))
         except ClientError as error:
@@ -349,6 +371,14 @@ class World:
             is_done = request["Metadata"]["state"] == "done"
             self.done[source["key"]] = (source["key"], source.get("version_id") or source["etag"]) if is_done else None
         return "ok", answer
+
+    def _hide(self, receipt_handle: str, timeout_s: int) -> tuple[str, Any]:
+        message = next((message for message in self.queue if message.receipt_handle == receipt_handle), None)
+        if message is None or message.visible_at_s <= self.now_s:
+            return "refused", {"Error": {"Code": "MessageNotInflight"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+        self.tally.delays += 1
+        message.visible_at_s = self.now_s + timeout_s
+        return "ok", {}
 
     def _note_inference(self, worker: Worker) -> None:
         identity = worker.reading
@@ -376,8 +406,9 @@ class World:
         answer = worker.waits_for[1]
         self.tally.tasks.update(result["resultCode"] for result in answer.get("results", []))
         failed = {item["itemIdentifier"] for item in answer.get("batchItemFailures", [])}
-        for index, message in enumerate(worker.messages):
+        for message in worker.held:
             message.excused = worker.hurt > 1 and not self._has_written(worker, message)
+        for index, (message, _) in enumerate(worker.messages):
             if str(index) not in failed and message in self.queue:
                 self.queue.remove(message)
         worker.messages, worker.about = [], []
