@@ -255,6 +255,33 @@ def redrive(
 
 
 @app.command()
+def forget(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys of recordings.", show_default=False)] = None,
+    stack: StackName = _STACK,
+    bucket: UploadsBucket = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="All recordings whose keys start with this text.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
+) -> None:
+    """Delete recordings and everything that is stored about them, in every version.
+
+    The exit status is 1 if something could not be deleted.
+    """
+    from core.cli.aws import named_stack
+    from core.cli.forget import run_forget
+    from core.operations.forget import Scope
+
+    if not keys and not prefix:
+        raise typer.BadParameter("Name the keys of recordings, or a --prefix that is not empty.")
+
+    def confirm() -> bool:
+        return yes or typer.confirm("Delete all of this for good?")
+
+    raise typer.Exit(run_forget(named_stack(stack, bucket), Scope(frozenset(keys or ()), prefix or None), confirm))
+
+
+@app.command()
 def status(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,

@@ -12,7 +12,7 @@ from core.deadline import Deadline
 from core.delivery import report_pages
 from core.delivery.keys import is_earlier, is_folder_marker, leases_prefix_for, result_key_for
 from core.delivery.lease import lease
-from core.delivery.metadata import ResultMetadata, State, is_final, is_placeholder
+from core.delivery.metadata import ResultMetadata, State, is_final
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion, Removal, Upload
@@ -171,7 +171,7 @@ class Delivery:
             stored = [
                 found
                 for key in (report_pages.page_key_for(result_key), result_key)
-                if (found := self._storage.head(self.settings.results_bucket, key)) and not is_placeholder(found)
+                if (found := self._storage.head(self.settings.results_bucket, key))
             ]
             # Ask again after reading the results: then none of them can belong to an upload after this answer.
             newest = self._newest(version)

@@ -7,8 +7,7 @@ from typing import Literal
 from core.delivery.versions import ObjectVersion
 from core.errors import DeadlineExceeded, RecordingArchived, RecordingTooLarge, RecordingTooLong, TooManyChannels
 
-State = Literal["done", "given-up", "forgotten"]
-"""`forgotten` marks the placeholder that `audio-emotion forget` stores for a moment in place of a result."""
+State = Literal["done", "given-up"]
 
 RECOVERABLE_ERROR_CODES = frozenset(
     error.code for error in (DeadlineExceeded, RecordingArchived, RecordingTooLarge, RecordingTooLong, TooManyChannels)
@@ -25,7 +24,7 @@ class ResultMetadata:
     source_version
         `ObjectVersion.identity` of the upload.
     state
-        `done`, `given-up` if another delivery may replace the result, or `forgotten` if there is none.
+        `done`, or `given-up` if another delivery may replace the result.
     error
         The code of the result's error.
     """
@@ -66,14 +65,6 @@ class ResultMetadata:
             return True
         # An event may have only the ETag of an upload, although the stored result has its version id.
         return not version.version_id and bool(version.etag) and self.source_etag == version.etag
-
-
-def is_placeholder(stored: ObjectVersion) -> bool:
-    """Return whether an object at a result's key is the placeholder of `audio-emotion forget`.
-
-    The placeholder makes every conditional write of a running delivery fail. The delivery then finds the upload gone.
-    """
-    return ResultMetadata.from_s3(stored.metadata).state == "forgotten"
 
 
 def is_final(state: str | None, error: str | None, *, retry_recoverable: bool) -> bool:

@@ -4,7 +4,6 @@ A report is always rendered from the stored document, and its metadata has the d
 duplicate, can therefore detect an outdated report and replace it.
 """
 
-from core.delivery.metadata import is_placeholder
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
 from core.errors import StorageUnavailable
@@ -35,7 +34,7 @@ def refresh_report(storage: Storage, bucket: str, result_key: str) -> None:
         # HEAD the report before reading the document: the delivery that writes a later document refreshes the report.
         page = storage.head(bucket, key)
         stored = storage.get(bucket, result_key)
-        if stored is None or is_placeholder(stored[0]):
+        if stored is None:
             raise StorageUnavailable(f"{result_key} does not exist, so its report cannot be rendered.")
         document, content = stored
         if page and page.metadata.get(_DOCUMENT_ETAG) == document.etag:

@@ -19,7 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from core.delivery.keys import result_key_for
-from core.delivery.metadata import ResultMetadata, is_placeholder
+from core.delivery.metadata import ResultMetadata
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
 from core.errors import StorageRefused
@@ -143,9 +143,9 @@ class S3ResultStore:
         StorageUnavailable, StorageRefused
             If S3 fails or refuses access.
         """
-        found = self._storage.get(self._results_bucket, self._result_key(recording_id))
-        if found and not is_placeholder(found[0]):
-            return found[1]
+        if found := self._storage.get(self._results_bucket, self._result_key(recording_id)):
+            _, document = found
+            return document
         upload = self._storage.head(self._uploads_bucket, self.key_for(recording_id))
         return Missing.PENDING if upload else Missing.UNKNOWN
 

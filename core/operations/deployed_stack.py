@@ -33,7 +33,14 @@ class DeployedStack:
     backfill_version_arn: str
     batch_operations_role_arn: str
     memory_size_mb: int
+    timeout_s: int
     backfill_concurrency: int
+    log_retention_days: int
+
+    @property
+    def log_groups(self) -> tuple[str, ...]:
+        """The log groups that contain keys of recordings."""
+        return tuple(f"/aws/lambda/{self.name}-{function}" for function in ("classify", "backfill"))
 
     @property
     def account(self) -> str:
@@ -79,7 +86,9 @@ def find_stack(name: str, cloudformation: Any) -> DeployedStack:
             backfill_version_arn=outputs["BackfillVersionArn"],
             batch_operations_role_arn=outputs["BatchOperationsRoleArn"],
             memory_size_mb=int(parameters["MemorySizeMb"]),
+            timeout_s=int(parameters["TimeoutS"]),
             backfill_concurrency=int(parameters["BackfillConcurrency"]),
+            log_retention_days=int(parameters["LogRetentionDays"]),
         )
     except KeyError as error:
         raise StackUnknown(

@@ -136,7 +136,7 @@ def results_in_bucket(s3: "S3Client", bucket: str, prefix: str, selection: Resul
 
 
 def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[StoredResult]:
-    """Yield the documents at these keys, except those that no longer exist or are being forgotten.
+    """Yield the documents at these keys, except those that no longer exist.
 
     Raises
     ------
@@ -152,11 +152,8 @@ def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[S
                 if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
                     return None
                 raise
-            state = ResultMetadata.from_s3(answer["Metadata"]).state
-            return (
-                None
-                if state == "forgotten"
-                else StoredResult(f"s3://{bucket}/{key}", _parsed(answer["Body"].read()), state)
+            return StoredResult(
+                f"s3://{bucket}/{key}", _parsed(answer["Body"].read()), ResultMetadata.from_s3(answer["Metadata"]).state
             )
 
     return (found for found in in_threads(read, keys) if found is not None)
