@@ -106,6 +106,22 @@ def test_speech_after_missing_packets_keeps_its_time(band: str, tmp_path: Path) 
     check_speech(gap, band, tmp_path, (0.0, speech_s + 3.0), 2 * speech_s + 3.0)
 
 
+def test_speech_has_its_time_wherever_the_clock_of_the_file_stands(tmp_path: Path) -> None:
+    file = write(tmp_path / "call.amr", "amr", conversation("amr"))
+
+    check_conversation(copied(file, "clock.mkv", output=("-output_ts_offset", "100")), "amr", tmp_path)
+
+
+def test_lost_frames_keep_their_duration(tmp_path: Path) -> None:
+    """Type 14 of wideband marks a frame that the network has lost."""
+    speech_s = len(amr.speech("awb")) * amr.FRAME_S
+    frames = [*amr.speech("awb"), *[b"\x74"] * 50, *amr.speech("awb")]
+
+    check_speech(
+        write(tmp_path / "call.awb", "awb", frames), "awb", tmp_path, (0.0, speech_s + 1.0), 2 * speech_s + 1.0
+    )
+
+
 @pytest.mark.parametrize("band", BANDS)
 def test_a_recording_that_is_mostly_silent_is_accepted(band: str, tmp_path: Path) -> None:
     frames = [*amr.speech(band), *amr.pause(band, 60.0)]

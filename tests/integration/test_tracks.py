@@ -1,14 +1,18 @@
 """All audio tracks of a recording are decoded and classified, at the same time."""
 
+import inspect
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from core.audio import decode as decoding
 from core.audio.decode import decode
 from core.audio.probe import MediaInfo, probe
 from core.audio.tracks import align
@@ -89,6 +93,26 @@ def test_tracks_have_the_same_samples_as_files_of_their_own(tmp_path: Path) -> N
     for row, samples in zip(expected, tracks, strict=True):
         row[: samples.size] = samples / np.float32(32768)
     np.testing.assert_array_equal(waveform, expected)
+
+
+def test_a_caller_that_stops_early_ends_the_decoder_of_each_track(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generators are kept, so that garbage collection cannot end them."""
+    run_ffmpeg(*tone(300, 9), *tone(500, 9), "-map", 0, "-map", 1, "-c:a", "flac", tmp_path / "x.mka")
+    kept: list[Generator[Block, None, None]] = []
+    decode_track = decoding._decode_track
+
+    def decode_and_keep(*arguments: Any) -> Generator[Block, None, None]:
+        kept.append(decode_track(*arguments))
+        return kept[-1]
+
+    monkeypatch.setattr(decoding, "_decode_track", decode_and_keep)
+
+    with closing(decode(tmp_path / "x.mka", probe(tmp_path / "x.mka", LIMITS), LIMITS)) as blocks:
+        next(blocks)
+
+    assert [inspect.getgeneratorstate(track) for track in kept] == [inspect.GEN_CLOSED] * 2
 
 
 @pytest.fixture(scope="module")
