@@ -212,6 +212,18 @@ def test_a_checkpoint_agrees_with_transformers(
     np.testing.assert_allclose(from_package, expected, rtol=0, atol=TOLERANCE)
 
 
+def test_hubert_without_a_norm_of_its_features_agrees_with_transformers(
+    waveforms: list[Waveform], tmp_path: Path
+) -> None:
+    save_stock(config_of(Encoder.HUBERT, **GROUP, feat_proj_layer_norm=False), tmp_path)
+
+    from_checkpoint, from_package = scores_of(tmp_path, waveforms), package_scores(tmp_path, waveforms)
+
+    expected = expected_scores(stock_logits(tmp_path), tmp_path, waveforms)
+    np.testing.assert_allclose(from_checkpoint, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(from_package, expected, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("encoder", Encoder)
 def test_a_weighted_sum_takes_the_last_state_after_the_final_norm(
     encoder: Encoder, waveforms: list[Waveform], tmp_path: Path
