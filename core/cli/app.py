@@ -380,9 +380,13 @@ def list_models(
 @model_app.command()
 def pull(
     name: Annotated[
-        str,
-        typer.Argument(help="A name in `audio-emotion model list`, or the owner/name of any checkpoint on the Hub."),
-    ] = DEFAULT_CHECKPOINT,
+        str | None,
+        typer.Argument(
+            help="A name in `audio-emotion model list`, or the owner/name of any checkpoint on the Hub. Default: "
+            f"{DEFAULT_CHECKPOINT}; with --from, the name of the folder if it has another network.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")] = Path("build/checkpoint"),
     revision: Annotated[
         str | None,

@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from core.checkpoints.architecture import Overrides
+from core.checkpoints.files import CONFIG_FILE, read_json
 from core.checkpoints.hub import pull
 from core.checkpoints.licence import is_non_commercial
-from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT, PublishedCheckpoint
+from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT, PublishedCheckpoint, overrides_for
 
 _MAX_WIDTH = 100
 _INDENT = "    "
@@ -54,7 +55,7 @@ def _public(entry: PublishedCheckpoint) -> dict[str, object]:
 
 
 def pull_checkpoint(
-    name: str,
+    name: str | None,
     out: Path,
     *,
     revision: str | None,
@@ -64,6 +65,7 @@ def pull_checkpoint(
     is_licence_accepted: bool,
 ) -> None:
     """Download a checkpoint, and print its licence and its commit."""
+    name = name or _default_name(folder)
     console = Console(soft_wrap=True, highlight=False, markup=False)
 
     def print_licence(licence: str | None) -> None:
@@ -85,3 +87,11 @@ def pull_checkpoint(
         report_licence=print_licence,
     )
     console.print(f"Saved {name} ({commit}) to {out}")
+
+
+def _default_name(folder: Path | None) -> str:
+    """Return the default checkpoint's name, unless a folder contains another network, to which it must not apply."""
+    if folder is None or not (folder / CONFIG_FILE).exists():
+        return DEFAULT_CHECKPOINT
+    is_default = overrides_for(None, read_json(folder / CONFIG_FILE)) != Overrides()
+    return DEFAULT_CHECKPOINT if is_default else folder.resolve().name

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.checkpoints.architecture import Overrides
+from core.checkpoints.architecture import InputMode, Overrides
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.hub import pull
 from core.checkpoints.registry import CHECKPOINTS
@@ -131,6 +131,20 @@ def test_the_command_prints_the_licence(
         0,
         "Licence of the weights: cc-by-nc-4.0, which forbids commercial use.",
     )
+
+
+def test_a_folder_with_another_network_is_not_taken_for_the_default_checkpoint(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["model", "pull", "--from", str(repository), "--out", str(tmp_path / "copy")]
+    monkeypatch.setattr("sys.argv", ["audio-emotion", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert not ended.value.code
+    read = read_checkpoint(tmp_path / "copy")
+    assert read.model_id == "repository"
+    assert read.network.architecture.input_mode is InputMode.CLIP
 
 
 def test_the_weights_of_a_pull_request_are_fetched(hub: Hub, repository: Path, tmp_path: Path) -> None:
