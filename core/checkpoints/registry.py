@@ -68,6 +68,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
         speech="CASIA: acted, 4 speakers, 300 sentences",
         labels=_SIX,
         size_mb=380,
+        accuracy="97.2 % on a random split of CASIA, which shares speakers and sentences",
         # Both from its model card and its training program.
         overrides=Overrides(input_mode=InputMode.PADDED_WINDOW, labels=_SIX),
     ),
