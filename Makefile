@@ -61,7 +61,7 @@ format: $(VENV)/dev ## format the code, and fix what ruff can fix
 	$(BIN)/ruff format .
 
 model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=folder), and export it to build/model
-	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint; fi
+	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint $(if $(ACCEPT_LICENCE),--accept-licence); fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
 
 fuzz: $(VENV)/dev ## decode COUNT=5000 damaged recordings, drawn with SEED=1 (FFMPEG=folder: with that ffmpeg)
