@@ -1,5 +1,6 @@
 """AMR recordings with pauses that were not transmitted (DTX) keep their duration and the times of their speech."""
 
+import shutil
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,14 @@ import pytest
 from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
-from core.errors import DamagedAudio, RecordingError, RecordingTooLong
+from core.errors import (
+    AudioEmotionError,
+    DamagedAudio,
+    DeadlineExceeded,
+    DecoderUnavailable,
+    RecordingError,
+    RecordingTooLong,
+)
 from core.settings import MediaLimits
 from tests.support import amr
 
@@ -168,3 +176,22 @@ def test_a_pause_that_exceeds_the_limit_is_too_long(tmp_path: Path) -> None:
 
     with pytest.raises(RecordingTooLong):
         sound_of(file, MediaLimits(max_duration_s=60.0))
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [("kill -SEGV $$", DamagedAudio), ("kill -KILL $$", DecoderUnavailable), ("exec sleep 60", DeadlineExceeded)],
+)
+def test_frames_that_ffmpeg_did_not_finish_copying_are_an_error(
+    end: str, error: type[AudioEmotionError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ffmpeg of this test copies the first frames only."""
+    file = write(tmp_path / "call.amr", "amr", conversation("amr"))
+    real, stub = shutil.which("ffmpeg"), tmp_path / "bin" / "ffmpeg"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\ncase "$*" in *"-f amr"*) {real} "$@" | head -c 2000; {end};; esac\nexec {real} "$@"\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stub.parent), prepend=":")
+
+    with pytest.raises(error):
+        sound_of(file, MediaLimits(decoder_timeout_s=2))
