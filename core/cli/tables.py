@@ -77,15 +77,15 @@ def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterato
     emotions = {part.emotion for channel in channels for part in channel.utterances if part.emotion}
     styles = label_styles((*result.model.labels, *sorted(emotions)))
     low, high = result.model.dimensions_range or _range(channels)
-    side = max((12, *(len(name) + 3 for name in dimensions)))
+    side = max((12, *(len(name) + 3 for name in (*dimensions, *map(_channel_name, channels)))))
     cells = max(10, min(100, width - side - 2))
     for channel in channels:
-        name = f"channel {channel.channel}"
+        name = _channel_name(channel)
         if dimensions:
             yield Text(name)
             yield from (_level_bar(channel, each, (low, high), duration_s, cells, side) for each in dimensions)
         else:
-            yield _bar(f"{name:<12}", channel, duration_s, cells, styles)
+            yield _bar(f"{name:<{side}}", channel, duration_s, cells, styles)
     ends = f"0:00{clock(duration_s):>{cells - 4}}"
     yield Text(" " * side + ends, style="dim")
     if dimensions:
@@ -93,6 +93,11 @@ def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterato
     else:
         yield _legend({name: style for name, style in sorted(styles.items()) if name in emotions})
     yield _utterance_table(channels, dimensions, styles)
+
+
+def _channel_name(channel: Channel) -> str:
+    track = "" if channel.track is None else f"track {channel.track}, "
+    return f"{track}channel {channel.channel}"
 
 
 def _range(channels: Iterable[Channel]) -> tuple[float, float]:

@@ -5,18 +5,21 @@ import subprocess
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from core.audio import decode as decoding
 from core.audio.decode import decode
 from core.audio.probe import MediaInfo, probe
 from core.audio.tracks import align
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
+from core.cli.tables import timelines
 from core.errors import DamagedAudio, EmptyRecording, NoAudioStream, TooManyChannels
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
@@ -138,6 +141,9 @@ def test_each_track_is_classified_and_named(classify: Pipeline, tmp_path: Path) 
     assert "Track 1, channel 2" in page
     assert "4 channels on 3 tracks" in page
     assert '<th scope="col">Track</th>' in page
+    shown = StringIO()
+    Console(width=100, file=shown).print(*timelines([result], 100))
+    assert "track 1, channel 2 " in shown.getvalue()
 
 
 def test_a_single_track_is_not_named(classify: Pipeline) -> None:
