@@ -1,14 +1,11 @@
 """Helpers of the commands that work on a deployed stack."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import boto3
 from rich.console import Console
 
-from core.errors import PackageRefused
-from core.model.package import read_manifest
 from core.operations.deployed_stack import DeployedStack, aws_errors, find_stack, stack_name_from_bucket
 
 _BYTES_PER_GB = 1e9
@@ -38,14 +35,6 @@ def aws_client(service: str) -> Any:
     region = os.environ.get("AWS_REGION")
     with aws_errors(f"a client of {service}"):
         return boto3.client(service, region_name=region) if region else boto3.client(service)  # type: ignore[call-overload]
-
-
-def local_fingerprint(model_dir: Path) -> str | None:
-    """Return the fingerprint of a serving package on this machine; None if the folder is not one."""
-    try:
-        return read_manifest(model_dir).fingerprint
-    except PackageRefused:
-        return None
 
 
 def aws_console() -> Console:

@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from core.cli.aws import aws_client, aws_console, gigabytes, local_fingerprint
+from core.cli.aws import aws_client, aws_console, gigabytes
 from core.cli.tables import progress_bar
 from core.formatting import clock, counted
+from core.model.package import read_manifest
 from core.operations.backfill import ENDED, REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
 from core.operations.deployed_stack import DeployedStack
 
@@ -31,7 +32,7 @@ def run_backfill(
     console = aws_console()
     s3 = aws_client("s3")
     with console.status("Counting"):
-        estimate = forecast(s3, stack, scope, local_fingerprint(model_dir))
+        estimate = forecast(s3, stack, scope, read_manifest(model_dir).fingerprint)
     _show_forecast(estimate, stack, scope, model_dir, console)
     if estimate.recordings == 0:
         console.print("There is nothing to do.")

@@ -6,16 +6,23 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from core.cli.aws import aws_client, aws_console, gigabytes, local_fingerprint
+from core.cli.aws import aws_client, aws_console, gigabytes
 from core.formatting import clock
+from core.model.package import read_manifest
 from core.operations.deployed_stack import DeployedStack
 from core.operations.status import Status, read_status
 
 
 def run_status(stack: DeployedStack, model_dir: Path, *, sample: int, as_json: bool) -> int:
-    """Show the counts of a stack; return the exit status."""
+    """Show the counts of a stack; return the exit status.
+
+    Raises
+    ------
+    PackageRefused
+        If the model is not a serving package.
+    """
     clients = aws_client("s3"), aws_client("sqs"), aws_client("cloudwatch")
-    status = read_status(stack, *clients, fingerprint=local_fingerprint(model_dir), sample=sample)
+    status = read_status(stack, *clients, fingerprint=read_manifest(model_dir).fingerprint, sample=sample)
     if as_json:
         sys.stdout.write(status.to_json() + "\n")
     else:

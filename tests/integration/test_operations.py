@@ -18,7 +18,7 @@ from core.cli.aws import aws_client
 from core.cli.backfill import run_backfill
 from core.cli.redrive import run_redrive
 from core.cli.status import run_status
-from core.errors import AwsRefused, StackUnknown
+from core.errors import AwsRefused, PackageRefused, StackUnknown
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.model.package import read_manifest
 from core.operations.backfill import Forecast, Scope, forecast, is_done, job_request
@@ -397,6 +397,14 @@ def test_a_status_has_the_age_of_the_oldest_message_from_cloudwatch(
     assert "uploads without a result" in shown
     assert read_manifest(package).fingerprint not in ("sha256:new", "sha256:old")
     assert "stale" in shown
+
+
+def test_a_model_that_is_no_serving_package_is_refused(deployed: DeployedStack, tmp_path: Path) -> None:
+    """Otherwise, no result would count as stale, and none as final."""
+    with pytest.raises(PackageRefused, match="not a serving package"):
+        run_status(deployed, tmp_path, sample=10, as_json=False)
+    with pytest.raises(PackageRefused, match="not a serving package"):
+        run_backfill(deployed, Scope(UPLOADS_BUCKET), tmp_path, confirm=lambda: True, dry_run=True, wait=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- helpers
