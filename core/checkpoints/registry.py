@@ -100,6 +100,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
     ),
     "wav2vec2-large-superb-er": PublishedCheckpoint(
         repo_id="superb/wav2vec2-large-superb-er",
+        revision="306186e4b83667e06d6817940b2c1c823b8e1487",
         licence="Apache-2.0",
         languages=("English",),
         speech=_IEMOCAP,
@@ -149,6 +150,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
     ),
     "wav2vec2-shemo-fa": PublishedCheckpoint(
         repo_id="m3hrdadfi/wav2vec2-xlsr-persian-speech-emotion-recognition",
+        revision="a71bf01ccb1cfc182c37550938d78c958f18a5eb",
         licence="Apache-2.0",
         languages=("Persian",),
         speech="ShEMO: radio plays",
@@ -165,6 +167,7 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
     ),
     "wav2vec2-base-en": PublishedCheckpoint(
         repo_id="DunnBC22/wav2vec2-base-Speech_Emotion_Recognition",
+        revision="d91ed56a7288a7b1db5922273ee42cc2bb065a3f",
         licence="Apache-2.0",
         languages=("English",),
         speech="CREMA-D, RAVDESS, SAVEE and TESS: acted",

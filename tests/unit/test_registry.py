@@ -1,5 +1,6 @@
 """The registry of published checkpoints, and the networks that an architecture describes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def test_the_labels_of_the_second_checkpoint_have_this_project_s_names(corpora: 
 
     assert published == ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
     assert standard_names(published) == CHECKPOINTS["wav2vec2-xlsr-en"].labels
+
+
+def test_pinned_revisions_are_whole_commits() -> None:
+    revisions = [entry.revision for entry in CHECKPOINTS.values() if entry.revision]
+
+    assert revisions
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in revisions)
 
 
 def test_no_two_repositories_are_the_same() -> None:
