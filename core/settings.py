@@ -226,8 +226,9 @@ class ApiSettings(Settings):
     api_upload_expiry_s: int = Field(default=900, ge=60, le=3600)
     """How long an upload form is valid."""
 
-    api_allowed_origins: str = Field(default="", pattern=r"^$|^https?://[^\s,/]+(,https?://[^\s,/]+)*$")
-    """Other origins whose pages may use the API from a browser, separated by commas."""
+    api_allowed_origins: str = Field(default="", pattern=r"^$|^https?://[^\s,/A-Z]+(,https?://[^\s,/A-Z]+)*$")
+    """Other origins whose pages may use the API from a browser, separated by commas, in lower case as browsers send
+    them."""
 
     api_deadline_margin_s: float = Field(default=3.0, gt=0)
     """Time reserved before the function's timeout to store the result and answer."""
@@ -273,7 +274,9 @@ def read(group: type[SettingsT], *, prefix: str = "") -> SettingsT:
         return group.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(
-            f"{names.get(str(e['loc'][0]), 'settings') if e['loc'] else 'settings'}: {e['msg']}" for e in error.errors()
+            f"{names.get(str(e['loc'][0]), 'settings') if e['loc'] else 'settings'}: "
+            f"{e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
         )
         raise SettingsInvalid(f"Invalid environment variables: {problems}.") from error
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from core.audio import decode as decoding
 from core.audio.decode import decode
-from core.audio.probe import MediaInfo, probe
+from core.audio.probe import AudioTrack, MediaInfo, probe
 from core.audio.tracks import align
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.cli.tables import timelines
@@ -81,6 +81,12 @@ def test_tracks_of_different_length_rate_and_layout_become_channels(
         end = round(seconds * SAMPLE_RATE_HZ)
         assert np.abs(channel[end - 3_000 : end - 1_500]).max() > 0.2
         assert not np.abs(channel[end + 3_000 :]).any()
+
+
+def test_the_samples_of_a_second_are_those_of_all_channels_of_all_tracks() -> None:
+    tracks = (AudioTrack("aac", 8_000, 2), AudioTrack("dts", 48_000, 0), AudioTrack("aac", 44_100, 1))
+
+    assert MediaInfo("mov", None, tracks).samples_per_s == 2 * 8_000 + 44_100
 
 
 def test_tracks_have_the_same_samples_as_files_of_their_own(tmp_path: Path) -> None:

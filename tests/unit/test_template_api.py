@@ -109,7 +109,13 @@ def test_the_template_and_the_setting_accept_the_same_origins() -> None:
     pattern = TEMPLATE["Parameters"]["ApiAllowedOrigins"]["AllowedPattern"]
     setting = next(each.pattern for each in ApiSettings.model_fields["api_allowed_origins"].metadata)
     assert pattern == setting
-    for text, good in [("", True), ("https://a.example,http://b:1", True), ("*", False), ("https://a/", False)]:
+    for text, good in [
+        ("", True),
+        ("https://a.example,http://b:1", True),
+        ("*", False),
+        ("https://a/", False),
+        ("https://A.example", False),
+    ]:
         assert bool(re.match(pattern, text)) is good
 
 
