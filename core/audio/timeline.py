@@ -8,8 +8,8 @@ silence (docs/decisions/0024-times-of-a-player.md):
 - Sound is never removed or moved back. Where time stamps repeat or go back, the sound follows what is before it.
 - A leap counts from 0.15 s. Rounding and jitter of time stamps leave the samples as they are.
 - Broken time stamps must not invent hours. A leap is closed if it ends after the duration that the file claims and
-  could hold. Without such a claim, a leap of more than 10 minutes is closed. Silence never extends a recording beyond
-  `MAX_DURATION_S`.
+  could hold. Without such a claim, and after its end, which a file of several recordings may have, a leap of more than
+  10 minutes is closed. Silence never extends a recording beyond `MAX_DURATION_S`.
 """
 
 from collections import deque
