@@ -13,6 +13,7 @@ import httpx2
 import jsonschema
 import numpy as np
 import pytest
+from rich.console import Console
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -22,13 +23,18 @@ from typer.testing import CliRunner
 from core.checkpoints.loading import load_classifier
 from core.cli.app import app
 from core.cli.classify import classify_files
+from core.cli.local import _compare
+from core.cli.tables import timelines
 from core.delivery import Outcome
 from core.delivery.eventbridge import event_detail
+from core.delivery.report_pages import refresh_report
+from core.delivery.storage import Storage
 from core.local.folders import result_files
-from core.local.stack import running_stack
+from core.local.stack import RESULTS_BUCKET, running_stack
 from core.local.workers import running_workers
 from core.model.classifier import EmotionClassifier
 from core.model.package import read_manifest
+from core.online.result_store import new_id
 from core.pipeline import Pipeline
 from core.report import render
 from core.results import Error, Output, Result, Source, json_schema
@@ -124,10 +130,6 @@ def test_the_terminal_shows_a_line_for_each_dimension(
 
 
 def test_a_bar_is_as_high_as_the_value(tmp_path: Path) -> None:
-    from rich.console import Console
-
-    from core.cli.tables import timelines
-
     values = [(0.0, 0.5, 1.0), (0.124, 0.126, -3.0), (0.99, 0.24, 5.0)]
     one = dimensional_result([[(2 * n, 2 * n + 2, value) for n, value in enumerate(values)]])
     console = Console(width=120, file=io.StringIO(), record=True)
@@ -172,6 +174,38 @@ def test_stored_results_of_models_with_and_without_emotions_are_shown_together(
     assert {row["emotion"] for row in rows if row["recording"] == CONVERSATION.name} == {""}
     assert json.loads(run("--json", "--emotion", "anger"))["schema_version"] == "1.0"
     assert run("--json", "--emotion", "arousal") == ""
+
+
+def test_a_document_of_release_1_0_has_a_report_in_every_place(
+    classifier: EmotionClassifier, aws_server: str, package: Path, tmp_path: Path
+) -> None:
+    emotions = Pipeline(classifier, MediaLimits(), SegmentationSettings()).run(ANGER, Source(key="anger.wav"))
+    document = emotions.to_json().replace('"schema_version":"1.1"', '"schema_version":"1.0"')
+    recording_id = new_id()
+    stored = tmp_path / "api" / f"{recording_id}.json"
+    stored.parent.mkdir()
+    stored.write_text(document)
+
+    with serving(folder_service(package, tmp_path)) as address, httpx2.Client(base_url=address) as client:
+        assert client.get(f"/results/{recording_id}").text == document
+        assert "On average: anger" in client.get(f"/results/{recording_id}/report").text
+    done = CliRunner().invoke(app, ["report", str(stored), "--out", str(tmp_path / "report.html")])
+    assert done.exit_code == 0
+    assert "On average: anger" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    with running_stack(endpoint=aws_server) as stack:
+        stack.s3.put_object(Bucket=RESULTS_BUCKET, Key="results/a.json", Body=document.encode())
+        refresh_report(Storage(stack.s3), RESULTS_BUCKET, "results/a.json")
+        page = stack.s3.get_object(Bucket=RESULTS_BUCKET, Key="results/a.html")["Body"].read().decode()
+    assert "On average: anger" in page
+
+
+def test_the_demo_compares_emotions_only(result: Result, tmp_path: Path) -> None:
+    expectations = tmp_path / "expected.json"
+    expectations.write_text(json.dumps({result.source.key: {"emotion": "anger"}}))
+    console = Console(file=io.StringIO(), record=True)
+
+    assert _compare([result], expectations, console) == 0
+    assert console.export_text() == ""
 
 
 def test_the_function_stores_dimensions(aws_server: str, linear_package: Path, tmp_path: Path) -> None:
