@@ -1,6 +1,6 @@
 """Service times, drain times and prices, calculated from measured processor times and AWS's documented limits.
 
-`python -m benchmarks.costs` prints the tables of docs/scale.md. Nothing here runs on AWS.
+`python -m benchmarks.costs` prints the tables of docs/scale.md and docs/decisions/0034-prices.md. Nothing runs on AWS.
 """
 
 from collections.abc import Mapping, Sequence
