@@ -120,6 +120,17 @@ def test_speech_has_its_time_wherever_the_clock_of_the_file_stands(tmp_path: Pat
     check_conversation(copied(file, "clock.mkv", output=("-output_ts_offset", "100")), "amr", tmp_path)
 
 
+def test_pauses_keep_their_duration_on_each_track(tmp_path: Path) -> None:
+    call = write(tmp_path / "call.amr", "amr", conversation("amr"))
+    both = copied(call, "both.mov", "-i", str(call), output=("-map", "0", "-map", "1"))
+
+    with closing(decode(both, probe(both, LIMITS), LIMITS)) as blocks:
+        first, second = np.concatenate(list(blocks), axis=1)
+
+    np.testing.assert_array_equal(first, sound_of(call))
+    np.testing.assert_array_equal(second, first)
+
+
 def test_lost_frames_keep_their_duration(tmp_path: Path) -> None:
     """Type 14 of wideband marks a frame that the network has lost."""
     speech_s = len(amr.speech("awb")) * amr.FRAME_S
