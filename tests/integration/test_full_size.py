@@ -111,11 +111,14 @@ class PublishedNetwork(HubertPreTrainedModel):  # type: ignore[misc] # transform
 
 
 def test_the_tensors_have_the_published_names_and_shapes(checkpoint: Path) -> None:
-    names = torch.load(checkpoint / "pytorch_model.bin", weights_only=True).keys()
+    tensors = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
 
-    assert {"hubert.encoder.pos_conv_embed.conv.weight_g", "hubert.encoder.pos_conv_embed.conv.weight_v"} <= names
-    network = read_checkpoint(checkpoint).network
-    assert sum(tensor.numel() for tensor in network.state_dict().values()) == 94_966_918
+    old_names = {"hubert.encoder.pos_conv_embed.conv.weight_g", "hubert.encoder.pos_conv_embed.conv.weight_v"}
+    assert old_names <= tensors.keys()
+    assert sum(tensor.numel() for tensor in tensors.values()) == 94_966_918
+    read = read_checkpoint(checkpoint)
+    assert read.ignored.keys() == {"hubert.masked_spec_embed"}
+    assert len(read.network.state_dict()) == len(tensors) - 1
 
 
 def test_the_scores_differ_between_emotions_and_clips(reference: list[dict[str, float]]) -> None:
