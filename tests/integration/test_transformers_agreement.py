@@ -269,7 +269,6 @@ def test_nkululeko_s_regression_is_linear(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_the_trainer_works_without_any_further_file(waveforms: list[Waveform], tmp_path: Path) -> None:
-    pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate")
     network = Wav2Vec2ForSequenceClassification(config_of(Encoder.WAV2VEC2, **GROUP))
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     options = TrainingArguments(
