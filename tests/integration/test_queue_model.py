@@ -2,13 +2,14 @@
 
 Hypothesis chooses each step:
 
-- an upload, an overwrite or a deletion,
+- an upload, an overwrite, a deletion or an erasure,
 - a delivery of a message, possibly a late or duplicate one,
 - the next S3 call of a worker, which may fail,
 - a SIGKILL before or after such a call.
 
 Whenever the queue is empty, each existing key has the result of its newest version, or a dead letter and a `given_up`
-result. Only a kill or a fault may cause a second inference.
+result. A deleted key has no result if the function deletes results, and a forgotten key never has one. Only a kill or a
+fault may cause a second inference.
 
 S3 is in memory, and a test below compares it with moto's. A longer run, as in docs/reliability.md, has a seed:
 
@@ -108,6 +109,15 @@ class Queue(RuleBasedStateMachine):
         key, version_id = self.pick(list(self.world.contents), number)
         self.world.backfill(key, version_id if names_version and self.world.setup.versioned else None)
 
+    @precondition(lambda self: any(self.world.newest.values()))
+    @rule(chance=st.integers(0, 2**32))
+    def forget(self, chance: int) -> None:
+        """Begin an erasure in one of four such steps; a recording that is being delivered comes first."""
+        draw = random.Random(chance)
+        if draw.random() < 0.25:
+            busy = [key for worker in self.world.busy for key in worker.about]
+            self.world.forget(draw.choice(busy or list(self.world.newest)))
+
     @precondition(lambda self: self.world.dead)
     @rule()
     def redrive(self) -> None:
@@ -190,6 +200,7 @@ class Queue(RuleBasedStateMachine):
     @invariant()
     def every_recording_has_its_result(self) -> None:
         self.shared.tally.steps += 1
+        self.world.finish_erasures()
         if self.world.is_quiet:
             check(self.world)
 
@@ -198,6 +209,7 @@ class Queue(RuleBasedStateMachine):
             return
         try:
             self.world.work_off()
+            self.world.finish_erasures()
             check(self.world)
             # An operator redrives once the leases of killed workers have expired.
             self.world.pass_time(VISIBILITY_S)
@@ -233,6 +245,8 @@ def test_any_order_of_steps_leaves_one_right_result_for_each_recording(
     sys.stdout.write(f"{tally}\n")
     assert tally.steps >= steps
     assert tally.kills >= steps / 50
+    assert tally.removals >= steps / 100
+    assert tally.erasures >= steps / 100
     if steps < 5000:
         return  # a short run may miss a rare fault
     assert set(tally.setups) == {setup.name for setup in SETUPS}
@@ -256,6 +270,8 @@ OPERATIONS = st.one_of(
         {"operation": st.sampled_from(["delete_object", "get_object"])},
         optional={"IfMatch": st.sampled_from([b"a", b"b"])},
     ),
+    st.fixed_dictionaries({"operation": st.just("delete_object"), "VersionId": st.integers(0, 3)}),
+    st.just({"operation": "list_object_versions"}),
     st.fixed_dictionaries({"operation": st.just("get_object"), "VersionId": st.integers(0, 3)}),
     st.just({"operation": "head_object"}),
 )
@@ -310,6 +326,9 @@ def _answers(client: Any, operations: list[dict[str, Any]]) -> list[Any]:
         if "VersionId" in request:
             request["VersionId"] = versions[request["VersionId"] % len(versions)]
         try:
+            if described["operation"] == "list_object_versions":
+                answers.append(_listed(client.list_object_versions(Bucket="bucket", Prefix="k"), versions))
+                continue
             answer = getattr(client, described["operation"])(Bucket="bucket", Key="key", **request)
         except ClientError as error:
             answers.append((error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]))
@@ -324,3 +343,12 @@ def _answers(client: Any, operations: list[dict[str, Any]]) -> list[Any]:
         metadata = answer.get("Metadata") or None
         answers.append((answer["ETag"], version, body, metadata, answer.get("ContentLength") if body else None))
     return answers
+
+
+def _listed(answer: Any, versions: list[str]) -> list[Any]:
+    """Return the versions of a listing, numbered as in `_answers`.
+
+    Delete markers are left out: S3 stores one for an absent key, and moto does not.
+    """
+    listed = [(item["Key"], item["VersionId"], item["IsLatest"], item["Size"]) for item in answer.get("Versions", [])]
+    return [(key, versions.index(name) if name in versions else -1, *rest) for key, name, *rest in listed]

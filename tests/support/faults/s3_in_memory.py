@@ -6,6 +6,7 @@ It has versions, conditional writes, delete markers and metadata. A test compare
 import hashlib
 import io
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -52,6 +53,10 @@ class MemoryS3:
         return self._added(request, _Version(self._number(), etag, content, dict(request.get("Metadata", {}))))
 
     def delete_object(self, **request: Any) -> dict[str, Any]:
+        if "VersionId" in request:
+            versions = self.buckets[request["Bucket"]].get(request["Key"], [])
+            versions[:] = [version for version in versions if self._listed_id(request, version) != request["VersionId"]]
+            return {}
         stored = self._newest(request)
         if "IfMatch" in request:
             if stored is None:
@@ -76,10 +81,29 @@ class MemoryS3:
             versions = self.buckets[request["Bucket"]].get(request["Key"], [])
             stored = next((version for version in versions if _id(version) == request["VersionId"]), None)
         if stored is None or stored.content is None:
-            raise _refusal("NoSuchKey", "GetObject")
+            raise _refusal("NoSuchVersion" if "VersionId" in request else "NoSuchKey", "GetObject")
         if request.get("IfMatch", stored.etag) != stored.etag:
             raise _refusal("PreconditionFailed", "GetObject")
         return self._described(request, stored) | {"Body": io.BytesIO(stored.content)}
+
+    def list_object_versions(self, *, Bucket: str, Prefix: str = "") -> dict[str, Any]:  # noqa: N803
+        listed: dict[str, list[dict[str, Any]]] = {"Versions": [], "DeleteMarkers": []}
+        for key, versions in sorted(self.buckets[Bucket].items()):
+            for version in reversed(versions if key.startswith(Prefix) else []):
+                about: dict[str, Any] = {"Key": key, "VersionId": self._listed_id({"Bucket": Bucket}, version)}
+                about["IsLatest"] = version is versions[-1]
+                if version.content is None:
+                    listed["DeleteMarkers"].append(about)
+                else:
+                    listed["Versions"].append(about | {"Size": len(version.content)})
+        return listed
+
+    def get_paginator(self, operation: str) -> Any:
+        """Return an object whose `paginate` yields one page, as a boto3 client does for a short list."""
+        return SimpleNamespace(paginate=lambda **request: [getattr(self, operation)(**request)])
+
+    def _listed_id(self, request: dict[str, Any], version: "_Version") -> str:
+        return _id(version) if request["Bucket"] in self.versioned else "null"
 
     def _number(self) -> int:
         self.writes += 1

@@ -18,6 +18,8 @@ from urllib.parse import quote_plus, unquote_plus
 from botocore.exceptions import ClientError
 
 from core.delivery.keys import result_key_for
+from core.operations.deployed_stack import DeployedStack
+from core.operations.forget import Recording, Scope, delete_derived, delete_versions, find_recordings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,6 +29,22 @@ PREFIX = "results/"
 QUEUE_URL = "https://sqs.us-east-1.amazonaws.com/000000000000/uploads"
 TIMEOUT_S = 60.0
 VISIBILITY_S = 6 * TIMEOUT_S
+
+STACK = DeployedStack(
+    name="model",
+    uploads_bucket=UPLOADS,
+    results_bucket=RESULTS,
+    results_prefix=PREFIX,
+    queue_url="",
+    dead_letter_queue_url="",
+    dead_letter_queue_arn="",
+    backfill_version_arn="",
+    batch_operations_role_arn="",
+    memory_size_mb=3008,
+    timeout_s=60,
+    backfill_concurrency=0,
+    log_retention_days=30,
+)
 
 Identity = tuple[str, str]
 """Key and version, or key and ETag in a bucket without versions."""
@@ -48,6 +66,7 @@ class Setup:
     sequencers: bool = True
     leases: bool = True
     reports: bool = False
+    deletes: bool = False
 
     def environment(self, max_receive_count: int) -> dict[str, str]:
         """The function's environment."""
@@ -56,6 +75,7 @@ class Setup:
             "RESULTS_PREFIX": PREFIX,
             "LEASES_PREFIX": "claims/" if self.leases else "",
             "REPORTS": "html" if self.reports else "none",
+            "DELETE_RESULTS": str(self.deletes).lower(),
             "QUEUE_URL": QUEUE_URL,
             "MAX_RECEIVE_COUNT": str(max_receive_count),
         }
@@ -69,6 +89,9 @@ SETUPS = [
     Setup("events with ETags only", ids=False, sequencers=False),
     Setup("no versions", versioned=False, ids=False),
     Setup("no versions, no sequencers", versioned=False, ids=False, sequencers=False),
+    Setup("with deletions", reports=True, deletes=True),
+    Setup("with deletions, without leases", leases=False, deletes=True),
+    Setup("with deletions, no versions", versioned=False, ids=False, sequencers=False, deletes=True),
 ]
 
 
@@ -149,6 +172,8 @@ class Tally:
     deliveries: int = 0
     inferences: int = 0
     kills: int = 0
+    removals: int = 0
+    erasures: int = 0
     dead_letters: int = 0
     excused: int = 0
     quiet: int = 0
@@ -176,6 +201,10 @@ class World:
         self.excuses: Counter[Identity] = Counter()
         self.newest: dict[str, Identity | None] = {}
         self.done: dict[str, Identity | None] = {}
+        self._uploaded: dict[int, Identity] = {}
+        self.forgetting: list[Recording] = []
+        self.forgotten: set[str] = set()
+        self.failed_backfills: set[str] = set()
         self.is_checked = False
         self._sent = 0
         status: Any = {"Status": "Enabled"}
@@ -202,15 +231,52 @@ class World:
         identity = (key, answer.get("VersionId") or etag)
         self.contents[identity] = content
         self.newest[key] = identity
+        self.forgotten.discard(key)
         self.is_checked = False
         s3 = {"bucket": {"name": UPLOADS}, "object": about}
         self.events.append({"eventSource": "aws:s3", "eventVersion": "2.4", "eventName": "ObjectCreated:Put", "s3": s3})
+        self._uploaded[id(self.events[-1])] = identity
         self.send(self.events[-1])
 
+    def upload_of(self, message: Message) -> Identity | None:
+        """Return the upload that caused a message, which an event with only an ETag does not identify."""
+        return self._uploaded.get(id(message.body["Records"][0]))
+
     def delete(self, key: str) -> None:
-        """Delete a recording, which causes no event."""
+        """Delete a recording, which causes an event if the function deletes results."""
         self.newest[key] = None
         self.s3.delete_object(Bucket=UPLOADS, Key=key)
+        self._send_removal(key)
+
+    def _send_removal(self, key: str) -> None:
+        self.is_checked = False
+        if not self.setup.deletes:
+            return
+        s3 = {"bucket": {"name": UPLOADS}, "object": {"key": quote_plus(key, safe="/")}}
+        self.events.append(
+            {"eventSource": "aws:s3", "eventVersion": "2.4", "eventName": "ObjectRemoved:Delete", "s3": s3}
+        )
+        self.send(self.events[-1])
+
+    def forget(self, key: str) -> None:
+        """Begin the erasure of a recording: delete its uploads."""
+        for recording in find_recordings(self.s3, STACK, Scope(frozenset([key]))):
+            assert delete_versions(self.s3, recording.of_kind("upload")) == []
+            self.forgetting.append(recording)
+        self.newest[key] = None
+        self._send_removal(key)
+
+    def finish_erasures(self) -> None:
+        """Finish the erasures of recordings of which no delivery is running."""
+        for recording in list(self.forgetting):
+            if any(recording.key in worker.about for worker in self.busy):
+                continue
+            assert delete_derived(self.s3, STACK, [recording]) == []
+            self.forgetting.remove(recording)
+            assert recording.key is not None
+            if self.newest.get(recording.key) is None:
+                self.forgotten.add(recording.key)
+            self.tally.erasures += 1
 
     def send(self, event: dict[str, Any]) -> None:
         """Send a message about an upload to the queue. A second message is a duplicate."""
@@ -338,6 +404,8 @@ class World:
         os.kill(worker.pid, signal.SIGKILL)
         worker.line.close()
         self.tally.kills += 1
+        if not worker.messages:
+            self.failed_backfills.update(worker.about)
         self._hurt(worker)
         for message in worker.held:
             message.excused = not self._has_written(worker, message)
@@ -365,6 +433,9 @@ class World:
             if request["Bucket"] == UPLOADS:
                 which = request.get("VersionId") or answer["ETag"].strip('"')
                 worker.reading = (request["Key"], which)
+        if operation == "delete_object" and request["Key"].startswith(PREFIX) and request["Key"].endswith(".json"):
+            self.tally.removals += 1
+            self.done[request["Key"].removeprefix(PREFIX).removesuffix(".json")] = None
         if operation == "put_object" and request["Key"].startswith(PREFIX) and request["Key"].endswith(".json"):
             worker.results_written.add(request["Key"])
             source = json.loads(request["Body"])["source"]
@@ -405,6 +476,8 @@ class World:
             return
         answer = worker.waits_for[1]
         self.tally.tasks.update(result["resultCode"] for result in answer.get("results", []))
+        if any(result["resultCode"] != "Succeeded" for result in answer.get("results", [])):
+            self.failed_backfills.update(worker.about)
         failed = {item["itemIdentifier"] for item in answer.get("batchItemFailures", [])}
         for message in worker.held:
             message.excused = worker.hurt > 1 and not self._has_written(worker, message)
