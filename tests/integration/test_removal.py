@@ -9,11 +9,12 @@ import pytest
 
 from core.deadline import Deadline
 from core.delivery import Attempt, Delivery, Removal, Upload
-from core.delivery.storage import Storage
+from core.delivery.storage import Storage, s3_client
 from core.delivery.versions import ObjectVersion
 from core.errors import StorageUnavailable, TransientError
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
-from core.settings import FunctionSettings
+from core.settings import FunctionSettings, StorageSettings
+from tests.support.faults.fault_proxy import HONEST, Fault, Plan, faulty
 from tests.support.quick_pipeline import DAMAGED, QuickPipeline, is_right
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET, delete_results=True, reports="html")
@@ -222,3 +223,39 @@ def test_a_removal_that_fails_is_retried(world: World) -> None:
     assert world.stored() == {RESULT, REPORT}
     world.delivery.remove(removal)
     assert world.stored() == set()
+
+
+FAULTS = sorted(HONEST - {Fault.TIMEOUT, Fault.LOST_TIMEOUT, Fault.TRUNCATED, Fault.SLOW})
+"""A removal reads no body, and its client treats a timeout as it treats a reset."""
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_each_call_of_a_removal_may_fail_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Fault, is_last: bool
+) -> None:
+    for name, value in world.stack.environment(Path("unused")).items():
+        monkeypatch.setenv(name, value)
+    with faulty(world.stack.endpoint, slow_s=0.3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        delivery = world.delivery_with(Storage(s3_client(StorageSettings(s3_attempts=1))))
+        world.delivery.deliver(world.put())
+        assert delivery.remove(world.delete()).kind == "removed"
+        calls = list(proxy.calls)
+        assert [call.method for call in calls].count("DELETE") == 2
+        cases = [call for call in calls if call.can_suffer(fault)]
+        for call in cases:
+            world.delivery.deliver(world.put())
+            removal = world.delete()
+            proxy.calls.clear()
+            proxy.plan = at(call.number, fault)
+            try:
+                delivery.remove(removal, Attempt(is_last=is_last))
+            except TransientError:  # the queue delivers the message again
+                delivery.remove(removal)
+            assert world.stored() == set(), f"{call.method} {call.path}"
+        assert proxy.injected.total() == len(cases)
+
+
+def at(number: int, fault: Fault) -> Plan:
+    return lambda call: fault if call.number == number else None

@@ -171,6 +171,7 @@ class Deployed:
             "AWS::Serverless::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{}}",
             "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{}}",
             "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{}}:*",
+            "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{}}",
             "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{}}",
         }
         return arn.get(kind, f"arn:aws:unknown:{REGION}:{ACCOUNT}:{{}}").format(self._named(name))

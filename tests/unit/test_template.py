@@ -48,8 +48,9 @@ def properties(name: str) -> Any:
 
 
 def policy_statements(resource: str) -> list[dict[str, Any]]:
-    """Return the statements of the policy of a bucket or a queue."""
-    return list(properties(f"{resource}Policy")["PolicyDocument"]["Statement"])
+    """Return the statements of the policy of a bucket or a queue, for a stack with its own uploads bucket."""
+    statements = properties(f"{resource}Policy")["PolicyDocument"]["Statement"]
+    return [statement.get("Fn::If", [statement])[-1] for statement in statements]
 
 
 # ------------------------------------------------------------------------------------------------------- security
@@ -92,6 +93,68 @@ def test_only_the_uploads_bucket_of_this_account_may_send_to_the_queue() -> None
     assert allowed["Condition"]["ArnEquals"] == {
         "aws:SourceArn": {"Fn::Sub": f"arn:${{AWS::Partition}}:s3:::{bucket_name}"}
     }
+
+
+def test_a_stack_for_an_existing_bucket_creates_no_uploads_bucket() -> None:
+    own, existing = Deployed(), Deployed(ExistingUploadsBucket="recordings")
+    assert set(own.resources()) - set(existing.resources()) == {"UploadsBucket", "UploadsBucketPolicy"}
+    assert set(existing.resources()) - set(own.resources()) == {"ExistingUploadsRule"}
+    assert "-uploads-" not in str([*existing.resources("AWS::IAM::Role").values(), existing.outputs()])
+    assert existing.outputs()["UploadsBucketName"] == "recordings"
+    assert existing.outputs()["Upload"].endswith("s3://recordings/call.wav")
+    transformed = existing.transformed().resources()
+    assert "UploadsBucket" not in transformed
+    assert "ExistingUploadsRule" in transformed
+    assert "ExistingUploadsRule" not in own.transformed().resources()
+
+
+@pytest.mark.parametrize("role", ["ClassifyRole", "BackfillRole", "BatchOperationsRole"])
+def test_the_roles_have_the_same_rights_on_an_existing_bucket(role: str) -> None:
+    own = f"{STACK}-uploads-{ACCOUNT}-{REGION}"
+    moved = {
+        Right(right.action, right.resource.replace(f"arn:aws:s3:::{own}", "arn:aws:s3:::recordings"))
+        for right in granted(Deployed(), role)
+    }
+    assert granted(Deployed(ExistingUploadsBucket="recordings"), role) == moved
+    assert any("arn:aws:s3:::recordings" in right.resource for right in moved)
+
+
+def test_only_the_rule_of_this_stack_may_send_the_events_of_an_existing_bucket() -> None:
+    stack = Deployed(ExistingUploadsBucket="recordings")
+    [allowed, denied] = stack.resources()["QueuePolicy"]["PolicyDocument"]["Statement"]
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert allowed["Action"] == "sqs:SendMessage"
+    rule = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{STACK}-ExistingUploadsRule"
+    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": rule}}
+    assert denied["Effect"] == "Deny"
+    [target] = stack.resources()["ExistingUploadsRule"]["Targets"]
+    assert target["Arn"] == stack.resolve({"Fn::GetAtt": "Queue.Arn"}) == allowed["Resource"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kinds", "keys"),
+    [
+        ({}, ["Object Created"], [{"exists": True}]),
+        ({"DeleteResults": "true"}, ["Object Created", "Object Deleted"], [{"exists": True}]),
+        ({"ExistingUploadsKeys": "calls/*.wav"}, ["Object Created"], [{"wildcard": "calls/*.wav"}]),
+    ],
+)
+def test_the_rule_selects_the_events_of_an_existing_bucket(
+    parameters: dict[str, str], kinds: list[str], keys: list[Any]
+) -> None:
+    stack = Deployed(ExistingUploadsBucket="recordings", **parameters)
+    assert stack.resources()["ExistingUploadsRule"]["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": kinds,
+        "detail": {"bucket": {"name": ["recordings"]}, "object": {"key": keys}},
+    }
+
+
+def test_the_api_needs_the_stack_s_own_uploads_bucket() -> None:
+    rule = TEMPLATE["Rules"]["TheApiHasItsOwnBucket"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ExistingUploadsBucket"}, ""]}]}
+    [assertion] = rule["Assertions"]
+    assert assertion["Assert"] == {"Fn::Equals": [{"Ref": "ApiAuth"}, "off"]}
 
 
 def test_only_the_queue_may_use_the_dead_letter_queue() -> None:

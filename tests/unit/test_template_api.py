@@ -43,8 +43,7 @@ def test_every_route_requires_authorisation() -> None:
     for route in ROUTES.values():
         assert route["AuthorizationType"] == {"Fn::If": ["HasTokens", "JWT", "AWS_IAM"]}
         assert route["AuthorizerId"]["Fn::If"][:2] == ["HasTokens", {"Ref": "ApiAuthorizer"}]
-    (rule,) = TEMPLATE["Rules"].values()
-    assert len(rule["Assertions"]) == 2
+    assert len(TEMPLATE["Rules"]["TokensHaveAnIssuerAndAnAudience"]["Assertions"]) == 2
 
 
 def test_requests_are_throttled_and_logged_without_ids() -> None:

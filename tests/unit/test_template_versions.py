@@ -15,6 +15,8 @@ from tests.support.cloudformation import TEMPLATE, Deployed
 
 PARAMETERS: dict[str, dict[str, Any]] = TEMPLATE["Parameters"]
 OTHER_TEXTS = {
+    "ExistingUploadsBucket": "recordings",
+    "ExistingUploadsKeys": "calls/*.wav",
     "ResultsPrefix": "others/",
     "EventBus": "calls",
     "AlarmEmail": "a@example.com",
