@@ -13,9 +13,11 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from typer.testing import CliRunner
 
 import core.cli.forget
 import core.operations.forget
+from core.cli.app import app
 from core.cli.forget import run_forget
 from core.delivery import Attempt, Delivery, Removal, Upload
 from core.delivery.keys import result_key_for
@@ -396,3 +398,10 @@ def test_a_version_is_not_resurrected_while_newer_ones_are_deleted(world: World)
         assert [is_latest for name, is_latest in deleted if name == key].index(True) == sum(
             v.key == key for v in versions
         ) - 1
+
+
+@pytest.mark.parametrize("options", [[], ["--prefix", ""]])
+def test_an_erasure_of_everything_is_refused(options: list[str]) -> None:
+    result = CliRunner().invoke(app, ["forget", *options])
+    assert result.exit_code == 2
+    assert "--prefix" in result.output

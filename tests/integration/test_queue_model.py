@@ -245,8 +245,8 @@ def test_any_order_of_steps_leaves_one_right_result_for_each_recording(
     sys.stdout.write(f"{tally}\n")
     assert tally.steps >= steps
     assert tally.kills >= steps / 50
-    assert tally.removals >= steps / 100
-    assert tally.erasures >= steps / 100
+    assert tally.removals >= steps / 200
+    assert tally.erasures >= steps / 200
     if steps < 5000:
         return  # a short run may miss a rare fault
     assert set(tally.setups) == {setup.name for setup in SETUPS}
