@@ -19,11 +19,13 @@
     ├── TransientError                 transient: SQS retries the delivery
     │   ├── StorageUnavailable
     │   ├── StorageRefused
+    │   ├── QueueUnavailable
     │   ├── RecordingInProgress
     │   ├── DiskUnavailable
     │   ├── DecoderUnavailable
     │   └── OutOfTime
     ├── RecordingSuperseded            not a failure: the version was deleted or overwritten
+    ├── RecordingUnfinished            not a failure: another invocation continues
     ├── EventNotUnderstood
     ├── SettingsInvalid
     ├── ResultUnreadable
@@ -154,6 +156,10 @@ class StorageRefused(TransientError):
     """S3 refused access. The delivery is retried, because an operator can grant it."""
 
 
+class QueueUnavailable(TransientError):
+    """SQS did not accept a message."""
+
+
 class DiskUnavailable(TransientError):
     """A file could not be written, in most cases because the disk is full."""
 
@@ -182,6 +188,10 @@ class OutOfTime(TransientError):
 
 class RecordingSuperseded(AudioEmotionError):
     """The version that the event names was deleted or overwritten."""
+
+
+class RecordingUnfinished(AudioEmotionError):
+    """The invocation ended before the recording did, and stored its progress."""
 
 
 class EventNotUnderstood(AudioEmotionError):

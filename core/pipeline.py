@@ -10,11 +10,12 @@ from pathlib import Path
 from core.audio.channels import ChannelGroup
 from core.audio.decode import decode
 from core.audio.probe import MediaInfo, probe
-from core.audio.utterances import cut
+from core.audio.state import State
+from core.audio.utterances import RecordingCutter, SpeechSegment
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.deadline import Deadline, ProgressEstimate, plausible_duration_s
-from core.errors import EmptyRecording, RecordingError
+from core.errors import DeadlineExceeded, EmptyRecording, RecordingError
 from core.model.classifier import EmotionClassifier
 from core.results import (
     Audio,
@@ -27,6 +28,7 @@ from core.results import (
     Source,
     Utterance,
 )
+from core.resumption import ProgressStore, Resumption
 from core.settings import MediaLimits, SegmentationSettings
 
 
@@ -39,6 +41,21 @@ class _Progress:
     decode_s: float = 0.0
     inference_s: float = 0.0
     utterances: dict[ChannelGroup, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
+
+    def state(self) -> State:
+        """Return what the next invocation needs."""
+        utterances = [
+            {"group": group, "parts": [part.model_dump(exclude_none=True) for part in parts]}
+            for group, parts in self.utterances.items()
+        ]
+        return {"utterances": utterances, "decode_s": self.decode_s, "inference_s": self.inference_s}
+
+    def restore(self, state: State) -> None:
+        """Continue from the progress of another invocation."""
+        self.decode_s += state["decode_s"]
+        self.inference_s += state["inference_s"]
+        for stored in state["utterances"]:
+            self.utterances[tuple(stored["group"])] = [Utterance.model_validate(part) for part in stored["parts"]]
 
     @property
     def audio(self) -> Audio | None:
@@ -104,7 +121,9 @@ class Pipeline:
         """The model's identity, as stored in results."""
         return self._classifier.identity
 
-    def run(self, path: Path, source: Source, *, deadline: Deadline | None = None) -> Result:
+    def run(
+        self, path: Path, source: Source, *, deadline: Deadline | None = None, store: ProgressStore | None = None
+    ) -> Result:
         """Classify one recording.
 
         Parameters
@@ -115,6 +134,8 @@ class Pipeline:
             The recording's origin, copied to the result.
         deadline
             The time limit; None sets no limit.
+        store
+            The stored progress of the recording. Without one, a recording that exceeds the deadline fails.
 
         Returns
         -------
@@ -124,32 +145,52 @@ class Pipeline:
         ------
         TransientError
             If the recording did not cause the error, so a retry may succeed.
+        RecordingUnfinished
+            If the progress is stored and another invocation can continue.
         """
         progress = _Progress()
         try:
-            self._classify(path, progress, deadline or Deadline())
+            self._classify(path, progress, deadline or Deadline(), store)
         except RecordingError as error:
             return Result.failed(source, self.model, error, audio=progress.audio, processing=progress.processing)
         return self._result(source, progress)
 
-    def _classify(self, path: Path, progress: _Progress, deadline: Deadline) -> None:
+    def _classify(
+        self, path: Path, progress: _Progress, deadline: Deadline, store: ProgressStore | None = None
+    ) -> None:
         started = time.monotonic()
         progress.info = probe(path, self._limits, deadline)
         progress.decode_s = time.monotonic() - started
-        estimate = ProgressEstimate(_duration_s(path, progress.info), deadline)
-        with closing(decode(path, progress.info, self._limits, deadline)) as blocks:
-            for segment in cut(_with_progress(blocks, progress, estimate), self._segmentation, self._vad):
-                if deadline.passed:
-                    estimate.check(segment.start_s)
-                started = time.monotonic()
-                scores = EmotionScores.of(self._classifier.classify(segment.waveform), self.model.output)
-                progress.inference_s += time.monotonic() - started
-                # The waveform is not kept: three hours of speech take 700 MB.
-                progress.utterances[segment.channels].append(
-                    Utterance(**dict(scores), start_s=segment.start_s, end_s=segment.end_s)
-                )
+        # A recording that can continue in another invocation need not fit into this one.
+        duration_s = _duration_s(path, progress.info)
+        estimate = ProgressEstimate(None if store else duration_s, deadline)
+        identity = {"fingerprint": self.model.fingerprint, "segmentation": self._segmentation.model_dump()}
+        resumption = Resumption(store, deadline, identity)
+        if stored := resumption.load(duration_s):
+            progress.restore(stored)
+        cutter = RecordingCutter(self._segmentation, self._vad, stored["cutter"] if stored else None)
+        try:
+            with closing(decode(path, progress.info, self._limits, deadline)) as blocks:
+                for segments in cutter.cut(_with_progress(blocks, progress, estimate)):
+                    remaining_s = deadline.remaining_s
+                    for segment in segments:
+                        self._classify_segment(segment, progress)
+                        if deadline.passed:
+                            estimate.check(segment.end_s)
+                    resumption.after_block(remaining_s, cutter, progress.state)
+        except DeadlineExceeded as error:
+            resumption.stop(error)
         if progress.decoded_samples == 0:
             raise EmptyRecording("The recording contains no samples.")
+
+    def _classify_segment(self, segment: SpeechSegment, progress: _Progress) -> None:
+        started = time.monotonic()
+        scores = EmotionScores.of(self._classifier.classify(segment.waveform), self.model.output)
+        progress.inference_s += time.monotonic() - started
+        # The waveform is not kept: three hours of speech take 700 MB.
+        progress.utterances[segment.channels].append(
+            Utterance(**dict(scores), start_s=segment.start_s, end_s=segment.end_s)
+        )
 
     def _result(self, source: Source, progress: _Progress) -> Result:
         channels = tuple(progress.channel(group, parts) for group, parts in sorted(progress.utterances.items()))

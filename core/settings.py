@@ -51,9 +51,9 @@ class MediaLimits(Settings):
     max_size_bytes: int = Field(default=2_000_000_000, gt=0)
     """Maximum size of an upload, which must fit into `/tmp`. Three hours of 16-bit stereo at 48 kHz are 2 GB."""
 
-    max_duration_s: float = Field(default=4 * 3600.0, gt=0, allow_inf_nan=False)
-    """Maximum duration of the decoded audio, without gaps. The stack sets 55 minutes, which the function finishes in
-    time on every processor that was measured (docs/decisions/0014-timeout-and-memory.md)."""
+    max_duration_s: float = Field(default=12 * 3600.0, gt=0, allow_inf_nan=False)
+    """Maximum duration of the decoded audio, without gaps. A recording that takes longer than one invocation continues
+    in the next one (docs/decisions/0019-long-recordings.md)."""
 
     max_channels: int = Field(default=16, gt=0, le=64)
     """Maximum number of channels. Phone calls have two, conference bridges up to sixteen."""
@@ -154,8 +154,8 @@ class FunctionSettings(Settings):
     """`html` stores a report beside each result, with `.html` in place of `.json`."""
 
     queue_url: str = ""
-    """URL of the queue of uploads. The function sets when a failed message is delivered again. Empty leaves the queue's
-    visibility timeout."""
+    """URL of the queue of uploads. The function sets when a failed message is delivered again, and sends messages that
+    continue long recordings. Without it, or without leases, a recording must fit into one invocation."""
 
     max_receive_count: int = Field(default=12, ge=1)
     """The queue's `maxReceiveCount`. On the last delivery, a `failed` result is written before the attempt."""

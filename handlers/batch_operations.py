@@ -4,10 +4,11 @@ S3 retries a task after a temporary failure, but does not document how often. Th
 writes a `given_up` result. A recording whose task fails keeps its stored result, and the job's report lists the task.
 
 A backfill classifies recoverable failures again, because a setting may have changed or a recording may have been
-restored.
+restored. If a recording takes longer than one invocation, the uploads' queue gets the rest, and the task succeeds.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
@@ -56,8 +57,9 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
 
 def _result(task: Mapping[str, Any], invocation: processing.Invocation) -> dict[str, Any]:
+    attempt = replace(invocation.attempt, retry_recoverable=True, origin="backfill")
     try:
-        code, text = "Succeeded", _describe(invocation.process(upload_of(task), retry_recoverable=True))
+        code, text = "Succeeded", _describe(invocation.process(upload_of(task), attempt))
     except EventNotUnderstood as error:
         logger.error("task not understood", task=task, reason=str(error))
         code, text = "PermanentFailure", str(error)

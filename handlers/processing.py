@@ -46,7 +46,8 @@ def delivery() -> Delivery:
     warn_if_too_small(limits.max_size_bytes)
     pipeline = Pipeline(classifier, limits, settings.read(SegmentationSettings))
     storage = Storage(s3_client(settings.read(StorageSettings)))
-    return Delivery(storage, pipeline, settings.read(FunctionSettings))
+    function = settings.read(FunctionSettings)
+    return Delivery(storage, pipeline, function, queue(function.queue_url) if function.queue_url else None)
 
 
 @cache
@@ -56,7 +57,7 @@ def _publisher(event_bus: str) -> ResultPublisher:
 
 @cache
 def queue(url: str) -> UploadQueue:
-    """Return the process's only `UploadQueue`."""
+    """Return the process's only `UploadQueue`. It connects when it is first used."""
     return UploadQueue(url)
 
 
@@ -69,14 +70,20 @@ def warm_up() -> None:
 
 
 class Invocation:
-    """One invocation of a function, whose uploads share a deadline and a request id."""
+    """One invocation of a function, whose uploads share a deadline and a request id.
+
+    Attributes
+    ----------
+    attempt
+        The attempt of each upload. Entry points replace the fields that depend on the event.
+    """
 
     def __init__(self, delivery: Delivery, context: "LambdaContext") -> None:
         self._delivery = delivery
         self._settings = delivery.settings
-        self._request_id = context.aws_request_id
         remaining_s = context.get_remaining_time_in_millis() / 1000
-        self._deadline = Deadline.after(max(0.0, remaining_s - self._settings.deadline_margin_s))
+        deadline = Deadline.after(max(0.0, remaining_s - self._settings.deadline_margin_s))
+        self.attempt = Attempt(deadline=deadline, request_id=context.aws_request_id)
 
     def is_last(self, receive_count: int) -> bool:
         """Return whether the queue delivers a message no more after this many deliveries."""
@@ -99,28 +106,22 @@ class Invocation:
         if not queue(self._settings.queue_url).hide(receipt_handle, delay_s):
             metrics.add_metric("RetryDelaysFailed", MetricUnit.Count, 1)
 
-    def process_all(self, uploads: Sequence[Upload | Removal], *, is_last: bool) -> None:
+    def process_all(self, uploads: Sequence[Upload | Removal], attempt: Attempt) -> None:
         """Process every upload, then raise the first error."""
         failure: Exception | None = None
         for upload in uploads:
             try:
-                self.process(upload, is_last=is_last)
+                self.process(upload, attempt)
             except Exception as error:  # noqa: BLE001 (logged already, and raised below)
                 failure = failure or error
         if failure:
             raise failure
 
-    def process(self, upload: Upload | Removal, *, is_last: bool = False, retry_recoverable: bool = False) -> Outcome:
-        """Process one upload or removal and log its outcome in one line.
-
-        Parameters
-        ----------
-        is_last, retry_recoverable
-            See `Attempt`.
-        """
+    def process(self, upload: Upload | Removal, attempt: Attempt) -> Outcome:
+        """Process one upload or removal and log its outcome in one line."""
         started = time.monotonic()
         fields: dict[str, Any] = {"bucket": upload.bucket, "key": upload.key, "version_id": upload.version_id}
-        attempt = Attempt(is_last, self._deadline, retry_recoverable, self._request_id)
+        is_last = attempt.is_last
         try:
             if isinstance(upload, Upload):
                 outcome = self._delivery.deliver(upload, attempt)
@@ -137,7 +138,8 @@ class Invocation:
             logger.exception("recording", **fields, status="crashed", last_delivery=is_last)
             raise
         _log(outcome, fields, total_ms=round((time.monotonic() - started) * 1000))
-        self._publish(outcome)
+        if attempt.origin == "upload":  # a backfill may replace millions of results
+            self._publish(outcome)
         return outcome
 
     def _publish(self, outcome: Outcome) -> None:
@@ -152,7 +154,8 @@ class Invocation:
 def _log(outcome: Outcome, fields: dict[str, Any], *, total_ms: int) -> None:
     result = outcome.result
     if result is None:
-        name = {"duplicate": "Duplicates", "removed": "Removed"}.get(outcome.kind, "Skipped")
+        names = {"duplicate": "Duplicates", "removed": "Removed", "continued": "Continued"}
+        name = names.get(outcome.kind, "Skipped")
         metrics.add_metric(name, MetricUnit.Count, 1)
         logger.info("recording", **fields, status=outcome.kind, total_ms=total_ms)
         return

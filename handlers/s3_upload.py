@@ -1,11 +1,13 @@
 """Lambda entry point for uploads, which arrive in SQS messages, S3 events or EventBridge events."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from core.delivery import Removal, Upload
+from core.delivery.queue import CONTINUES
 from core.errors import EventNotUnderstood
 from handlers import processing
 from handlers.events import event_from_json, is_queue_batch, uploads_in
@@ -36,7 +38,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     invocation = processing.Invocation(processing.delivery(), context)
     if not is_queue_batch(event):
         uploads = uploads_in(event)
-        invocation.process_all(uploads, is_last=False)
+        invocation.process_all(uploads, invocation.attempt)
         return {"uploads": len(uploads)}
 
     failed = [message["messageId"] for message in event["Records"] if not _process(message, invocation)]
@@ -51,7 +53,15 @@ def _process(message: Mapping[str, Any], invocation: processing.Invocation) -> b
     receive_count = 1
     try:
         uploads, receive_count = _parse(message)
-        invocation.process_all(uploads, is_last=invocation.is_last(receive_count))
+        origin = message.get("messageAttributes", {}).get(CONTINUES, {}).get("stringValue")
+        attempt = replace(
+            invocation.attempt,
+            is_last=invocation.is_last(receive_count),
+            is_first=receive_count == 1 and origin is None,
+            retry_recoverable=origin == "backfill",
+            origin=origin or "upload",
+        )
+        invocation.process_all(uploads, attempt)
     except Exception as error:  # noqa: BLE001 (logged already)
         if handle := message.get("receiptHandle"):
             invocation.retry_later(handle, receive_count, error)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.audio.offset import evident_offset
+from core.audio.state import State, pack, unpack
 from core.audio.voice_activity import BLOCK_SAMPLES, FRAME_SAMPLES, Probabilities, VadStream
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Waveform
 from core.settings import SegmentationSettings
@@ -29,6 +30,7 @@ _MIN_SPLIT_SAMPLES = 2 * SAMPLE_RATE_HZ
 _MAX_SPLIT_SAMPLES = WINDOW_SAMPLES - MIN_SAMPLES
 """The earliest and the latest split, from the start of the speech. A split after 5.5 s may leave less than half a
 second."""
+_STATE_NUMBERS = ("_frame", "_samples", "_onset_frames", "_pending_span", "_closed_at", "quiet_until")
 _SMOOTHING_FRAMES = 5
 """0.16 s: shorter than a pause, but longer than the closure of a stop, so that words are not split at a "t"."""
 
@@ -67,6 +69,26 @@ class Segmenter:
         lookback = MIN_SAMPLES + self._padding + _MAX_ONSET_FRAMES * FRAME_SAMPLES
         position = self._speech.start if self._speech else self._frame * FRAME_SAMPLES
         return max(self._closed_at, position - lookback)
+
+    def state(self) -> State:
+        """Return everything that later spans depend on."""
+        return {
+            "stream": self._stream.state(),
+            "pending": pack(self._pending),
+            "offset": float(self._offset),
+            "speech": vars(self._speech) if self._speech else None,
+            **{name: getattr(self, name) for name in _STATE_NUMBERS},
+        }
+
+    def restore(self, state: State) -> None:
+        """Continue from another segmenter's state."""
+        self._stream.restore(state["stream"])
+        self._pending = unpack(state["pending"])
+        self._offset = np.float32(state["offset"])
+        self._speech = _Speech.restored(state["speech"]) if state["speech"] else None
+        for name in _STATE_NUMBERS:
+            setattr(self, name, state[name])
+        self._pending_span = tuple(state["_pending_span"]) if state["_pending_span"] else None
 
     def feed(self, samples: Waveform) -> Iterator[Span]:
         """Process the next samples, shape ``(n,)``, and yield the spans that are final."""
@@ -176,6 +198,13 @@ class _Speech:
         self.voiced = 0
         self.levels: list[float] = []
         self._first_frame = first_frame
+
+    @classmethod
+    def restored(cls, state: State) -> "_Speech":
+        """Return the speech that a state describes."""
+        speech = cls(state["start"], state["_first_frame"])
+        vars(speech).update(state)
+        return speech
 
     def quietest_point(self, earliest: int, latest: int) -> int:
         """Return the sample in the middle of the quietest 0.16 s between two samples."""

@@ -13,6 +13,7 @@ import numpy as np
 from core.audio.channels import GROUPING_S, ChannelGroup, group_channels, mix
 from core.audio.offset import remove_offset
 from core.audio.segmenter import Segmenter, Span
+from core.audio.state import State, pack, unpack
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Block, Waveform
 from core.settings import SegmentationSettings
@@ -75,22 +76,86 @@ def cut(blocks: Iterable[Block], options: SegmentationSettings, vad: VoiceActivi
     ------
     Each channel's segments in their order, soon after they end. Segments of several channels interleave.
     """
-    remaining = iter(blocks)
-    head_blocks = read_head(remaining, options)
-    if not head_blocks:
-        return
-    head = np.concatenate(head_blocks, axis=1)
-    groups = group_channels(head, options.channels)
-    if head.shape[1] <= WINDOW_SAMPLES:
-        yield from _cut_short(head, groups, options, vad)
-        return
-    del head
-    cutters = [_Cutter(group, Segmenter(vad.stream(), options)) for group in groups]
-    for block in chain(consume(head_blocks), remaining):
-        for cutter in cutters:
-            yield from cutter.feed(block)
-    for cutter in cutters:
-        yield from cutter.finish()
+    for segments in RecordingCutter(options, vad).cut(blocks):
+        yield from segments
+
+
+class RecordingCutter:
+    """Cuts a recording block by block, and can continue after an interruption between two blocks.
+
+    Parameters
+    ----------
+    state
+        The state of a cutter of the same recording, with equal options; None to begin.
+
+    Attributes
+    ----------
+    position
+        The number of samples that were cut. A continued cutter skips them.
+    """
+
+    def __init__(self, options: SegmentationSettings, vad: VoiceActivityDetector, state: State | None = None) -> None:
+        self._options = options
+        self._vad = vad
+        self.position = 0
+        self._channels: list[_ChannelCutter] = []
+        if state:
+            self.position = state["position"]
+            self._channels = [self._channel(tuple(channel["group"])) for channel in state["channels"]]
+            for channel, channel_state in zip(self._channels, state["channels"], strict=True):
+                channel.restore(channel_state)
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether another cutter can continue after the last yielded segments."""
+        return bool(self._channels)
+
+    def state(self) -> State:
+        """Return the state after the last yielded segments, which must all have been consumed."""
+        return {"position": self.position, "channels": [channel.state() for channel in self._channels]}
+
+    def cut(self, blocks: Iterable[Block]) -> Iterator[Iterator[SpeechSegment]]:
+        """Cut the recording.
+
+        Parameters
+        ----------
+        blocks
+            The whole recording, also for a cutter that continues: shape ``(channels, n)`` at 16 kHz.
+
+        Yields
+        ------
+        The segments that each block completes. The caller consumes them before the next block.
+        """
+        remaining = iter(blocks)
+        if self._channels:
+            remaining = _skip(remaining, self.position)
+        else:
+            head_blocks = read_head(remaining, self._options)
+            if not head_blocks:
+                return
+            head = np.concatenate(head_blocks, axis=1)
+            groups = group_channels(head, self._options.channels)
+            if head.shape[1] <= WINDOW_SAMPLES:
+                yield _cut_short(head, groups, self._options, self._vad)
+                return
+            del head
+            self._channels = [self._channel(group) for group in groups]
+            remaining = chain(consume(head_blocks), remaining)
+        for block in remaining:
+            self.position += block.shape[1]
+            yield chain.from_iterable(channel.feed(block) for channel in self._channels)
+        channels, self._channels = self._channels, []
+        yield chain.from_iterable(channel.finish() for channel in channels)
+
+    def _channel(self, group: ChannelGroup) -> "_ChannelCutter":
+        return _ChannelCutter(group, Segmenter(self._vad.stream(), self._options))
+
+
+def _skip(blocks: Iterator[Block], samples: int) -> Iterator[Block]:
+    for block in blocks:
+        if samples < block.shape[1]:
+            yield block[:, samples:]
+        samples = max(0, samples - block.shape[1])
 
 
 def read_head(blocks: Iterator[Block], options: SegmentationSettings) -> list[Block]:
@@ -126,7 +191,7 @@ def _cut_short(
             yield SpeechSegment(group, 0.0, waveform.size / SAMPLE_RATE_HZ, waveform)
 
 
-class _Cutter:
+class _ChannelCutter:
     """Cuts one channel, or several that are mixed, and keeps only the samples that later segments can contain."""
 
     def __init__(self, group: ChannelGroup, segmenter: Segmenter) -> None:
@@ -135,6 +200,20 @@ class _Cutter:
         self._kept = np.empty(0, np.float32)
         self._kept_from = 0
         self._last_end = 0
+
+    def state(self) -> State:
+        return {
+            "group": self._group,
+            "segmenter": self._segmenter.state(),
+            "kept": pack(self._kept),
+            "kept_from": self._kept_from,
+            "last_end": self._last_end,
+        }
+
+    def restore(self, state: State) -> None:
+        self._segmenter.restore(state["segmenter"])
+        self._kept = unpack(state["kept"])
+        self._kept_from, self._last_end = state["kept_from"], state["last_end"]
 
     def feed(self, block: Block) -> Iterator[SpeechSegment]:
         samples = mix(block, self._group)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.audio.state import State, pack, unpack
 from core.audio.waveform import Waveform
 from core.errors import VoiceActivityUnavailable
 from core.onnx_session import onnx_session
@@ -44,6 +45,7 @@ HIDDEN = 128
 _CONTEXT_SAMPLES = 64
 """Each frame is preceded by this much of the previous frame, and followed by its own last samples, mirrored."""
 _STATE_SHAPE = (1, 1, HIDDEN)
+_STATE_ARRAYS = ("waiting", "context", "hidden", "cell")
 _BLOCK_FRAMES = 32
 BLOCK_SAMPLES = _BLOCK_FRAMES * FRAME_SAMPLES
 """Samples in one call of the network: 1.024 s."""
@@ -138,6 +140,17 @@ class VadStream:
             # Padding would cut off a tone in the last frame and hide it from the check.
             tone_frames[-1] = rest[-FRAME_SAMPLES:]
         return self._classify(padded, tone_frames)
+
+    def state(self) -> State:
+        """Return everything that later probabilities depend on."""
+        arrays = {name: getattr(self, f"_{name}") for name in _STATE_ARRAYS}
+        return {"peak": self._peak, **{name: pack(array) for name, array in arrays.items()}}
+
+    def restore(self, state: State) -> None:
+        """Continue from another stream's state."""
+        self._peak = state["peak"]
+        for name in _STATE_ARRAYS:
+            setattr(self, f"_{name}", unpack(state[name]))
 
     def _reset_state(self) -> None:
         self._hidden = np.zeros(_STATE_SHAPE, np.float32)

@@ -12,7 +12,9 @@ S3 events arrive at least once, in any order and concurrently. The rules:
 8. The last delivery writes a `given_up` result first and replaces it on success, so a crash leaves a result.
 9. A `given_up` result is never final: a redrive or a backfill classifies the recording.
 10. Acknowledging a message is irreversible, so "deleted" and "overwritten" are confirmed by a second HEAD first.
-11. With `DELETE_RESULTS`, a removal deletes the result of a key without an upload. A delivery does the same after its
+11. A recording that takes longer than the invocation is continued by a message to the queue. Only the lease's holder
+    stores progress.
+12. With `DELETE_RESULTS`, a removal deletes the result of a key without an upload. A delivery does the same after its
     own write, so a recording that is deleted while it is classified leaves no result.
 """
 

@@ -13,6 +13,8 @@ from core.delivery import report_pages
 from core.delivery.keys import is_earlier, is_folder_marker, leases_prefix_for, result_key_for
 from core.delivery.lease import lease
 from core.delivery.metadata import ResultMetadata, State, is_final
+from core.delivery.progress import StoredProgress
+from core.delivery.queue import UploadQueue
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion, Removal, Upload
@@ -20,9 +22,11 @@ from core.errors import (
     DecoderUnavailable,
     GivenUp,
     OutOfTime,
+    QueueUnavailable,
     RecordingEncrypted,
     RecordingError,
     RecordingSuperseded,
+    RecordingUnfinished,
     StorageUnavailable,
     TransientError,
 )
@@ -51,12 +55,18 @@ class Attempt:
         Whether results with one of `RECOVERABLE_ERROR_CODES` are replaced.
     request_id
         The id of the request, stored in the result.
+    is_first
+        Whether no other delivery of the upload can have stored progress.
+    origin
+        `upload` or `backfill`, for the message that continues the recording.
     """
 
     is_last: bool = False
     deadline: Deadline = field(default_factory=Deadline)
     retry_recoverable: bool = False
     request_id: str | None = None
+    is_first: bool = False
+    origin: Literal["upload", "backfill"] = "upload"
 
 
 _DEFAULT_ATTEMPT = Attempt()
@@ -71,14 +81,15 @@ class Outcome:
     kind
         `stored`: this delivery stored a result. `duplicate`: the result was stored already. `superseded`: the upload
         was deleted or overwritten. `folder`: the upload is a folder marker. `removed`: no upload has this key, and no
-        result either. `kept`: an upload was deleted, and results of deleted uploads are kept.
+        result either. `continued`: a message in the queue continues the recording. `kept`: an upload was deleted, and
+        results of deleted uploads are kept.
     result_key
         The S3 key of the result.
     result
         The document, if this delivery stored it.
     """
 
-    kind: Literal["stored", "duplicate", "superseded", "folder", "removed", "kept"]
+    kind: Literal["stored", "duplicate", "superseded", "folder", "removed", "kept", "continued"]
     result_key: str
     result: Result | None = None
 
@@ -86,7 +97,10 @@ class Outcome:
 class Delivery:
     """Classifies uploads and stores their results in the results bucket."""
 
-    def __init__(self, storage: Storage, pipeline: Pipeline, settings: FunctionSettings) -> None:
+    def __init__(
+        self, storage: Storage, pipeline: Pipeline, settings: FunctionSettings, queue: UploadQueue | None = None
+    ) -> None:
+        self._queue = queue
         self._storage = storage
         self._pipeline = pipeline
         self.settings = settings
@@ -126,7 +140,7 @@ class Delivery:
             if attempt.is_last:
                 self._refresh_report(result_key)
             raise
-        if outcome.kind != "folder":
+        if outcome.kind in ("stored", "duplicate"):
             # If the report fails, the delivery is retried: it finds a duplicate and only renders the report.
             self._refresh_report(result_key)
         return outcome
@@ -205,11 +219,18 @@ class Delivery:
                 self._give_up(upload, attempt)
             elif self.settings.leases_prefix:
                 self._check_existing(upload, attempt)  # A duplicate needs no lease.
+            progress = self._progress(upload, attempt)
             with self._lease(upload, attempt.deadline):
                 # Check again under the lease, because its previous holder may have stored the result.
                 existing = self._check_existing(upload, attempt)
-                result = self._classify(upload, attempt.deadline)
-                return self._store(upload, attempt, result, "done", existing)
+                result = self._classify(upload, attempt.deadline, progress)
+                outcome = self._store(upload, attempt, result, "done", existing)
+                if progress:
+                    progress.delete()
+                return outcome
+        except RecordingUnfinished:
+            # After the lease was released, because another worker may receive the message at once.
+            return self._continue_later(upload, attempt)
         except TransientError:
             if attempt.is_last and upload.identity:
                 # The first `given_up` result may not have been written.
@@ -270,17 +291,37 @@ class Delivery:
             return is_earlier(upload.sequencer, sequencer)
         return not self._is_newest(upload)
 
+    def _continue_later(self, upload: Upload, attempt: Attempt) -> Outcome:
+        """Send a message for the rest of the recording. If SQS fails, the retry continues it."""
+        assert self._queue is not None  # otherwise no progress is stored
+        try:
+            self._queue.send(upload, attempt.origin)
+        except QueueUnavailable:
+            if attempt.is_last:
+                self._give_up(upload, attempt)
+            raise
+        return Outcome("continued", self._result_key(upload))
+
+    def _progress(self, upload: Upload, attempt: Attempt) -> StoredProgress | None:
+        """Return the upload's progress, or None if no other invocation can continue."""
+        if not self._queue or not self.settings.leases_prefix:
+            return None
+        key = self._lease_key(upload) + ".progress"
+        return StoredProgress(self._storage, self.settings.results_bucket, key, is_first=attempt.is_first)
+
+    def _lease_key(self, upload: Upload) -> str:
+        parts = (upload.identity, self._pipeline.model.fingerprint)
+        prefix = leases_prefix_for(self._result_key(upload), self.settings.leases_prefix)
+        return prefix + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
     def _lease(self, upload: Upload, deadline: Deadline) -> AbstractContextManager[None]:
         if not self.settings.leases_prefix:
             return nullcontext()
-        parts = (upload.identity, self._pipeline.model.fingerprint)
-        prefix = leases_prefix_for(self._result_key(upload), self.settings.leases_prefix)
-        key = prefix + hashlib.sha256("\0".join(parts).encode()).hexdigest()
         # The result is stored in the margin after the deadline, so the lease includes the margin.
         duration_s = min(deadline.remaining_s + self.settings.deadline_margin_s, _MAX_LEASE_S)
-        return lease(self._storage, self.settings.results_bucket, key, duration_s)
+        return lease(self._storage, self.settings.results_bucket, self._lease_key(upload), duration_s)
 
-    def _classify(self, upload: Upload, deadline: Deadline) -> Result:
+    def _classify(self, upload: Upload, deadline: Deadline, progress: StoredProgress | None) -> Result:
         if deadline.is_half_spent:
             raise OutOfTime("The invocation has too little time left to classify another recording.")
         try:
@@ -289,7 +330,7 @@ class Delivery:
                 # A fixed name, because the key is untrusted input.
                 path = folder / "recording"
                 self._download(upload, path, deadline.restarted())
-                result = self._pipeline.run(path, upload.source, deadline=deadline)
+                result = self._pipeline.run(path, upload.source, deadline=deadline, store=progress)
                 if result.status == "failed" and not path.exists():
                     raise DecoderUnavailable("The recording vanished from the temporary folder during decoding.")
                 return result

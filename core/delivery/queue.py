@@ -1,22 +1,29 @@
-"""The uploads' queue: when a failed message is delivered again.
+"""The uploads' queue: when a failed message is delivered again, and messages that continue a recording.
 
-Without this module, a failed message stays hidden for the queue's visibility timeout, which is long enough for a killed
+Without the first, a failed message stays hidden for the queue's visibility timeout, which is long enough for a killed
 worker. The numbers are in docs/decisions/0030-quick-retries.md.
 """
 
+import json
 import logging
 import math
 import random
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from core.errors import RecordingInProgress
+from core.delivery.versions import Upload
+from core.errors import QueueUnavailable, RecordingInProgress
+from core.formatting import first_line
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+CONTINUES = "continues"
+"""Attribute of a message that continues a recording. Its value names the origin of the first delivery."""
 
 MAX_RETRY_DELAY_S = 7200.0
 """Limit of the back-off before jitter is added."""
@@ -67,6 +74,41 @@ class UploadQueue:
     def __init__(self, url: str, client: "SQSClient | None" = None) -> None:
         self._url = url
         self._client = client
+
+    def send(self, upload: Upload, origin: str) -> None:
+        """Send a message that continues an upload, in the form of S3's event.
+
+        Parameters
+        ----------
+        origin
+            `upload` or `backfill`.
+
+        Raises
+        ------
+        QueueUnavailable
+            If SQS may not have accepted the message.
+        """
+        described = {
+            "key": quote_plus(upload.key, safe="/"),
+            "versionId": upload.version_id,
+            "eTag": upload.etag or None,
+            "sequencer": upload.sequencer,
+            "size": upload.size_bytes,
+        }
+        s3 = {
+            "bucket": {"name": upload.bucket},
+            "object": {name: value for name, value in described.items() if value is not None},
+        }
+        record = {"eventSource": "aws:s3", "eventVersion": "2.1", "eventName": "ObjectCreated:Put", "s3": s3}
+        try:
+            self._client = self._client or sqs_client()
+            self._client.send_message(
+                QueueUrl=self._url,
+                MessageBody=json.dumps({"Records": [record]}),
+                MessageAttributes={CONTINUES: {"DataType": "String", "StringValue": origin}},
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise QueueUnavailable(f"SQS did not accept a message: {first_line(error)}") from error
 
     def hide(self, receipt_handle: str, delay_s: float) -> bool:
         """Deliver a message again after `delay_s` seconds.

@@ -77,6 +77,7 @@ class EventSourceMapping:
                 MaxNumberOfMessages=self._options.batch_size,
                 WaitTimeSeconds=wait_s,
                 AttributeNames=["All"],
+                MessageAttributeNames=["All"],
             ).get("Messages", [])
         except (BotoCoreError, ClientError) as error:
             _logger.warning("The queue did not answer: %s", error)
@@ -109,7 +110,10 @@ def _sqs_record(message: "MessageTypeDef") -> dict[str, Any]:
         "receiptHandle": message["ReceiptHandle"],
         "body": message["Body"],
         "attributes": message.get("Attributes", {}),
-        "messageAttributes": {},
+        "messageAttributes": {
+            name: {"stringValue": attribute.get("StringValue"), "dataType": attribute.get("DataType")}
+            for name, attribute in message.get("MessageAttributes", {}).items()
+        },
         "md5OfBody": message.get("MD5OfBody", ""),
         "eventSource": "aws:sqs",
         "eventSourceARN": f"arn:aws:sqs:{REGION}:000000000000:audio-emotion-uploads",

@@ -28,7 +28,7 @@ from core.results import Result
 from core.settings import FunctionSettings, StorageSettings, read
 from tests.integration.conftest import Clock
 from tests.support.faults.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty, random_plan
-from tests.support.quick_pipeline import QuickPipeline, is_right
+from tests.support.quick_pipeline import LONG, QuickPipeline, is_right
 
 CONTENT = b"the recording, " * 2000
 OTHER_CONTENT = b"another recording, " * 2000
@@ -146,23 +146,26 @@ class Setting:
     faults: int
     overwrites: int = 0
     reports: str = "none"
+    content: bytes = CONTENT
     leases_prefix: str = "claims/"
     max_receive_count: int = 5
 
     def faults_for(self, call: Call) -> list[Fault]:
         """Return the faults of a call: all for the default setting and for reports, otherwise one of each class."""
         is_for_page = call.path.endswith(".html") or (call.method == "GET" and call.path.endswith(".json"))
-        everything = self == PLAIN or is_for_page
+        is_new = call.path.endswith(".progress") or call.operation == "SendMessage"
+        everything = self == PLAIN or is_for_page or is_new
         return [fault for fault in (Fault if everything else ONE_OF_EACH_CLASS) if call.can_suffer(fault)]
 
 
 PLAIN = Setting("as deployed", calls=9, faults=86, overwrites=16)
 LAST = Setting("on the last delivery", calls=10, faults=40, overwrites=18, max_receive_count=1)
 WITH_REPORTS = Setting("with reports", calls=12, faults=69, reports="html")
+CONTINUED = Setting("in several invocations", calls=35, faults=207, content=LONG + CONTENT)
 WITHOUT_LEASES = Setting("without leases", calls=6, faults=25, leases_prefix="")
 SETTINGS = [
     pytest.param(setting, id=setting.name, marks=() if setting == PLAIN else pytest.mark.slow)
-    for setting in (PLAIN, LAST, WITH_REPORTS, WITHOUT_LEASES)
+    for setting in (PLAIN, LAST, WITH_REPORTS, WITHOUT_LEASES, CONTINUED)
 ]
 
 ONE_OF_EACH_CLASS = (
@@ -211,11 +214,12 @@ def build(
 
             def connect(read_timeout_s: float) -> EventSourceMapping:
                 client = s3_client(StorageSettings(s3_read_timeout_s=read_timeout_s, s3_attempts=attempts))
-                delivery = Delivery(Storage(client), QuickPipeline(classified.append), settings)
-                monkeypatch.setattr(handlers.processing, "delivery", lambda: delivery)
                 retries: Any = {"mode": "standard", "total_max_attempts": 1}
                 sqs = boto3.client("sqs", config=Config(read_timeout=read_timeout_s, retries=retries))
-                monkeypatch.setattr(handlers.processing, "queue", lambda url: UploadQueue(url, sqs))
+                queue = UploadQueue(stack.queue_url, sqs)
+                delivery = Delivery(Storage(client), QuickPipeline(classified.append), settings, queue)
+                monkeypatch.setattr(handlers.processing, "delivery", lambda: delivery)
+                monkeypatch.setattr(handlers.processing, "queue", lambda _: queue)
                 return EventSourceMapping(sqs, stack.queue_url, handlers.s3_upload.handler, options)
 
             world = World(stack, proxy, connect(10.0), settings, connect, advance, classified=classified)
@@ -225,14 +229,14 @@ def build(
         yield make
 
 
-def recorded(world: World) -> list[Call]:
-    """Return the calls of a delivery without faults."""
-    key = world.upload()
+def recorded(world: World, content: bytes = CONTENT) -> list[Call]:
+    """Return the calls of all deliveries of a recording without faults."""
+    key = world.upload(content)
     world.with_plan(lambda _: None, world.process_queue)
     calls = list(world.proxy.calls)
-    world.check(key, CONTENT)
-    # The poll after the DeleteMessage finds the queue empty.
-    last = [call.operation for call in calls].index("DeleteMessage")
+    world.check(key, content)
+    # The poll after the last DeleteMessage finds the queue empty.
+    last = max(number for number, call in enumerate(calls) if call.operation == "DeleteMessage")
     return calls[: last + 1]
 
 
@@ -259,7 +263,7 @@ def case(what: str) -> Iterator[None]:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_each_call_may_fail_once_with_each_fault(build: Callable[..., World], setting: Setting) -> None:
     world = build(setting)
-    made = recorded(world)
+    made = recorded(world, setting.content)
     calls = made if setting != LAST else filter(reaches_the_function, made)
     cases = [(call, fault) for call in calls for fault in setting.faults_for(call)]
     timeouts = (Fault.TIMEOUT, Fault.LOST_TIMEOUT)
@@ -269,9 +273,9 @@ def test_each_call_may_fail_once_with_each_fault(build: Callable[..., World], se
             if (fault in timeouts) is not are_timeouts:
                 continue
             with case(f"{call.operation} {call.path}: {fault}"):
-                key = world.upload()
+                key = world.upload(setting.content)
                 world.with_plan(at(call.number, fault), world.process_queue)
-                world.check(key, CONTENT)
+                world.check(key, setting.content)
     assert world.proxy.injected.total() == len(cases)
     assert (len(made), len(cases)) == (setting.calls, setting.faults)
     assert set(world.proxy.injected) >= set(Fault if setting == PLAIN else ONE_OF_EACH_CLASS)
@@ -336,7 +340,7 @@ def test_a_recording_may_be_overwritten_or_deleted_before_each_call(
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_calls_may_fail_at_random(build: Callable[..., World], setting: Setting) -> None:
     world = build(setting, attempts=2)
-    contents = {world.upload(content): content for content in (CONTENT, OTHER_CONTENT) * 5}
+    contents = {world.upload(content): content for content in (setting.content, OTHER_CONTENT) * 5}
     world.with_plan(
         random_plan(seed=5, rate=0.1, kinds=set(Fault) - {Fault.TIMEOUT, Fault.LOST_TIMEOUT}),
         lambda: world.process_queue(max_polls=200),

@@ -1,5 +1,6 @@
 """The roles of the functions grant exactly the calls that the functions make."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,15 @@ import httpx2
 import pytest
 
 import handlers.processing
+from core.deadline import Deadline
 from core.delivery.lease import lease
 from core.delivery.storage import Storage
-from core.errors import StorageUnavailable
+from core.errors import RecordingUnfinished, StorageUnavailable
 from core.local.stack import Stack, running_stack
 from core.local.workers import LocalContext
+from core.pipeline import Pipeline
+from core.results import Result, Source
+from core.resumption import ProgressStore
 from tests.support.cloudformation import Deployed
 from tests.support.permissions import Right, granted, needed, recorded
 from tests.support.serving import service_from_environment, serving
@@ -51,6 +56,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, function: str, package: Pat
     for name, value in {**variables, "MODEL_DIR": str(package)}.items():
         monkeypatch.setenv(name, str(value))
     handlers.processing.delivery.cache_clear()
+    handlers.processing.queue.cache_clear()
     handlers.processing._publisher.cache_clear()
 
 
@@ -96,6 +102,37 @@ def leave_expired_leases(stack: Stack, patched: pytest.MonkeyPatch) -> None:
     patched.setattr("core.delivery.delivery.lease", contested)
 
 
+def continue_in_another_invocation(stack: Stack, monkeypatch: pytest.MonkeyPatch, speech: bytes, origin: str) -> None:
+    """Deliver a recording whose first invocation stores progress and sends a message for the rest."""
+    key = f"{origin}.wav"
+    version_id = put(stack, key, speech)
+    event = message(key, version_id) if origin == "upload" else task(key, version_id)
+    module = "handlers.s3_upload" if origin == "upload" else "handlers.batch_operations"
+    handle = importlib.import_module(module).handler
+
+    def run(self: Pipeline, path: Path, source: Source, *, deadline: Deadline, store: ProgressStore) -> Result:
+        assert store.load(is_short=False) is None
+        store.save(b"progress")
+        store.save(b"more progress")
+        raise RecordingUnfinished(key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "run", run)
+        handle(event, LocalContext(60.0))
+    assert key not in _with_result(stack)
+    original = Pipeline.run
+
+    def resumed(self: Pipeline, path: Path, source: Source, *, deadline: Deadline, store: ProgressStore) -> Result:
+        assert store.load(is_short=False) == b"more progress"
+        return original(self, path, source, deadline=deadline)
+
+    # A retry of the event takes the place of the sent message.
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "run", resumed)
+        handle(event if origin == "backfill" else message(key, version_id, 2), LocalContext(60.0))
+    assert key in _with_result(stack)
+
+
 def check(calls: list[Right], role: str) -> None:
     rights = granted(DEPLOYED, role)
     assert not [call for call in set(calls) if not any(right.covers(call) for right in rights)]
@@ -121,11 +158,12 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
         with monkeypatch.context() as patched:
             patched.setattr(Storage, "download", _down)
             handler(message("down.wav", versions["down.wav"], receive_count=12), LocalContext(60.0))
+        continue_in_another_invocation(stack, monkeypatch, speech, "upload")
         put(stack, "removed.wav", speech)
         handler(message("removed.wav", None), LocalContext(60.0))
         stack.s3.delete_object(Bucket=UPLOADS, Key="removed.wav")
         assert handler(removal("removed.wav"), LocalContext(60.0)) == {"batchItemFailures": []}
-    assert {"a.wav", "text.wav", "down.wav"} == _with_result(stack)
+    assert {"a.wav", "text.wav", "down.wav", "upload.wav"} == _with_result(stack)
     check(calls, "ClassifyRole")
 
 
@@ -144,7 +182,8 @@ def test_the_backfill_uses_every_right_of_its_role_and_no_other(
         handler(task("removed.wav", None), LocalContext(60.0))
         stack.s3.delete_object(Bucket=UPLOADS, Key="removed.wav")
         handler(task("removed.wav", None), LocalContext(60.0))  # the job's list is outdated
-    assert _with_result(stack) == {"a.wav"}
+        continue_in_another_invocation(stack, monkeypatch, speech, "backfill")
+    assert _with_result(stack) == {"a.wav", "backfill.wav"}
     check(calls, "BackfillRole")
 
 

@@ -71,7 +71,7 @@ def needed(service: str, operation: str, parameters: Mapping[str, Any]) -> set[R
         actions = {action, "s3:GetObject"} if parameters.get("IfMatch") else {action}
         return {Right(action, f"arn:aws:s3:::{parameters['Bucket']}/{parameters['Key']}") for action in actions}
     if service == "sqs":
-        action = {"ChangeMessageVisibility": "sqs:ChangeMessageVisibility"}[operation]
+        action = {"ChangeMessageVisibility": "sqs:ChangeMessageVisibility", "SendMessage": "sqs:SendMessage"}[operation]
         return {Right(action, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{parameters['QueueUrl'].rpartition('/')[2]}")}
     action = {("events", "PutEvents"): "events:PutEvents"}[service, operation]
     [bus] = {entry["EventBusName"] for entry in parameters["Entries"]}

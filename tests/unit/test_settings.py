@@ -19,7 +19,7 @@ def test_only_the_results_bucket_has_no_default() -> None:
     settings = read(FunctionSettings)
 
     assert (settings.results_bucket, settings.results_prefix) == ("results", "results/")
-    assert read(MediaLimits).max_duration_s == 4 * 3600
+    assert read(MediaLimits).max_duration_s == 12 * 3600
 
 
 def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("MAX_DURATION_S", "")
     monkeypatch.setenv("CHANNELS", "")
 
-    assert read(MediaLimits).max_duration_s == 4 * 3600
+    assert read(MediaLimits).max_duration_s == 12 * 3600
     assert read(SegmentationSettings).channels == "auto"
 
 

@@ -216,10 +216,11 @@ def test_every_role_has_only_the_policies_of_the_template(parameters: dict[str, 
                 Right("sqs:DeleteMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
                 Right("sqs:GetQueueAttributes", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
                 Right("sqs:ChangeMessageVisibility", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
+                Right("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"),
                 Right("events:PutEvents", f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/calls"),
             },
         ),
-        ("BackfillRole", set()),
+        ("BackfillRole", {Right("sqs:SendMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads")}),
     ],
 )
 def test_a_function_may_only_read_uploads_and_write_results(role: str, others: set[Right]) -> None:
@@ -448,7 +449,7 @@ def test_a_result_notifies_nothing_by_default() -> None:
 def test_the_backfill_function_differs_only_in_queue_and_bus() -> None:
     classify = FUNCTION["Environment"]["Variables"]
     backfill = BACKFILL["Environment"]["Variables"]
-    assert set(classify) - set(backfill) == {"EVENT_BUS", "MAX_RECEIVE_COUNT", "QUEUE_URL"}
+    assert set(classify) - set(backfill) == {"EVENT_BUS", "MAX_RECEIVE_COUNT"}
     assert {key for key in backfill if backfill[key] != classify[key]} == set()
     shared = ("PackageType", "Architectures", "MemorySize", "Timeout", "EphemeralStorage")
     assert all(BACKFILL[name] == FUNCTION[name] for name in shared)

@@ -134,9 +134,11 @@ def _work(driver: _Driver, pipeline: QuickPipeline) -> None:
         except EOFError:
             return
         os.environ.update(environment)
-        delivery = Delivery(Storage(driver), pipeline, read(FunctionSettings))  # type: ignore[arg-type]
+        settings = read(FunctionSettings)
+        queue = UploadQueue(settings.queue_url, driver)  # type: ignore[arg-type]
+        delivery = Delivery(Storage(driver), pipeline, settings, queue)  # type: ignore[arg-type]
         handlers.processing.delivery = lambda delivery=delivery: delivery  # type: ignore[assignment]
-        handlers.processing.queue = lambda url: UploadQueue(url, driver)  # type: ignore[assignment,arg-type]
+        handlers.processing.queue = lambda _, queue=queue: queue  # type: ignore[assignment]
         function = handlers.s3_upload if "Records" in event else handlers.batch_operations
         answer = function.handler(event, _Context(driver.clock, ends_at_s))
         driver.line.send(("done", answer))

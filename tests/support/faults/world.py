@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from core.delivery.keys import result_key_for
 from core.operations.deployed_stack import DeployedStack
 from core.operations.forget import Recording, Scope, delete_derived, delete_versions, find_recordings
+from tests.support.quick_pipeline import PART
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -48,6 +49,9 @@ STACK = DeployedStack(
 
 Identity = tuple[str, str]
 """Key and version, or key and ETag in a bucket without versions."""
+
+Part = tuple[Identity, int]
+"""A part of a recording that takes several invocations; part 0 of another one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Message:
     body: dict[str, Any]
     receive_count: int = 0
     visible_at_s: float = 0.0
+    attributes: dict[str, Any] = field(default_factory=dict)
     number: int = 0
     excused: bool = False
     """Whether its last delivery was killed, or failed in more than one call, before it could store a result."""
@@ -142,7 +147,7 @@ class Worker:
     waits_for: tuple[Any, ...] = ()
     ends_at_s: float = 0.0
     reading: Identity | None = None
-    classified: list[Identity] = field(default_factory=list)
+    classified: list[Part] = field(default_factory=list)
     results_written: set[str] = field(default_factory=set)
     hurt: int = 0
 
@@ -169,6 +174,7 @@ class Tally:
     examples: int = 0
     calls: int = 0
     delays: int = 0
+    continued: int = 0
     deliveries: int = 0
     inferences: int = 0
     kills: int = 0
@@ -197,8 +203,8 @@ class World:
         self.workers: list[Worker] = []
         self.events: list[dict[str, Any]] = []
         self.contents: dict[Identity, bytes] = {}
-        self.inferences: Counter[Identity] = Counter()
-        self.excuses: Counter[Identity] = Counter()
+        self.inferences: Counter[Part] = Counter()
+        self.excuses: Counter[Part] = Counter()
         self.newest: dict[str, Identity | None] = {}
         self.done: dict[str, Identity | None] = {}
         self._uploaded: dict[int, Identity] = {}
@@ -281,14 +287,16 @@ class World:
     def send(self, event: dict[str, Any]) -> None:
         """Send a message about an upload to the queue. A second message is a duplicate."""
         self.is_checked = False
+        self._send({"Records": [event]})
+
+    def _send(self, body: dict[str, Any], attributes: dict[str, Any] | None = None) -> None:
         self._sent += 1
-        self.queue.append(Message({"Records": [event]}, number=self._sent))
+        self.queue.append(Message(body, attributes=attributes or {}, number=self._sent))
 
     def redrive(self) -> None:
         """Move the dead letters back to the queue, as new messages."""
         for message in self.dead:
-            self._sent += 1
-            self.queue.append(Message(message.body, number=self._sent))
+            self._send(message.body, message.attributes)
         self.dead.clear()
 
     # --------------------------------------------------------------------------------------- the queue
@@ -336,6 +344,7 @@ class World:
                 "receiptHandle": message.receipt_handle,
                 "eventSource": "aws:sqs",
                 "body": json.dumps(message.body),
+                "messageAttributes": message.attributes,
                 "attributes": {"ApproximateReceiveCount": str(message.receive_count)},
             }
             for index, message in enumerate(messages)
@@ -414,7 +423,7 @@ class World:
     def _hurt(self, worker: Worker) -> None:
         """Allow a second inference of what a worker has classified, unless the result is stored."""
         worker.hurt += 1
-        self.excuses.update(identity for identity in worker.classified if self.done.get(identity[0]) != identity)
+        self.excuses.update(part for part in worker.classified if self.done.get(part[0][0]) != part[0])
         worker.classified.clear()
 
     def _has_written(self, worker: Worker, message: Message) -> bool:
@@ -424,6 +433,8 @@ class World:
         self.tally.calls += 1
         if operation == "change_message_visibility":
             return self._hide(request["ReceiptHandle"], request["VisibilityTimeout"])
+        if operation == "send_message":
+            return self._continue(request)
         try:
             answer = dict(getattr(self.s3, operation)(**request))
         except ClientError as error:
@@ -436,12 +447,25 @@ class World:
         if operation == "delete_object" and request["Key"].startswith(PREFIX) and request["Key"].endswith(".json"):
             self.tally.removals += 1
             self.done[request["Key"].removeprefix(PREFIX).removesuffix(".json")] = None
+        if operation == "put_object" and request["Key"].endswith(".progress"):
+            # What is stored is not classified again.
+            worker.classified = [part for part in worker.classified if part[0] != worker.reading]
         if operation == "put_object" and request["Key"].startswith(PREFIX) and request["Key"].endswith(".json"):
             worker.results_written.add(request["Key"])
             source = json.loads(request["Body"])["source"]
             is_done = request["Metadata"]["state"] == "done"
             self.done[source["key"]] = (source["key"], source.get("version_id") or source["etag"]) if is_done else None
         return "ok", answer
+
+    def _continue(self, request: dict[str, Any]) -> tuple[str, Any]:
+        self.tally.continued += 1
+        attributes = {
+            name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+            for name, value in request["MessageAttributes"].items()
+        }
+        self.is_checked = False
+        self._send(json.loads(request["MessageBody"]), attributes)
+        return "ok", {"MessageId": str(self._sent)}
 
     def _hide(self, receipt_handle: str, timeout_s: int) -> tuple[str, Any]:
         message = next((message for message in self.queue if message.receipt_handle == receipt_handle), None)
@@ -454,17 +478,17 @@ class World:
     def _note_inference(self, worker: Worker) -> None:
         identity = worker.reading
         assert identity is not None
-        assert worker.waits_for[1] == self.contents[identity], (
-            "the worker read a different recording from the one it requested"
-        )
+        content, mark, number = worker.waits_for[1].partition(PART[: PART.index(b"%")])
+        assert content == self.contents[identity], "the worker read a different recording from the one it requested"
+        part = (identity, int(number) if mark else 0)
         self.tally.inferences += 1
-        self.inferences[identity] += 1
-        worker.classified.append(identity)
+        self.inferences[part] += 1
+        worker.classified.append(part)
         # Without leases, concurrent deliveries may both classify.
         if self.setup.leases:
-            times, allowed = self.inferences[identity], 1 + self.excuses[identity]
+            times, allowed = self.inferences[part], 1 + self.excuses[part]
             assert self.done.get(identity[0]) != identity, f"{identity} was classified although its result is stored"
-            assert times <= allowed, f"{identity} was classified {times} times"
+            assert times <= allowed, f"{part} was classified {times} times"
 
     def _answer(self, worker: Worker, outcome: str, value: Any) -> None:
         worker.line.send((self.now_s, outcome, value))

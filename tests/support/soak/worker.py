@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from core.deadline import Deadline
 from core.pipeline import Pipeline
 from core.results import Result, Source
+from core.resumption import ProgressStore
 from handlers import s3_upload
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ def _noted(
     source: Source,
     *,
     deadline: Deadline | None = None,
+    store: ProgressStore | None = None,
 ) -> Result:
     _note("begun", source)
     try:
-        return _run(self, path, source, deadline=deadline)
+        return _run(self, path, source, deadline=deadline, store=store)
     finally:
         _note("ended", source)
 
