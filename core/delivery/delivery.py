@@ -198,6 +198,13 @@ class Delivery:
                 continue
         raise StorageUnavailable(f"{result_key} changed during {_MAX_WRITE_ATTEMPTS} attempts to delete it.")
 
+    def _is_gone(self, upload: Upload) -> bool:
+        """Return whether S3 says twice that the key has no upload; False if S3 does not answer."""
+        try:
+            return self._newest(upload) is None and self._newest(upload) is None
+        except TransientError:
+            return False
+
     def _newest(self, version: ObjectVersion) -> ObjectVersion | None:
         try:
             return self._storage.head(version.bucket, version.key)
@@ -233,6 +240,8 @@ class Delivery:
             return self._continue_later(upload, attempt)
         except TransientError:
             if attempt.is_last and upload.identity:
+                if self._is_gone(upload):
+                    raise RecordingSuperseded(f"{upload.key} was deleted.") from None
                 # The first `given_up` result may not have been written.
                 self._give_up(upload, attempt)
             raise

@@ -2,7 +2,8 @@
 
 A running delivery may store a result after the erasure has listed the objects. Therefore:
 
-1. The uploads are deleted first. A delivery that begins later finds its upload gone and stores nothing.
+1. The uploads are deleted first. A delivery that begins later finds its upload gone and stores nothing, unless S3 fails
+   during the last delivery: then it stores a `given_up` result, and its message becomes a dead letter.
 2. The results, reports and leases are deleted when no delivery is running that began earlier.
 
 A recording that is uploaded again during the erasure keeps its new version and the result of that version.

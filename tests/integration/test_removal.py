@@ -195,6 +195,25 @@ def test_a_failing_last_delivery_of_a_deleted_recording_leaves_no_given_up_resul
     assert world.stored() == set()
 
 
+def test_a_last_delivery_of_a_deleted_recording_that_begins_with_a_failure_leaves_no_given_up_result(
+    world: World,
+) -> None:
+    class Flaky(Storage):
+        has_failed = False
+
+        def head(self, bucket: str, key: str) -> ObjectVersion | None:
+            if not self.has_failed:
+                self.has_failed = True
+                raise StorageUnavailable("S3 is down.")
+            return super().head(bucket, key)
+
+    upload = world.put()
+    world.delete()
+    kept = world.delivery_with(Flaky(world.stack.s3), KEPT)
+    assert kept.deliver(upload, Attempt(is_last=True)).kind == "superseded"
+    assert world.stored() == set()
+
+
 def test_a_single_false_404_deletes_no_result(world: World) -> None:
     class Forgetful(Storage):
         is_forgetful = True
