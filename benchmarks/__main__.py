@@ -1,8 +1,9 @@
 """Run the benchmarks one after another: `make bench`."""
 
-from benchmarks import cold_start, conversations, costs, decisions, speed, stages
+from benchmarks import cold_start, conversations, costs, decisions, families, speed, stages
 
 speed.main()
+families.main()
 cold_start.main()
 stages.main()
 decisions.main()

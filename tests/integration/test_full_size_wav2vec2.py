@@ -22,6 +22,7 @@ from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
 from core.model.package import Manifest
 from tests.integration.test_full_size import decoded, spoken
+from tests.support.full_size import random_tensors
 from tests.support.networks import WAV2VEC2_XLSR_EN, old_name
 
 CLIPS = 4
@@ -42,20 +43,10 @@ def checkpoint(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads((folder / "config.json").read_text())
     with torch.device("meta"):
         network = build_network(WAV2VEC2_XLSR_EN, config)
-    # Drawn once and repeated, because drawing 316 million numbers takes longer than the rest of this test. The length
-    # is prime, so that no two rows of a matrix are equal.
-    drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))
-    tensors = {name: _random(name, tensor.shape, drawn) for name, tensor in network.state_dict().items()}
+    tensors = random_tensors(network)
     tensors["classifier.output.weight"] *= SPREAD
     torch.save({old_name(name): tensor for name, tensor in tensors.items()}, folder / "pytorch_model.bin")
     return folder
-
-
-def _random(name: str, shape: torch.Size, drawn: torch.Tensor) -> torch.Tensor:
-    values = drawn.repeat(-(-shape.numel() // drawn.numel()))[: shape.numel()].reshape(shape).clone()
-    if name.endswith("weight.original0") or (len(shape) == 1 and name.endswith("weight")):
-        return 1.0 + 0.2 * values  # gains
-    return 0.1 * values if len(shape) == 1 else values / shape[1:].numel() ** 0.5
 
 
 @pytest.fixture(scope="module")
