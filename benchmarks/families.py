@@ -2,14 +2,14 @@
 
 Both compute the clip alone. Contenders take turns within a round, so that other load slows all of them. Figures are
 medians over the rounds of the processor time of one thread.
-`python -m benchmarks.families [ROUNDS [NAME ...]]`.
+`python -m benchmarks.families [NAME ...]`.
 """
 
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def measure(network: SpeechNetwork, rounds: int) -> dict[tuple[str, float], floa
     return {key: statistics.median(values) for key, values in times_ms.items()}
 
 
-def main(rounds: int = 5, *names: str) -> None:
+def main(names: Sequence[str] = (), rounds: int = 5) -> None:
     """Print how many times faster than transformers each package is, then milliseconds."""
     print(f"{machine()}\nTimes faster than transformers, which computes the same clip.")
     torch.set_num_threads(1)
@@ -95,4 +95,4 @@ def main(rounds: int = 5, *names: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]), *sys.argv[2:])
+    main(sys.argv[1:])

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +14,28 @@ import soundfile
 from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.waveform import WINDOW_SAMPLES, Waveform
+from core.checkpoints.architecture import Encoder, InputMode
+from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.loading import load_classifier
+from core.checkpoints.network import build_network
+from core.checkpoints.reference import ReferenceNetwork
 from core.errors import CheckpointUnreadable, FolderRefused, PackageRefused, ParityMissed
 from core.export import exporter as exporting
 from core.export import parity as gate
 from core.export.clips import with_variants
-from core.export.exporter import export
+from core.export.exporter import export, write_package
 from core.export.graph import Precision, layers
 from core.export.graph.builder import Floats
 from core.export.graph.precision import quantise_per_column
 from core.export.parity import compare
 from core.model.classifier import EmotionClassifier
+from core.model.clip_inputs import ClipGeometry
 from core.model.package import MANIFEST_FILE, MODEL_FILE, WEIGHTS_FILE, ParityReport, read_manifest
 from core.paths import SAMPLES
 from core.results import Output
 from core.settings import MediaLimits
 from tests.conftest import ROOT
+from tests.support.networks import randomised
 
 SpeechLike = Callable[[int, int], Waveform]
 
@@ -259,6 +266,31 @@ def test_int8_of_the_demo_model_passes_and_scales_five_percent_off_do_not(
     # The samples alone suffice to refuse it, and their variants would take as long as for the right package.
     with pytest.raises(ParityMissed, match=f"{len(samples)} clips"):
         export(demo, tmp_path / "wrong", samples, precision=Precision.INT8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # half a minute of processor time, which takes long on a busy machine
+@pytest.mark.parametrize("encoder", [Encoder.HUBERT, Encoder.WAVLM])
+def test_int8_of_trained_weights_passes_on_clips_without_padding(
+    encoder: Encoder, samples: list[Waveform], tmp_path: Path
+) -> None:
+    """Unlike random weights, the demo model's give decisions that a wrong scale would change."""
+    demo = ROOT / "models" / "demo" / "checkpoint"
+    trained = read_checkpoint(demo).network
+    architecture = replace(trained.architecture, encoder=encoder, input_mode=InputMode.CLIP)
+    config = json.loads((demo / "config.json").read_text())
+    network = randomised(build_network(architecture, config))  # WavLM has tensors that the demo model lacks
+    tensors = {name.replace("hubert.", f"{encoder}."): tensor for name, tensor in trained.state_dict().items()}
+    network.load_state_dict(network.state_dict() | tensors)
+    checkpoint = replace(read_checkpoint(demo), network=network)
+    clips = list(with_variants(samples))
+    reference = [ReferenceNetwork(checkpoint).logits(clip) for clip in clips]
+
+    parity = write_package(checkpoint, tmp_path, Precision.INT8, clips, reference)
+
+    assert gate.meets_bound(parity), gate.describe(parity)
+    assert isinstance(read_manifest(tmp_path).geometry, ClipGeometry)
+    assert len(set(np.argmax(reference, axis=1))) >= 4
 
 
 def test_a_changed_network_is_refused(small_checkpoint: Path, clips: list[Waveform], tmp_path: Path) -> None:

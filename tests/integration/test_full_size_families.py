@@ -85,7 +85,8 @@ def test_the_export_meets_the_parity_bound(exported: Exported) -> None:
 def test_speech_of_every_corpus_is_classified_in_flat_memory(exported: Exported, corpora: Path, tmp_path: Path) -> None:
     whole = [decoded(path) for path in spoken(corpora, CLASSIFIED)]
     longest = np.concatenate(whole)[:WINDOW_SAMPLES]
-    np.savez(tmp_path / "clips.npz", longest=longest, **{f"clip-{number}": clip for number, clip in enumerate(whole)})
+    clips = {"longest": longest, **{f"clip-{number}": clip for number, clip in enumerate(whole)}}
+    np.savez(tmp_path / "clips.npz", allow_pickle=False, **clips)
 
     done = subprocess.run(
         [sys.executable, "-c", _CLASSIFY_ALL, str(exported.folder), str(tmp_path / "clips.npz")],
