@@ -112,9 +112,10 @@ class Decoder:
         """Add a part of the standard error, empty at its end, to the numbers and the messages."""
         if not received:
             self._pipes.unregister(self._stderr)
-        *lines, self._unfinished_line = (self._unfinished_line + received).split(b"\n")
-        if not received or len(self._unfinished_line) > _MAX_MESSAGES_BYTES:
-            lines, self._unfinished_line = [*lines, self._unfinished_line], b""
+        *lines, rest = (self._unfinished_line + received).split(b"\n")
+        if not received:
+            lines, rest = [*lines, rest], b""
+        self._unfinished_line = rest[-_MAX_MESSAGES_BYTES:]
         for line in filter(None, lines):
             if number := _NUMBER.fullmatch(line):
                 self._numbers.append(float(number[1]))

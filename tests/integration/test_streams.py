@@ -32,6 +32,7 @@ _COMMANDS = {
     "demo": ["demo", "--samples", _NAME, "--model", _NAME],
     "local": ["local", "--inbox", "inbox", "--model", _NAME],
     "backfill": ["backfill", "--stack", _NAME],
+    "forget": ["forget", _NAME, "--stack", _NAME],
     "redrive": ["redrive", "--stack", _NAME],
     "status": ["status", "--stack", _NAME],
     "results": ["results", "--folder", "results"],
@@ -44,7 +45,7 @@ _COMMANDS = {
 
 _FORMS = {"classify": ["--json", "--csv"], "results": ["--json", "--csv"], "evaluate": ["--json"]}
 
-_SILENT = ("demo", "local", "backfill", "redrive", "status", "model export")
+_SILENT = ("demo", "local", "backfill", "forget", "redrive", "status", "model export")
 """Commands whose arguments above make them fail, so that they print on standard error only."""
 
 
