@@ -58,16 +58,21 @@ def full_size_network(name: str) -> SpeechNetwork:
     return network.eval()
 
 
-def random_tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def random_tensors(network: torch.nn.Module, spacing: int = 1_009) -> dict[str, torch.Tensor]:
     """Draw tensors with the names and shapes of a network's. Each of them has an effect.
 
     A million numbers are drawn and repeated, because drawing 316 million takes longer than the tests. Their count is
-    prime, so that no two rows of a matrix are equal. Each tensor starts at another number, because ONNX Runtime stores
-    equal weights once, which would make large networks smaller and faster than they are.
+    prime, so that no two rows of a matrix are equal.
+
+    Parameters
+    ----------
+    spacing
+        The distance of the first numbers of two tensors. With 0, layers are equal. ONNX Runtime stores equal weights
+        once, so networks with equal layers are smaller and faster than others.
     """
     drawn = torch.randn(1_000_003, generator=torch.Generator().manual_seed(20_240_301))
     return {
-        name: _random(name, tensor.shape, drawn.roll(1_009 * number))
+        name: _random(name, tensor.shape, drawn.roll(-spacing * number))
         for number, (name, tensor) in enumerate(network.state_dict().items())
     }
 
