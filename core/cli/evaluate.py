@@ -16,27 +16,18 @@ from core import settings
 from core.cli.classifier import load_classifier
 from core.cli.classify import classify_file
 from core.cli.recordings import check_file
-from core.dimension_evaluation import (
-    DimensionsReport,
-    RatedPrediction,
-    RatedRecording,
-    compute_dimension_metrics,
-    read_rated_manifest,
-    values_beyond,
-)
 from core.errors import FolderRefused, ManifestUnreadable, RecordingError, RecordingNotFound, RecordingUnreadable
-from core.evaluation import (
+from core.evaluation.dimensions import DimensionsReport, RatedPrediction, compute_dimension_metrics, values_beyond
+from core.evaluation.emotions import (
     FAILED,
     NO_SPEECH,
-    LabelledRecording,
     Metrics,
     Prediction,
     columns_of,
     compute_metrics,
     confusion_matrix_svg,
-    parse_names,
-    read_manifest,
 )
+from core.evaluation.manifest import LabelledRecording, RatedRecording, parse_names, read_manifest, read_rated_manifest
 from core.formatting import counted, printable
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from core.concordance import concordance
+from core.evaluation.concordance import concordance
 from core.model.classifier import Logits, output_values
 from core.model.package import ParityReport
 from core.results import Output

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import ManifestUnreadable
-from core.evaluation import Prediction, compute_metrics, confusion_matrix_svg, parse_names, read_manifest
+from core.evaluation.emotions import Prediction, compute_metrics, confusion_matrix_svg
+from core.evaluation.manifest import parse_names, read_manifest
 
 LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")
 

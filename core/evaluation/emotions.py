@@ -1,15 +1,10 @@
-"""Accuracy on labelled recordings: the manifest, the metrics and the confusion matrix."""
+"""Accuracy on labelled recordings: the metrics and the confusion matrix."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from pathlib import Path
-
-from core.emotions import SYNONYMS
-from core.errors import ManifestUnreadable
 
 FAILED = "failed"
 NO_SPEECH = "no_speech"
@@ -20,14 +15,6 @@ _MARGIN = 110
 """Sizes of the picture in pixels."""
 _MIN_DARK_SHARE = 0.5
 """Above this share, the text of a cell is white."""
-
-
-@dataclass(frozen=True)
-class LabelledRecording:
-    """A recording and its label."""
-
-    path: Path
-    emotion: str
 
 
 @dataclass(frozen=True)
@@ -72,98 +59,6 @@ class Metrics:
     def to_json(self) -> str:
         """Format the metrics as a JSON object."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
-
-
-def read_manifest(
-    manifest: Path, labels: Sequence[str], own_names: Mapping[str, str]
-) -> tuple[list[LabelledRecording], Counter[str]]:
-    """Read a CSV file with the columns ``path`` and ``emotion``.
-
-    Parameters
-    ----------
-    manifest
-        The file. Relative paths start at its folder.
-    labels
-        The model's labels.
-    own_names
-        The manifest's name for an emotion, in lower case -> the model's label, or empty text to leave its recordings
-        out. The model's labels and the names in `SYNONYMS` need no entry.
-
-    Returns
-    -------
-    The recordings, and the number of recordings left out for each name without a label.
-
-    Raises
-    ------
-    ManifestUnreadable
-        If the file or a column is missing, or no recording has one of the model's labels.
-    """
-    header, rows = read_columns(manifest)
-    if not {"path", "emotion"} <= set(header):
-        raise ManifestUnreadable(
-            f"{manifest} needs a header with the columns path and emotion, because the model returns emotions."
-        )
-    labelled, left_out = [], Counter[str]()
-    for _, row in rows:
-        name = (row["emotion"] or "").strip()
-        emotion = _meaning(name, labels, own_names)
-        if emotion is None:
-            left_out[name] += 1
-        else:
-            labelled.append(LabelledRecording(manifest.parent / (row["path"] or ""), emotion))
-    if not labelled:
-        raise ManifestUnreadable(
-            f"None of the emotions in {manifest} is a label of the model ({', '.join(labels)}). "
-            "Use --map to translate their names."
-        )
-    return labelled, left_out
-
-
-def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """Read a CSV file; return its header, and each row's line number and cells by column.
-
-    Raises
-    ------
-    ManifestUnreadable
-        If the file cannot be read.
-    """
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            return list(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise ManifestUnreadable(f"{manifest} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestUnreadable(f"{manifest} cannot be read as CSV: {error}.") from error
-
-
-def _meaning(name: str, labels: Sequence[str], own_names: Mapping[str, str]) -> str | None:
-    plain = name.lower()
-    if plain in own_names:
-        return own_names[plain] or None
-    for candidate in (plain, SYNONYMS.get(plain)):
-        if candidate in labels:
-            return candidate
-    return None
-
-
-def parse_names(text: str, labels: Sequence[str]) -> dict[str, str]:
-    """Parse a list such as "mad=anger,calm=neutral"; "calm=" leaves the name's recordings out.
-
-    Raises
-    ------
-    ManifestUnreadable
-        If an entry does not have the form ``name=emotion``, or its emotion is not a label of the model.
-    """
-    names: dict[str, str] = {}
-    for pair in filter(None, (part.strip() for part in text.split(","))):
-        name, sign, emotion = (part.strip() for part in pair.partition("="))
-        if not sign or not name or (emotion and emotion not in labels):
-            raise ManifestUnreadable(
-                f"{pair!r} in --map must have the form name=emotion, with one of the emotions {', '.join(labels)}."
-            )
-        names[name.lower()] = emotion
-    return names
 
 
 def compute_metrics(rows: Iterable[Prediction]) -> Metrics:

@@ -1,24 +1,13 @@
-"""Concordance on recordings with known values of dimensions: the manifest and the metrics."""
+"""The metrics on recordings with known values of dimensions: concordance and correlation."""
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
-from core.concordance import concordance, correlation
-from core.errors import ManifestUnreadable
-from core.evaluation import read_columns
-
-
-@dataclass(frozen=True)
-class RatedRecording:
-    """A recording and its known values, by dimension."""
-
-    path: Path
-    values: Mapping[str, float]
+from core.evaluation.concordance import concordance, correlation
+from core.evaluation.manifest import RatedRecording
 
 
 @dataclass(frozen=True)
@@ -67,60 +56,6 @@ class DimensionsReport:
     def to_json(self) -> str:
         """Format the metrics as a JSON object."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
-
-
-def read_rated_manifest(manifest: Path, dimensions: Sequence[str]) -> tuple[list[RatedRecording], bool]:
-    """Read a CSV file with the column ``path`` and a column of numbers for at least one dimension.
-
-    An empty cell means that the value is not known.
-
-    Parameters
-    ----------
-    manifest
-        The file. Relative paths start at its folder.
-    dimensions
-        The model's dimensions.
-
-    Returns
-    -------
-    The recordings with at least one known value, and whether the file has emotions too.
-
-    Raises
-    ------
-    ManifestUnreadable
-        If the file or the columns are missing, or a cell is not a number.
-    """
-    header, rows = read_columns(manifest)
-    columns = {name: column for name in dimensions for column in header if column.strip().lower() == name.lower()}
-    if "path" not in header or not columns:
-        raise ManifestUnreadable(
-            f"{manifest} needs a header with the column path and at least one of {', '.join(dimensions)}, because the "
-            "model returns values instead of emotions."
-        )
-    rated = [
-        RatedRecording(manifest.parent / (row["path"] or ""), values)
-        for line, row in rows
-        if (values := dict(_values(manifest, line, row, columns)))
-    ]
-    if not rated:
-        raise ManifestUnreadable(f"The columns {', '.join(columns)} in {manifest} have no values.")
-    return rated, "emotion" in header
-
-
-def _values(
-    manifest: Path, line: int, row: Mapping[str, str | None], columns: Mapping[str, str]
-) -> Iterator[tuple[str, float]]:
-    for name, column in columns.items():
-        text = (row[column] or "").strip()
-        if not text:
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ManifestUnreadable(f"Line {line} of {manifest} has {text!r} in the column {column}, not a number.")
-        yield name, value
 
 
 def values_beyond(rated: Iterable[RatedRecording], limits: tuple[float, float]) -> dict[str, tuple[float, float]]:
