@@ -133,7 +133,7 @@ class RecordingUnreadable(RecordingError):
 
 
 class DeadlineExceeded(RecordingError):
-    """The recording cannot be classified within the time of one invocation."""
+    """The recording takes longer than an invocation, and cannot be continued or advances too slowly."""
 
     code = "deadline_exceeded"
 

