@@ -11,7 +11,7 @@ CALIBRATION ?=
 MODEL ?= build/model
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local api test test-all lint audit audit-template audit-dependencies format model fuzz bench soak
+.PHONY: help demo local api test test-slow lint audit audit-template audit-dependencies format model fuzz bench soak
 .PHONY: schema reference lock clean system system-browser
 
 help: ## list the commands
@@ -33,8 +33,8 @@ pytest := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 -
 test: $(VENV)/dev | system-browser ## run the tests, except the slow ones
 	$(pytest) -m "not slow"
 
-test-all: $(VENV)/dev | system-browser ## run all tests, including the slow ones
-	$(pytest)
+test-slow: $(VENV)/dev | system-browser ## run the slow tests
+	$(pytest) -m slow
 
 lint: $(VENV)/dev $(SAM) ## check style, types and the template
 	$(BIN)/ruff check .
