@@ -322,6 +322,7 @@ def test_a_message_waits_for_the_lease_that_another_delivery_holds(
     clock.advance(710.0)
     assert invoke({"Records": receive(quick_stack)}) == {"batchItemFailures": []}
     assert status(quick_stack, "a.wav") == "classified"
+    held.__exit__(None, None, None)  # otherwise garbage collection would, when the stack has ended
 
 
 def test_each_failed_message_of_a_batch_gets_its_own_delay(
