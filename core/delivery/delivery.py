@@ -121,13 +121,11 @@ class Delivery:
             # Drop the event's size, so that every size below is confirmed by S3.
             outcome = self._deliver(replace(upload, size_bytes=None), attempt, result_key)
         except TransientError:
-            if self.settings.delete_results and self._delete_orphan(upload) is None:
+            if self._remove_if_deleted(upload):
                 return Outcome("removed", result_key)
             raise
         # Last, because a removal that arrived before the writes found nothing to delete.
-        if self.settings.delete_results and self._delete_orphan(upload) is None:
-            return Outcome("removed", result_key)
-        return outcome
+        return Outcome("removed", result_key) if self._remove_if_deleted(upload) else outcome
 
     def _deliver(self, upload: Upload, attempt: Attempt, result_key: str) -> Outcome:
         try:
@@ -168,6 +166,10 @@ class Delivery:
         # Without a sequencer: the removal's would order this version after later uploads.
         upload = Upload(newest.bucket, newest.key, newest.version_id, newest.etag, newest.size_bytes)
         return self.deliver(upload, attempt)
+
+    def _remove_if_deleted(self, upload: Upload) -> bool:
+        """If `delete_results` is set and S3 has no upload, delete its result; return whether both hold."""
+        return self.settings.delete_results and self._delete_orphan(upload) is None
 
     def _delete_orphan(self, version: ObjectVersion) -> ObjectVersion | None:
         """Return the newest version of an upload's key. If there is none, delete the key's result and report.
