@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError, ResponseStreamingError
 
 from core.local.stack import RESULTS_BUCKET, Stack, running_stack
@@ -31,21 +29,15 @@ def proxy(stack: Stack) -> Iterator[FaultyEndpoint]:
         yield running
 
 
-def client(service: str, proxy: FaultyEndpoint, read_timeout_s: float = 30.0) -> Any:
-    session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name="us-east-1")
-    config = Config(read_timeout=read_timeout_s, retries={"mode": "standard", "total_max_attempts": 1})
-    return session.client(service, endpoint_url=proxy.endpoint, config=config)  # type: ignore[call-overload]
-
-
 @pytest.fixture
 def s3(proxy: FaultyEndpoint) -> "S3Client":
-    made: S3Client = client("s3", proxy)
+    made: S3Client = proxy.client("s3")
     return made
 
 
 @pytest.fixture
 def sqs(proxy: FaultyEndpoint) -> "SQSClient":
-    made: SQSClient = client("sqs", proxy)
+    made: SQSClient = proxy.client("sqs")
     return made
 
 
@@ -81,7 +73,7 @@ def test_a_failed_write_was_executed_only_if_its_response_was_lost(
 ) -> None:
     proxy.plan = lambda _: fault
     # Only a call that gets no response waits for its timeout, so that a busy machine causes no other one.
-    writer: S3Client = client("s3", proxy, read_timeout_s=1.0) if error is ReadTimeoutError else s3
+    writer: S3Client = proxy.client("s3", read_timeout_s=1.0) if error is ReadTimeoutError else s3
     with pytest.raises(error) as raised:
         writer.put_object(Bucket=RESULTS_BUCKET, Key=fault.name, Body=BODY, IfNoneMatch="*")
     if isinstance(raised.value, ClientError):

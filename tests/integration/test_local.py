@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from core.cli.local import function_settings, run_demo, run_local
 from core.errors import FolderRefused, PackageRefused
@@ -367,14 +365,7 @@ def test_a_queue_that_fails_loses_no_message(
 
     (tmp_path / "file").write_bytes(b"x")
     with faulty(stack.endpoint) as proxy:
-        sqs = boto3.client(
-            "sqs",
-            endpoint_url=proxy.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-            config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
-        )
+        sqs = proxy.client("sqs")
         mapping = EventSourceMapping(sqs, stack.queue_url, function, OPTIONS)
         drain(mapping)
         stack.upload(tmp_path / "file")

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from core.errors import FolderRefused
 from core.local.folders import Inbox, is_ignored, result_files
@@ -161,14 +159,7 @@ def test_an_upload_that_the_network_breaks_is_retried_and_one_that_s3_refuses_wa
         (folder / name).write_bytes(b"x")
     faults = {"broken.wav": Fault.RESET, "refused.wav": Fault.REFUSED}
     with faulty(stack.endpoint) as proxy:
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=proxy.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-            config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
-        )
+        s3 = proxy.client("s3")
         inbox = Inbox(replace(stack, s3=s3), folder, clock)
 
         def one_pass() -> list[str]:
@@ -331,14 +322,7 @@ def test_a_folder_that_is_deleted_comes_back(stack: Stack, tmp_path: Path) -> No
 
 def test_an_s3_that_does_not_answer_loses_no_result(stack: Stack, tmp_path: Path) -> None:
     with faulty(stack.endpoint) as proxy:
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=proxy.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-            config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
-        )
+        s3 = proxy.client("s3")
         proxy.plan = lambda _: Fault.RESET
         put(stack, **{"a.json": b"1"})
         with result_files(replace(stack, s3=s3), tmp_path, "local") as files:

@@ -4,7 +4,7 @@ Unlike hooks in the client, the proxy truncates bodies, resets connections, and 
 carried out.
 
     with faulty(stack.endpoint, seed=7, rate=0.02) as proxy:
-        client = boto3.client("s3", endpoint_url=proxy.endpoint)
+        s3 = proxy.client("s3")
     print(proxy.injected)
 
 Instead of a seed and a rate, a plan may name the fault of each call.
@@ -23,7 +23,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import boto3
+from botocore.config import Config
 
 _LOOPBACK = "127.0.0.1"
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "server", "date"}
@@ -131,6 +135,12 @@ class FaultyEndpoint:
     injected: Counter[Fault] = field(default_factory=Counter)
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def client(self, service: str, read_timeout_s: float = 30.0) -> Any:
+        """Return a client of a service that reaches it through the proxy, and repeats no call."""
+        session = boto3.Session(aws_access_key_id="local", aws_secret_access_key="local", region_name="us-east-1")
+        config = Config(read_timeout=read_timeout_s, retries={"mode": "standard", "total_max_attempts": 1})
+        return session.client(service, endpoint_url=self.endpoint, config=config)  # type: ignore[call-overload]
 
     def next_fault(self, method: str, path: str, headers: Mapping[str, str]) -> Fault | None:
         """Record a call, and return its fault."""
