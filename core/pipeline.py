@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.audio.channels import ChannelGroup
-from core.audio.decode import decode
+from core.audio.decode import claimed_s, decode
 from core.audio.probe import MediaInfo, probe
 from core.audio.state import State
 from core.audio.utterances import RecordingCutter, SpeechSegment
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
-from core.deadline import Deadline, ProgressEstimate, plausible_duration_s
+from core.deadline import Deadline, ProgressEstimate
 from core.errors import DeadlineExceeded, EmptyRecording, RecordingError
 from core.model.classifier import EmotionClassifier
 from core.results import (
@@ -162,7 +162,7 @@ class Pipeline:
         progress.info = probe(path, self._limits, deadline)
         progress.decode_s = time.monotonic() - started
         # A recording that can continue in another invocation need not fit into this one.
-        duration_s = _duration_s(path, progress.info)
+        duration_s = claimed_s(path, progress.info)
         estimate = ProgressEstimate(None if store else duration_s, deadline)
         identity = {"fingerprint": self.model.fingerprint, "segmentation": self._segmentation.model_dump()}
         resumption = Resumption(store, deadline, identity)
@@ -205,10 +205,6 @@ class Pipeline:
             channels=channels,
             processing=progress.processing,
         )
-
-
-def _duration_s(path: Path, info: MediaInfo) -> float | None:
-    return plausible_duration_s(info.duration_s, info.codec, path.stat().st_size, info.samples_per_s)
 
 
 def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: ProgressEstimate) -> Iterator[Block]:

@@ -98,7 +98,7 @@ def _decode_track(
     block_bytes = round(_BLOCK_S * SAMPLE_RATE_HZ) * channels * 4
     with _source(path, info, number, limits, deadline) as (source, stream):
         start_s = info.start_s if source == path else 0.0
-        timeline = Timeline(_claimed_s(path, info), limits.max_duration_s, start_s)
+        timeline = Timeline(claimed_s(path, info), limits.max_duration_s, start_s)
         with run_sandboxed(_decode_command(source, stream, info, number), limits, deadline) as decoder:
             while chunk := decoder.read(block_bytes):
                 block = _block(chunk, channels)
@@ -118,7 +118,7 @@ def _source(
     if not may_have_pauses(track.codec, track.channels):
         yield path, stream
         return
-    timeline = Timeline(_claimed_s(path, info), limits.max_duration_s)
+    timeline = Timeline(claimed_s(path, info), limits.max_duration_s)
     with with_silent_pauses(path, track.codec, stream, timeline, limits, deadline) as copy:
         yield copy, "a:0"
 
@@ -149,7 +149,7 @@ def _check_end(decoder: Decoder, path: Path, info: MediaInfo, number: int, decod
         )
 
 
-def _claimed_s(path: Path, info: MediaInfo) -> float | None:
+def claimed_s(path: Path, info: MediaInfo) -> float | None:
     """Return the duration that the headers claim, or None if the file could not hold it or is gone."""
     try:
         size_bytes = path.stat().st_size
