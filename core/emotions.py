@@ -1,4 +1,4 @@
-"""The colours and letters of emotions, and the names that other corpora give them."""
+"""The colours and letters of labels, and the names that other corpora give them."""
 
 import string
 from collections.abc import Container, Iterable, Mapping
@@ -15,13 +15,13 @@ COLOURS: Mapping[str, str] = {
     "sad": "#56B4E9",
     "calm": "#0072B2",
     "disgust": "#F0E442",
+    "other": "#AA4499",
+    "unknown": "#999933",
 }
 """Okabe and Ito's palette (2008), which people with any kind of colour blindness can tell apart. `neutral` is grey
-instead of the palette's black."""
+instead of the palette's black. `other` and `unknown`, which models return too, have colours of Tol's muted scheme."""
 
 _MORE_COLOURS = (
-    "#999933",
-    "#AA4499",
     "#117733",
     "#CC6677",
     "#882255",
@@ -30,8 +30,8 @@ _MORE_COLOURS = (
     "#44AA99",
     "#88CCEE",
 )
-"""Tol's muted scheme (2021) for further labels. Colours that differ most from Okabe and Ito's come first, but the
-darkest are later, because they are hard to see on a dark page."""
+"""The rest of Tol's muted scheme (2021), for further labels. Colours that differ most from Okabe and Ito's come first,
+but the darkest are later, because they are hard to see on a dark page."""
 _DARK_COLOURS = frozenset(("#0072B2", "#AA4499", "#117733", "#882255", "#332288"))
 """Colours on which white has more contrast than black."""
 
@@ -52,6 +52,9 @@ SYNONYMS: Mapping[str, str] = {
     "disgusted": "disgust",
     "dis": "disgust",
     "cal": "calm",
+    "oth": "other",
+    "unk": "unknown",
+    "<unk>": "unknown",
 }
 """A corpus's name for an emotion -> this project's name."""
 
@@ -86,7 +89,7 @@ class LabelStyle:
 def label_styles(labels: Iterable[str]) -> dict[str, LabelStyle]:
     """Return a style for each label of a model, in the same order.
 
-    The known emotions have the same colour in every model. Up to 17 labels have different colours, and up to 26 have
+    The known labels have the same colour in every model. Up to 17 labels have different colours, and up to 26 have
     different letters. The styles do not depend on the order of the labels.
     """
     labels = tuple(dict.fromkeys(labels))

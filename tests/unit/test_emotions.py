@@ -41,11 +41,12 @@ def test_colours_and_letters_are_distinct_whatever_the_order(labels: tuple[str, 
 
 
 def test_known_emotions_look_the_same_in_every_model() -> None:
-    for labels in (SIX, THIRTEEN, tuple(COLOURS)):
+    for labels in (SIX, THIRTEEN, EMOTION2VEC, tuple(COLOURS)):
         for label, style in label_styles(labels).items():
             if label in COLOURS:
                 assert style.colour == COLOURS[label]
     assert [style.letter for style in label_styles(SIX).values()] == list("afhnsu")
+    assert [style.letter for style in label_styles(EMOTION2VEC).values()] == list("adfhnosuk")
 
 
 def test_a_name_of_another_corpus_looks_like_its_emotion() -> None:
