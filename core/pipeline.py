@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from core.audio.channels import ChannelGroup
@@ -16,6 +16,7 @@ from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.deadline import Deadline, ProgressEstimate
 from core.errors import DeadlineExceeded, EmptyRecording, RecordingError
+from core.metrics import LaneFigures, conversation_figures
 from core.model.classifier import EmotionClassifier
 from core.results import (
     Audio,
@@ -70,10 +71,11 @@ class _Progress:
             duration_s=self.decoded_samples / SAMPLE_RATE_HZ,
         )
 
-    def channel(self, group: ChannelGroup, parts: list[Utterance]) -> Channel:
+    def channel(self, group: ChannelGroup, parts: list[Utterance], figures: LaneFigures | None) -> Channel:
         """Return the result of a group's utterances."""
         return Channel(
             **dict(MeanScores.over(parts)),
+            **(asdict(figures) if figures else {}),
             channel=group[0],
             track=self.info.track_of(group[0]) if self.info and self.info.has_several_tracks else None,
             mixed=group if len(group) > 1 else None,
@@ -193,7 +195,14 @@ class Pipeline:
         )
 
     def _result(self, source: Source, progress: _Progress) -> Result:
-        channels = tuple(progress.channel(group, parts) for group, parts in sorted(progress.utterances.items()))
+        lanes = sorted(progress.utterances.items())
+        figures = conversation_figures(
+            [[(part.start_s, part.end_s) for part in parts] for _, parts in lanes],
+            progress.decoded_samples / SAMPLE_RATE_HZ,
+        )
+        channels = tuple(
+            progress.channel(group, parts, own) for (group, parts), own in zip(lanes, figures.lanes, strict=True)
+        )
         overall = MeanScores.over([u for channel in channels for u in channel.utterances]) if channels else None
         return Result(
             status="classified" if overall else "no_speech",
@@ -202,6 +211,9 @@ class Pipeline:
             model=self.model,
             **(dict(overall) if overall else {}),
             speech_s=sum(channel.speech_s for channel in channels),
+            silence_s=figures.silence_s,
+            overlap_s=figures.overlap_s,
+            interruptions=figures.interruptions,
             channels=channels,
             processing=progress.processing,
         )

@@ -207,10 +207,21 @@ class Utterance(EmotionScores):
         """Duration of the utterance in seconds."""
         return self.end_s - self.start_s
 
+    @property
+    def indicator(self) -> Mapping[str, float]:
+        """1 for the emotion, and 0 for each other label: the mean over utterances is the distribution of emotions."""
+        return {label: float(label == self.emotion) for label in self.values}
+
+
+_SHARES = "Share of the speech time that each label has as an utterance's emotion, from 0 to 1. They sum to 1."
+_MARGIN = "The highest mean score minus the second highest: the smaller, the less certain is the emotion."
+
 
 class MeanScores(EmotionScores):
-    """The means of the scores or values of several utterances, weighted by duration."""
+    """The means of the scores or values of several utterances, weighted by duration, and the mix of their emotions."""
 
+    margin: Probability | None = Field(default=None, description=_MARGIN)
+    shares: dict[str, Probability] | None = Field(default=None, description=_SHARES)
     dimensions_min: dict[str, Value] | None = Field(
         default=None, description="The lowest value of each dimension in an utterance."
     )
@@ -223,7 +234,12 @@ class MeanScores(EmotionScores):
         """Return the means over at least one utterance of one model."""
         means = mean_values((part.values, part.duration_s) for part in utterances)
         if utterances[0].dimensions is None:
-            return MeanScores(**dict(EmotionScores.of(means)))
+            best = sorted(means.values(), reverse=True)
+            return MeanScores(
+                **dict(EmotionScores.of(means)),
+                margin=best[0] - best[1] if len(best) > 1 else None,
+                shares=mean_values((part.indicator, part.duration_s) for part in utterances),
+            )
         return MeanScores(
             dimensions=means,
             dimensions_min={name: min(part.values[name] for part in utterances) for name in means},
@@ -231,7 +247,31 @@ class MeanScores(EmotionScores):
         )
 
 
-class Channel(MeanScores):
+class SpeechFigures(MeanScores):
+    """The mean scores of one speaker, and the figures of the speaker's turns.
+
+    The figures of turns come from the times of the utterances alone (`core.metrics`). They are absent if the recording
+    has one channel or speaker with speech, because its times do not tell how many people speak.
+    """
+
+    speech_s: Seconds = Field(description="Total duration of the utterances: talk time.")
+    talk_share: Probability | None = Field(
+        default=None, description="Share of the total speech of all channels or speakers, from 0 to 1."
+    )
+    turns: int | None = Field(
+        default=None,
+        description=(
+            "Number of turns: utterances with neither speech of others nor more than 3 s of silence between them. "
+            "Heldner and Edlund (2010) call the silence within a turn a pause, and between speakers a gap. Amazon "
+            "Connect counts silence of more than 3 s as non-talk time."
+        ),
+    )
+    longest_turn_s: Seconds | None = Field(default=None, description="Duration of the longest turn, with its pauses.")
+    mean_turn_s: Seconds | None = Field(default=None, description="Mean duration of the turns, with their pauses.")
+    interruptions: int | None = Field(default=None, description="How often this channel or speaker interrupts another.")
+
+
+class Channel(SpeechFigures):
     """One channel with speech. Its scores are the means of its utterances' scores, weighted by duration."""
 
     channel: int = Field(description="Number of the channel, from 0; of mixed channels, the first.")
@@ -241,7 +281,6 @@ class Channel(MeanScores):
     mixed: tuple[int, ...] | None = Field(
         default=None, description="Numbers of the channels that were mixed because they carry the same speech."
     )
-    speech_s: Seconds = Field(description="Total duration of the channel's utterances.")
     utterances: tuple[Utterance, ...] = Field(description="The channel's utterances, in order of time.")
 
 
@@ -292,6 +331,8 @@ class Result(_Part):
     scores: dict[str, Probability] | None = Field(
         default=None, description="Mean scores of all utterances, weighted by duration."
     )
+    margin: Probability | None = Field(default=None, description=_MARGIN)
+    shares: dict[str, Probability] | None = Field(default=None, description=_SHARES)
     dimensions: dict[str, Value] | None = Field(
         default=None, description="Mean value of each dimension over all utterances, weighted by duration."
     )
@@ -302,6 +343,28 @@ class Result(_Part):
         default=None, description="The highest value of each dimension in an utterance."
     )
     speech_s: Seconds | None = Field(default=None, description="Total duration of all utterances.")
+    silence_s: Seconds | None = Field(
+        default=None,
+        description=(
+            "Time in which nobody speaks: pauses and gaps in the terms of Heldner and Edlund (2010), also before the "
+            "first and after the last utterance."
+        ),
+    )
+    overlap_s: Seconds | None = Field(
+        default=None,
+        description=(
+            "Time in which several channels or speakers speak at once (Heldner and Edlund, 2010); absent if there is "
+            "only one with speech."
+        ),
+    )
+    interruptions: int | None = Field(
+        default=None,
+        description=(
+            "Number of interruptions: someone begins to speak when another has spoken for 0.5 s, both go on for at "
+            "least 0.5 s, and the other stops first. Yuan, Liberman and Cieri (2007) call such an overlap turn-taking. "
+            "If the other goes on, it is a backchannel, and not counted. Absent as `overlap_s`."
+        ),
+    )
     channels: tuple[Channel, ...] | None = Field(default=None, description="The channels with speech.")
     error: Error | None = Field(default=None, description="The reason why the recording could not be classified.")
     processing: Processing = Field(description="The time, duration and software version of the classification.")

@@ -183,7 +183,24 @@ def test_means_of_dimensions_have_the_lowest_and_the_highest_value() -> None:
 
     assert means.dimensions == pytest.approx({"arousal": (1.8 + 0.3 + 0.25) / 3.5}, abs=1e-6)
     assert (means.dimensions_min, means.dimensions_max) == ({"arousal": 0.3}, {"arousal": 0.9})
-    assert means.emotion is None
+    assert (means.emotion, means.shares, means.margin) == (None, None, None)
+
+
+@pytest.mark.parametrize("output", [Output.SOFTMAX, Output.SIGMOID])
+def test_means_have_the_mix_of_emotions_and_the_margin(output: Output) -> None:
+    values = ((0.0, 3.0, {"anger": 0.9, "sad": 0.8, "fear": 0.0}), (4.0, 5.0, {"anger": 0.1, "sad": 0.3, "fear": 0.2}))
+    parts = [Utterance(start_s=start, end_s=end, **dict(EmotionScores.of(each, output))) for start, end, each in values]
+
+    means = MeanScores.over(parts)
+
+    assert means.shares == {"anger": 0.75, "sad": 0.25, "fear": 0.0}
+    assert means.margin == pytest.approx(0.7 - 0.675)
+
+
+def test_a_model_with_one_label_has_no_margin() -> None:
+    means = MeanScores.over([Utterance(start_s=0.0, end_s=1.0, **dict(EmotionScores.of({"anger": 0.4})))])
+
+    assert (means.shares, means.margin) == ({"anger": 1.0}, None)
 
 
 def test_an_identity_names_labels_or_dimensions() -> None:
@@ -215,7 +232,7 @@ def test_a_document_of_a_model_with_emotions_has_no_field_that_1_0_lacks() -> No
         *(*scores, "speech_s", "channels", "processing"),
     ]
     assert list(document["model"]) == ["id", "revision", "precision", "fingerprint", "labels"]
-    assert list(channel) == [*scores, "channel", "speech_s", "utterances"]
+    assert list(channel) == [*scores, "speech_s", "channel", "utterances"]
     assert list(channel["utterances"][0]) == [*scores, "start_s", "end_s"]
 
 
