@@ -43,6 +43,7 @@
         ├── LabelsInvalid
         ├── PackageRefused
         ├── VoiceActivityUnavailable
+        ├── SpeakersUnavailable
         └── ParityMissed
 
 Every message says what happened and, if the reader can act, what to do. Codes are part of the result document and never
@@ -260,6 +261,10 @@ class PackageRefused(ModelError):
 
 class VoiceActivityUnavailable(ModelError):
     """The voice activity detection network is missing or damaged."""
+
+
+class SpeakersUnavailable(ModelError):
+    """The speaker network is missing or damaged."""
 
 
 class ParityMissed(ModelError):

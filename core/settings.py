@@ -115,6 +115,9 @@ class ModelSettings(Settings):
     model_dir: Path = Path("build/model")
     """Folder with a serving package, or with a checkpoint where PyTorch is installed."""
 
+    speakers_model: Path = Path("build/speakers/speakers.onnx")
+    """File of the speaker network, which `make speakers` writes. It is loaded only if speakers are separated."""
+
     inference_threads: int | None = Field(default=None, ge=1)
     """Number of inference threads. By default, it follows from the function's memory in Lambda, and equals the number
     of available cores elsewhere."""
