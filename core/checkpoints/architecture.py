@@ -13,11 +13,16 @@ from core.results import Output as Output  # noqa: PLC0414 (re-exported)
 
 
 class Encoder(StrEnum):
-    """transformers' encoders. Each value is the `model_type` in config.json and the prefix of the encoder's tensors."""
+    """The encoders. Each value is the prefix of the encoder's tensors."""
 
     HUBERT = "hubert"
     WAV2VEC2 = "wav2vec2"
     WAVLM = "wavlm"
+    EMOTION2VEC = "d2v_model"
+
+
+TRANSFORMERS_ENCODERS = (Encoder.HUBERT, Encoder.WAV2VEC2, Encoder.WAVLM)
+"""The encoders of transformers, whose values are also the `model_type` in config.json."""
 
 
 class InputMode(StrEnum):
@@ -62,7 +67,7 @@ MEAN, TANH = Operation.MEAN, Operation.TANH
 
 Step = Dense | Operation
 Head = tuple[Step, ...]
-"""The steps from the hidden states to the logits, in order: two dense layers, and the mean once."""
+"""The steps from the hidden states to the logits, in order: one or two dense layers, and the mean once."""
 
 STOCK: Head = (Dense("projector"), MEAN, Dense("classifier"))
 """The head of transformers' own `…ForSequenceClassification`."""
@@ -75,6 +80,10 @@ NKULULEKO: Head = (MEAN, Dense("head.dense"), TANH, Dense("head.out_proj"))
 """The head of https://github.com/felixbur/nkululeko's fine-tuned models, and of audEERING's example."""
 
 HEADS: Mapping[str, Head] = {"stock": STOCK, "soxan": SOXAN, "ehcalabres": EHCALABRES, "nkululeko": NKULULEKO}
+"""The heads of transformers' encoders."""
+
+EMOTION2VEC: Head = (MEAN, Dense("proj"))
+"""The head of emotion2vec+."""
 
 
 def dense_layers(head: Head) -> tuple[Dense, ...]:
@@ -132,7 +141,7 @@ class Architecture:
     Attributes
     ----------
     encoder
-        transformers' encoder.
+        The encoder.
     input_mode, is_normalised
         The samples that the network computes, and whether they are scaled to zero mean and unit variance first.
     has_weighted_sum

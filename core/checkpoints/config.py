@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.audio.waveform import SAMPLE_RATE_HZ
-from core.checkpoints.architecture import Encoder, InputMode, Output
+from core.checkpoints.architecture import TRANSFORMERS_ENCODERS, Encoder, InputMode, Output
 from core.checkpoints.files import CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, read_json
 from core.emotions import standard_name
 from core.errors import CheckpointUnreadable
@@ -115,14 +115,12 @@ def read_model_type(folder: Path, config: Config) -> Encoder:
         If the encoder is not supported.
     """
     model_type = config.get("model_type")
-    try:
-        return Encoder(str(model_type))
-    except ValueError as error:
-        *others, last = (repr(encoder.value) for encoder in Encoder)
-        raise CheckpointUnreadable(
-            f"{folder / CONFIG_FILE} has the model type {model_type!r}; only {', '.join(others)} and {last} are "
-            "supported."
-        ) from error
+    if model_type in TRANSFORMERS_ENCODERS:
+        return Encoder(model_type)
+    *others, last = (repr(encoder.value) for encoder in TRANSFORMERS_ENCODERS)
+    raise CheckpointUnreadable(
+        f"{folder / CONFIG_FILE} has the model type {model_type!r}; only {', '.join(others)} and {last} are supported."
+    )
 
 
 def read_output(folder: Path, config: Config) -> Output:

@@ -1,10 +1,11 @@
 """The geometry of a checkpoint's network, from which the inputs of its serving graph are computed."""
 
 from core.audio.waveform import WINDOW_SAMPLES
-from core.checkpoints.architecture import InputMode
+from core.checkpoints.architecture import Encoder, InputMode
 from core.checkpoints.network import SpeechNetwork
 from core.model.clip_inputs import ClipGeometry
 from core.model.inputs import Geometry
+from core.model.preprocessing import VARIANCE_FLOOR
 from core.model.window_inputs import WindowGeometry
 
 _END_GROUPS = 8
@@ -12,6 +13,9 @@ _END_GROUPS = 8
 
 With 8, the averages change scores much less than 8-bit products do: docs/decisions/0005-padding-shortcut.md.
 """
+
+_VARIANCE_FLOORS = {Encoder.EMOTION2VEC: 1e-5}
+"""FunASR normalises with PyTorch's `layer_norm`, whose default this is."""
 
 
 def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
@@ -33,6 +37,7 @@ def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
             strides=strides,
             is_normalised=network.architecture.is_normalised,
             has_group_norm=has_group_norm,
+            variance_floor=_VARIANCE_FLOORS.get(network.architecture.encoder, VARIANCE_FLOOR),
         )
     return WindowGeometry(
         window_samples=WINDOW_SAMPLES,

@@ -7,7 +7,16 @@ head without an error, and then classifies with a random head. Needs neither PyT
 from collections.abc import Iterable, Mapping
 from statistics import mode
 
-from core.checkpoints.architecture import HEADS, LAYER_WEIGHTS, STOCK, Encoder, Head, dense_layers, head_tensors
+from core.checkpoints.architecture import (
+    HEADS,
+    LAYER_WEIGHTS,
+    STOCK,
+    TRANSFORMERS_ENCODERS,
+    Encoder,
+    Head,
+    dense_layers,
+    head_tensors,
+)
 from core.errors import CheckpointUnreadable
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -23,7 +32,7 @@ _IGNORED: Mapping[str, str] = {
     "project_hid.": _UNLABELLED,
     "final_proj.": _UNLABELLED,
     "label_embs_concat": _UNLABELLED,
-    **{f"{encoder}.masked_spec_embed": _MASKED for encoder in Encoder},
+    **{f"{encoder}.masked_spec_embed": _MASKED for encoder in TRANSFORMERS_ENCODERS},
 }
 """Prefixes of unused tensors that may be present in the file, with the reason each is safe to ignore. Any other tensor
 that the network does not have is an error."""
@@ -53,7 +62,7 @@ def find_encoder(file: str, tensors: Iterable[str], model_type: Encoder) -> Enco
     CheckpointUnreadable
         If the tensors belong to none or to several encoders, or to another one than config.json names.
     """
-    found = {encoder for encoder in Encoder for name in tensors if name.startswith(f"{encoder}.")}
+    found = {encoder for encoder in TRANSFORMERS_ENCODERS for name in tensors if name.startswith(f"{encoder}.")}
     if len(found) == 1 and found <= {model_type, Encoder.WAV2VEC2}:
         return found.pop()
     if not found:

@@ -13,16 +13,18 @@ from torch import nn
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
 
 from core.checkpoints.architecture import MEAN, Architecture, Dense, Encoder, dense_layers
+from core.checkpoints.emotion2vec import Emotion2vecConfig, Emotion2vecEncoder
 
 _CLASSES: Mapping[Encoder, tuple[Any, Any]] = {
     Encoder.HUBERT: (HubertConfig, HubertModel),
     Encoder.WAV2VEC2: (Wav2Vec2Config, Wav2Vec2Model),
     Encoder.WAVLM: (WavLMConfig, WavLMModel),
+    Encoder.EMOTION2VEC: (Emotion2vecConfig, Emotion2vecEncoder),
 }
 
 
 class SpeechNetwork(nn.Module):
-    """An encoder of transformers and a head.
+    """An encoder of transformers, or emotion2vec's, and a head.
 
     Use it in evaluation mode except for training: the published configs turn SpecAugment and layerdrop on.
 
@@ -31,7 +33,7 @@ class SpeechNetwork(nn.Module):
     architecture
         The steps that the network computes.
     config
-        transformers' config of the encoder, with the network's sizes.
+        The config of the encoder, with the network's sizes: transformers', or `Emotion2vecConfig`.
     base_model_prefix
         The name of the encoder's module, with which the names of its tensors start.
     """
@@ -48,10 +50,12 @@ class SpeechNetwork(nn.Module):
         if architecture.has_weighted_sum:
             states = config.num_hidden_layers + 1
             self.layer_weights = nn.Parameter(torch.ones(states) / states)
-        first, last = dense_layers(architecture.head)
-        inner_size = inner_size or config.hidden_size
-        self._add_dense(first, config.hidden_size, inner_size)
-        self._add_dense(last, inner_size, len(architecture.labels))
+        *inner, last = dense_layers(architecture.head)
+        size = config.hidden_size
+        for layer in inner:
+            self._add_dense(layer, size, inner_size or size)
+            size = inner_size or size
+        self._add_dense(last, size, len(architecture.labels))
 
     @property
     def base_model(self) -> Any:
@@ -125,7 +129,7 @@ def build_network(
     Parameters
     ----------
     config
-        The content of config.json.
+        The content of config.json, or the values of `Emotion2vecConfig` by name.
     inner_size
         The number of values between the head's two dense layers; None for the size of the hidden states.
     """

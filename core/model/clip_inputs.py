@@ -19,7 +19,7 @@ from pydantic import Field
 from core.audio.offset import remove_offset
 from core.audio.waveform import Waveform
 from core.model.convolutions import Convolutions, row_statistics
-from core.model.preprocessing import cut_clip, normalise_clip
+from core.model.preprocessing import VARIANCE_FLOOR, cut_clip, normalise_clip
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class ClipGeometry(Convolutions):
         Whether the clip is scaled to zero mean and unit variance.
     has_group_norm
         Whether the first layer has a group norm, which needs the statistics of the rows.
+    variance_floor
+        The number that the normalisation adds to the variance.
     """
 
     input_mode: Annotated[Literal["clip"], Field(alias="hearing")]
@@ -48,11 +50,12 @@ class ClipGeometry(Convolutions):
     strides: tuple[int, ...]
     is_normalised: bool = True
     has_group_norm: bool = False
+    variance_floor: float = VARIANCE_FLOOR
 
     def network_input(self, waveform: Waveform) -> Waveform:
         """Compute the reference network's input: the clip, normalised or not, padded to one frame's receptive field."""
         if self.is_normalised:
-            return normalise_clip(waveform, self.receptive_field, self.max_samples)
+            return normalise_clip(waveform, self.receptive_field, self.max_samples, self.variance_floor)
         return cut_clip(remove_offset(waveform[: self.max_samples]), self.receptive_field, self.max_samples)
 
     def graph_inputs(self, waveform: Waveform) -> dict[str, npt.NDArray[np.generic]]:

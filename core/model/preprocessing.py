@@ -11,11 +11,14 @@ import numpy as np
 from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.errors import EmptyRecording
 
-_VARIANCE_FLOOR = 1e-7
-"""The value in `Wav2Vec2FeatureExtractor` since transformers 4.9; earlier releases used 1e-5."""
+VARIANCE_FLOOR = 1e-7
+"""The number that is added to the variance. It is that of `Wav2Vec2FeatureExtractor` since transformers 4.9; earlier
+releases used 1e-5."""
 
 
-def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Waveform:
+def normalise(
+    waveform: Waveform, window_samples: int = WINDOW_SAMPLES, variance_floor: float = VARIANCE_FLOOR
+) -> Waveform:
     """Pad with zeros or cut to the window, then scale to zero mean and unit variance.
 
     The order matters: the checkpoint was trained on statistics that include the padding.
@@ -26,6 +29,8 @@ def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Wavef
         Mono samples at 16 kHz, shape ``(n,)``, ``n >= 1``.
     window_samples
         The length of the window.
+    variance_floor
+        The number that is added to the variance.
 
     Returns
     -------
@@ -39,11 +44,16 @@ def normalise(waveform: Waveform, window_samples: int = WINDOW_SAMPLES) -> Wavef
     window = np.zeros(window_samples, np.float32)
     clip = waveform[:window_samples]
     window[: clip.size] = clip
-    mean, scale = window_statistics(clip, window_samples)
+    mean, scale = window_statistics(clip, window_samples, variance_floor)
     return (window - np.float32(mean)) / np.float32(scale)
 
 
-def normalise_clip(waveform: Waveform, receptive_field: int, max_samples: int = WINDOW_SAMPLES) -> Waveform:
+def normalise_clip(
+    waveform: Waveform,
+    receptive_field: int,
+    max_samples: int = WINDOW_SAMPLES,
+    variance_floor: float = VARIANCE_FLOOR,
+) -> Waveform:
     """Scale a clip to zero mean and unit variance over itself, then pad a clip that is too short for one frame.
 
     The padding follows the normalisation, as in a batch of the reference: a click of 10 ms becomes one frame with zeros
@@ -57,6 +67,8 @@ def normalise_clip(waveform: Waveform, receptive_field: int, max_samples: int = 
         Samples that one frame of the feature encoder depends on: 400 in the published networks.
     max_samples
         Longer clips are cut to this length. No utterance is longer, and attention's cost grows with the square.
+    variance_floor
+        The number that is added to the variance.
 
     Returns
     -------
@@ -68,7 +80,7 @@ def normalise_clip(waveform: Waveform, receptive_field: int, max_samples: int = 
         If there are no samples.
     """
     clip = waveform[:max_samples]
-    return cut_clip(normalise(clip, clip.size), receptive_field, max_samples)
+    return cut_clip(normalise(clip, clip.size, variance_floor), receptive_field, max_samples)
 
 
 def cut_clip(waveform: Waveform, receptive_field: int, max_samples: int = WINDOW_SAMPLES) -> Waveform:
@@ -84,12 +96,14 @@ def cut_clip(waveform: Waveform, receptive_field: int, max_samples: int = WINDOW
     return np.pad(clip, (0, max(0, receptive_field - clip.size)))
 
 
-def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> tuple[float, float]:
+def window_statistics(
+    clip: Waveform, window_samples: int = WINDOW_SAMPLES, variance_floor: float = VARIANCE_FLOOR
+) -> tuple[float, float]:
     """Compute the mean and the scale of the zero-padded window without building the window.
 
     Returns
     -------
-    The mean, and the square root of the variance plus 1e-7.
+    The mean, and the square root of the variance plus `variance_floor`.
 
     Raises
     ------
@@ -101,7 +115,7 @@ def window_statistics(clip: Waveform, window_samples: int = WINDOW_SAMPLES) -> t
     mean = samples.sum() / window_samples
     # Centred before squaring: otherwise a large constant offset would cancel significant digits.
     squares = np.square(samples - mean).sum() + (window_samples - clip.size) * mean**2
-    return float(mean), float(np.sqrt(squares / window_samples + _VARIANCE_FLOOR))
+    return float(mean), float(np.sqrt(squares / window_samples + variance_floor))
 
 
 def _check_not_empty(clip: Waveform) -> None:

@@ -14,7 +14,17 @@ from typing import Any, Literal, TypeVar
 import torch
 from safetensors.torch import save_file
 
-from core.checkpoints.architecture import EHCALABRES, HEADS, SOXAN, STOCK, Architecture, Encoder, InputMode, Output
+from core.checkpoints.architecture import (
+    EHCALABRES,
+    HEADS,
+    SOXAN,
+    STOCK,
+    TRANSFORMERS_ENCODERS,
+    Architecture,
+    Encoder,
+    InputMode,
+    Output,
+)
 from core.checkpoints.network import SpeechNetwork, build_network
 
 NetworkT = TypeVar("NetworkT", bound=torch.nn.Module)
@@ -159,7 +169,7 @@ def _small_networks() -> Iterator[SmallNetwork]:
     inputs = [(InputMode.PADDED_WINDOW, True), (InputMode.CLIP, True), (InputMode.CLIP, False)]
     norms: tuple[Norm, Norm] = ("group", "layer")
     for encoder, norm, (mode, is_normalised), is_weighted, head in product(
-        Encoder, norms, inputs, (False, True), HEADS.values()
+        TRANSFORMERS_ENCODERS, norms, inputs, (False, True), HEADS.values()
     ):
         if encoder is Encoder.WAVLM and mode is InputMode.PADDED_WINDOW:
             continue

@@ -2,7 +2,15 @@
 
 import pytest
 
-from core.checkpoints.architecture import HEADS, LAYER_WEIGHTS, STOCK, Encoder, Head, head_tensors
+from core.checkpoints.architecture import (
+    HEADS,
+    LAYER_WEIGHTS,
+    STOCK,
+    TRANSFORMERS_ENCODERS,
+    Encoder,
+    Head,
+    head_tensors,
+)
 from core.checkpoints.heads import check_label_count, find_encoder, find_head, inner_size, reason_to_ignore
 from core.errors import CheckpointUnreadable
 
@@ -45,12 +53,12 @@ def test_an_encoder_without_a_head_is_refused() -> None:
         find_head("model.safetensors", LEFTOVERS)
 
 
-@pytest.mark.parametrize("model_type", Encoder)
+@pytest.mark.parametrize("model_type", TRANSFORMERS_ENCODERS)
 def test_the_prefix_of_the_tensors_is_the_encoder(model_type: Encoder) -> None:
     assert find_encoder("model.safetensors", [f"{model_type}.encoder.layer_norm.bias"], model_type) is model_type
 
 
-@pytest.mark.parametrize("model_type", Encoder)
+@pytest.mark.parametrize("model_type", TRANSFORMERS_ENCODERS)
 def test_a_network_with_wav2vec_2_s_prefix_is_wav2vec_2(model_type: Encoder) -> None:
     """nkululeko computes wav2vec 2.0 from the weights and the config of any base network."""
     assert find_encoder("model.safetensors", ["wav2vec2.encoder.layer_norm.bias"], model_type) is Encoder.WAV2VEC2
