@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.audio.channels import ChannelGroup
@@ -16,7 +16,6 @@ from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.deadline import Deadline, ProgressEstimate
 from core.errors import DeadlineExceeded, EmptyRecording, RecordingError
-from core.metrics import LaneFigures, conversation_figures
 from core.model.classifier import EmotionClassifier
 from core.results import (
     Audio,
@@ -71,11 +70,10 @@ class _Progress:
             duration_s=self.decoded_samples / SAMPLE_RATE_HZ,
         )
 
-    def channel(self, group: ChannelGroup, parts: list[Utterance], figures: LaneFigures | None) -> Channel:
+    def channel(self, group: ChannelGroup, parts: list[Utterance]) -> Channel:
         """Return the result of a group's utterances."""
         return Channel(
             **dict(MeanScores.over(parts)),
-            **(asdict(figures) if figures else {}),
             channel=group[0],
             track=self.info.track_of(group[0]) if self.info and self.info.has_several_tracks else None,
             mixed=group if len(group) > 1 else None,
@@ -195,14 +193,7 @@ class Pipeline:
         )
 
     def _result(self, source: Source, progress: _Progress) -> Result:
-        lanes = sorted(progress.utterances.items())
-        figures = conversation_figures(
-            [[(part.start_s, part.end_s) for part in parts] for _, parts in lanes],
-            progress.decoded_samples / SAMPLE_RATE_HZ,
-        )
-        channels = tuple(
-            progress.channel(group, parts, own) for (group, parts), own in zip(lanes, figures.lanes, strict=True)
-        )
+        channels = tuple(progress.channel(group, parts) for group, parts in sorted(progress.utterances.items()))
         overall = MeanScores.over([u for channel in channels for u in channel.utterances]) if channels else None
         return Result(
             status="classified" if overall else "no_speech",
@@ -211,12 +202,9 @@ class Pipeline:
             model=self.model,
             **(dict(overall) if overall else {}),
             speech_s=sum(channel.speech_s for channel in channels),
-            silence_s=figures.silence_s,
-            overlap_s=figures.overlap_s,
-            interruptions=figures.interruptions,
             channels=channels,
             processing=progress.processing,
-        )
+        ).with_figures()
 
 
 def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: ProgressEstimate) -> Iterator[Block]:

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
@@ -13,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from core import __version__
 from core.errors import RecordingError
+from core.metrics import conversation_figures
 
 
 def _six_digits(value: float) -> float:
@@ -389,6 +391,20 @@ class Result(_Part):
             processing=processing or Processing.finished_now(),
         )
 
+    def with_figures(self) -> "Result":
+        """Return a copy with every figure that follows from the utterances. Release 1.0 did not store them."""
+        if self.channels is None or self.audio is None or not all(channel.utterances for channel in self.channels):
+            return self
+        times = [[(part.start_s, part.end_s) for part in channel.utterances] for channel in self.channels]
+        figures = conversation_figures(times, self.audio.duration_s)
+        channels = tuple(
+            Channel(**{**dict(channel), **_mix(channel.utterances), **(asdict(own) if own else {})})
+            for channel, own in zip(self.channels, figures.lanes, strict=True)
+        )
+        whole = {name: getattr(figures, name) for name in ("silence_s", "overlap_s", "interruptions")}
+        mix = _mix([part for channel in channels for part in channel.utterances])
+        return Result(**{**dict(self), **whole, **mix, "channels": channels})
+
     def with_request_id(self, request_id: str | None) -> "Result":
         """Return a copy with the id of the request that stores it."""
         return self.model_copy(update={"processing": self.processing.model_copy(update={"request_id": request_id})})
@@ -407,6 +423,11 @@ class Result(_Part):
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the document as it is stored: JSON without the fields that do not apply."""
         return self.model_dump_json(exclude_none=True, indent=indent)
+
+
+def _mix(utterances: Sequence[Utterance]) -> dict[str, Any]:
+    """Return the margin and the shares of utterances, as fields."""
+    return MeanScores.over(utterances).model_dump(include={"margin", "shares"}) if utterances else {}
 
 
 def mean_values(parts: Iterable[tuple[Mapping[str, float], float]]) -> dict[str, float]:
