@@ -240,12 +240,11 @@ class Delivery:
         except RecordingUnfinished:
             # After the lease was released, because another worker may receive the message at once.
             return self._continue_later(upload, attempt)
-        except TransientError:
+        except TransientError as error:
             if attempt.is_last and upload.identity:
                 if self._is_gone(upload):
                     raise RecordingSuperseded(f"{upload.key} was deleted.") from None
-                # The first `given_up` result may not have been written.
-                self._give_up(upload, attempt)
+                self._give_up(upload, attempt, error)
             raise
 
     def _confirm_newest(self, event_version: Upload) -> Upload:
@@ -260,7 +259,11 @@ class Delivery:
             newest = self._storage.head(event_version.bucket, event_version.key)
             if newest is not None and event_version.matches(newest):
                 return replace(
-                    event_version, version_id=newest.version_id, etag=newest.etag, size_bytes=newest.size_bytes
+                    event_version,
+                    version_id=newest.version_id,
+                    etag=newest.etag,
+                    size_bytes=newest.size_bytes,
+                    kms_key_id=newest.kms_key_id,
                 )
         raise RecordingSuperseded(f"{event_version.key} was deleted or overwritten.")
 
@@ -307,9 +310,9 @@ class Delivery:
         assert self._queue is not None  # otherwise no progress is stored
         try:
             self._queue.send(upload, attempt.origin)
-        except QueueUnavailable:
+        except QueueUnavailable as error:
             if attempt.is_last:
-                self._give_up(upload, attempt)
+                self._give_up(upload, attempt, error)
             raise
         return Outcome("continued", self._result_key(upload))
 
@@ -362,14 +365,22 @@ class Delivery:
     def _failed(self, upload: Upload, error: RecordingError) -> Result:
         return Result.failed(upload.source, self._pipeline.model, error)
 
-    def _give_up(self, upload: Upload, attempt: Attempt) -> None:
-        """Store a `given_up` result, unless any result of the same version is stored."""
-        error = GivenUp(
+    def _give_up(self, upload: Upload, attempt: Attempt, cause: TransientError | None = None) -> None:
+        """Store a `given_up` result, unless another result of the same version is stored.
+
+        Parameters
+        ----------
+        cause
+            Why the last delivery failed. None before the last delivery.
+        """
+        message = (
             f"The recording was not classified in {self.settings.max_receive_count} deliveries. Its message is in the "
             "dead-letter queue, and a redrive delivers it again."
         )
+        if cause:
+            message += f" The last delivery failed: {cause}"
         existing = self._check_existing(upload, attempt)
-        self._store(upload, attempt, self._failed(upload, error), "given-up", existing)
+        self._store(upload, attempt, self._failed(upload, GivenUp(message)), "given-up", existing)
 
     def _store(
         self, upload: Upload, attempt: Attempt, result: Result, state: State, existing: ObjectVersion | None
@@ -392,8 +403,9 @@ class Delivery:
             error=result.error.code if result.error else "",
         )
         for retries in range(_MAX_WRITE_ATTEMPTS):
-            if state == "given-up" and existing and ResultMetadata.from_s3(existing.metadata).is_about(upload):
-                # Keep the stored result: an older model's is more useful, and a `given_up` result is equivalent.
+            stored = ResultMetadata.from_s3(existing.metadata) if existing else None
+            if state == "given-up" and stored and stored.is_about(upload) and stored.state != state:
+                # Keep the result of an older model, which is more useful.
                 return Outcome("stored", result_key, result)
             try:
                 self._storage.put(

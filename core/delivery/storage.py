@@ -29,6 +29,7 @@ _CHUNK_BYTES = 1024 * 1024
 _READ_TIMEOUT_S = 10.0
 """For a result document: kilobytes, or a few megabytes for hours of speech."""
 _WRITTEN_BY = "written-by"
+_EXPLAINED_BY_GET = (400, 403)
 
 
 def s3_client(settings: StorageSettings) -> "S3Client":
@@ -69,8 +70,9 @@ class Storage:
         try:
             return self._client.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
-            # The answer to a HEAD has no body. The body of a GET distinguishes expired credentials from SSE-C.
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:  # noqa: PLR2004
+            # The answer to a HEAD has no body. The body of a GET names the missing permission, and distinguishes
+            # expired credentials from SSE-C.
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _EXPLAINED_BY_GET:
                 self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
             raise
 
@@ -89,7 +91,8 @@ class Storage:
             If the file cannot be written.
         """
         target = f"{version.bucket}/{version.key}"
-        with disk_errors(), destination.open("wb") as file, translated_errors(target):
+        errors = translated_errors(target, kms_key_id=version.kms_key_id)
+        with disk_errors(), destination.open("wb") as file, errors:
             written_bytes = _run_until(deadline, lambda: self._copy(version, file, deadline), version.key)
         if written_bytes != version.size_bytes:
             raise StorageUnavailable(f"S3 sent {written_bytes:,} of the {version.size_bytes:,} bytes of {version.key}.")
@@ -219,4 +222,5 @@ def _object_version(bucket: str, key: str, answer: "HeadObjectOutputTypeDef | Ge
         etag=answer["ETag"].strip('"'),
         size_bytes=answer["ContentLength"],
         metadata=answer.get("Metadata", {}),
+        kms_key_id=answer.get("SSEKMSKeyId"),
     )

@@ -20,6 +20,8 @@ class ObjectVersion:
         None if it is unknown.
     metadata
         The user-defined metadata. Empty if only an event names the version.
+    kms_key_id
+        ARN of the KMS key of an encrypted object. None without one, or if only an event names the version.
     """
 
     bucket: str
@@ -28,6 +30,7 @@ class ObjectVersion:
     etag: str = ""
     size_bytes: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    kms_key_id: str | None = None
 
     @property
     def identity(self) -> str:

@@ -1,6 +1,7 @@
 """Faults that fault injection and the queue model uncovered, one test each."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,11 @@ from core.delivery import Attempt, Delivery, Upload
 from core.delivery.lease import lease
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion
-from core.errors import RecordingInProgress, StorageUnavailable, TransientError
+from core.errors import RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.settings import FunctionSettings
 from tests.integration.conftest import Clock
-from tests.support.faults.fault_proxy import Call, Fault, FaultyEndpoint, Plan, faulty
+from tests.support.faults.fault_proxy import KMS_KEY, Call, Fault, FaultyEndpoint, Plan, faulty
 from tests.support.quick_pipeline import QuickPipeline, is_right
 
 SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
@@ -52,6 +53,9 @@ class World:
     def result(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.stack.result(RESULT))
         return document
+
+    def has_result(self) -> bool:
+        return self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="results/")["KeyCount"] > 0
 
     def leases(self) -> int:
         return self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/")["KeyCount"]
@@ -254,6 +258,64 @@ def test_a_last_delivery_that_fails_to_give_up_first_gives_up_afterwards(world: 
     assert world.result()["error"]["code"] == "given_up"
     assert world.delivery.deliver(upload).kind == "stored"
     assert is_right(world.result(), CONTENT)
+
+
+DENIED = f"not authorized to perform kms:Decrypt on resource: {KMS_KEY}"
+DISABLED = f"KMS: {KMS_KEY} is disabled."
+
+
+@pytest.mark.parametrize(("fault", "named"), [(Fault.REFUSED, DENIED), (Fault.KEY_DISABLED, DISABLED)])
+def test_the_last_delivery_names_the_missing_permission_in_the_result(world: World, fault: Fault, named: str) -> None:
+    upload = world.put()
+    world.proxy.plan = lambda call: fault if call.method == "GET" else None
+    with pytest.raises(StorageRefused, match=re.escape(named)):
+        world.delivery.deliver(upload)
+    assert not world.has_result()
+    with pytest.raises(StorageRefused):
+        world.delivery.deliver(upload, Attempt(is_last=True))
+    assert world.result()["error"]["code"] == "given_up"
+    assert named in world.result()["error"]["message"]
+    world.proxy.plan = lambda _: None
+    assert world.delivery.deliver(upload).kind == "stored"
+    assert is_right(world.result(), CONTENT)
+
+
+def test_a_refusal_names_the_key_of_the_upload_if_s3_does_not(world: World) -> None:
+    """S3 hides a key of another account."""
+    world.stack.s3.put_object(
+        Bucket=UPLOADS_BUCKET, Key="a.wav", Body=CONTENT, ServerSideEncryption="aws:kms", SSEKMSKeyId=KMS_KEY
+    )
+    world.proxy.plan = lambda call: Fault.EXPIRED if call.method == "GET" else None
+    with pytest.raises(StorageRefused, match=f"Reading it needs kms:Decrypt on {KMS_KEY}"):
+        world.delivery.deliver(Upload(UPLOADS_BUCKET, "a.wav"))
+
+
+def test_a_refused_head_names_the_missing_permission(world: World) -> None:
+    upload = world.put()
+    world.proxy.plan = lambda call: Fault.REFUSED if call.path.endswith("/a.wav") else None
+    with pytest.raises(StorageRefused, match="is not authorized to perform"):
+        world.delivery.deliver(upload)
+
+
+def test_a_second_last_delivery_names_its_own_cause(world: World) -> None:
+    """A redrive may fail for another reason."""
+    upload = world.put()
+    for fault, named in ((Fault.REFUSED, DENIED), (Fault.KEY_DISABLED, DISABLED)):
+        world.proxy.plan = first(fault, "GET", "/a.wav")
+        with pytest.raises(StorageRefused):
+            world.delivery.deliver(upload, Attempt(is_last=True))
+        assert named in world.result()["error"]["message"]
+
+
+def test_a_result_that_may_not_be_written_is_named_and_written_later(world: World) -> None:
+    upload = world.put()
+    world.proxy.plan = lambda call: Fault.REFUSED if call.method == "PUT" and call.path.endswith(RESULT) else None
+    for is_last in (False, True):
+        with pytest.raises(StorageRefused, match=f"{RESULT}.*kms:GenerateDataKey on resource: {KMS_KEY}"):
+            world.delivery.deliver(upload, Attempt(is_last=is_last))
+    assert not world.has_result()
+    world.proxy.plan = lambda _: None
+    assert world.delivery.deliver(upload).kind == "stored"
 
 
 def test_the_report_of_a_given_up_recording_is_replaced_with_its_result(world: World) -> None:

@@ -63,6 +63,7 @@ def test_a_call_without_a_fault_passes_unchanged(s3: "S3Client", proxy: FaultyEn
         (Fault.SLOW_DOWN, ClientError, False),
         (Fault.EXPIRED, ClientError, False),
         (Fault.REFUSED, ClientError, False),
+        (Fault.KEY_DISABLED, ClientError, False),
         (Fault.CONFLICT, ClientError, False),
         (Fault.PRECONDITION, ClientError, False),
         (Fault.NOT_FOUND, ClientError, False),
@@ -122,12 +123,15 @@ def test_a_seed_determines_the_faults_and_their_rate_is_about_the_requested_one(
     ("call", "never"),
     [
         (Call(1, "GET", "/b/k", {}), {Fault.CONFLICT, Fault.PRECONDITION}),
-        (Call(1, "HEAD", "/b/k", {}), {Fault.CONFLICT, Fault.PRECONDITION, Fault.TRUNCATED, Fault.SLOW}),
+        (
+            Call(1, "HEAD", "/b/k", {}),
+            {Fault.CONFLICT, Fault.PRECONDITION, Fault.TRUNCATED, Fault.SLOW, Fault.KEY_DISABLED},
+        ),
         (Call(1, "PUT", "/b/k", {}), {Fault.CONFLICT, Fault.PRECONDITION, Fault.TRUNCATED, Fault.SLOW}),
         (Call(1, "PUT", "/b/k", {"if-match": '"e"'}), {Fault.TRUNCATED, Fault.SLOW}),
         (
             Call(1, "POST", "/", {"x-amz-target": "AmazonSQS.ReceiveMessage"}),
-            {Fault.CONFLICT, Fault.PRECONDITION, Fault.TRUNCATED, Fault.SLOW, Fault.NOT_FOUND},
+            {Fault.CONFLICT, Fault.PRECONDITION, Fault.TRUNCATED, Fault.SLOW, Fault.NOT_FOUND, Fault.KEY_DISABLED},
         ),
     ],
     ids=lambda value: value.operation if isinstance(value, Call) else None,

@@ -158,10 +158,10 @@ class Setting:
         return [fault for fault in (Fault if everything else ONE_OF_EACH_CLASS) if call.can_suffer(fault)]
 
 
-PLAIN = Setting("as deployed", calls=9, faults=86, overwrites=16)
+PLAIN = Setting("as deployed", calls=9, faults=89, overwrites=16)
 LAST = Setting("on the last delivery", calls=10, faults=40, overwrites=18, max_receive_count=1)
-WITH_REPORTS = Setting("with reports", calls=12, faults=69, reports="html")
-CONTINUED = Setting("in several invocations", calls=35, faults=207, content=LONG + CONTENT)
+WITH_REPORTS = Setting("with reports", calls=12, faults=71, reports="html")
+CONTINUED = Setting("in several invocations", calls=35, faults=214, content=LONG + CONTENT)
 WITHOUT_LEASES = Setting("without leases", calls=6, faults=25, leases_prefix="")
 SETTINGS = [
     pytest.param(setting, id=setting.name, marks=() if setting == PLAIN else pytest.mark.slow)

@@ -244,8 +244,8 @@ def test_a_removal_that_fails_is_retried(world: World) -> None:
     assert world.stored() == set()
 
 
-FAULTS = sorted(HONEST - {Fault.TIMEOUT, Fault.LOST_TIMEOUT, Fault.TRUNCATED, Fault.SLOW})
-"""A removal reads no body, and its client treats a timeout as it treats a reset."""
+FAULTS = sorted(HONEST - {Fault.TIMEOUT, Fault.LOST_TIMEOUT, Fault.TRUNCATED, Fault.SLOW, Fault.KEY_DISABLED})
+"""A removal reads and writes no body, and its client treats a timeout as it treats a reset."""
 
 
 @pytest.mark.parametrize("is_last", [False, True])

@@ -55,6 +55,10 @@ def test_a_sequencer_is_not_earlier_than_itself_padded() -> None:
     assert not is_earlier("00A100", "00A1")
 
 
+KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+ROLE = "arn:aws:sts::123456789012:assumed-role/audio-emotion-classify/audio-emotion-classify"
+
+
 def _client_error(code: str, status: int, message: str = "") -> ClientError:
     return ClientError(
         {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
@@ -76,6 +80,11 @@ def _client_error(code: str, status: int, message: str = "") -> ClientError:
         ("ExpiredToken", 400, errors.StorageRefused),
         ("NoSuchBucket", 404, errors.StorageRefused),
         ("KMS.DisabledException", 400, errors.StorageRefused),
+        ("KMS.NotFoundException", 404, errors.StorageRefused),
+        ("KMS.KMSInvalidStateException", 409, errors.StorageRefused),
+        ("KMS.ThrottlingException", 400, errors.StorageUnavailable),
+        ("KMS.KMSInternalException", 500, errors.StorageUnavailable),
+        ("ThrottlingException", 400, errors.StorageUnavailable),
         ("SlowDown", 503, errors.StorageUnavailable),
         ("InternalError", 500, errors.StorageUnavailable),
         ("RequestTimeout", 400, errors.StorageUnavailable),
@@ -94,11 +103,51 @@ def test_answers_to_reads_are_translated(code: str, status: int, expected: type)
         ("NoSuchKey", 404, WriteConflict),
         ("NoSuchBucket", 404, errors.StorageRefused),
         ("AccessDenied", 403, errors.StorageRefused),
+        ("KMS.NotFoundException", 404, errors.StorageRefused),
+        ("KMS.KMSInvalidStateException", 409, errors.StorageRefused),
+        ("KMS.ThrottlingException", 400, errors.StorageUnavailable),
         ("SlowDown", 503, errors.StorageUnavailable),
     ],
 )
 def test_answers_to_writes_are_translated(code: str, status: int, expected: type) -> None:
     assert type(error_for(_client_error(code, status), "b/k", is_write=True)) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "reason"),
+    [
+        (
+            "AccessDenied",
+            f"User: {ROLE} is not authorized to perform: kms:Decrypt on resource: {KEY} because no identity-based "
+            "policy allows the kms:Decrypt action",
+            f"The caller is not authorized to perform kms:Decrypt on resource: {KEY} because no identity-based policy "
+            "allows the kms:Decrypt action.",
+        ),
+        (
+            "AccessDenied",
+            f'User: {ROLE} is not authorized to perform: s3:GetObject on resource: "arn:aws:s3:::b/k"',
+            'The caller is not authorized to perform s3:GetObject on resource: "arn:aws:s3:::b/k".',
+        ),
+        ("AccessDenied", "Access Denied", "Check the caller's permissions."),
+        ("KMS.DisabledException", f"{KEY} is disabled.", f"KMS: {KEY} is disabled."),
+        (
+            "KMS.KMSInvalidStateException",
+            f"{KEY} is pending deletion. (Service: AWSKMS; Status Code: 400; Request ID: 1)",
+            f"KMS: {KEY} is pending deletion.",
+        ),
+        ("KMS.DisabledException", "", "KMS cannot use the object's key."),
+    ],
+)
+def test_a_refusal_names_the_action_and_the_key(code: str, message: str, reason: str) -> None:
+    refused = error_for(_client_error(code, 403, message), "b/k", is_write=False)
+    assert str(refused) == f"S3 denied access to b/k ({code}). {reason}"
+    assert ROLE not in str(refused)
+
+
+def test_a_refusal_names_the_key_that_aws_does_not_name() -> None:
+    """AWS does not name a key of another account."""
+    refused = error_for(_client_error("AccessDenied", 403, "Access Denied"), "b/k", is_write=False, kms_key_id=KEY)
+    assert str(refused).endswith(f"Check the caller's permissions. Reading it needs kms:Decrypt on {KEY}.")
 
 
 def test_an_sse_c_upload_is_a_permanent_error() -> None:

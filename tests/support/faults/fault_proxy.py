@@ -45,6 +45,7 @@ class Fault(StrEnum):
     SLOW_DOWN = "503 SlowDown"
     EXPIRED = "400 ExpiredToken"
     REFUSED = "403 AccessDenied"
+    KEY_DISABLED = "400 KMS.DisabledException"
     CONFLICT = "409 ConditionalRequestConflict"
     PRECONDITION = "412 PreconditionFailed"
     NOT_FOUND = "404 NoSuchKey"
@@ -57,10 +58,15 @@ _ANSWERS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.EXPIRED: (400, "ExpiredToken"),
     Fault.REFUSED: (403, "AccessDenied"),
+    Fault.KEY_DISABLED: (400, "KMS.DisabledException"),
     Fault.CONFLICT: (409, "ConditionalRequestConflict"),
     Fault.PRECONDITION: (412, "PreconditionFailed"),
     Fault.NOT_FOUND: (404, "NoSuchKey"),
 }
+
+KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+_KMS_ACTIONS = {"GET": "kms:Decrypt", "PUT": "kms:GenerateDataKey"}
+"""What S3 does with the key of an encrypted object. It uses no key for HEAD and DELETE."""
 
 LIES = frozenset({Fault.NOT_FOUND, Fault.PRECONDITION})
 """Untrue answers. S3 is consistent, so it gives these answers only where they are true."""
@@ -99,6 +105,8 @@ class Call:
     def can_suffer(self, fault: Fault) -> bool:
         """Return whether the fault makes sense for this call."""
         for_queue = "x-amz-target" in self.headers
+        if fault is Fault.KEY_DISABLED:
+            return self.method in _KMS_ACTIONS
         if fault is Fault.CONFLICT:
             return self.is_conditional and self.method == "PUT"
         if fault is Fault.PRECONDITION:
@@ -245,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault is Fault.RESET:
             self._reset()
         elif fault in _ANSWERS:
-            self._refuse(*_ANSWERS[fault], as_json="x-amz-target" in headers)
+            self._refuse(*_ANSWERS[fault], _message_of(fault, self.command), as_json="x-amz-target" in headers)
         else:
             self._forward(body, fault)
 
@@ -298,8 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(content)
 
-    def _refuse(self, status: int, code: str, *, as_json: bool) -> None:
-        message = "Injected by the fault proxy."
+    def _refuse(self, status: int, code: str, message: str, *, as_json: bool) -> None:
         if as_json:
             kind, content = "application/x-amz-json-1.0", f'{{"__type": "{code}", "message": "{message}"}}'
         else:
@@ -327,3 +334,15 @@ class _Handler(BaseHTTPRequestHandler):
         # With a linger time of zero, close() sends RST in place of FIN.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
+
+
+def _message_of(fault: Fault, method: str) -> str:
+    """Return AWS's message. A refusal is that of a role without permission for the object's KMS key."""
+    if fault is Fault.KEY_DISABLED:
+        return f"{KMS_KEY} is disabled."
+    if fault is Fault.REFUSED and (action := _KMS_ACTIONS.get(method)):
+        return (
+            f"User: arn:aws:sts::123456789012:assumed-role/audio-emotion/x is not authorized to perform: {action} on "
+            f"resource: {KMS_KEY} because no identity-based policy allows the {action} action"
+        )
+    return "Injected by the fault proxy."
