@@ -56,12 +56,12 @@ def test_an_even_positional_kernel_computes_what_funasr_computes(speech_like: Sp
 
 
 def test_every_tensor_has_an_effect_on_the_logits(small: SpeechNetwork, speech_like: SpeechLike) -> None:
-    clip, generator = speech_like(16_000, 0), torch.Generator().manual_seed(0)
+    clip, generator = speech_like(16_000, 0), torch.Generator().manual_seed(1)
     expected = logits(small, clip)
     for name, tensor in small.state_dict().items():
         saved = tensor.clone()
         tensor.add_(torch.randn(tensor.shape, generator=generator))
-        assert (logits(small, clip) - expected).abs().max() > 1e-5, name
+        assert (logits(small, clip) - expected).abs().max() > 1e-4, name
         tensor.copy_(saved)
 
 
