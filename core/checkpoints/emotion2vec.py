@@ -34,7 +34,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-_NORM_EPSILON = 1e-5
+NORM_EPSILON = 1e-5
 """The epsilon of the layer norms before the transformer, which the config cannot change."""
 
 
@@ -179,7 +179,7 @@ class _AudioEncoder(nn.Module):
         size, features = config.hidden_size, config.conv_dim[-1]
         self.local_encoder = _LocalEncoder(config)
         self.project_features = nn.Sequential(
-            _Transpose(), nn.LayerNorm(features, _NORM_EPSILON), nn.Linear(features, size)
+            _Transpose(), nn.LayerNorm(features, NORM_EPSILON), nn.Linear(features, size)
         )
         self.relative_positional_encoder = nn.Sequential(
             _Transpose(), *(_positional_layer(config) for _ in range(config.num_conv_pos_layers)), _Transpose()
@@ -279,7 +279,7 @@ class _Transpose(nn.Module):
 
 def _feature_layer(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
     """Return a layer of the feature encoder. The published names 0 and 2.1 are those of the layers in this order."""
-    norm = nn.Sequential(_Transpose(), nn.LayerNorm(outputs, _NORM_EPSILON), _Transpose())
+    norm = nn.Sequential(_Transpose(), nn.LayerNorm(outputs, NORM_EPSILON), _Transpose())
     return nn.Sequential(nn.Conv1d(inputs, outputs, kernel, stride, bias=False), nn.Identity(), norm, nn.GELU())
 
 
@@ -290,7 +290,7 @@ def _positional_layer(config: Emotion2vecConfig) -> nn.Module:
         nn.Conv1d(size, size, kernel, padding=kernel // 2, groups=groups),
         _SameLength(kernel),
         _Transpose(),
-        nn.LayerNorm(size, _NORM_EPSILON, elementwise_affine=False),
+        nn.LayerNorm(size, NORM_EPSILON, elementwise_affine=False),
         _Transpose(),
         nn.GELU(),
     )

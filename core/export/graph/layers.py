@@ -28,7 +28,14 @@ class LayerBuilder(GraphBuilder, ABC):
         self._architecture = network.architecture
         self._prefix = network.base_model_prefix
         self._precision = precision
-        self._weights = _folded_weights(network)
+        self._weights = self._tensors(network)
+
+    def _tensors(self, network: SpeechNetwork) -> dict[str, Floats]:
+        """Return the network's tensors under transformers' names, with the positional weight norm folded."""
+        weights = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+        convolution = network.base_model.encoder.pos_conv_embed.conv
+        weights[f"{self._prefix}.encoder.pos_conv_embed.conv.weight"] = convolution.weight.detach().numpy()
+        return weights
 
     def _first_convolution(self) -> str:
         """Add the first convolution, always in float32: it is a thousandth of the work, and needs the precision."""
@@ -144,8 +151,13 @@ class LayerBuilder(GraphBuilder, ABC):
         prefix = f"{self._prefix}.feature_projection"
         if f"{prefix}.layer_norm.weight" in self._weights:
             scale, shift = self._norm_weights(f"{prefix}.layer_norm")
-            rows = self._node("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self._config.layer_norm_eps)
+            rows = self._node("LayerNormalization", rows, scale, shift, axis=-1, epsilon=self._projection_epsilon)
         return self._linear(rows, self._read_linear(f"{prefix}.projection"))
+
+    @property
+    def _projection_epsilon(self) -> float:
+        """The epsilon of the layer norm before the projection."""
+        return float(self._config.layer_norm_eps)
 
     def _spread_kernel(self, rows: str) -> str:
         """Add each row times the positional kernel to the tokens that it affects: ``(rows + kernel - 1, hidden)``.
@@ -173,13 +185,11 @@ class LayerBuilder(GraphBuilder, ABC):
         Parameters
         ----------
         bias
-            Shape ``(1, 1, tokens, tokens)``, or ``(1, heads, tokens, tokens)`` in WavLM, which scales it by its gate.
+            Shape ``(1, 1, tokens, tokens)`` or ``(1, heads, tokens, tokens)``. WavLM scales it by its gate.
         """
         int8 = self._precision is Precision.INT8
-        parts = [self._read_linear(f"{prefix}.{name}") for name in ("q_proj", "k_proj", "v_proj")]
-        biases = [part.bias for part in parts if part.bias is not None]
-        together = Linear(np.concatenate([part.weight for part in parts], axis=1), np.concatenate(biases), int8)
-        queries, keys, values = self._split(self._linear(hidden, together), 3)
+        together = self._linear(hidden, self._query_key_value(prefix, int8=int8))
+        queries, keys, values = self._split(together, 3)
         if self._architecture.encoder is Encoder.WAVLM:
             bias = self._node("Mul", self._position_gate(hidden, prefix), bias)
         attended = self._node(
@@ -189,6 +199,12 @@ class LayerBuilder(GraphBuilder, ABC):
             num_heads=self._config.num_attention_heads,
         )
         return self._linear(attended, self._read_linear(f"{prefix}.out_proj", int8=int8))
+
+    def _query_key_value(self, prefix: str, *, int8: bool) -> Linear:
+        """Return the products of self-attention's queries, keys and values as one."""
+        parts = [self._read_linear(f"{prefix}.{name}") for name in ("q_proj", "k_proj", "v_proj")]
+        biases = [part.bias for part in parts if part.bias is not None]
+        return Linear(np.concatenate([part.weight for part in parts], axis=1), np.concatenate(biases), int8)
 
     def _position_gate(self, hidden: str, prefix: str) -> str:
         """Add the gate of WavLM's position bias, shape ``(1, heads, tokens, 1)``.
@@ -243,11 +259,3 @@ class LayerBuilder(GraphBuilder, ABC):
     def _norm_weights(self, prefix: str) -> tuple[str, str]:
         scale, shift = (self._constant(self._weights[f"{prefix}.{name}"]) for name in ("weight", "bias"))
         return scale, shift
-
-
-def _folded_weights(network: SpeechNetwork) -> dict[str, Floats]:
-    """Return the network's tensors as arrays, with the positional convolution's weight norm folded into one weight."""
-    weights = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
-    convolution = network.base_model.encoder.pos_conv_embed.conv
-    weights[f"{network.base_model_prefix}.encoder.pos_conv_embed.conv.weight"] = convolution.weight.detach().numpy()
-    return weights

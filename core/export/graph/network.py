@@ -87,13 +87,23 @@ class NetworkGraphBuilder(LayerBuilder, ABC):
 
     def _states(self, hidden: str) -> list[str]:
         """Return the input of the first layer and the output of each, shape ``(1, tokens, hidden)``."""
-        is_stable, norm = self._config.do_stable_layer_norm, f"{self._prefix}.encoder.layer_norm"
-        states = [hidden if is_stable else self._norm(hidden, norm)]
+        norm = f"{self._prefix}.encoder.layer_norm"
+        states = [hidden if self._is_stable else self._norm(hidden, norm)]
         bias = self._attention_bias()
-        add_layer = self._layer_with_norms_before if is_stable else self._layer_with_norms_after
-        for layer in range(self._config.num_hidden_layers):
+        add_layer = self._layer_with_norms_before if self._is_stable else self._layer_with_norms_after
+        for layer in range(self._layer_count):
             states.append(add_layer(states[-1], bias, f"{self._prefix}.encoder.layers.{layer}"))
-        return [*states[:-1], self._norm(states[-1], norm)] if is_stable else states
+        return [*states[:-1], self._norm(states[-1], norm)] if self._is_stable else states
+
+    @property
+    def _is_stable(self) -> bool:
+        """Whether the norms precede the layers of the transformer."""
+        return bool(self._config.do_stable_layer_norm)
+
+    @property
+    def _layer_count(self) -> int:
+        """The number of layers of the transformer."""
+        return int(self._config.num_hidden_layers)
 
     def _layer_with_norms_before(self, hidden: str, bias: str, prefix: str) -> str:
         """Add self-attention and feed-forward, each after its layer norm and with a residual connection."""
