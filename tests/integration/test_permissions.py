@@ -21,10 +21,18 @@ from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.resumption import ProgressStore
 from tests.support.cloudformation import Deployed
-from tests.support.permissions import Right, granted, needed, recorded
+from tests.support.permissions import S3, SQS, Right, granted, needed, needed_for_key, recorded
 from tests.support.serving import service_from_environment, serving
 
-DEPLOYED = Deployed(EventBus="default", Reports="html", DeleteResults="true", ApiAuth="iam")
+KEY, OTHER_KEY = (f"arn:aws:kms:us-east-1:123456789012:key/{name}" for name in ("1", "2"))
+DEPLOYED = Deployed(
+    EventBus="default",
+    Reports="html",
+    DeleteResults="true",
+    ApiAuth="iam",
+    KmsKeyArn=KEY,
+    UploadsKmsKeyArns=OTHER_KEY,
+)
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
 
 WITHOUT_A_CALL = {
@@ -36,14 +44,17 @@ WITHOUT_A_CALL = {
     "logs:PutLogEvents": "the same",
 }
 """Rights that no call of a function needs, and the reason for each."""
+OF_THE_POLLER = Right("kms:Decrypt", OTHER_KEY, f"{SQS}*")
+"""Lambda's event source mapping also decrypts messages that a former key encrypted."""
 
 
 @pytest.fixture
 def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The embedded stack, with buckets and settings as template.yaml names them."""
     with running_stack(endpoint=aws_server) as running:
-        for bucket in (UPLOADS, RESULTS):
+        for name, bucket in (("UploadsBucket", UPLOADS), ("ResultsBucket", RESULTS)):
             running.s3.create_bucket(Bucket=bucket)
+            encrypt(running, name)
             running.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         for name, value in running.environment(package).items():
             monkeypatch.setenv(name, value)
@@ -60,8 +71,42 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, function: str, package: Pat
     handlers.processing._publisher.cache_clear()
 
 
-def put(stack: Stack, key: str, body: bytes) -> str:
-    return stack.s3.put_object(Bucket=UPLOADS, Key=key, Body=body)["VersionId"]
+def encrypt(stack: Stack, name: str) -> None:
+    """Set the default encryption of a bucket as the template does."""
+    bucket = DEPLOYED.resources()[name]
+    [rule] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    by_default = rule.pop("ServerSideEncryptionByDefault")
+    configuration: Any = {"Rules": [{**rule, "ApplyServerSideEncryptionByDefault": by_default}]}
+    stack.s3.put_bucket_encryption(Bucket=bucket["BucketName"], ServerSideEncryptionConfiguration=configuration)
+
+
+def put(stack: Stack, key: str, body: bytes, **encryption: Any) -> str:
+    return stack.s3.put_object(Bucket=UPLOADS, Key=key, Body=body, **encryption)["VersionId"]
+
+
+def put_encrypted(stack: Stack, speech: bytes) -> dict[str, str]:
+    """Upload recordings whose uploader chose the key, or no bucket key, and return their versions."""
+    own: dict[str, Any] = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KEY, "BucketKeyEnabled": False}
+    kinds = {
+        "no-bucket-key.wav": own,
+        "other-key.wav": {**own, "SSEKMSKeyId": OTHER_KEY, "BucketKeyEnabled": True},
+        "other-key-no-bucket-key.wav": {**own, "SSEKMSKeyId": OTHER_KEY},
+    }
+    return {key: put(stack, key, speech, **encryption) for key, encryption in kinds.items()}
+
+
+def encrypt_result_with_former_key(stack: Stack, key: str) -> None:
+    """Store a result again, encrypted with another key, as after a change of the stack's key."""
+    place = {"Bucket": RESULTS, "Key": f"results/{key}.json"}
+    stored = stack.s3.get_object(**place)
+    stack.s3.put_object(
+        **place,
+        Body=stored["Body"].read(),
+        Metadata=stored["Metadata"],
+        ServerSideEncryption="aws:kms",
+        SSEKMSKeyId=OTHER_KEY,
+        BucketKeyEnabled=True,
+    )
 
 
 def message(key: str, version_id: str | None, receive_count: int = 1) -> dict[str, Any]:
@@ -136,7 +181,7 @@ def continue_in_another_invocation(stack: Stack, monkeypatch: pytest.MonkeyPatch
 def check(calls: list[Right], role: str) -> None:
     rights = granted(DEPLOYED, role)
     assert not [call for call in set(calls) if not any(right.covers(call) for right in rights)]
-    unused = {right for right in rights if not any(right.covers(call) for call in calls)}
+    unused = {right for right in rights if not any(right.covers(call) for call in calls)} - {OF_THE_POLLER}
     assert {right for right in unused if right.action not in WITHOUT_A_CALL} == set()
 
 
@@ -147,11 +192,15 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
 
     set_environment(monkeypatch, "ClassifyFunction", package)
     leave_expired_leases(stack, monkeypatch)
-    with recorded() as calls:
+    with recorded(KEY) as calls:
         versions = {key: put(stack, key, speech) for key in ("a.wav", "down.wav", "old.wav")}
         put(stack, "old.wav", speech)
         handler(message("a.wav", versions["a.wav"]), LocalContext(60.0))
+        encrypt_result_with_former_key(stack, "a.wav")
         handler(message("a.wav", versions["a.wav"]), LocalContext(60.0))  # a duplicate
+        encrypted = put_encrypted(stack, speech)
+        for key, version_id in encrypted.items():
+            handler(message(key, version_id), LocalContext(60.0))
         handler(message("old.wav", versions["old.wav"]), LocalContext(60.0))  # superseded
         handler(message("text.wav", put(stack, "text.wav", b"text")), LocalContext(60.0))  # failed
         handler(message("gone.wav", "x"), LocalContext(60.0))  # deleted
@@ -163,7 +212,7 @@ def test_the_function_uses_every_right_of_its_role_and_no_other(
         handler(message("removed.wav", None), LocalContext(60.0))
         stack.s3.delete_object(Bucket=UPLOADS, Key="removed.wav")
         assert handler(removal("removed.wav"), LocalContext(60.0)) == {"batchItemFailures": []}
-    assert {"a.wav", "text.wav", "down.wav", "upload.wav"} == _with_result(stack)
+    assert {"a.wav", "text.wav", "down.wav", "upload.wav", *encrypted} == _with_result(stack)
     check(calls, "ClassifyRole")
 
 
@@ -174,16 +223,20 @@ def test_the_backfill_uses_every_right_of_its_role_and_no_other(
 
     set_environment(monkeypatch, "BackfillFunction", package)
     leave_expired_leases(stack, monkeypatch)
-    with recorded() as calls:
+    with recorded(KEY) as calls:
         handler(task("a.wav", put(stack, "a.wav", speech)), LocalContext(60.0))
+        encrypt_result_with_former_key(stack, "a.wav")
         handler(task("a.wav", None), LocalContext(60.0))
+        encrypted = put_encrypted(stack, speech)
+        for key, version_id in encrypted.items():
+            handler(task(key, version_id), LocalContext(60.0))
         handler(task("gone.wav", None), LocalContext(60.0))
         put(stack, "removed.wav", speech)
         handler(task("removed.wav", None), LocalContext(60.0))
         stack.s3.delete_object(Bucket=UPLOADS, Key="removed.wav")
         handler(task("removed.wav", None), LocalContext(60.0))  # the job's list is outdated
         continue_in_another_invocation(stack, monkeypatch, speech, "backfill")
-    assert _with_result(stack) == {"a.wav", "backfill.wav"}
+    assert _with_result(stack) == {"a.wav", "backfill.wav", *encrypted}
     check(calls, "BackfillRole")
 
 
@@ -200,15 +253,20 @@ def test_the_api_uses_every_right_of_its_role_and_no_other(
         assert client.get("/").status_code == 200
         kept = client.post("/recognize/", files={"file": speech}, timeout=200).headers["content-location"]
         assert client.get(kept).json()["status"] == "classified"
+        encrypt_result_with_former_key(stack, f"api/{kept.rpartition('/')[2]}")
+        assert client.get(kept).json()["status"] == "classified"
         assert client.get(f"{kept}/report").status_code == 200
         place = client.post("/uploads").json()
         assert client.get(place["result"]).status_code == 404
         assert httpx2.post(place["url"], data=place["fields"], files={"file": speech}).status_code == 204
         assert client.get(place["result"]).status_code == 202
     # A presigned POST uses the rights of its signer.
-    form = Right("s3:PutObject", f"arn:aws:s3:::{UPLOADS}/{place['fields']['key']}")
-    assert form not in calls
-    check([*calls, form], "ApiRole")
+    upload = {"Bucket": UPLOADS, "Key": place["fields"]["key"]}
+    stored = stack.s3.head_object(**upload)
+    form = {*needed("s3", "PutObject", upload), *needed_for_key("PutObject", upload, stored)}
+    assert len(form) == 3
+    assert not form & set(calls)
+    check([*calls, *form], "ApiRole")
 
 
 def test_without_a_bus_the_function_may_not_publish_events() -> None:
@@ -222,6 +280,13 @@ def test_a_call_that_the_role_does_not_allow_fails_the_check() -> None:
         Right("s3:GetObject", f"arn:aws:s3:::{RESULTS}/elsewhere/a.wav.json"),
         Right("s3:DeleteObject", f"arn:aws:s3:::{UPLOADS}/a.wav"),
         Right("sqs:ChangeMessageVisibility", "arn:aws:sqs:us-east-1:123456789012:audio-emotion-dead-letters"),
+        Right("kms:Decrypt", KEY, S3, f"arn:aws:s3:::{UPLOADS}-elsewhere"),
+        Right("kms:Decrypt", KEY, S3),
+        Right("kms:Decrypt", KEY, "secretsmanager.us-east-1.amazonaws.com"),
+        Right("kms:Decrypt", KEY, "sqs.us-west-1.amazonaws.com"),
+        Right("kms:GenerateDataKey", KEY, S3, f"arn:aws:s3:::{UPLOADS}"),
+        Right("kms:GenerateDataKey", OTHER_KEY, S3, f"arn:aws:s3:::{RESULTS}"),
+        Right("kms:Decrypt", KEY.replace("key/1", "key/3"), S3, f"arn:aws:s3:::{UPLOADS}"),
     ):
         with pytest.raises(AssertionError):
             check([call], "ClassifyRole")

@@ -141,6 +141,8 @@ class Deployed:
 
     def _ref(self, name: str) -> Any:
         known = {"AWS::NoValue": _NO_VALUE, **_PSEUDO, "AWS::StackName": self._stack, **self._parameters}
+        if TEMPLATE["Parameters"].get(name, {}).get("Type") == "CommaDelimitedList":
+            return self._parameters[name].split(",")
         if name in known:
             return known[name]
         if name.endswith(".Version"):

@@ -4,27 +4,48 @@ import fnmatch
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product, starmap
 from typing import Any
 
 import boto3
 
 from tests.support.cloudformation import ACCOUNT, REGION, Deployed
 
+S3, SQS = (f"{service}.{REGION}.amazonaws.com" for service in ("s3", "sqs"))
+"""The values of `kms:ViaService`."""
+_VIA, _CONTEXT = "kms:ViaService", "kms:EncryptionContext:aws:s3:arn"
+
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """An action on a resource. The resource of a granted right may end in an asterisk."""
+    """An action on a resource. The resource and the conditions of a granted right may end in an asterisk.
+
+    Attributes
+    ----------
+    via
+        The service that calls KMS for the function; empty for other actions.
+    context
+        The bucket or the object in the encryption context of a call to KMS. A granted right without it has no such
+        condition.
+    """
 
     action: str
     resource: str
+    via: str = ""
+    context: str = ""
 
     def covers(self, needed: "Right") -> bool:
         """Return whether this right includes another one."""
-        return self.action == needed.action and fnmatch.fnmatchcase(needed.resource, _pattern(self.resource))
+        return (
+            self.action == needed.action
+            and _matches(needed.resource, self.resource)
+            and _matches(needed.via, self.via)
+            and (not self.context or _matches(needed.context, self.context))
+        )
 
 
-def _pattern(resource: str) -> str:
-    return resource.replace("[", "[[]")
+def _matches(text: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def as_list(value: Any) -> list[Any]:
@@ -40,12 +61,14 @@ def granted(stack: Deployed, role: str) -> set[Right]:
     for policy in [*stack.resources()[role]["Policies"], *attached]:
         for statement in policy["PolicyDocument"]["Statement"]:
             assert statement["Effect"] == "Allow"
-            assert set(statement) <= {"Sid", "Effect", "Action", "Resource"}
-            rights |= {
-                Right(action, resource)
-                for action in as_list(statement["Action"])
-                for resource in as_list(statement["Resource"])
-            }
+            assert set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+            conditions = statement.get("Condition", {"StringLike": {}})
+            assert set(conditions) == {"StringLike"}
+            assert set(conditions["StringLike"]) <= {_VIA, _CONTEXT}
+            via, context = (as_list(conditions["StringLike"].get(name, "")) for name in (_VIA, _CONTEXT))
+            rights |= set(
+                starmap(Right, product(as_list(statement["Action"]), as_list(statement["Resource"]), via, context))
+            )
     return rights
 
 
@@ -78,23 +101,52 @@ def needed(service: str, operation: str, parameters: Mapping[str, Any]) -> set[R
     return {Right(action, f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}")}
 
 
+def needed_for_key(operation: str, parameters: Mapping[str, Any], answer: Mapping[str, Any]) -> set[Right]:
+    """Return the rights on a KMS key that a call to S3 needs, according to S3's answer.
+
+    S3 checks a bucket key with `kms:Decrypt` before a write. See "Reducing the cost of SSE-KMS with Amazon S3 Bucket
+    Keys" in S3's user guide.
+    """
+    used = {"GetObject": ["kms:Decrypt"], "PutObject": ["kms:Decrypt", "kms:GenerateDataKey"]}
+    if not answer.get("SSEKMSKeyId"):
+        return set()
+    bucket = f"arn:aws:s3:::{parameters['Bucket']}"
+    context = bucket if answer.get("BucketKeyEnabled") else f"{bucket}/{parameters['Key']}"
+    return {Right(action, answer["SSEKMSKeyId"], S3, context) for action in used.get(operation, [])}
+
+
 @contextmanager
-def recorded() -> Iterator[list[Right]]:
-    """Record the rights that the calls of all clients need that are created within the block."""
+def recorded(queue_key: str | None = None) -> Iterator[list[Right]]:
+    """Record the rights that the calls of all clients need that are created within the block.
+
+    Parameters
+    ----------
+    queue_key
+        The KMS key of the queue. SQS does not name it in its answers, as S3 does.
+    """
     calls: list[Right] = []
 
     def note(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         if context.get("is_presign_request"):
             return  # no call: botocore prepares a CreateBucket to find the address of an upload form
         calls.extend(sorted(needed(model.service_model.service_name, model.name, params)))
+        if queue_key and model.name == "SendMessage":
+            calls.extend(Right(action, queue_key, SQS) for action in ("kms:Decrypt", "kms:GenerateDataKey"))
+        context["recorded"] = params
+
+    def note_key(parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+        if model.service_model.service_name == "s3" and "recorded" in context:
+            calls.extend(sorted(needed_for_key(model.name, context["recorded"], parsed)))
 
     # boto3.client() uses this session, and each client inherits the session's event handlers.
     boto3.setup_default_session()
     assert boto3.DEFAULT_SESSION is not None
     events = boto3.DEFAULT_SESSION.events
     events.register("provide-client-params", note)
+    events.register("after-call", note_key)
     try:
         yield calls
     finally:
         events.unregister("provide-client-params", note)
+        events.unregister("after-call", note_key)
         boto3.setup_default_session()

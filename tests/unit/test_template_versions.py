@@ -17,6 +17,8 @@ PARAMETERS: dict[str, dict[str, Any]] = TEMPLATE["Parameters"]
 OTHER_TEXTS = {
     "ExistingUploadsBucket": "recordings",
     "ExistingUploadsKeys": "calls/*.wav",
+    "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1",
+    "UploadsKmsKeyArns": "arn:aws:kms:us-east-1:123456789012:key/2",
     "ResultsPrefix": "others/",
     "EventBus": "calls",
     "AlarmEmail": "a@example.com",
