@@ -154,7 +154,18 @@ class StorageUnavailable(TransientError):
 
 
 class StorageRefused(TransientError):
-    """S3 refused access. The delivery is retried, because an operator can grant it."""
+    """S3 refused access. The delivery is retried, because an operator can grant it.
+
+    Attributes
+    ----------
+    cause
+        The action that AWS does not authorize, such as `kms:Decrypt`, or AWS's error code. Unlike the message, it
+        contains no key of an object.
+    """
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class QueueUnavailable(TransientError):

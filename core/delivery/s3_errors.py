@@ -26,6 +26,7 @@ _KMS_UNAVAILABLE = {
     "KMS.DependencyTimeoutException",
     "KMS.KeyUnavailableException",
 }
+_NOT_AUTHORIZED = "is not authorized to perform: "
 _REFUSED_CODES = {"ExpiredToken", "InvalidToken", "RequestExpired", "RequestTimeTooSkewed", "NoSuchBucket"}
 
 
@@ -58,7 +59,9 @@ def error_for(error: ClientError, target: str, *, is_write: bool, kms_key_id: st
     # First, because some of these errors have the status of a conflict or of a missing object.
     if reason := _refusal(code, status, message):
         needed = f" Reading it needs kms:Decrypt on {kms_key_id}." if kms_key_id else ""
-        return StorageRefused(f"S3 denied access to {target} ({code or status}). {reason}{needed}")
+        # The name of the action ends at a space.
+        cause = message.partition(_NOT_AUTHORIZED)[2].partition(" ")[0] or code or status
+        return StorageRefused(f"S3 denied access to {target} ({code or status}). {reason}{needed}", cause)
     if is_write and {code, status} & _CONFLICT:
         return WriteConflict(f"Another process changed {target}.")
     if code == "InvalidObjectState":
@@ -81,6 +84,6 @@ def _refusal(code: str, status: str, message: str) -> str | None:
     if code.startswith("KMS.") and code not in _KMS_UNAVAILABLE:
         return f"KMS: {detail}." if detail else "KMS cannot use the object's key."
     if code in _REFUSED_CODES or (status in _REFUSED and code != "InvalidObjectState"):
-        _, _, missing = detail.partition("is not authorized to perform: ")
+        _, _, missing = detail.partition(_NOT_AUTHORIZED)
         return f"The caller is not authorized to perform {missing}." if missing else "Check the caller's permissions."
     return None

@@ -178,6 +178,7 @@ async def _transient_error(request: Request, error: Exception) -> Response:
         request.state.log["reason"] = detail
     elif isinstance(error, StorageRefused):
         detail = "Storage refused access. Ask the operator to check the permissions."
+        request.state.log["reason"] = error.cause
     else:
         detail = "A service that this request needs did not answer. Try again in a few seconds."
     return ProblemError("unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)}).response()

@@ -21,7 +21,7 @@ import httpx2
 import pytest
 from jsonschema import Draft202012Validator
 
-from core.errors import DecoderUnavailable, DiskUnavailable, RecordingError, StorageUnavailable
+from core.errors import DecoderUnavailable, DiskUnavailable, RecordingError, StorageRefused, StorageUnavailable
 from core.online.folder_store import FolderResultStore
 from core.online.result_store import is_id, new_id
 from core.pipeline import Pipeline
@@ -587,6 +587,7 @@ def test_a_server_error_is_answered_without_its_details(
     with serving(service) as address:
         for error, status, code in [
             (StorageUnavailable("S3 failed on secret-bucket."), 503, "unavailable"),
+            (StorageRefused("S3 denied access to secret-bucket.", "kms:GenerateDataKey"), 503, "unavailable"),
             (RuntimeError("a secret"), 500, "internal"),
         ]:
 
@@ -600,6 +601,7 @@ def test_a_server_error_is_answered_without_its_details(
             assert answer.headers["x-content-type-options"] == "nosniff"
     logged = log.getvalue()
     assert '"error":"StorageUnavailable"' in logged
+    assert '"error":"StorageRefused","reason":"kms:GenerateDataKey"' in logged
     assert "secret-bucket" not in logged
     assert "request crashed" in logged
     assert "a secret" in logged

@@ -20,6 +20,7 @@ from core.local.workers import LocalContext, _sqs_record
 from core.settings import FunctionSettings, MediaLimits
 from tests.integration.conftest import Clock
 from tests.support.cloudformation import Deployed
+from tests.support.faults.fault_proxy import KMS_KEY, Fault, faulty
 
 LogLines = Callable[[], list[dict[str, Any]]]
 
@@ -234,6 +235,33 @@ def test_the_last_delivery_leaves_a_failed_result(stack: Stack, speech: bytes, m
     assert status(stack, "a.wav") == "failed"
     assert invoke({"Records": [message({"Records": [record]})]}) == {"batchItemFailures": []}
     assert status(stack, "a.wav") == "classified"
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (Fault.REFUSED, f"not authorized to perform kms:Decrypt on resource: {KMS_KEY}"),
+        (Fault.KEY_DISABLED, f"{KMS_KEY} is disabled"),
+    ],
+)
+def test_the_log_and_the_report_of_a_backfill_name_the_missing_permission(
+    stack: Stack, speech: bytes, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch, fault: Fault, named: str
+) -> None:
+    from handlers import batch_operations, processing
+
+    record = s3_record(stack, "a.wav", speech)
+    task = {"taskId": "1", "s3Key": "a.wav", "s3VersionId": None, "s3Bucket": UPLOADS_BUCKET}
+    job = {"invocationSchemaVersion": "2.0", "invocationId": "1", "job": {"id": "1"}, "tasks": [task]}
+    with faulty(stack.endpoint, plan=lambda call: fault if call.method == "GET" else None) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        processing.delivery.cache_clear()
+        assert invoke({"Records": [message({"Records": [record]})]})["batchItemFailures"]
+        [reported] = batch_operations.handler(job, LocalContext(60.0))["results"]
+    retries = [line for line in log_lines() if line.get("status") == "retry"]
+    assert [(line["error"], line["last_delivery"]) for line in retries] == 2 * [("StorageRefused", False)]
+    assert all(named in line["reason"] for line in retries)
+    assert reported["resultCode"] == "TemporaryFailure"
+    assert named in reported["resultString"]
 
 
 def receive(stack: Stack) -> list[dict[str, Any]]:

@@ -1,13 +1,17 @@
 """Keys of results, the order of events, and the meaning of S3's answers."""
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core import errors
 from core.delivery.keys import is_earlier, result_key_for
+from core.delivery.queue import UploadQueue
 from core.delivery.s3_errors import WriteConflict, error_for
+from core.delivery.versions import Upload
 from core.local.folders import path_for
 
 
@@ -114,7 +118,7 @@ def test_answers_to_writes_are_translated(code: str, status: int, expected: type
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "reason"),
+    ("code", "message", "reason", "cause"),
     [
         (
             "AccessDenied",
@@ -122,24 +126,29 @@ def test_answers_to_writes_are_translated(code: str, status: int, expected: type
             "policy allows the kms:Decrypt action",
             f"The caller is not authorized to perform kms:Decrypt on resource: {KEY} because no identity-based policy "
             "allows the kms:Decrypt action.",
+            "kms:Decrypt",
         ),
         (
             "AccessDenied",
             f'User: {ROLE} is not authorized to perform: s3:GetObject on resource: "arn:aws:s3:::b/k"',
             'The caller is not authorized to perform s3:GetObject on resource: "arn:aws:s3:::b/k".',
+            "s3:GetObject",
         ),
-        ("AccessDenied", "Access Denied", "Check the caller's permissions."),
-        ("KMS.DisabledException", f"{KEY} is disabled.", f"KMS: {KEY} is disabled."),
+        ("AccessDenied", "Access Denied", "Check the caller's permissions.", "AccessDenied"),
+        ("KMS.DisabledException", f"{KEY} is disabled.", f"KMS: {KEY} is disabled.", "KMS.DisabledException"),
         (
             "KMS.KMSInvalidStateException",
             f"{KEY} is pending deletion. (Service: AWSKMS; Status Code: 400; Request ID: 1)",
             f"KMS: {KEY} is pending deletion.",
+            "KMS.KMSInvalidStateException",
         ),
-        ("KMS.DisabledException", "", "KMS cannot use the object's key."),
+        ("KMS.DisabledException", "", "KMS cannot use the object's key.", "KMS.DisabledException"),
     ],
 )
-def test_a_refusal_names_the_action_and_the_key(code: str, message: str, reason: str) -> None:
+def test_a_refusal_names_the_action_and_the_key(code: str, message: str, reason: str, cause: str) -> None:
     refused = error_for(_client_error(code, 403, message), "b/k", is_write=False)
+    assert isinstance(refused, errors.StorageRefused)
+    assert refused.cause == cause
     assert str(refused) == f"S3 denied access to b/k ({code}). {reason}"
     assert ROLE not in str(refused)
 
@@ -148,6 +157,16 @@ def test_a_refusal_names_the_key_that_aws_does_not_name() -> None:
     """AWS does not name a key of another account."""
     refused = error_for(_client_error("AccessDenied", 403, "Access Denied"), "b/k", is_write=False, kms_key_id=KEY)
     assert str(refused).endswith(f"Check the caller's permissions. Reading it needs kms:Decrypt on {KEY}.")
+
+
+def test_a_queue_that_may_not_use_its_key_names_the_action_and_the_key() -> None:
+    """SQS has its own codes for errors of KMS."""
+    client = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    reason = f"User: {ROLE} is not authorized to perform: kms:GenerateDataKey on resource: {KEY}"
+    with Stubber(client) as sqs:
+        sqs.add_client_error("send_message", "KmsAccessDenied", reason)
+        with pytest.raises(errors.QueueUnavailable, match=f"kms:GenerateDataKey on resource: {KEY}"):
+            UploadQueue("https://sqs.us-east-1.amazonaws.com/1/q", client).send(Upload("b", "k"), "upload")
 
 
 def test_an_sse_c_upload_is_a_permanent_error() -> None:
