@@ -391,6 +391,11 @@ class Result(_Part):
             processing=processing or Processing.finished_now(),
         )
 
+    @property
+    def utterances(self) -> tuple[Utterance, ...]:
+        """The utterances of all channels, channel by channel."""
+        return tuple(part for channel in self.channels or () for part in channel.utterances)
+
     def with_figures(self) -> "Result":
         """Return a copy with every figure that follows from the utterances. Release 1.0 did not store them."""
         if self.channels is None or self.audio is None or not all(channel.utterances for channel in self.channels):
@@ -402,8 +407,7 @@ class Result(_Part):
             for channel, own in zip(self.channels, figures.lanes, strict=True)
         )
         whole = {name: getattr(figures, name) for name in ("silence_s", "overlap_s", "interruptions")}
-        mix = _mix([part for channel in channels for part in channel.utterances])
-        return Result(**{**dict(self), **whole, **mix, "channels": channels})
+        return Result(**{**dict(self), **whole, **_mix(self.utterances), "channels": channels})
 
     def with_request_id(self, request_id: str | None) -> "Result":
         """Return a copy with the id of the request that stores it."""
@@ -415,6 +419,8 @@ class Result(_Part):
             "status": self.status,
             "emotion": self.emotion,
             "score": self.score,
+            "margin": self.margin,
+            "shares": self.shares,
             "dimensions": self.dimensions,
             "duration_s": self.audio.duration_s if self.audio else None,
             "speech_s": self.speech_s,

@@ -17,7 +17,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core.delivery import Outcome, Upload
 from core.delivery.versions import known_version_id
 from core.errors import EventNotUnderstood, TransientError
-from core.formatting import named_values
+from core.verdict import verdict
 from handlers import processing
 from handlers.log import logger
 from handlers.processing import metrics
@@ -93,9 +93,7 @@ def _describe(outcome: Outcome) -> str:
         return outcome.kind
     if result.error:
         return f"failed: {result.error.code}"
-    if result.dimensions:
-        return f"{result.status}: {named_values(result.dimensions)}"
-    return f"{result.status}: {result.emotion} {result.score}" if result.emotion else result.status
+    return f"{result.status}: {verdict(result.utterances)}" if result.utterances else result.status
 
 
 processing.warm_up()

@@ -13,6 +13,7 @@ from core.cli.tables import OutputFormat, result_table
 from core.formatting import counted
 from core.operations.results import ResultFilter, StoredResult, results_in_bucket, results_in_folder
 from core.results import Result
+from core.verdict import main_emotion
 
 
 def show_results(place: Path | tuple[str, str], selection: ResultFilter, form: OutputFormat) -> int:
@@ -59,10 +60,16 @@ def _show_table(results: Iterator[Result]) -> None:
     console.print(result_table(done))
     counts: dict[str, int] = {}
     for result in done:
-        name = result.emotion or result.status.replace("_", " ")
+        name = _outcome(result)
         counts[name] = counts.get(name, 0) + 1
     summary = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1]))
     console.print(f"{counted(len(done), 'result')}: {summary}", highlight=False)
+
+
+def _outcome(result: Result) -> str:
+    if result.emotion and result.utterances:
+        return main_emotion(result.utterances) or "mixed"
+    return result.status.replace("_", " ")
 
 
 def _write_csv(results: Iterator[Result]) -> None:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from core.emotions import LabelStyle, label_styles
-from core.formatting import DEMO_NOTICE, clock, named_values, printable
+from core.formatting import DEMO_NOTICE, clock, printable
 from core.results import Channel, Result, Utterance
+from core.verdict import conversation_in_words, verdict
 
 OutputFormat = Literal["table", "json", "csv"]
 """The output formats of `classify` and `results`."""
@@ -31,25 +32,22 @@ def progress_bar(console: Console, *, transient: bool = False, disable: bool = F
 
 
 def result_table(results: Iterable[Result]) -> Table:
-    """Return a table with one row for each recording: duration, emotion and score or dimensions, processing time."""
+    """Return a table with one row for each recording: duration, emotions or dimensions, processing time."""
     results = list(results)
     has_dimensions = any(result.model.dimensions for result in results)
     has_emotions = not has_dimensions or any(result.model.labels for result in results)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("recording", overflow="fold")
     table.add_column("duration", justify="right")
-    if has_emotions:
-        table.add_column("emotion")
-        table.add_column("score", justify="right")
-    if has_dimensions:
-        table.add_column("dimensions")
+    for is_shown, name in ((has_emotions, "emotion"), (has_dimensions, "dimensions")):
+        if is_shown:
+            table.add_column(name)
     table.add_column("time", justify="right")
     for result in results:
         duration = f"{result.audio.duration_s:.1f} s" if result.audio else ""
         time_ms = result.processing.decode_ms + result.processing.inference_ms
-        score = "" if result.score is None else f"{result.score:.1%}"
         emotion, dimensions = ("", _outcome(result)) if result.model.dimensions else (_outcome(result), "")
-        cells = [*([emotion, score] if has_emotions else []), *([dimensions] if has_dimensions else [])]
+        cells = [*([emotion] if has_emotions else []), *([dimensions] if has_dimensions else [])]
         table.add_row(escape(printable(result.source.key)), duration, *cells, f"{time_ms} ms")
     return table
 
@@ -57,17 +55,37 @@ def result_table(results: Iterable[Result]) -> Table:
 def _outcome(result: Result) -> str:
     if result.error:
         return f"[red]failed: {escape(printable(result.error.message))}[/red]"
-    if result.dimensions:
-        return escape(named_values(result.dimensions))
-    return "[dim]no speech[/dim]" if result.emotion is None else escape(result.emotion)
+    return escape(verdict(result.utterances)) if result.utterances else "[dim]no speech[/dim]"
 
 
 def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
     """Yield a timeline for each recording with several utterances: bars for each channel, a row for each utterance."""
-    for result in results:
+    for result in (result.with_figures() for result in results):
         channels = result.channels or ()
-        if result.audio and sum(len(channel.utterances) for channel in channels) > 1:
+        if result.audio and len(result.utterances) > 1:
             yield Group("", Text(printable(result.source.key), style="bold"), *_lines(result, channels, width))
+
+
+def _figures(result: Result, channels: Sequence[Channel]) -> Iterator[Text | Table]:
+    """Yield a row for each of several channels, and the figures of the conversation."""
+    if len(channels) > 1:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("channel")
+        table.add_column("dimensions" if result.dimensions else "emotion")
+        for name in ("talk", "turns", "longest turn", "interruptions"):
+            table.add_column(name, justify="right")
+        for channel in channels:
+            table.add_row(
+                _channel_name(channel).removeprefix("channel "),
+                escape(verdict(channel.utterances)),
+                f"{channel.talk_share:.0%}",
+                str(channel.turns),
+                clock(channel.longest_turn_s or 0.0),
+                str(channel.interruptions),
+            )
+        yield table
+    if conversation := conversation_in_words(result):
+        yield Text(conversation, style="dim")
 
 
 def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterator[Text | Table]:
@@ -79,6 +97,7 @@ def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterato
     low, high = result.model.dimensions_range or _range(channels)
     side = max((12, *(len(name) + 3 for name in (*dimensions, *map(_channel_name, channels)))))
     cells = max(10, min(100, width - side - 2))
+    yield from _figures(result, channels)
     for channel in channels:
         name = _channel_name(channel)
         if dimensions:

@@ -28,6 +28,7 @@ from core.report.drawing import (
     time_axis,
 )
 from core.results import Channel, MeanScores, Output, Result
+from core.verdict import conversation_in_words, turns_in_words, verdict
 
 PAGE_START = """<!doctype html>
 <html lang="en">
@@ -65,6 +66,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
     player
         Whether to add a player without a sound. The API's page frames this page and sets the sound.
     """
+    result = result.with_figures()
     style = (_FOLDER / "page.css").read_text(encoding="utf-8") + _style_rules(result)
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     title = escape(printable(result.source.key))
@@ -162,8 +164,9 @@ def _emotions(result: Result, channels: tuple[Channel, ...], duration_s: float, 
     labels, looks = result.model.labels, looks_of(_styles(result))
     independent = " Each score is a probability on its own." if result.model.output is Output.SIGMOID else ""
     yield '<section class="verdict">'
-    yield f"<h2>On average: {escape(result.emotion or '')} {result.score or 0.0:.0%}</h2>"
-    yield f"<p>{escape(_summary(channels) + independent)}</p></section>"
+    words = verdict(result.utterances)
+    yield f"<h2>{escape(words[0].upper() + words[1:])}</h2>"
+    yield f"<p>{escape(_summary(result, channels) + independent)}</p></section>"
     yield '<section aria-labelledby="when"><h2 id="when">Emotions over time</h2>'
     yield _hint("scores", has_sound=has_sound)
     yield legend(labels, looks)
@@ -184,7 +187,7 @@ def _dimensions(result: Result, channels: tuple[Channel, ...], duration_s: float
     axes = axes_of(channels, model.names, model.dimensions_range)
     yield '<section class="verdict">'
     yield f"<h2>On average: {escape(named_values(result.dimensions or {}))}</h2>"
-    yield f"<p>{escape(_summary(channels))}</p>"
+    yield f"<p>{escape(_summary(result, channels))}</p>"
     if model.dimensions_range:
         low, high = model.dimensions_range
         yield f'<p class="facts">The training data has values from {low:g} to {high:g}. The model can exceed them.</p>'
@@ -215,13 +218,16 @@ def _timeline(rows: Iterable[tuple[Channel, str]], duration_s: float) -> Iterato
     yield '<p id="details" class="details" role="status" aria-live="polite"></p></section>'
 
 
-def _summary(channels: tuple[Channel, ...]) -> str:
-    parts = []
+def _summary(result: Result, channels: tuple[Channel, ...]) -> str:
+    sentences = []
     for channel in channels:
         speech = f"{counted(len(channel.utterances), 'utterance')}, {channel.speech_s:.1f} s of speech"
-        values = named_values(channel.dimensions) if channel.dimensions else f"{channel.emotion} {channel.score:.0%}"
-        parts.append(f"{_channel_name(channel)}: {values} ({speech}).")
-    return " ".join(parts) if len(parts) > 1 else f"{speech}."
+        figures = ", ".join(filter(None, (speech, turns_in_words(channel))))
+        name = f"{_channel_name(channel)}: {verdict(channel.utterances)}; " if len(channels) > 1 else ""
+        sentences.append(f"{name}{figures}.")
+    if conversation := conversation_in_words(result):
+        sentences.append(f"In all: {conversation}.")
+    return " ".join(sentences)
 
 
 def _channel_name(channel: Channel) -> str:

@@ -534,7 +534,7 @@ def test_a_result_has_a_report(client: httpx2.Client) -> None:
     page = client.get(f"{where}/report")
 
     assert page.headers["content-type"].startswith("text/html")
-    assert "On average: anger" in page.text
+    assert "<h2>Anger (score 98%)</h2>" in page.text
     assert "<audio" not in page.text
     assert "<audio" in client.get(f"{where}/report?player=1").text
     assert "frame-ancestors 'self'" in page.headers["content-security-policy"]

@@ -74,7 +74,7 @@ def test_the_table_has_a_row_for_each_recording(run: Run, tone: Path) -> None:
 
     assert done.status == 0
     header, row = (line for line in done.stdout.splitlines() if line.strip())
-    assert header.split() == ["recording", "duration", "emotion", "score", "time"]
+    assert header.split() == ["recording", "duration", "emotion", "time"]
     assert row.startswith("tone.wav")
     assert "2.0 s" in row
 

@@ -78,7 +78,9 @@ def test_the_terminal_and_the_report_show_them(
 
     assert classify_files([CONVERSATION], package, form="table") == 0
 
-    assert f"{result.score:.1%}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{result.emotion} throughout" in shown
+    assert all(f"{part.score:.1%}" in shown for part in result.utterances)
     assert "Each score is a probability on its own." in render(result)
 
 

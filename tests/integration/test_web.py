@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -13,6 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from core.audio.waveform import SAMPLE_RATE_HZ
 from core.local.stack import UPLOADS_BUCKET, running_stack
 from core.local.workers import running_workers
 from core.results import Result
@@ -97,18 +100,40 @@ def test_a_dropped_file_is_classified_and_its_report_shown(page: webdriver.Chrom
     (item,) = finished(page)
 
     assert "conversation.ogg" in item.text
-    assert "anger 6" in item.text
+    assert "mostly anger (65% of the time)" in item.text
     assert "7 utterances" in item.text
     assert "conversation.ogg: " in page.find_element(By.ID, "status").get_attribute("textContent")  # type: ignore[operator]
     until(lambda: page.find_element(By.ID, "report").rect["height"] > 600)
     page.switch_to.frame("report")
     try:
         assert len(page.find_elements(By.CSS_SELECTOR, ".utterance")) == 7
-        assert "On average: anger" in page.find_element(By.TAG_NAME, "main").text
+        assert page.find_element(By.TAG_NAME, "h2").text == "Mostly anger (65% of the time), neutral 35%"
         assert page.execute_script("return document.documentElement.scrollHeight <= innerHeight + 1")
         # The report can play the dropped recording.
         duration_s = "const player = document.getElementById('player'); return player.readyState && player.duration"
         assert until(lambda: page.execute_script(duration_s)) == pytest.approx(17.83, abs=0.1)
+    finally:
+        page.switch_to.default_content()
+
+
+def test_a_recording_without_a_main_emotion_is_mixed(page: webdriver.Chrome, tmp_path: Path) -> None:
+    pause = np.zeros(SAMPLE_RATE_HZ, np.float32)
+    clips = [
+        soundfile.read(ROOT / "samples" / f"{name}.ogg", dtype="float32")[0] for name in ("surprise", "neutral 平静")
+    ]
+    anger = soundfile.read(ROOT / "samples" / "anger.wav", dtype="float32")[0]
+    file = tmp_path / "mixed.wav"
+    soundfile.write(file, np.concatenate([clips[0], pause, clips[1], pause, anger]), SAMPLE_RATE_HZ)
+    drop(page, file)
+
+    (item,) = finished(page)
+
+    assert item.find_element(By.CLASS_NAME, "outcome").text == "mixed"
+    assert not item.find_elements(By.CSS_SELECTOR, "[data-emotion]")
+    until(lambda: page.find_element(By.ID, "report").rect["height"] > 600)
+    page.switch_to.frame("report")
+    try:
+        assert page.find_element(By.TAG_NAME, "h2").text.startswith("Mixed (")
     finally:
         page.switch_to.default_content()
 

@@ -71,9 +71,11 @@
     }
 
     emotion(result, detail) {
-      this.setText(`${result.emotion} ${Math.round(result.score * 100)}%`, detail);
+      const { words, emotion } = verdict(result);
+      this.setText(words, detail);
+      if (!emotion) return;
       const swatch = document.createElement("i");
-      swatch.dataset.emotion = result.emotion; // emotions.css has its colour and letter
+      swatch.dataset.emotion = emotion; // emotions.css has its colour and letter
       swatch.setAttribute("aria-hidden", "true");
       this.outcomeElement.prepend(swatch);
     }
@@ -334,6 +336,15 @@
   const announce = (text) => { $("status").textContent = text; };
   const hint = (text) => { $("hint").textContent = text; announce(text); };
   const values = (dimensions) => Object.entries(dimensions).map(([name, value]) => `${name} ${value.toFixed(2)}`).join(", ");
+  const percent = (share) => `${Math.round(share * 100)}%`;
+  // The first words of core/verdict.py, which writes the headline of the report.
+  const verdict = ({ emotion, score, margin, shares, channels }) => {
+    if (margin < 0.1) return { words: "mixed" };
+    if (channels.length === 1 && channels[0].utterances.length === 1) return { words: `${emotion} (score ${percent(score)})`, emotion };
+    if (shares[emotion] <= 0.5) return { words: "mixed" };
+    if (shares[emotion] === 1) return { words: `${emotion} throughout`, emotion };
+    return { words: `mostly ${emotion} (${percent(shares[emotion])} of the time)`, emotion };
+  };
   const clock = (seconds) => {
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
