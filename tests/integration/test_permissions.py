@@ -32,6 +32,7 @@ DEPLOYED = Deployed(
     ApiAuth="iam",
     KmsKeyArn=KEY,
     UploadsKmsKeyArns=OTHER_KEY,
+    Tracing="xray",
 )
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
 
@@ -42,6 +43,8 @@ WITHOUT_A_CALL = {
     "sqs:GetQueueAttributes": "the same",
     "logs:CreateLogStream": "Lambda writes what the function prints, in the function's name",
     "logs:PutLogEvents": "the same",
+    "xray:PutTraceSegments": "Lambda sends the traces in the function's name",
+    "xray:PutTelemetryRecords": "the same",
 }
 """Rights that no call of a function needs, and the reason for each."""
 OF_THE_POLLER = Right("kms:Decrypt", OTHER_KEY, f"{SQS}*")
@@ -271,6 +274,14 @@ def test_the_api_uses_every_right_of_its_role_and_no_other(
 
 def test_without_a_bus_the_function_may_not_publish_events() -> None:
     assert not any(right.action.startswith("events:") for right in granted(Deployed(), "ClassifyRole"))
+
+
+def test_without_tracing_no_function_may_send_traces() -> None:
+    for role in ("ClassifyRole", "BackfillRole", "ApiRole"):
+        rights = granted(Deployed(ApiAuth="iam"), role)
+        assert not any(right.action.startswith("xray:") for right in rights)
+        traces = {Right("xray:PutTraceSegments", "*"), Right("xray:PutTelemetryRecords", "*")}
+        assert granted(Deployed(ApiAuth="iam", Tracing="xray"), role) == rights | traces
 
 
 def test_a_call_that_the_role_does_not_allow_fails_the_check() -> None:

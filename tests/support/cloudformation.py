@@ -40,10 +40,11 @@ _EAGER: dict[str, Callable[[Any], Any]] = {
 class Deployed:
     """The template with parameters. Attributes that only AWS can assign get a descriptive placeholder."""
 
-    def __init__(self, *, stack: str = STACK, **parameters: str) -> None:
+    def __init__(self, *, stack: str = STACK, partition: str = "aws", region: str = REGION, **parameters: str) -> None:
         defaults = {name: str(described["Default"]) for name, described in TEMPLATE["Parameters"].items()}
         assert set(parameters) <= set(defaults)
         self._stack = stack
+        self._place = {"AWS::Partition": partition, "AWS::Region": region}
         self._parameters = defaults | parameters
         self._resources: dict[str, Any] = TEMPLATE["Resources"]
 
@@ -140,7 +141,7 @@ class Deployed:
         return re.sub(r"\$\{([^!}][^}]*)\}", one, text)
 
     def _ref(self, name: str) -> Any:
-        known = {"AWS::NoValue": _NO_VALUE, **_PSEUDO, "AWS::StackName": self._stack, **self._parameters}
+        known = {"AWS::NoValue": _NO_VALUE, **_PSEUDO, **self._place, "AWS::StackName": self._stack, **self._parameters}
         if TEMPLATE["Parameters"].get(name, {}).get("Type") == "CommaDelimitedList":
             return self._parameters[name].split(",")
         if name in known:
@@ -155,7 +156,7 @@ class Deployed:
 
     def _named(self, name: str) -> str:
         properties = self._resources[name].get("Properties", {})
-        for key in ("BucketName", "QueueName", "FunctionName", "LogGroupName", "Name"):
+        for key in ("BucketName", "QueueName", "FunctionName", "LogGroupName", "DashboardName", "Name"):
             if key in properties:
                 return str(self.resolve(properties[key]))
         if "DatabaseInput" in properties:
@@ -174,6 +175,7 @@ class Deployed:
             "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{}}",
             "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{}}:*",
             "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{}}",
+            "AWS::CloudWatch::Alarm": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{{}}",
             "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{}}",
         }
         return arn.get(kind, f"arn:aws:unknown:{REGION}:{ACCOUNT}:{{}}").format(self._named(name))

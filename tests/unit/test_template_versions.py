@@ -93,6 +93,7 @@ def test_the_settings_of_a_backfill_change_the_function() -> None:
         "TimeoutS",
         "EphemeralStorageMb",
         "LogLevel",
+        "Tracing",
     }
 
 
