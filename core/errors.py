@@ -15,6 +15,8 @@
     │   ├── RecordingNotFound            not_found
     │   ├── RecordingUnreadable          unreadable
     │   ├── DeadlineExceeded             deadline_exceeded
+    │   ├── SpeakersNotOffered           speakers_unavailable
+    │   ├── MetadataInvalid              invalid_metadata
     │   └── GivenUp                      given_up
     ├── TransientError                 transient: SQS retries the delivery
     │   ├── StorageUnavailable
@@ -137,6 +139,18 @@ class DeadlineExceeded(RecordingError):
     """The recording takes longer than an invocation, and cannot be continued or advances too slowly."""
 
     code = "deadline_exceeded"
+
+
+class SpeakersNotOffered(RecordingError):
+    """The recording's request to separate speakers cannot be fulfilled: the network for it is missing or damaged."""
+
+    code = "speakers_unavailable"
+
+
+class MetadataInvalid(RecordingError):
+    """The upload's S3 metadata requests something unknown."""
+
+    code = "invalid_metadata"
 
 
 class GivenUp(RecordingError):

@@ -36,14 +36,14 @@ class LaneFigures:
     longest_turn_s, mean_turn_s
         Durations of turns, with the pauses in them.
     interruptions
-        How often this speaker takes over while another speaks.
+        How often this speaker takes over while another speaks; None if lanes cannot overlap.
     """
 
     talk_share: float
     turns: int
     longest_turn_s: float
     mean_turn_s: float
-    interruptions: int
+    interruptions: int | None
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class ConversationFigures:
     silence_s
         Time in which nobody speaks.
     overlap_s, interruptions
-        Time in which several lanes speak at once, and interruptions of all lanes; None if there is one lane only,
-        because its times do not tell how many people speak.
+        Time in which several lanes speak at once, and interruptions of all lanes; None if lanes cannot overlap, or if
+        there is one lane only, because its times do not tell how many people speak.
     lanes
-        Figures of each lane; None for the same reason.
+        Figures of each lane; None if there is one lane only.
     """
 
     silence_s: float
@@ -67,7 +67,9 @@ class ConversationFigures:
     lanes: tuple[LaneFigures | None, ...]
 
 
-def conversation_figures(lanes: Sequence[Iterable[Span]], duration_s: float) -> ConversationFigures:
+def conversation_figures(
+    lanes: Sequence[Iterable[Span]], duration_s: float, *, can_overlap: bool = True
+) -> ConversationFigures:
     """Return the figures of a recording from the times of its utterances.
 
     Parameters
@@ -76,6 +78,8 @@ def conversation_figures(lanes: Sequence[Iterable[Span]], duration_s: float) -> 
         The utterances of each speaker. Each lane has at least one.
     duration_s
         Duration of the recording.
+    can_overlap
+        Whether each lane has a channel of its own. Speakers who share a channel cannot be told apart while both speak.
     """
     spurts = [_talkspurts(lane) for lane in lanes]
     speech = _union(span for lane in spurts for span in lane)
@@ -87,15 +91,15 @@ def conversation_figures(lanes: Sequence[Iterable[Span]], duration_s: float) -> 
     turns = [_turns(lane, speech) for lane in spurts]
     return ConversationFigures(
         silence_s,
-        _overlap_s(spurts),
-        sum(interruptions),
+        _overlap_s(spurts) if can_overlap else None,
+        sum(interruptions) if can_overlap else None,
         tuple(
             LaneFigures(
                 talk_share=_total_s(lane) / talk_s,
                 turns=len(own),
                 longest_turn_s=max(end_s - start_s for start_s, end_s in own),
                 mean_turn_s=_total_s(own) / len(own),
-                interruptions=count,
+                interruptions=count if can_overlap else None,
             )
             for lane, own, count in zip(spurts, turns, interruptions, strict=True)
         ),

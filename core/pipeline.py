@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from core.audio.channels import ChannelGroup
 from core.audio.decode import claimed_s, decode
@@ -27,9 +28,11 @@ from core.results import (
     Result,
     Source,
     Utterance,
+    Voices,
 )
 from core.resumption import ProgressStore, Resumption
-from core.settings import MediaLimits, SegmentationSettings
+from core.settings import MediaLimits, SegmentationSettings, SpeakerMode, SpeakerSettings
+from core.speakers.separation import MIN_UTTERANCES, SpeakerSeparator, Times
 
 
 @dataclass
@@ -41,6 +44,9 @@ class _Progress:
     decode_s: float = 0.0
     inference_s: float = 0.0
     utterances: dict[ChannelGroup, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
+    voices: dict[ChannelGroup, Voices] = field(default_factory=dict)
+    is_continued: bool = False
+    """Whether another invocation has classified all utterances."""
 
     def state(self) -> State:
         """Return what the next invocation needs."""
@@ -54,6 +60,8 @@ class _Progress:
         """Continue from the progress of another invocation."""
         self.decode_s += state["decode_s"]
         self.inference_s += state["inference_s"]
+        self.decoded_samples = state.get("decoded_samples", 0)
+        self.is_continued = self.decoded_samples > 0
         for stored in state["utterances"]:
             self.utterances[tuple(stored["group"])] = [Utterance.model_validate(part) for part in stored["parts"]]
 
@@ -70,6 +78,12 @@ class _Progress:
             duration_s=self.decoded_samples / SAMPLE_RATE_HZ,
         )
 
+    @property
+    def shared_lanes(self) -> list[ChannelGroup]:
+        """The lanes that several speakers may share. Channels that are classified separately are speakers already."""
+        is_mono = self.info is not None and self.info.channels == 1
+        return [group for group, parts in sorted(self.utterances.items()) if parts and (is_mono or len(group) > 1)]
+
     def channel(self, group: ChannelGroup, parts: list[Utterance]) -> Channel:
         """Return the result of a group's utterances."""
         return Channel(
@@ -78,6 +92,7 @@ class _Progress:
             track=self.info.track_of(group[0]) if self.info and self.info.has_several_tracks else None,
             mixed=group if len(group) > 1 else None,
             speech_s=sum(part.duration_s for part in parts),
+            voices=self.voices.get(group),
             utterances=tuple(parts),
         )
 
@@ -97,6 +112,8 @@ class Pipeline:
         The largest recording to accept, and what a decoder may use.
     segmentation
         How recordings are cut.
+    speakers
+        Separates speakers who share a channel; by default, none are.
 
     Raises
     ------
@@ -104,10 +121,17 @@ class Pipeline:
         If the voice activity network is missing or damaged.
     """
 
-    def __init__(self, classifier: EmotionClassifier, limits: MediaLimits, segmentation: SegmentationSettings) -> None:
+    def __init__(
+        self,
+        classifier: EmotionClassifier,
+        limits: MediaLimits,
+        segmentation: SegmentationSettings,
+        speakers: SpeakerSeparator | None = None,
+    ) -> None:
         self._classifier = classifier
         self._limits = limits
         self._segmentation = segmentation
+        self.speakers = speakers or SpeakerSeparator(SpeakerSettings())
         # Loaded before the first recording, because Lambda gives the function more CPU time while it starts.
         self._vad = VoiceActivityDetector.load()
 
@@ -122,7 +146,13 @@ class Pipeline:
         return self._classifier.identity
 
     def run(
-        self, path: Path, source: Source, *, deadline: Deadline | None = None, store: ProgressStore | None = None
+        self,
+        path: Path,
+        source: Source,
+        *,
+        deadline: Deadline | None = None,
+        store: ProgressStore | None = None,
+        speakers: SpeakerMode | None = None,
     ) -> Result:
         """Classify one recording.
 
@@ -136,6 +166,8 @@ class Pipeline:
             The time limit; None sets no limit.
         store
             The stored progress of the recording. Without one, a recording that exceeds the deadline fails.
+        speakers
+            Whether to separate speakers in this recording; by default as in all recordings.
 
         Returns
         -------
@@ -149,8 +181,12 @@ class Pipeline:
             If the progress is stored and another invocation can continue.
         """
         progress = _Progress()
+        mode, deadline = speakers or self.speakers.mode, deadline or Deadline()
         try:
-            self._classify(path, progress, deadline or Deadline(), store)
+            self.speakers.check(mode)
+            self._classify(path, progress, deadline, store)
+            if mode != "off":
+                self._separate_speakers(path, progress, deadline, store, mode)
         except RecordingError as error:
             return Result.failed(source, self.model, error, audio=progress.audio, processing=progress.processing)
         return self._result(source, progress)
@@ -164,10 +200,11 @@ class Pipeline:
         # A recording that can continue in another invocation need not fit into this one.
         duration_s = claimed_s(path, progress.info)
         estimate = ProgressEstimate(None if store else duration_s, deadline)
-        identity = {"fingerprint": self.model.fingerprint, "segmentation": self._segmentation.model_dump()}
-        resumption = Resumption(store, deadline, identity)
+        resumption = self._resumption(store, deadline)
         if stored := resumption.load(duration_s):
             progress.restore(stored)
+        if progress.is_continued:
+            return
         cutter = RecordingCutter(self._segmentation, self._vad, stored["cutter"] if stored else None)
         try:
             with closing(decode(path, progress.info, self._limits, deadline)) as blocks:
@@ -182,6 +219,55 @@ class Pipeline:
             resumption.stop(error)
         if progress.decoded_samples == 0:
             raise EmptyRecording("The recording contains no samples.")
+
+    def _resumption(self, store: ProgressStore | None, deadline: Deadline) -> Resumption:
+        identity = {"fingerprint": self.model.fingerprint, "segmentation": self._segmentation.model_dump()}
+        return Resumption(store, deadline, identity)
+
+    def _separate_speakers(
+        self,
+        path: Path,
+        progress: _Progress,
+        deadline: Deadline,
+        store: ProgressStore | None,
+        mode: Literal["2", "auto"],
+    ) -> None:
+        """Label the utterances with their speakers, or leave the rest of the work to the next invocation.
+
+        If a whole invocation is too short, the result has the emotions without speakers.
+
+        Raises
+        ------
+        RecordingUnfinished
+            If the next invocation should continue.
+        """
+        assert progress.info is not None  # because all utterances are classified
+        times: dict[ChannelGroup, list[Times]] = {}
+        for group in progress.shared_lanes:
+            parts = progress.utterances[group]
+            can_split = len(parts) >= MIN_UTTERANCES
+            progress.voices[group] = Voices(requested=mode, found=None if can_split else 1)
+            if can_split:
+                times[group] = [(part.start_s, part.end_s) for part in parts]
+        if not times:
+            return
+        estimate = ProgressEstimate(progress.decoded_samples / SAMPLE_RATE_HZ, deadline)
+        started, decoded_s = time.monotonic(), progress.decode_s
+        try:
+            with closing(decode(path, progress.info, self._limits, deadline)) as blocks:
+                found = self.speakers.separate(_with_progress(blocks, progress, estimate), times, mode)
+        except DeadlineExceeded:
+            if store and not progress.is_continued:
+                self._resumption(store, deadline).stop_between_passes(progress.decoded_samples, progress.state())
+            return
+        finally:
+            progress.inference_s += time.monotonic() - started - (progress.decode_s - decoded_s)
+        for group, split in found.items():
+            is_split = split.labels is not None
+            progress.voices[group] = Voices(requested=mode, found=2 if is_split else 1, similarity=split.similarity)
+            if split.labels is not None:
+                labelled = zip(progress.utterances[group], split.labels.tolist(), strict=True)
+                progress.utterances[group] = [part.model_copy(update={"speaker": each}) for part, each in labelled]
 
     def _classify_segment(self, segment: SpeechSegment, progress: _Progress) -> None:
         started = time.monotonic()
@@ -209,11 +295,13 @@ class Pipeline:
 
 def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: ProgressEstimate) -> Iterator[Block]:
     """Yield the same blocks, record the samples and the time spent decoding, and check the deadline."""
+    samples = 0
     waiting_since = time.monotonic()
     for block in blocks:
         progress.decode_s += time.monotonic() - waiting_since
-        progress.decoded_samples += block.shape[1]
+        samples += block.shape[1]
+        progress.decoded_samples = max(progress.decoded_samples, samples)  # the second pass decodes them again
         yield block
-        # The generator resumes when the next block is requested, after this block was classified.
-        estimate.check(progress.decoded_samples / SAMPLE_RATE_HZ)
+        # The generator resumes when the next block is requested, after this block was processed.
+        estimate.check(samples / SAMPLE_RATE_HZ)
         waiting_since = time.monotonic()

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from core import __version__
 from core.errors import RecordingError
-from core.metrics import conversation_figures
+from core.metrics import LaneFigures, conversation_figures
 
 
 def _six_digits(value: float) -> float:
@@ -203,6 +203,14 @@ class Utterance(EmotionScores):
         "and gaps without packets count."
     )
     end_s: Seconds = Field(description="End of the utterance, from the recording's start.")
+    speaker: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "Number of the speaker within the channel, from 0, in the order in which they first speak; present if "
+            "`speakers` has several. It says nothing about the speakers of other recordings."
+        ),
+    )
 
     @property
     def duration_s(self) -> float:
@@ -273,6 +281,31 @@ class SpeechFigures(MeanScores):
     interruptions: int | None = Field(default=None, description="How often this channel or speaker interrupts another.")
 
 
+class Voices(_Part):
+    """Whether two speakers were separated on a channel."""
+
+    requested: Literal["2", "auto"] = Field(
+        description="The setting: `2` always separates two speakers, `auto` only if the voices clearly differ."
+    )
+    found: Literal[1, 2] | None = Field(
+        default=None,
+        description=(
+            "2: `speakers` has two. 1: the channel was not split, because `auto` was not sure or there are too few "
+            "utterances. Absent: there was no time left to compare the voices."
+        ),
+    )
+    similarity: Annotated[float, Field(ge=-1.0, le=1.0), BeforeValidator(_six_digits)] | None = Field(
+        default=None,
+        description="Cosine between the mean embeddings of the two best groups of utterances; lower is further apart.",
+    )
+
+
+class Speaker(SpeechFigures):
+    """One speaker of a channel. The scores are the means of the speaker's utterances, weighted by duration."""
+
+    speaker: int = Field(ge=0, description="Number of the speaker within the channel, from 0.")
+
+
 class Channel(SpeechFigures):
     """One channel with speech. Its scores are the means of its utterances' scores, weighted by duration."""
 
@@ -283,7 +316,45 @@ class Channel(SpeechFigures):
     mixed: tuple[int, ...] | None = Field(
         default=None, description="Numbers of the channels that were mixed because they carry the same speech."
     )
+    voices: Voices | None = Field(
+        default=None,
+        description="Present if speakers were requested and the channel is the only one or was mixed.",
+    )
+    speakers: tuple[Speaker, ...] | None = Field(
+        default=None, description="The speakers who share the channel, if two were separated."
+    )
     utterances: tuple[Utterance, ...] = Field(description="The channel's utterances, in order of time.")
+
+    @property
+    def lanes(self) -> list[list[Utterance]]:
+        """The utterances of each speaker, or all utterances if the channel is not split."""
+        numbers = sorted({part.speaker for part in self.utterances if part.speaker is not None})
+        by_speaker = [[part for part in self.utterances if part.speaker == number] for number in numbers]
+        return by_speaker or [list(self.utterances)]
+
+    def with_figures(self, figures: Iterator[LaneFigures | None]) -> "Channel":
+        """Return a copy with the figures that follow from the utterances; those of turns belong to a speaker.
+
+        Parameters
+        ----------
+        figures
+            Its next elements are the figures of `lanes`.
+        """
+        lanes = [(lane, asdict(own) if (own := next(figures)) else {}) for lane in self.lanes]
+        added: dict[str, Any] = _mix(self.utterances)
+        if self.utterances[0].speaker is None:
+            added |= lanes[0][1]
+        else:
+            added["speakers"] = tuple(
+                Speaker(
+                    **dict(MeanScores.over(lane)),
+                    **own,
+                    speech_s=sum(part.duration_s for part in lane),
+                    speaker=number,
+                )
+                for number, (lane, own) in enumerate(lanes)
+            )
+        return Channel(**{**dict(self), **added})
 
 
 class Error(_Part):
@@ -355,8 +426,8 @@ class Result(_Part):
     overlap_s: Seconds | None = Field(
         default=None,
         description=(
-            "Time in which several channels or speakers speak at once (Heldner and Edlund, 2010); absent if there is "
-            "only one with speech."
+            "Time in which several channels speak at once (Heldner and Edlund, 2010); absent if there is only one with "
+            "speech, or if speakers share a channel, because its times do not tell when both speak."
         ),
     )
     interruptions: int | None = Field(
@@ -400,12 +471,11 @@ class Result(_Part):
         """Return a copy with every figure that follows from the utterances. Release 1.0 did not store them."""
         if self.channels is None or self.audio is None or not all(channel.utterances for channel in self.channels):
             return self
-        times = [[(part.start_s, part.end_s) for part in channel.utterances] for channel in self.channels]
-        figures = conversation_figures(times, self.audio.duration_s)
-        channels = tuple(
-            Channel(**{**dict(channel), **_mix(channel.utterances), **(asdict(own) if own else {})})
-            for channel, own in zip(self.channels, figures.lanes, strict=True)
-        )
+        lanes = [lane for channel in self.channels for lane in channel.lanes]
+        times = [[(part.start_s, part.end_s) for part in lane] for lane in lanes]
+        figures = conversation_figures(times, self.audio.duration_s, can_overlap=len(lanes) == len(self.channels))
+        own = iter(figures.lanes)
+        channels = tuple(channel.with_figures(own) for channel in self.channels)
         whole = {name: getattr(figures, name) for name in ("silence_s", "overlap_s", "interruptions")}
         return Result(**{**dict(self), **whole, **_mix(self.utterances), "channels": channels})
 
@@ -425,6 +495,12 @@ class Result(_Part):
             "duration_s": self.audio.duration_s if self.audio else None,
             "speech_s": self.speech_s,
         }
+
+    @property
+    def has_shared_channels(self) -> bool:
+        """Whether several speakers may share a channel: it is the only one, or was mixed."""
+        is_mono = self.audio is not None and self.audio.channels == 1
+        return any(is_mono or channel.mixed for channel in self.channels or ())
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Return the document as it is stored: JSON without the fields that do not apply."""

@@ -114,6 +114,27 @@ class Resumption:
         if must_stop:
             self.stop(DeadlineExceeded("The recording cannot be classified within one invocation."))
 
+    def stop_between_passes(self, samples: int, progress: State) -> None:
+        """Store the progress after all utterances were classified. The next invocation separates the speakers.
+
+        Parameters
+        ----------
+        samples
+            The number of samples of the recording.
+        progress
+            What the next invocation needs beside the number of samples.
+
+        Raises
+        ------
+        RecordingUnfinished
+            Always, unless the progress cannot be stored.
+        """
+        assert self._store is not None
+        cutter = {"position": samples, "channels": []}
+        content = {"identity": self._identity, "cutter": cutter, "decoded_samples": samples, **progress}
+        self._store.save(json.dumps(content).encode())
+        raise RecordingUnfinished("All utterances are classified; their speakers are not separated.")
+
     def stop(self, error: DeadlineExceeded) -> None:
         """End the work of this invocation.
 

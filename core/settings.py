@@ -29,6 +29,9 @@ _RENAMED = {
 }
 """Field -> its variable in release 1.0, which is still accepted."""
 
+SpeakerMode = Literal["off", "2", "auto"]
+"""Whether to separate the speakers of a lane: never, always into two, or into two only if the voices clearly differ."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -109,14 +112,22 @@ class SegmentationSettings(Settings):
         return self
 
 
+class SpeakerSettings(Settings):
+    """Settings for separating speakers who share a channel. docs/how-to/separate-speakers.md says what to expect."""
+
+    speakers: SpeakerMode = "off"
+    """Whether to separate two speakers on a mono recording or on mixed channels. `2` always separates two, `auto` only
+    if the voices clearly differ. Channels that are classified separately are speakers already."""
+
+    speakers_model: Path = Path("build/speakers/speakers.onnx")
+    """File of the speaker network, which `make speakers` writes. It is loaded only if speakers are separated."""
+
+
 class ModelSettings(Settings):
     """The model to load, and the resources to run it with."""
 
     model_dir: Path = Path("build/model")
     """Folder with a serving package, or with a checkpoint where PyTorch is installed."""
-
-    speakers_model: Path = Path("build/speakers/speakers.onnx")
-    """File of the speaker network, which `make speakers` writes. It is loaded only if speakers are separated."""
 
     inference_threads: int | None = Field(default=None, ge=1)
     """Number of inference threads. By default, it follows from the function's memory in Lambda, and equals the number

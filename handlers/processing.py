@@ -25,8 +25,10 @@ from core.settings import (
     MetricSettings,
     ModelSettings,
     SegmentationSettings,
+    SpeakerSettings,
     StorageSettings,
 )
+from core.speakers.separation import SpeakerSeparator
 from handlers.log import SERVICE, logger
 
 if TYPE_CHECKING:
@@ -41,10 +43,12 @@ metrics.set_default_dimensions(stack=settings.read(MetricSettings).stack_name)
 def delivery() -> Delivery:
     """Return the process's only `Delivery`, configured by the environment."""
     model = settings.read(ModelSettings)
-    classifier = load_classifier(model.model_dir, default_threads(model), verify=not model.is_lambda)
+    threads = default_threads(model)
+    classifier = load_classifier(model.model_dir, threads, verify=not model.is_lambda)
     limits = settings.read(MediaLimits)
     warn_if_too_small(limits.max_size_bytes)
-    pipeline = Pipeline(classifier, limits, settings.read(SegmentationSettings))
+    speakers = SpeakerSeparator(settings.read(SpeakerSettings), threads)
+    pipeline = Pipeline(classifier, limits, settings.read(SegmentationSettings), speakers)
     storage = Storage(s3_client(settings.read(StorageSettings)))
     function = settings.read(FunctionSettings)
     return Delivery(storage, pipeline, function, queue(function.queue_url) if function.queue_url else None)

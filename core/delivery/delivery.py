@@ -12,7 +12,7 @@ from core.deadline import Deadline
 from core.delivery import report_pages
 from core.delivery.keys import is_earlier, is_folder_marker, leases_prefix_for, result_key_for
 from core.delivery.lease import lease
-from core.delivery.metadata import ResultMetadata, State, is_final
+from core.delivery.metadata import ResultMetadata, State, has_speakers, is_final, requested_speakers, speakers_of
 from core.delivery.progress import StoredProgress
 from core.delivery.queue import UploadQueue
 from core.delivery.s3_errors import WriteConflict
@@ -21,6 +21,7 @@ from core.delivery.versions import ObjectVersion, Removal, Upload
 from core.errors import (
     DecoderUnavailable,
     GivenUp,
+    MetadataInvalid,
     OutOfTime,
     QueueUnavailable,
     RecordingEncrypted,
@@ -264,6 +265,7 @@ class Delivery:
                     etag=newest.etag,
                     size_bytes=newest.size_bytes,
                     kms_key_id=newest.kms_key_id,
+                    metadata=newest.metadata,
                 )
         raise RecordingSuperseded(f"{event_version.key} was deleted or overwritten.")
 
@@ -294,8 +296,10 @@ class Delivery:
         if not metadata.is_about(upload):
             if self._is_older(upload, metadata.sequencer):
                 raise RecordingSuperseded(f"{upload.key} has the result of a newer upload.")
-        elif metadata.fingerprint == self._pipeline.model.fingerprint and is_final(
-            metadata.state, metadata.error, retry_recoverable=attempt.retry_recoverable
+        elif (
+            metadata.fingerprint == self._pipeline.model.fingerprint
+            and has_speakers(metadata.speakers, self._speakers_of(upload))
+            and is_final(metadata.state, metadata.error, retry_recoverable=attempt.retry_recoverable)
         ):
             raise _Duplicate
         return existing
@@ -323,6 +327,16 @@ class Delivery:
         key = self._lease_key(upload) + ".progress"
         return StoredProgress(self._storage, self.settings.results_bucket, key, is_first=attempt.is_first)
 
+    def _speakers_of(self, upload: Upload) -> str:
+        """Return the mode of separating speakers for an upload, or any other text if the upload's metadata is invalid.
+
+        An invalid one is no error here: the result that reports it is stored already, or is made next.
+        """
+        try:
+            return requested_speakers(upload) or self._pipeline.speakers.mode
+        except MetadataInvalid:
+            return "invalid"
+
     def _lease_key(self, upload: Upload) -> str:
         parts = (upload.identity, self._pipeline.model.fingerprint)
         prefix = leases_prefix_for(self._result_key(upload), self.settings.leases_prefix)
@@ -340,11 +354,12 @@ class Delivery:
             raise OutOfTime("The invocation has too little time left to classify another recording.")
         try:
             self._pipeline.limits.check_size(upload.size_bytes or 0)
+            speakers = requested_speakers(upload)
             with scratch_folder() as folder:
                 # A fixed name, because the key is untrusted input.
                 path = folder / "recording"
                 self._download(upload, path, deadline.restarted())
-                result = self._pipeline.run(path, upload.source, deadline=deadline, store=progress)
+                result = self._pipeline.run(path, upload.source, deadline=deadline, store=progress, speakers=speakers)
                 if result.status == "failed" and not path.exists():
                     raise DecoderUnavailable("The recording vanished from the temporary folder during decoding.")
                 return result
@@ -401,6 +416,7 @@ class Delivery:
             fingerprint=self._pipeline.model.fingerprint,
             state=state,
             error=result.error.code if result.error else "",
+            speakers=speakers_of(result, self._speakers_of(upload)),
         )
         for retries in range(_MAX_WRITE_ATTEMPTS):
             stored = ResultMetadata.from_s3(existing.metadata) if existing else None

@@ -2,17 +2,41 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from core.delivery.versions import ObjectVersion
-from core.errors import DeadlineExceeded, RecordingArchived, RecordingTooLarge, RecordingTooLong, TooManyChannels
+from core.errors import (
+    DeadlineExceeded,
+    MetadataInvalid,
+    RecordingArchived,
+    RecordingTooLarge,
+    RecordingTooLong,
+    SpeakersNotOffered,
+    TooManyChannels,
+)
+from core.results import Result
+from core.settings import SpeakerMode
 
 State = Literal["done", "given-up"]
 
 RECOVERABLE_ERROR_CODES = frozenset(
-    error.code for error in (DeadlineExceeded, RecordingArchived, RecordingTooLarge, RecordingTooLong, TooManyChannels)
+    error.code
+    for error in (
+        DeadlineExceeded,
+        RecordingArchived,
+        RecordingTooLarge,
+        RecordingTooLong,
+        SpeakersNotOffered,
+        TooManyChannels,
+    )
 )
 """Codes of failures that a changed setting or a restored object resolves."""
+
+SPEAKERS_KEY = "audio-emotion-speakers"
+"""User-defined metadata of an upload that overrides the setting `SPEAKERS`."""
+
+_ANY_SPEAKERS = "any"
+"""Stands for the mode in the metadata of a result that is the same in every mode."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +51,8 @@ class ResultMetadata:
         `done`, or `given-up` if another delivery may replace the result.
     error
         The code of the result's error.
+    speakers
+        The mode in which speakers were separated, or `any` if the result is the same in every mode.
     """
 
     source_version: str
@@ -35,6 +61,7 @@ class ResultMetadata:
     source_etag: str = ""
     sequencer: str = ""
     error: str = ""
+    speakers: str = "off"
 
     def to_s3(self) -> dict[str, str]:
         """Return the metadata under its S3 keys."""
@@ -45,6 +72,7 @@ class ResultMetadata:
             "fingerprint": self.fingerprint,
             "state": self.state,
             "error": self.error,
+            "speakers": self.speakers,
         }
 
     @classmethod
@@ -57,6 +85,7 @@ class ResultMetadata:
             fingerprint=metadata.get("fingerprint", ""),
             state=metadata.get("state", ""),
             error=metadata.get("error", ""),
+            speakers=metadata.get("speakers", "off"),
         )
 
     def is_about(self, version: ObjectVersion) -> bool:
@@ -65,6 +94,41 @@ class ResultMetadata:
             return True
         # An event may have only the ETag of an upload, although the stored result has its version id.
         return not version.version_id and bool(version.etag) and self.source_etag == version.etag
+
+
+def has_speakers(stored: str | None, requested: str) -> bool:
+    """Return whether a result has what the requested mode of separating speakers adds; `off` adds nothing.
+
+    Parameters
+    ----------
+    stored
+        The mode in the result's metadata.
+    """
+    return requested == "off" or stored in (requested, _ANY_SPEAKERS)
+
+
+def speakers_of(result: Result, mode: str) -> str:
+    """Return the mode for a result's metadata, in which the result was made."""
+    is_invalid = result.error is not None and result.error.code == MetadataInvalid.code
+    return mode if result.has_shared_channels or is_invalid else _ANY_SPEAKERS
+
+
+def requested_speakers(upload: ObjectVersion) -> SpeakerMode | None:
+    """Return the mode that an upload's metadata requests, or None.
+
+    Raises
+    ------
+    MetadataInvalid
+        If there is no such mode.
+    """
+    requested = upload.metadata.get(SPEAKERS_KEY)
+    modes: tuple[SpeakerMode, ...] = get_args(SpeakerMode)
+    for mode in modes:
+        if requested == mode:
+            return mode
+    if requested is None:
+        return None
+    raise MetadataInvalid(f"The metadata {SPEAKERS_KEY} must be one of {', '.join(modes)}, not {requested[:20]!r}.")
 
 
 def is_final(state: str | None, error: str | None, *, retry_recoverable: bool) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.delivery import is_final
 from core.delivery.keys import is_folder_marker, result_key_for
+from core.delivery.metadata import has_speakers
 from core.operations.deployed_stack import DeployedStack, aws_errors
 from core.operations.results import StoredResult, read_results
 from core.operations.s3_listing import ReservoirSample, S3Object, list_objects
@@ -130,24 +131,28 @@ def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: st
         if result_key in stored:
             sample.offer(result_key)
     read = list(read_results(s3, stack.results_bucket, sample.items))
-    return Forecast(recordings, size_bytes, sample.seen, len(read), *estimate_from(read, fingerprint))
+    return Forecast(recordings, size_bytes, sample.seen, len(read), *estimate_from(read, fingerprint, stack.speakers))
 
 
-def estimate_from(results: Iterable[StoredResult], fingerprint: str | None) -> tuple[float, float | None]:
+def estimate_from(
+    results: Iterable[StoredResult], fingerprint: str | None, speakers: str = "off"
+) -> tuple[float, float | None]:
     """Return the share of results that are done, and the function's mean time for a recording in seconds.
 
     The mean excludes failures: refused recordings take almost no time, so the estimate would be too low.
     """
     stored = list(results)
-    done = [found for found in stored if is_done(found, fingerprint)]
+    done = [found for found in stored if is_done(found, fingerprint, speakers)]
     times = [found.result.processing for found in stored if found.result and found.result.status != "failed"]
     seconds = [(time.decode_ms + time.inference_ms) / 1000 for time in times]
     return len(done) / len(stored) if stored else 0.0, sum(seconds) / len(seconds) if seconds else None
 
 
-def is_done(found: StoredResult, fingerprint: str | None) -> bool:
-    """Return whether a result is final for this model, so that the function skips its recording."""
+def is_done(found: StoredResult, fingerprint: str | None, speakers: str = "off") -> bool:
+    """Return whether a result is final for this model and these speakers, so that the function skips its recording."""
     if found.result is None or found.result.model.fingerprint != fingerprint:
+        return False
+    if not has_speakers(found.speakers, speakers):
         return False
     error = found.result.error
     return is_final(found.state, error.code if error else None, retry_recoverable=True)

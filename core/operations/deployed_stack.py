@@ -36,6 +36,7 @@ class DeployedStack:
     timeout_s: int
     backfill_concurrency: int
     log_retention_days: int
+    speakers: str = "off"
 
     @property
     def log_groups(self) -> tuple[str, ...]:
@@ -89,6 +90,7 @@ def find_stack(name: str, cloudformation: Any) -> DeployedStack:
             timeout_s=int(parameters["TimeoutS"]),
             backfill_concurrency=int(parameters["BackfillConcurrency"]),
             log_retention_days=int(parameters["LogRetentionDays"]),
+            speakers=parameters.get("Speakers", "off"),
         )
     except KeyError as error:
         raise StackUnknown(

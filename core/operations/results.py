@@ -73,11 +73,14 @@ class StoredResult:
         None if it is not a result document.
     state
         From the object's metadata: `done` or `given-up`.
+    speakers
+        From the object's metadata: the mode of separating speakers.
     """
 
     place: str
     result: Result | None
     state: str | None = None
+    speakers: str | None = None
 
 
 def parse_time(text: str) -> datetime:
@@ -152,9 +155,9 @@ def read_results(s3: "S3Client", bucket: str, keys: Iterable[str]) -> Iterator[S
                 if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
                     return None
                 raise
-            return StoredResult(
-                f"s3://{bucket}/{key}", _parsed(answer["Body"].read()), ResultMetadata.from_s3(answer["Metadata"]).state
-            )
+            metadata = ResultMetadata.from_s3(answer["Metadata"])
+            document = _parsed(answer["Body"].read())
+            return StoredResult(f"s3://{bucket}/{key}", document, metadata.state, metadata.speakers)
 
     return (found for found in in_threads(read, keys) if found is not None)
 

@@ -137,3 +137,16 @@ def test_the_view_has_the_values_of_dimensions(documents: list[Result], tmp_path
     assert others
     assert {row["dimensions"] for row in others} == {None}
     assert all(row["emotion"] for row in others)
+
+
+def test_the_view_has_the_speaker_of_each_utterance(documents: list[Result], tmp_path: Path) -> None:
+    assert documents[0].channels
+    [channel] = documents[0].channels
+    parts = [part.model_copy(update={"speaker": n % 2}) for n, part in enumerate(channel.utterances)]
+    separated = documents[0].model_copy(update={"channels": (channel.model_copy(update={"utterances": tuple(parts)}),)})
+
+    rows = rows_of([separated, documents[1]], tmp_path)
+
+    of_call = [row for row in rows if row["recording"] == separated.source.key]
+    assert {row["utterance"]: row["speaker"] for row in of_call} == {n + 1: n % 2 for n in range(len(parts))}
+    assert {row["speaker"] for row in rows if row not in of_call} == {None}

@@ -15,6 +15,7 @@ from core.settings import (
     ModelSettings,
     SegmentationSettings,
     Settings,
+    SpeakerSettings,
     read,
 )
 from tests.support.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
@@ -385,7 +386,14 @@ def test_incomplete_uploads_and_old_versions_are_deleted(bucket: str) -> None:
 def test_every_environment_variable_is_a_setting() -> None:
     fields = {
         name.upper()
-        for group in (FunctionSettings, MetricSettings, SegmentationSettings, MediaLimits, ModelSettings)
+        for group in (
+            FunctionSettings,
+            MetricSettings,
+            SegmentationSettings,
+            SpeakerSettings,
+            MediaLimits,
+            ModelSettings,
+        )
         for name in group.model_fields
     } | POWERTOOLS
     for function in (FUNCTION, BACKFILL):
@@ -405,7 +413,11 @@ def test_every_required_setting_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("parameter", "group", "field"),
-    [("Channels", SegmentationSettings, "channels"), ("Reports", FunctionSettings, "reports")],
+    [
+        ("Channels", SegmentationSettings, "channels"),
+        ("Speakers", SpeakerSettings, "speakers"),
+        ("Reports", FunctionSettings, "reports"),
+    ],
 )
 def test_a_parameter_and_its_setting_have_the_same_values(parameter: str, group: type[Settings], field: str) -> None:
     described = TEMPLATE["Parameters"][parameter]

@@ -86,6 +86,7 @@ def test_the_settings_of_a_backfill_change_the_function() -> None:
         "MaxDurationS",
         "MaxSizeBytes",
         "Channels",
+        "Speakers",
         "ResultsPrefix",
         "Reports",
         "DeleteResults",

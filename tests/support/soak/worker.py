@@ -14,6 +14,7 @@ from core.deadline import Deadline
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.resumption import ProgressStore
+from core.settings import SpeakerMode
 from handlers import s3_upload
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ def _noted(
     *,
     deadline: Deadline | None = None,
     store: ProgressStore | None = None,
+    speakers: SpeakerMode | None = None,
 ) -> Result:
     _note("begun", source)
     try:
-        return _run(self, path, source, deadline=deadline, store=store)
+        return _run(self, path, source, deadline=deadline, store=store, speakers=speakers)
     finally:
         _note("ended", source)
 
