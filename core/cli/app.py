@@ -13,7 +13,7 @@ from core.checkpoints.registry import DEFAULT_CHECKPOINT
 from core.cli.streams import complain, discard_unwritten, prepare_streams, reason_of
 from core.errors import AudioEmotionError
 from core.paths import SAMPLES, default_model
-from core.settings import CLI_PREFIX
+from core.settings import CLI_PREFIX, SpeakerMode
 
 if TYPE_CHECKING:
     from core.cli.tables import OutputFormat
@@ -73,6 +73,14 @@ Only = Annotated[
         show_default=False,
     ),
 ]
+Speakers = Annotated[
+    SpeakerMode | None,
+    typer.Option(
+        help="Separate two speakers who share a channel: always (2), or only if the voices clearly differ (auto). It "
+        "needs `make speakers`. Default: off.",
+        show_default=False,
+    ),
+]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print only one result document per line.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print only a CSV header and one row per utterance.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the numbers, as JSON.")]
@@ -106,6 +114,7 @@ def classify(
     as_csv: Csv = False,
     labels: Labels = "",
     only: Only = "",
+    speakers: Speakers = None,
 ) -> None:
     """Classify the emotion of each utterance in audio files.
 
@@ -115,7 +124,8 @@ def classify(
     from core.cli.classify import classify_files
 
     form = _output_format(json_lines=json_lines, as_csv=as_csv)
-    raise typer.Exit(classify_files(files, model or default_model(), form=form, labels=labels, only=only))
+    status = classify_files(files, model or default_model(), form=form, labels=labels, only=only, speakers=speakers)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -202,11 +212,12 @@ def local(
     out: ResultsFolder = Path("out/results"),
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     model: ModelDir = None,
+    speakers: Speakers = None,
 ) -> None:
     """Run the whole pipeline on this machine, and classify every file in a folder until Ctrl-C."""
     from core.cli.local import run_local
 
-    raise typer.Exit(run_local(inbox, out, model or default_model(), workers))
+    raise typer.Exit(run_local(inbox, out, model or default_model(), workers, speakers))
 
 
 @app.command()

@@ -7,7 +7,8 @@ from core.checkpoints import loading
 from core.cli.tables import show_demo_notice
 from core.model.classifier import EmotionClassifier, default_threads
 from core.model.labels import parse_only, parse_renamed
-from core.settings import CLI_PREFIX, ModelSettings
+from core.settings import CLI_PREFIX, ModelSettings, SpeakerMode, SpeakerSettings
+from core.speakers.separation import SpeakerSeparator
 
 
 def load_classifier(model_dir: Path, *, labels: str = "", only: str = "") -> EmotionClassifier:
@@ -23,3 +24,21 @@ def load_classifier(model_dir: Path, *, labels: str = "", only: str = "") -> Emo
     if classifier.identity.demo:
         show_demo_notice()
     return classifier
+
+
+def speaker_settings(mode: SpeakerMode | None) -> SpeakerSettings:
+    """Return the command's settings; the option `--speakers` wins over the environment."""
+    options = settings.read(SpeakerSettings, prefix=CLI_PREFIX)
+    return options if mode is None else options.model_copy(update={"speakers": mode})
+
+
+def load_separator(mode: SpeakerMode | None) -> SpeakerSeparator:
+    """Load the speaker network if the option `--speakers` or the environment needs it.
+
+    Raises
+    ------
+    SpeakersUnavailable
+        If it is missing or damaged.
+    """
+    threads = default_threads(settings.read(ModelSettings, prefix=CLI_PREFIX))
+    return SpeakerSeparator(speaker_settings(mode), threads)

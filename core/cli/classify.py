@@ -9,23 +9,30 @@ from rich.console import Console
 from rich.progress import Progress
 
 from core import settings
-from core.cli.classifier import load_classifier
+from core.cli.classifier import load_classifier, load_separator
 from core.cli.csv_output import csv_header, csv_rows, csv_writer
 from core.cli.recordings import open_recording, recordings_in
 from core.cli.tables import OutputFormat, progress_bar, result_table, timelines
 from core.errors import RecordingError, RecordingUnreadable
 from core.pipeline import Pipeline
 from core.results import Result, Source
-from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
+from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings, SpeakerMode
 
 
 def classify_files(
-    files: Sequence[Path], model_dir: Path, *, form: OutputFormat, labels: str = "", only: str = ""
+    files: Sequence[Path],
+    model_dir: Path,
+    *,
+    form: OutputFormat,
+    labels: str = "",
+    only: str = "",
+    speakers: SpeakerMode | None = None,
 ) -> int:
     """Classify each file and print the results; return the exit status."""
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
-    pipeline = Pipeline(load_classifier(model_dir, labels=labels, only=only), limits, segmentation)
+    classifier = load_classifier(model_dir, labels=labels, only=only)
+    pipeline = Pipeline(classifier, limits, segmentation, load_separator(speakers))
     results = _results(files, pipeline, form)
     if form == "table":
         return _show(results)

@@ -36,7 +36,7 @@ def csv_writer(stream: TextIO) -> "_csv.Writer":
 def csv_header(names: Iterable[str]) -> list[str]:
     """Return the column names, with one column for each label or dimension."""
     first = ["recording", "status", "channel", "start_s", "end_s", "emotion", "score"]
-    return [*first, *names, "error", "model", "fingerprint", "demo", "finished_at", "track"]
+    return [*first, *names, "error", "model", "fingerprint", "demo", "finished_at", "track", "speaker"]
 
 
 def csv_rows(result: Result, names: Sequence[str]) -> Iterator[list[object]]:
@@ -54,10 +54,10 @@ def csv_rows(result: Result, names: Sequence[str]) -> Iterator[list[object]]:
         for part in channel.utterances:
             values = [part.values.get(name, "") for name in names]
             row = [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *values, "", *end]
-            yield [*row, "" if channel.track is None else channel.track]
+            yield [*row, *("" if number is None else number for number in (channel.track, part.speaker))]
     if not result.channels:
         message = result.error.message if result.error else ""
-        yield [*start, "", "", "", "", "", *("" for _ in names), _harmless(message), *end, ""]
+        yield [*start, "", "", "", "", "", *("" for _ in names), _harmless(message), *end, "", ""]
 
 
 def _harmless(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from core import settings
-from core.cli.classifier import load_classifier
+from core.cli.classifier import load_classifier, load_separator, speaker_settings
 from core.cli.tables import progress_bar, result_table
 from core.errors import FolderRefused
 from core.formatting import printable
@@ -19,7 +19,7 @@ from core.local.stack import Stack, running_stack
 from core.local.workers import Workers, running_workers
 from core.results import Result
 from core.scratch import warn_if_too_small
-from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings
+from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings, SpeakerMode
 
 EXPECTATIONS = "expected.json"
 """A file in the folder of samples with the emotion of each."""
@@ -59,16 +59,25 @@ def _recordings_in(samples: Path) -> list[Path]:
     return sorted(file for file in names if file.suffix not in (".json", ".md"))
 
 
-def _workers(stack: Stack, model_dir: Path, log: Path, count: int = 1) -> AbstractContextManager[Workers]:
-    return running_workers(stack, model_dir.resolve(), log, count, settings=function_settings())
+def _workers(
+    stack: Stack, model_dir: Path, log: Path, count: int = 1, speakers: SpeakerMode | None = None
+) -> AbstractContextManager[Workers]:
+    return running_workers(stack, model_dir.resolve(), log, count, settings=function_settings(speakers))
 
 
-def function_settings() -> dict[str, str]:
+def function_settings(speakers: SpeakerMode | None = None) -> dict[str, str]:
     """Return the command line's settings as the function's variables, whose names have no prefix."""
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
     threads = settings.read(ModelSettings, prefix=CLI_PREFIX).inference_threads
-    values = {**limits.model_dump(), **segmentation.model_dump(), "inference_threads": threads or ""}
+    separation = speaker_settings(speakers)
+    values = {
+        **limits.model_dump(),
+        **segmentation.model_dump(),
+        **separation.model_dump(),
+        "speakers_model": separation.speakers_model.resolve(),
+        "inference_threads": threads or "",
+    }
     return {name.upper(): str(value) for name, value in values.items()}
 
 
@@ -101,12 +110,14 @@ def _compare(results: list[Result], expectations: Path, console: Console) -> int
     return int(accuracy < _MIN_ACCURACY)
 
 
-def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
+def run_local(inbox: Path, out: Path, model_dir: Path, workers: int, speakers: SpeakerMode | None = None) -> int:
     """Classify the files of the inbox until Ctrl-C; return the exit status."""
     console = Console()
     _check_apart(inbox, out)
     inbox.mkdir(parents=True, exist_ok=True)
-    load_classifier(model_dir)  # so that a damaged model is reported here rather than in the workers' log
+    # So that a damaged network is reported here rather than in the workers' log.
+    load_classifier(model_dir)
+    load_separator(speakers)
     # A shell makes its background jobs ignore SIGINT, and supervisors send SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -115,7 +126,7 @@ def run_local(inbox: Path, out: Path, model_dir: Path, workers: int) -> int:
     with (
         running_stack() as stack,
         result_files(stack, out, "local") as documents,
-        _workers(stack, model_dir, log, workers) as running,
+        _workers(stack, model_dir, log, workers, speakers) as running,
     ):
         console.print(f"Copy recordings into {inbox}/. The results appear in {out}/. Press Ctrl-C to stop.")
         try:
