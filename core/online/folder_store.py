@@ -11,19 +11,24 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from core.errors import DiskUnavailable, UploadFormRejected
 from core.online.recogniser import Recogniser
 from core.online.result_store import Missing, PresignedUpload, new_id
 from core.results import Result, now
 from core.scratch import disk_errors, lasting_folder
-from core.settings import ApiSettings
+from core.settings import ApiSettings, SpeakerMode
 
 UPLOAD_PATH = "/uploads/here"
 """The path of the API that forms are posted to."""
 
 _logger = logging.getLogger(__name__)
+
+
+class _Form(NamedTuple):
+    expires_at: datetime
+    speakers: SpeakerMode | None
 
 
 class FolderResultStore:
@@ -35,7 +40,7 @@ class FolderResultStore:
         self._settings = settings
         self._max_size_bytes = max_size_bytes
         self._lock = threading.Lock()
-        self._forms: dict[str, datetime] = {}  # unused forms: key -> expiry; the id in the key cannot be guessed
+        self._forms: dict[str, _Form] = {}  # unused forms: key -> form; the id in the key cannot be guessed
         self._pending: set[str] = set()
         self._not_stored: dict[str, str] = {}  # id -> why its result could not be written
         self._worker: ThreadPoolExecutor | None = None
@@ -80,14 +85,14 @@ class FolderResultStore:
         except FileNotFoundError:
             return Missing.PENDING if pending else Missing.UNKNOWN
 
-    def create_upload(self, base_url: str) -> PresignedUpload:
+    def create_upload(self, base_url: str, speakers: SpeakerMode | None = None) -> PresignedUpload:
         """Create a form for one recording, which is posted to this API."""
         recording_id = new_id()
         key = self.key_for(recording_id)
         expires_at = now() + timedelta(seconds=self._settings.api_upload_expiry_s)
         with self._lock:
-            self._forms = {each: expiry for each, expiry in self._forms.items() if expiry >= now()}
-            self._forms[key] = expires_at
+            self._forms = {each: form for each, form in self._forms.items() if form.expires_at >= now()}
+            self._forms[key] = _Form(expires_at, speakers)
         url = base_url.rstrip("/") + UPLOAD_PATH
         return PresignedUpload(recording_id, url, {"key": key}, expires_at, self._max_size_bytes)
 
@@ -102,8 +107,8 @@ class FolderResultStore:
             If the recording cannot be written. The form stays valid.
         """
         with self._lock:
-            expires_at = self._forms.pop(key, None)
-        if expires_at is None or expires_at < now():
+            form = self._forms.pop(key, None)
+        if form is None or form.expires_at < now():
             raise UploadFormRejected(
                 "This form is unknown, already used or expired. Request a new one with POST /uploads."
             )
@@ -111,13 +116,13 @@ class FolderResultStore:
             path = _copied(recording)
         except BaseException:
             with self._lock:
-                self._forms[key] = expires_at  # the client may post the form again
+                self._forms[key] = form  # the client may post the form again
             raise
         recording_id = key.removeprefix(self._settings.api_prefix)
         with self._lock:
             # One thread: /recognize/ must stay responsive while a long recording is classified.
             self._worker = self._worker or ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
-            self._worker.submit(self._classify, recording_id, path, recogniser)
+            self._worker.submit(self._classify, recording_id, path, recogniser, form.speakers)
             self._pending.add(recording_id)
 
     def close(self) -> None:
@@ -129,12 +134,12 @@ class FolderResultStore:
             worker.shutdown(wait=True)
             self._closing.clear()
 
-    def _classify(self, recording_id: str, path: Path, recogniser: Recogniser) -> None:
+    def _classify(self, recording_id: str, path: Path, recogniser: Recogniser, speakers: SpeakerMode | None) -> None:
         try:
             if self._closing.is_set():
                 result = recogniser.give_up(recording_id, path, "The server was shut down.")
             else:
-                result = recogniser.classify_upload(recording_id, path)
+                result = recogniser.classify_upload(recording_id, path, speakers)
             self.store(recording_id, result)
         except DiskUnavailable as error:
             _logger.error("The result of an upload could not be stored. %s", error)

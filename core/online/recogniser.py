@@ -12,6 +12,8 @@ from core.online.result_store import ResultStore, new_id
 from core.pipeline import Pipeline
 from core.results import Model, Result, Source
 from core.scratch import disk_errors, scratch_folder
+from core.settings import SpeakerMode
+from core.speakers.separation import SpeakerSeparator
 
 _logger = logging.getLogger(__name__)
 
@@ -38,10 +40,25 @@ class Recogniser:
         """The model's identity, as stored in results."""
         return self._pipeline.model
 
+    @property
+    def speakers(self) -> SpeakerSeparator:
+        """Separates speakers who share a channel."""
+        return self._pipeline.speakers
+
     def recognise(
-        self, recording: BinaryIO, *, deadline: Deadline | None = None, request_id: str | None = None
+        self,
+        recording: BinaryIO,
+        *,
+        deadline: Deadline | None = None,
+        request_id: str | None = None,
+        speakers: SpeakerMode | None = None,
     ) -> Recognised:
         """Classify a recording and store its result, even a `failed` one.
+
+        Parameters
+        ----------
+        speakers
+            Whether to separate speakers; by default as in all recordings.
 
         Raises
         ------
@@ -54,14 +71,14 @@ class Recogniser:
             path = folder / "recording"
             with disk_errors(), path.open("wb") as file:
                 shutil.copyfileobj(recording, file, _CHUNK_BYTES)
-            result = self._classify(recording_id, path, deadline).with_request_id(request_id)
+            result = self._classify(recording_id, path, deadline, speakers).with_request_id(request_id)
         self._store.store(recording_id, result)
         return Recognised(recording_id, result)
 
-    def classify_upload(self, recording_id: str, path: Path) -> Result:
+    def classify_upload(self, recording_id: str, path: Path, speakers: SpeakerMode | None = None) -> Result:
         """Classify an upload, and return a `failed` result even if an error on the server prevents it."""
         try:
-            return self._classify(recording_id, path, None)
+            return self._classify(recording_id, path, None, speakers)
         except TransientError as error:
             return self.give_up(recording_id, path, str(error))
         except Exception:
@@ -75,13 +92,15 @@ class Recogniser:
         error = GivenUp(f"The recording was not classified. {why} Upload it again.")
         return Result.failed(self._source(recording_id, path), self.model, error)
 
-    def _classify(self, recording_id: str, path: Path, deadline: Deadline | None) -> Result:
+    def _classify(
+        self, recording_id: str, path: Path, deadline: Deadline | None, speakers: SpeakerMode | None
+    ) -> Result:
         source = self._source(recording_id, path)
         try:
-            return self._pipeline.run(path, source, deadline=deadline)
+            return self._pipeline.run(path, source, deadline=deadline, speakers=speakers)
         except TransientError:
             # The queue would deliver the upload again. Here a client waits, so retry once.
-            return self._pipeline.run(path, source, deadline=deadline)
+            return self._pipeline.run(path, source, deadline=deadline, speakers=speakers)
 
     def _source(self, recording_id: str, path: Path) -> Source:
         return Source(key=self._store.key_for(recording_id), size_bytes=path.stat().st_size)

@@ -19,12 +19,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from core.delivery.keys import result_key_for
-from core.delivery.metadata import ResultMetadata
+from core.delivery.metadata import SPEAKERS_KEY, ResultMetadata
 from core.delivery.s3_errors import WriteConflict
 from core.delivery.storage import Storage
 from core.errors import StorageRefused
 from core.results import Result, now
-from core.settings import ApiSettings
+from core.settings import ApiSettings, SpeakerMode
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -70,8 +70,8 @@ class ResultStore(Protocol):
         """Return the result document of a recording, or why there is none."""
         ...
 
-    def create_upload(self, base_url: str) -> PresignedUpload:
-        """Create a form for one upload."""
+    def create_upload(self, base_url: str, speakers: SpeakerMode | None = None) -> PresignedUpload:
+        """Create a form for one upload, in which speakers are separated as requested or, by default, as in others."""
         ...
 
 
@@ -149,7 +149,11 @@ class S3ResultStore:
         upload = self._storage.head(self._uploads_bucket, self.key_for(recording_id))
         return Missing.PENDING if upload else Missing.UNKNOWN
 
-    def create_upload(self, base_url: str) -> PresignedUpload:  # noqa: ARG002 (S3 has its own address)
+    def create_upload(
+        self,
+        base_url: str,  # noqa: ARG002 (S3 has its own address)
+        speakers: SpeakerMode | None = None,
+    ) -> PresignedUpload:
         """Sign a presigned POST for one key and for recordings up to the size limit.
 
         Raises
@@ -159,12 +163,14 @@ class S3ResultStore:
         """
         recording_id = new_id()
         expiry_s = self._settings.api_upload_expiry_s
+        metadata = {f"x-amz-meta-{SPEAKERS_KEY}": speakers} if speakers else {}
         try:
             form = self._forms.generate_presigned_post(
                 Bucket=self._uploads_bucket,
                 Key=self.key_for(recording_id),
+                Fields=dict(metadata),
                 # botocore adds the key as a condition.
-                Conditions=[["content-length-range", 1, self._max_size_bytes]],
+                Conditions=[["content-length-range", 1, self._max_size_bytes], *({k: v} for k, v in metadata.items())],
                 ExpiresIn=expiry_s,
             )
         except (BotoCoreError, AttributeError) as error:

@@ -8,7 +8,15 @@ import sys
 from core.errors import AudioEmotionError
 from core.formatting import DEMO_NOTICE
 from core.paths import default_model
-from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings, read
+from core.settings import (
+    ApiSettings,
+    MediaLimits,
+    ModelSettings,
+    SegmentationSettings,
+    SpeakerSettings,
+    StorageSettings,
+    read,
+)
 from handlers.api.app import create_app
 from handlers.api.server import HOST, HOST_NAMES, server_for
 from handlers.api.service import Service
@@ -24,7 +32,12 @@ def main() -> int:
         if "model_dir" not in model.model_fields_set:
             model = model.model_copy(update={"model_dir": default_model()})
         service = Service.load(
-            model, read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings)
+            model,
+            read(ApiSettings),
+            read(MediaLimits),
+            read(SegmentationSettings),
+            read(SpeakerSettings),
+            read(StorageSettings),
         )
     except AudioEmotionError as error:
         _print(str(error))

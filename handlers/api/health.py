@@ -5,6 +5,7 @@ from pydantic import BaseModel, Field
 
 from core import __version__
 from core.results import Model
+from core.settings import SpeakerMode
 from handlers.api.problems import problem_responses
 from handlers.api.service import CurrentService
 
@@ -19,6 +20,8 @@ class Health(BaseModel):
     model: Model
     max_request_bytes: int = Field(description="Maximum size of a request to /recognize/, form included.")
     max_upload_bytes: int = Field(description="Maximum size of a recording sent with an upload form.")
+    speakers: SpeakerMode = Field(description="Whether speakers who share a channel are separated by default.")
+    speakers_available: bool = Field(description="Whether requests can choose another mode than `off`.")
     working: int = Field(description="Recordings that are being classified.")
     waiting: int = Field(description="Recordings that wait to be classified.")
 
@@ -32,6 +35,8 @@ async def health(service: CurrentService) -> Health:
         model=service.recogniser.model,
         max_request_bytes=service.settings.api_max_request_bytes,
         max_upload_bytes=service.limits.max_size_bytes,
+        speakers=service.recogniser.speakers.mode,
+        speakers_available=service.recogniser.speakers.is_available,
         working=service.workers.working,
         waiting=service.workers.waiting,
     )

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any, cast
 from mangum import Mangum
 
 from core.scratch import remove_leftovers
-from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings, read
+from core.settings import (
+    ApiSettings,
+    MediaLimits,
+    ModelSettings,
+    SegmentationSettings,
+    SpeakerSettings,
+    StorageSettings,
+    read,
+)
 from handlers.api.app import create_app
 from handlers.api.problems import MEDIA_TYPE
 from handlers.api.service import Service
@@ -18,7 +26,14 @@ if _model.is_lambda:
     remove_leftovers()
 
 # Loaded at import, because Lambda gives the init phase the full CPU.
-_service = Service.load(_model, read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings))
+_service = Service.load(
+    _model,
+    read(ApiSettings),
+    read(MediaLimits),
+    read(SegmentationSettings),
+    read(SpeakerSettings),
+    read(StorageSettings),
+)
 _adapter = Mangum(
     cast(Any, create_app(_service)),
     lifespan="off",

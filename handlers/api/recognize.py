@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -13,9 +13,11 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from core.deadline import Deadline
+from core.errors import SpeakersNotOffered
 from core.online.recogniser import Recognised
 from core.results import Probability, Result, Value
 from core.scratch import disk_errors
+from core.settings import SpeakerMode
 from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.service import CurrentService, Service
 
@@ -24,8 +26,15 @@ FIELDS = ("file", "audio")
 
 RESULT_EXAMPLE: Mapping[str, Any] = json.loads((Path(__file__).parent / "examples.json").read_text(encoding="utf-8"))
 
-_MAX_FIELDS = 16  # forms of S3 have nine
+SPEAKERS_FIELD = "speakers"
+SPEAKERS_DESCRIPTION = (
+    "Whether to separate two speakers who share a channel: `off`, `2` (always), or `auto` (if the voices clearly "
+    "differ). By default, the setting `SPEAKERS` decides."
+)
+
+_MAX_FIELDS = 16  # forms of S3 have ten
 _MAX_FIELD_BYTES = 64 * 1024
+_SPEAKERS_SCHEMA = {"type": "string", "enum": list(get_args(SpeakerMode)), "description": SPEAKERS_DESCRIPTION}
 _RECORDING_SCHEMA = {"type": "string", "format": "binary", "description": "The recording. Use one of the fields."}
 
 router = APIRouter(tags=["Recordings"])
@@ -56,7 +65,7 @@ class Recognition(BaseModel):
                     "schema": {
                         "type": "object",
                         "oneOf": [{"required": [name]} for name in FIELDS],
-                        "properties": dict.fromkeys(FIELDS, _RECORDING_SCHEMA),
+                        "properties": {**dict.fromkeys(FIELDS, _RECORDING_SCHEMA), SPEAKERS_FIELD: _SPEAKERS_SCHEMA},
                     }
                 }
             },
@@ -80,6 +89,7 @@ class Recognition(BaseModel):
             "request_too_large",
             "not_multipart",
             "missing_file",
+            "invalid",
             "not_classified",
             "no_speech",
             "internal",
@@ -98,15 +108,43 @@ async def recognize(request: Request, service: CurrentService) -> Response:
 
     The status is 413 if the request exceeds `max_request_bytes` of `GET /health`. Use `POST /uploads` instead.
     """
-    async with posted_recording(request, FIELDS) as (recording, _):
+    async with posted_recording(request, FIELDS) as (recording, texts):
+        speakers = _requested_speakers(texts.get(SPEAKERS_FIELD), service)
         done = await service.workers.run(
             service.recogniser.recognise,
             recording,
             deadline=_deadline(request, service),
             request_id=request.state.request_id,
+            speakers=speakers,
         )
     request.state.log = _log_fields(done.result)
     return _answer(done)
+
+
+def _requested_speakers(text: str | None, service: Service) -> SpeakerMode | None:
+    """Return the mode that a form requests; None if the form has no such field or an empty one."""
+    if not text:
+        return None
+    modes: tuple[SpeakerMode, ...] = get_args(SpeakerMode)
+    for mode in modes:
+        if text == mode:
+            return check_speakers(mode, service)
+    raise ProblemError("invalid", f"{SPEAKERS_FIELD}: Input should be {', '.join(modes[:-1])} or {modes[-1]}.")
+
+
+def check_speakers(mode: SpeakerMode | None, service: Service) -> SpeakerMode | None:
+    """Return the mode if the server offers it.
+
+    Raises
+    ------
+    ProblemError
+        If the server cannot separate speakers.
+    """
+    try:
+        service.recogniser.speakers.check(mode or "off")
+    except SpeakersNotOffered as error:
+        raise ProblemError("not_classified", str(error), code=error.code) from error
+    return mode
 
 
 @asynccontextmanager

@@ -4,15 +4,16 @@ from datetime import datetime
 from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from core.errors import UploadFormRejected
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from core.online.result_store import Missing, is_id
 from core.results import Result
+from core.settings import SpeakerMode
 from handlers.api.problems import ProblemError, problem_responses
-from handlers.api.recognize import RESULT_EXAMPLE, posted_recording
+from handlers.api.recognize import RESULT_EXAMPLE, SPEAKERS_DESCRIPTION, check_speakers, posted_recording
 from handlers.api.service import CurrentService, Service
 
 router = APIRouter(tags=["Recordings"])
@@ -55,16 +56,21 @@ class Pending(BaseModel):
     response_description="The form.",
     responses={
         201: {"content": {"application/json": {"example": _UPLOAD_EXAMPLE}}},
-        **problem_responses("cross_site", "internal", "unavailable"),
+        **problem_responses("cross_site", "invalid", "not_classified", "internal", "unavailable"),
     },
 )
-async def create_upload(request: Request, response: Response, service: CurrentService) -> Upload:
+async def create_upload(
+    request: Request,
+    response: Response,
+    service: CurrentService,
+    speakers: Annotated[SpeakerMode | None, Query(description=SPEAKERS_DESCRIPTION)] = None,
+) -> Upload:
     """Return a form that uploads one recording.
 
     Use an upload for a recording that is too large or too long for one request. Post the form, then poll
     `GET /results/{id}` until it returns 200.
     """
-    upload = await run_sync(service.store.create_upload, str(request.base_url))
+    upload = await run_sync(service.store.create_upload, str(request.base_url), check_speakers(speakers, service))
     result = f"/results/{upload.id}"
     response.headers["Location"] = result
     response.headers["Cache-Control"] = "no-store"

@@ -17,7 +17,15 @@ from core.online.recogniser import Recogniser
 from core.online.result_store import ResultStore, S3ResultStore, presigning_s3_client
 from core.pipeline import Pipeline
 from core.scratch import warn_if_too_small
-from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings
+from core.settings import (
+    ApiSettings,
+    MediaLimits,
+    ModelSettings,
+    SegmentationSettings,
+    SpeakerSettings,
+    StorageSettings,
+)
+from core.speakers.separation import SpeakerSeparator
 from handlers.api.problems import RETRY_AFTER_S, ProblemError
 
 T = TypeVar("T")
@@ -74,6 +82,7 @@ class Service:
         settings: ApiSettings,
         limits: MediaLimits,
         segmentation: SegmentationSettings,
+        speakers: SpeakerSettings,
         storage: StorageSettings,
     ) -> "Service":
         """Load the model, and store results in the buckets if the settings name them, or in a folder.
@@ -81,9 +90,11 @@ class Service:
         Raises
         ------
         ModelError
-            If the model cannot be loaded.
+            If the model or the speaker network cannot be loaded.
         """
-        classifier = load_classifier(model.model_dir, default_threads(model), verify=not model.is_lambda)
+        threads = default_threads(model)
+        classifier = load_classifier(model.model_dir, threads, verify=not model.is_lambda)
+        separator = SpeakerSeparator(speakers, threads)
         store: ResultStore
         if settings.results_bucket:
             s3 = Storage(s3_client(storage))
@@ -91,7 +102,7 @@ class Service:
         else:
             warn_if_too_small(limits.max_size_bytes)
             store = FolderResultStore(settings, limits.max_size_bytes)
-        recogniser = Recogniser(Pipeline(classifier, limits, segmentation), store)
+        recogniser = Recogniser(Pipeline(classifier, limits, segmentation, separator), store)
         return cls(settings, limits, store, recogniser, Workers(settings.api_concurrency, settings.api_waiting))
 
 

@@ -26,7 +26,14 @@ from core.online.recogniser import Recogniser
 from core.pipeline import Pipeline
 from core.results import Source
 from core.scratch import disk_errors, remove_leftovers, scratch_folder, warn_if_too_small
-from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings
+from core.settings import (
+    ApiSettings,
+    MediaLimits,
+    ModelSettings,
+    SegmentationSettings,
+    SpeakerSettings,
+    StorageSettings,
+)
 from handlers import processing
 from handlers.api.service import Service
 from tests.conftest import ROOT
@@ -272,7 +279,7 @@ def test_programs_with_a_temporary_folder_check_it_at_start(
         processing.delivery.__wrapped__()
     elif program == "API":
         model = ModelSettings(model_dir=package)
-        Service.load(model, ApiSettings(), MediaLimits(), SegmentationSettings(), StorageSettings())
+        Service.load(model, ApiSettings(), MediaLimits(), SegmentationSettings(), SpeakerSettings(), StorageSettings())
     else:
         monkeypatch.setattr(local_command, "running_stack", _stop)
         with pytest.raises(KeyboardInterrupt):

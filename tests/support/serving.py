@@ -9,7 +9,15 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, StorageSettings, read
+from core.settings import (
+    ApiSettings,
+    MediaLimits,
+    ModelSettings,
+    SegmentationSettings,
+    SpeakerSettings,
+    StorageSettings,
+    read,
+)
 from handlers.api.app import create_app
 from handlers.api.server import server_for
 from handlers.api.service import Service
@@ -19,13 +27,20 @@ def folder_service(package: Path, folder: Path, **settings: object) -> Service:
     """Return a service whose results are in a folder."""
     api = ApiSettings.model_validate({"results_folder": folder, **settings})
     model = ModelSettings(model_dir=package)
-    return Service.load(model, api, MediaLimits(), SegmentationSettings(), StorageSettings())
+    return Service.load(model, api, MediaLimits(), SegmentationSettings(), SpeakerSettings(), StorageSettings())
 
 
 def service_from_environment(package: Path) -> Service:
     """Return a service with the settings of the environment, as the entry points do."""
     model = read(ModelSettings).model_copy(update={"model_dir": package})
-    return Service.load(model, read(ApiSettings), read(MediaLimits), read(SegmentationSettings), read(StorageSettings))
+    return Service.load(
+        model,
+        read(ApiSettings),
+        read(MediaLimits),
+        read(SegmentationSettings),
+        read(SpeakerSettings),
+        read(StorageSettings),
+    )
 
 
 @contextmanager

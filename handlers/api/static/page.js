@@ -16,6 +16,7 @@
   class Item {
     constructor(file, name) {
       this.file = file;
+      this.speakers = $("speakers-option").hidden ? "" : $("speakers").value;
       this.name = name;
       this.element = document.createElement("li");
       this.element.className = "item";
@@ -121,6 +122,7 @@
     }
     if (bytes + MAX_FORM_BYTES > limits.request) return upload(item);
     const form = new FormData();
+    if (item.speakers) form.append("speakers", item.speakers);
     form.append("file", item.file);
     // Retry only requests that the server refused at once: after other errors, it may have classified the recording.
     const answer = await withRetries(
@@ -134,7 +136,7 @@
 
   // For large recordings: request a form, post it, poll for the result.
   const upload = async (item) => {
-    const requested = await withRetries(() => request("/uploads", { method: "POST" }), isTransient);
+    const requested = await withRetries(() => request(item.speakers ? `/uploads?speakers=${item.speakers}` : "/uploads", { method: "POST" }), isTransient);
     if (!requested.ok) throw new Error(reason(requested));
     const { url, fields, result } = requested.body;
     const form = new FormData();
@@ -356,6 +358,8 @@
     if (!ok) return hint("The server does not answer. Reload the page to try again.");
     limits.request = health.max_request_bytes;
     limits.upload = health.max_upload_bytes;
+    $("speakers-option").hidden = !health.speakers_available;
+    $("speakers").value = health.speakers;
     $("demo").hidden = !health.model.demo;
     if (health.model.dimensions) {
       $("lead").textContent = `Add a recording of speech. The report shows ${health.model.dimensions.join(", ")} of each utterance.`;
