@@ -11,7 +11,7 @@ from core.cli.aws import aws_client, aws_console, gigabytes
 from core.cli.tables import progress_bar
 from core.formatting import clock, counted
 from core.model.package import read_manifest
-from core.operations.backfill import ENDED, REPORTS_PREFIX, Forecast, Scope, create_job, forecast, job_states
+from core.operations.backfill import ENDED, REPORTS_PREFIX, Forecast, Scope, activate, create_job, forecast, job_states
 from core.operations.deployed_stack import DeployedStack
 
 _ASSUMED_CONCURRENCY = 10
@@ -42,6 +42,8 @@ def run_backfill(
     if not confirm():
         console.print("The backfill was not started.")
         return 1
+    with console.status("Starting the function"):
+        activate(aws_client("lambda"), stack)
     s3control = aws_client("s3control")
     job_id = create_job(s3control, stack, scope)
     console.print(f"Job {job_id} has started.")

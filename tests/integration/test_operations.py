@@ -1,5 +1,6 @@
 """Operations on a deployed stack: moto plays S3, SQS and CloudWatch, stubs play the services that moto lacks."""
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from unittest.mock import ANY
 
 import boto3
 import pytest
+from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from core.cli.app import app
@@ -20,8 +22,9 @@ from core.cli.redrive import run_redrive
 from core.cli.status import run_status
 from core.errors import AwsRefused, PackageRefused, StackUnknown
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.workers import LocalContext
 from core.model.package import read_manifest
-from core.operations.backfill import Forecast, Scope, forecast, is_done, job_request
+from core.operations.backfill import Forecast, Scope, activate, forecast, is_done, job_request
 from core.operations.deployed_stack import DeployedStack, find_stack, stack_name_from_bucket
 from core.operations.redrive import RedriveState, redrive
 from core.operations.results import StoredResult
@@ -230,6 +233,82 @@ def test_s3control_accepts_the_job(deployed: DeployedStack) -> None:
     assert "Filter" not in job_request(deployed, Scope(UPLOADS_BUCKET))["ManifestGenerator"]["S3JobManifestGenerator"]
 
 
+@contextmanager
+def invoked(deployed: DeployedStack, *answers: str | dict[str, Any]) -> Iterator[Any]:
+    """Lambda, in which each invocation of the pinned version ends with an error's code or an answer."""
+    client = boto3.client("lambda", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    version = {"FunctionName": deployed.backfill_version_arn}
+    with Stubber(client) as stub:
+        for answer in answers:
+            if isinstance(answer, str):
+                stub.add_client_error("invoke", answer, "Lambda is initializing your function.")
+            elif "State" in answer:
+                stub.add_response("get_function", {"Configuration": answer}, version)
+            else:
+                stub.add_response("invoke", answer, {**version, "Payload": ANY})
+        yield client
+        stub.assert_no_pending_responses()
+
+
+def payload(document: dict[str, Any]) -> StreamingBody:
+    body = json.dumps(document).encode()
+    return StreamingBody(io.BytesIO(body), len(body))
+
+
+STARTED = {"StatusCode": 200, "Payload": payload({"results": []})}
+
+
+@pytest.mark.parametrize(
+    "error", ["CodeArtifactUserPendingException", "ResourceConflictException", "ResourceNotReadyException"]
+)
+def test_a_backfill_waits_until_an_inactive_version_is_active(
+    deployed: DeployedStack, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    monkeypatch.setattr("botocore.waiter.time.sleep", lambda _s: None)
+    states = ({"State": "Inactive"}, {"State": "Pending"}, {"State": "Active"})
+    with invoked(deployed, error, *states, STARTED) as client:
+        activate(client, deployed)
+    with invoked(deployed, STARTED) as client:
+        activate(client, deployed)
+
+
+def test_a_function_that_does_not_start_is_reported(deployed: DeployedStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed = {"FunctionError": "Unhandled", "Payload": payload({"errorMessage": "exit status 1"})}
+    with (
+        invoked(deployed, crashed) as client,
+        pytest.raises(AwsRefused, match=r"^The backfill function does not start: exit status 1$"),
+    ):
+        activate(client, deployed)
+    with invoked(deployed, "AccessDeniedException") as client, pytest.raises(AwsRefused, match="refused the request"):
+        activate(client, deployed)
+    with (
+        invoked(deployed, "ResourceConflictException", {"State": "Failed"}) as client,
+        pytest.raises(AwsRefused, match="the backfill function failed"),
+    ):
+        activate(client, deployed)
+
+
+def test_the_handler_answers_an_invocation_without_a_recording(
+    deployed: DeployedStack, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handlers import batch_operations, processing
+
+    monkeypatch.setenv("MODEL_DIR", str(package))
+    processing.delivery.cache_clear()
+    sent: list[str] = []
+
+    class Lambda:
+        def invoke(self, FunctionName: str, Payload: str) -> dict[str, Any]:  # noqa: N803 (boto3's names)
+            assert FunctionName == deployed.backfill_version_arn
+            sent.append(Payload)
+            answer = batch_operations.handler(json.loads(Payload), LocalContext(60.0))
+            return {"StatusCode": 200, "Payload": payload(answer)}
+
+    activate(Lambda(), deployed)
+    assert len(sent) == 1
+    assert batch_operations.handler(json.loads(sent[0]), LocalContext(60.0))["results"] == []
+
+
 @pytest.mark.parametrize(("confirmed", "dry_run"), [(True, False), (False, False), (True, True)])
 def test_a_job_starts_only_after_confirmation(
     deployed: DeployedStack,
@@ -241,10 +320,11 @@ def test_a_job_starts_only_after_confirmation(
 ) -> None:
     client = boto3.client("s3control")
     original = boto3.client
-    monkeypatch.setattr(boto3, "client", lambda name: client if name == "s3control" else original(name))
     scope = Scope(UPLOADS_BUCKET)
     begun = confirmed and not dry_run
-    with Stubber(client) as stub:
+    with Stubber(client) as stub, invoked(deployed, *[STARTED] * begun) as function:
+        stubbed = {"s3control": client, "lambda": function}
+        monkeypatch.setattr(boto3, "client", lambda name: stubbed[name] if name in stubbed else original(name))
         if begun:
             request = {**job_request(deployed, scope), "ClientRequestToken": ANY}
             stub.add_response("create_job", {"JobId": "job-1"}, request)
