@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from core.checkpoints.architecture import Architecture, InputMode, Output, Overrides
+from core.checkpoints import funasr
+from core.checkpoints.architecture import EMOTION2VEC, Architecture, Encoder, InputMode, Output, Overrides, dense_layers
 from core.checkpoints.config import (
     Config,
     check_config,
@@ -20,7 +21,17 @@ from core.checkpoints.config import (
     read_output,
     standard_names,
 )
-from core.checkpoints.files import CONFIG_FILE, SOURCE_FILE, read_json, read_source, weights_file
+from core.checkpoints.files import (
+    CONFIG_FILE,
+    FUNASR,
+    SOURCE_FILE,
+    TOKENS_FILE,
+    file_names,
+    find_layout,
+    find_weights,
+    read_json,
+    read_source,
+)
 from core.checkpoints.heads import (
     Shapes,
     check_label_count,
@@ -31,7 +42,7 @@ from core.checkpoints.heads import (
 )
 from core.checkpoints.network import SpeechNetwork, build_network
 from core.checkpoints.registry import overrides_for
-from core.checkpoints.weights import fit_tensors, hash_weights, read_weights
+from core.checkpoints.weights import Tensors, fit_tensors, hash_weights, read_weights
 from core.errors import CheckpointUnreadable
 
 _OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides)
@@ -69,8 +80,36 @@ class Checkpoint:
         return self.network.architecture.labels
 
 
+@dataclass(frozen=True)
+class _Description:
+    """What the files of a checkpoint say of its network.
+
+    Attributes
+    ----------
+    architecture
+        The steps that the network computes.
+    sizes
+        The values of the encoder's config by name.
+    inner_size
+        The number of values between the head's two dense layers, if there are two.
+    has_label
+        Whether each row of the head's last layer has a label; None if all do.
+    name
+        The model's name unless source.json has one.
+    demo
+        Whether this is the demo model.
+    """
+
+    architecture: Architecture
+    sizes: Mapping[str, Any]
+    inner_size: int | None = None
+    has_label: list[bool] | None = None
+    name: str | None = None
+    demo: bool = False
+
+
 def read_checkpoint(folder: Path, overrides: Overrides | None = None, *, renamed: Collection[str] = ()) -> Checkpoint:
-    """Read a Hugging Face folder: config.json, preprocessor_config.json and the weights.
+    """Read a folder of Hugging Face (config.json) or FunASR (config.yaml): the config, the labels and the weights.
 
     Parameters
     ----------
@@ -86,27 +125,69 @@ def read_checkpoint(folder: Path, overrides: Overrides | None = None, *, renamed
         If a file is missing or malformed, if the files describe a network that this project does not compute, or if a
         tensor is missing, unexpected, of a wrong shape or not finite.
     """
-    config, source = read_json(folder / CONFIG_FILE), read_source(folder)
+    source, present = read_source(folder), file_names(folder)
+    layout = find_layout(folder, present)
+    config = {} if layout is FUNASR else read_json(folder / CONFIG_FILE)
     recorded = Overrides(labels=numbered_labels(config, renamed))
     recorded = recorded.updated(overrides_for(source.get("id"), config)).updated(_recorded_overrides(folder, source))
-    feeding = _feeding(folder, config, recorded.updated(overrides) if overrides else recorded)
-    file = weights_file(folder)
+    chosen = recorded.updated(overrides) if overrides else recorded
+    file = folder / find_weights(folder, layout, present)
     weights = read_weights(file)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    architecture = _architecture(folder, config, feeding, file.name, shapes)
-    network = _network(folder, architecture, config, shapes)
+    if layout is FUNASR:
+        described = _describe_funasr(folder, chosen, file.name, shapes)
+    else:
+        described = _describe_transformers(folder, config, chosen, file.name, shapes)
+    network = _network(folder / layout.config, described)
+    _keep_rows(weights, described)
     surplus = sorted(weights.keys() - network.state_dict().keys())
     ignored = {name: why for name in surplus if (why := reason_to_ignore(name))}
-    network.load_state_dict(fit_tensors(weights, network.state_dict(), file.name), assign=True)
+    network.load_state_dict(fit_tensors(weights, network.state_dict(), file.name, layout.config), assign=True)
     weights_sha256 = hash_weights(file)
     return Checkpoint(
         network=network.eval(),
-        model_id=str(source.get("id") or config.get("_name_or_path") or folder.name),
+        model_id=str(source.get("id") or described.name or folder.name),
         revision=str(source.get("revision") or f"sha256:{weights_sha256[:12]}"),
         weights_sha256=weights_sha256,
-        demo=bool(config.get("demo", False)),
+        demo=described.demo,
         ignored=ignored,
     )
+
+
+def _describe_transformers(
+    folder: Path, config: Config, overrides: Overrides, weights_name: str, shapes: Shapes
+) -> _Description:
+    architecture = _architecture(folder, config, _feeding(folder, config, overrides), weights_name, shapes)
+    return _Description(
+        architecture=architecture,
+        sizes={**network_config(config), **_WITHOUT_SPECAUGMENT},
+        inner_size=inner_size(architecture.head, shapes),
+        name=config.get("_name_or_path"),
+        demo=bool(config.get("demo", False)),
+    )
+
+
+def _describe_funasr(folder: Path, overrides: Overrides, weights_name: str, shapes: Shapes) -> _Description:
+    config, published = funasr.read_config(folder), funasr.read_labels(folder)
+    names = tuple(label or "masked" for label in published)
+    remedy = f"fetch it and {TOKENS_FILE} from the same commit"
+    check_label_count(weights_name, EMOTION2VEC, shapes, names, remedy)
+    is_normalised = config.is_normalised if overrides.is_normalised is None else overrides.is_normalised
+    architecture = Architecture(
+        encoder=Encoder.EMOTION2VEC,
+        is_normalised=is_normalised,
+        head=EMOTION2VEC,
+        labels=standard_names(tuple(label for label in published if label is not None)),
+    )
+    return _Description(architecture, vars(config.sizes), has_label=[label is not None for label in published])
+
+
+def _keep_rows(weights: Tensors, described: _Description) -> None:
+    """Remove the rows of the head's last layer without a label, because the softmax ignores masked logits."""
+    kept = described.has_label
+    for name in dense_layers(described.architecture.head)[-1].tensors:
+        if kept and name in weights and weights[name].shape[:1] == (len(kept),):
+            weights[name] = weights[name][kept]
 
 
 def _recorded_overrides(folder: Path, source: Mapping[str, Any]) -> Overrides:
@@ -157,13 +238,12 @@ def _architecture(
     )
 
 
-def _network(folder: Path, architecture: Architecture, config: Config, shapes: Shapes) -> SpeechNetwork:
+def _network(config_file: Path, described: _Description) -> SpeechNetwork:
     """Build the network without weights, because a random initialisation takes seconds and is replaced later."""
     try:
         with torch.device("meta"):
-            size = inner_size(architecture.head, shapes)
-            return build_network(architecture, {**network_config(config), **_WITHOUT_SPECAUGMENT}, size)
+            return build_network(described.architecture, described.sizes, described.inner_size)
     except Exception as error:  # transformers and PyTorch raise any kind of error for impossible sizes
         last_line = next(reversed(str(error).strip().splitlines()), "no reason given")
         problem = f"{type(error).__name__}: {last_line.strip()}"
-        raise CheckpointUnreadable(f"{folder}/{CONFIG_FILE} does not describe a valid network ({problem}).") from error
+        raise CheckpointUnreadable(f"{config_file} does not describe a valid network ({problem}).") from error

@@ -103,7 +103,7 @@ def check_config(folder: Path, config: Config, encoder: Encoder, input_mode: Inp
         if encoder is Encoder.WAVLM:
             raise CheckpointUnreadable(f"{folder} has a WavLM network, which cannot classify a padded window.")
         supported.update(_SUPPORTED_IN_A_WINDOW)
-    _check(folder / CONFIG_FILE, config, supported)
+    check_values(folder / CONFIG_FILE, config, supported)
 
 
 def read_model_type(folder: Path, config: Config) -> Encoder:
@@ -154,7 +154,7 @@ def read_is_normalised(folder: Path, input_mode: InputMode) -> bool:
     supported = dict(_PREPROCESSOR)
     if input_mode is InputMode.PADDED_WINDOW:
         supported.update(_PREPROCESSOR_OF_A_WINDOW)
-    _check(file, values, supported)
+    check_values(file, values, supported)
     return bool(values.get("do_normalize", True))  # transformers' default
 
 
@@ -223,7 +223,14 @@ def standard_names(labels: tuple[str, ...]) -> tuple[str, ...]:
     return renamed if len(set(renamed)) == len(renamed) else labels
 
 
-def _check(file: Path, found: Mapping[str, Any], supported: Mapping[str, tuple[object, ...]]) -> None:
+def check_values(file: Path, found: Mapping[str, Any], supported: Mapping[str, tuple[object, ...]]) -> None:
+    """Check that the values of a file are supported. A key may be missing.
+
+    Raises
+    ------
+    CheckpointUnreadable
+        If one is not; the error names it and the values that are.
+    """
     for problem in _differences(file, found, supported):
         raise CheckpointUnreadable(problem)
 

@@ -1,8 +1,9 @@
-"""The files of a checkpoint: a Hugging Face folder, and a record of its source. Needs no PyTorch."""
+"""The files of a checkpoint: a folder of Hugging Face or FunASR, and a record of its source. Needs no PyTorch."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,90 @@ SOURCE_FILE = "source.json"
 SHARD_INDEX_FILE = "model.safetensors.index.json"
 """The list of the tensors of a checkpoint whose weights are in several files."""
 
-WEIGHT_FILES = ("model.safetensors", SHARD_INDEX_FILE, "pytorch_model.bin")
-"""In order of preference: safetensors cannot contain code."""
+TOKENS_FILE = "tokens.txt"
+"""FunASR's list of labels, in the order of the logits."""
 
 
-def weights_file(folder: Path) -> Path:
-    """Return the preferred file of weights in a folder.
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The names of a checkpoint's files.
+
+    Attributes
+    ----------
+    config
+        The file with the network's sizes.
+    required, optional
+        Further files with text.
+    weights
+        The files with weights in order of preference. One is needed.
+    """
+
+    config: str
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    weights: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, config first."""
+        return (self.config, *self.required, *self.optional, *self.weights)
+
+
+HUGGING_FACE = Layout(
+    config=CONFIG_FILE,
+    optional=(PREPROCESSOR_FILE, PROCESSOR_FILE),
+    # safetensors cannot contain code.
+    weights=("model.safetensors", SHARD_INDEX_FILE, "pytorch_model.bin"),
+)
+FUNASR = Layout(config="config.yaml", required=(TOKENS_FILE,), weights=("model.pt",))
+"""The layout of emotion2vec+ on the Hugging Face Hub and on ModelScope."""
+
+LAYOUTS = (HUGGING_FACE, FUNASR)
+
+
+def find_layout(place: Path | str, present: Container[str]) -> Layout:
+    """Return the layout of a folder or a repository.
+
+    Parameters
+    ----------
+    place
+        Its name, for the error message.
+    present
+        The names of its files.
+
+    Raises
+    ------
+    CheckpointUnreadable
+        If it has no config.
+    """
+    for layout in LAYOUTS:
+        if layout.config in present:
+            return layout
+    raise CheckpointUnreadable(f"{place} has no {' or '.join(layout.config for layout in LAYOUTS)}.")
+
+
+def file_names(folder: Path) -> frozenset[str]:
+    """Return the names of a folder's files; none if there is no folder."""
+    return frozenset(file.name for file in folder.iterdir()) if folder.is_dir() else frozenset()
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder has the config of a checkpoint."""
+    return any(layout.config in file_names(folder) for layout in LAYOUTS)
+
+
+def find_weights(place: Path | str, layout: Layout, present: Container[str]) -> str:
+    """Return the name of the preferred file of weights in a folder or a repository.
 
     Raises
     ------
     CheckpointUnreadable
         If there is none.
     """
-    for name in WEIGHT_FILES:
-        if (folder / name).exists():
-            return folder / name
-    raise CheckpointUnreadable(f"{folder} has neither {' nor '.join(WEIGHT_FILES)}.")
+    for name in layout.weights:
+        if name in present:
+            return name
+    raise CheckpointUnreadable(f"{place} has no weights ({' or '.join(layout.weights)}).")
 
 
 def weight_parts(file: Path) -> tuple[Path, ...]:

@@ -32,6 +32,7 @@ _IGNORED: Mapping[str, str] = {
     "project_hid.": _UNLABELLED,
     "final_proj.": _UNLABELLED,
     "label_embs_concat": _UNLABELLED,
+    f"{Encoder.EMOTION2VEC}.modality_encoders.AUDIO.decoder.": _UNLABELLED,
     **{f"{encoder}.masked_spec_embed": _MASKED for encoder in TRANSFORMERS_ENCODERS},
 }
 """Prefixes of unused tensors that may be present in the file, with the reason each is safe to ignore. Any other tensor
@@ -124,8 +125,21 @@ def inner_size(head: Head, shapes: Shapes) -> int | None:
     return mode(sizes) if sizes else None
 
 
-def check_label_count(file: str, head: Head, shapes: Shapes, labels: tuple[str, ...]) -> None:
+def check_label_count(
+    file: str,
+    head: Head,
+    shapes: Shapes,
+    labels: tuple[str, ...],
+    remedy: str = "name one label for each row in config.json, or with --labels",
+) -> None:
     """Check that the last layer has a row for each label.
+
+    Parameters
+    ----------
+    file
+        The name of the weights' file, for the error message.
+    remedy
+        What the user can do, for the error message.
 
     Raises
     ------
@@ -136,7 +150,7 @@ def check_label_count(file: str, head: Head, shapes: Shapes, labels: tuple[str, 
     if len(rows) == 1 and (count := rows.pop()) != (len(labels),):
         raise CheckpointUnreadable(
             f"{file} has {dense_layers(head)[-1].tensors[0]} with {count[0]} rows for {len(labels)} labels "
-            f"({', '.join(labels)}): name one label for each row in config.json, or with --labels."
+            f"({', '.join(labels)}): {remedy}."
         )
 
 

@@ -9,18 +9,19 @@ from pathlib import Path
 
 from core.checkpoints.architecture import Overrides
 from core.checkpoints.files import (
-    CONFIG_FILE,
+    HUGGING_FACE,
+    LAYOUTS,
     PREPROCESSOR_FILE,
-    PROCESSOR_FILE,
     SHARD_INDEX_FILE,
     SOURCE_FILE,
-    WEIGHT_FILES,
+    file_names,
+    find_layout,
+    find_weights,
     read_source,
     record_source,
     shard_names,
-    weights_file,
 )
-from core.checkpoints.licence import is_non_commercial, stated_licence
+from core.checkpoints.licence import is_non_commercial, licence_link, stated_licence
 from core.checkpoints.registry import CHECKPOINTS, known_checkpoint
 from core.errors import CheckpointUnreachable, CheckpointUnreadable, FolderRefused, LicenceNotAccepted
 from core.formatting import first_line
@@ -37,7 +38,7 @@ def pull(
     folder: Path | None = None,
     overrides: Overrides | None = None,
     is_licence_accepted: bool = False,
-    report_licence: Callable[[str | None], None] | None = None,
+    report_licence: Callable[[str | None, str | None], None] | None = None,
 ) -> str:
     """Fetch a checkpoint into a folder, and record its commit.
 
@@ -59,7 +60,8 @@ def pull(
     is_licence_accepted
         Whether the user accepted a licence that forbids commercial use.
     report_licence
-        Called with the licence, or None if none is stated, before any file is fetched from the Hub.
+        Called with the licence and the link to its text, each None if not stated, before any file is fetched from the
+        Hub. For a folder, it is called if the registry has the checkpoint.
 
     Returns
     -------
@@ -83,15 +85,17 @@ def pull(
     chosen = overrides or Overrides()
     needs_extractor = (entry.overrides.updated(chosen) if entry else chosen).is_normalised is None
     if folder is not None:
+        if entry and report_licence:
+            report_licence(entry.licence, None)
         return _pull_from_folder(repo_id, folder, destination, chosen, needs_extractor=needs_extractor)
     if "/" not in repo_id:
         known = ", ".join(CHECKPOINTS)
         raise CheckpointUnreachable(f"{name!r} is not a known checkpoint ({known}) or the owner/name of another one.")
 
-    def check_licence(stated: str | None) -> None:
+    def check_licence(stated: str | None, link: str | None) -> None:
         licence = stated or (entry.licence if entry else None)
         if report_licence:
-            report_licence(licence)
+            report_licence(licence, link)
         if not is_licence_accepted and (is_non_commercial(licence) or (entry and is_non_commercial(entry.licence))):
             raise LicenceNotAccepted(
                 f"The licence of {repo_id}, {licence}, forbids commercial use: read it, and accept it with "
@@ -108,8 +112,8 @@ def pull(
 def _pull_from_folder(
     repo_id: str, folder: Path, destination: Path, chosen: Overrides, *, needs_extractor: bool
 ) -> str:
-    present = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-    names = [*_small_files(str(folder), present, needs_extractor=needs_extractor), weights_file(folder).name]
+    present = file_names(folder)
+    names = _files_to_fetch(str(folder), present, needs_extractor=needs_extractor)
     if SHARD_INDEX_FILE in names:
         names += shard_names(folder / SHARD_INDEX_FILE)
     if folder.resolve() == destination.resolve():
@@ -130,7 +134,7 @@ def _pull_from_hub(
     revision: str | None,
     endpoint: str | None,
     *,
-    check_licence: Callable[[str | None], None],
+    check_licence: Callable[[str | None, str | None], None],
     needs_extractor: bool,
 ) -> str:
     """Download the files, and return their commit."""
@@ -143,19 +147,17 @@ def _pull_from_hub(
     try:
         info = api.model_info(repo_id, revision=revision)
         commit = str(info.sha)
-        check_licence(stated_licence(vars(info.card_data) if info.card_data else None, info.tags))
+        card = vars(info.card_data) if info.card_data else None
+        check_licence(stated_licence(card, info.tags), licence_link(card))
         present = {sibling.rfilename for sibling in info.siblings or ()}
         place = f"{repo_id} at {commit}"
-        names = _small_files(place, present, needs_extractor=needs_extractor)
-        weights = next((name for name in WEIGHT_FILES if name in present), None)
-        if weights is None:
-            raise CheckpointUnreadable(f"{place} has no weights ({' or '.join(WEIGHT_FILES)}).")
+        names = _files_to_fetch(place, present, needs_extractor=needs_extractor)
         if not _is_copy(destination, repo_id, commit):
             _remove_checkpoint(destination)
-        for name in (*names, weights):
+        for name in names:
             # By commit: a push between two downloads must not mix two revisions.
             api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
-        for name in shard_names(destination / weights) if weights == SHARD_INDEX_FILE else ():
+        for name in shard_names(destination / SHARD_INDEX_FILE) if SHARD_INDEX_FILE in names else ():
             api.hf_hub_download(repo_id, name, revision=commit, local_dir=destination)
     except HfHubHTTPError as error:
         raise CheckpointUnreachable(f"{api.endpoint} refused {repo_id} ({first_line(error)}).") from error
@@ -167,17 +169,19 @@ def _pull_from_hub(
     return commit
 
 
-def _small_files(place: str, present: Collection[str], *, needs_extractor: bool) -> list[str]:
-    """Return the JSON files to fetch: the config, and the extractor's values if there are any."""
-    if CONFIG_FILE not in present:
-        raise CheckpointUnreadable(f"{place} has no {CONFIG_FILE}.")
-    extractor = [name for name in (PREPROCESSOR_FILE, PROCESSOR_FILE) if name in present]
-    if needs_extractor and not extractor:
+def _files_to_fetch(place: str, present: Collection[str], *, needs_extractor: bool) -> list[str]:
+    """Return the names of the files that a checkpoint needs, and of the optional ones that are present."""
+    layout = find_layout(place, present)
+    optional = [name for name in layout.optional if name in present]
+    if layout is HUGGING_FACE and needs_extractor and not optional:
         raise CheckpointUnreadable(
             f"{place} has no {PREPROCESSOR_FILE}, which states whether clips are normalised: say so with --normalise "
             "clip or --normalise none, as the model card or the base model does."
         )
-    return [CONFIG_FILE, *extractor]
+    for name in layout.required:
+        if name not in present:
+            raise CheckpointUnreadable(f"{place} has no {name}.")
+    return [layout.config, *layout.required, *optional, find_weights(place, layout, present)]
 
 
 def _is_copy(destination: Path, repo_id: str, commit: str) -> bool:
@@ -194,8 +198,8 @@ def _remove_checkpoint(destination: Path) -> None:
         If `pull` did not fetch the files, because they may be the only copy.
     """
     destination.mkdir(parents=True, exist_ok=True)
-    names = (CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, *WEIGHT_FILES)
-    files = [destination / name for name in names if (destination / name).exists()]
+    names = {name for layout in LAYOUTS for name in layout.names}
+    files = sorted(destination / name for name in names & file_names(destination))
     # An interrupted download leaves no record of its source, but huggingface_hub's cache.
     if files and not any((destination / name).exists() for name in (SOURCE_FILE, _HUB_CACHE)):
         raise FolderRefused(f"{files[0]} exists, and `model pull` did not write it. Choose another folder with --out.")

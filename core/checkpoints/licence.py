@@ -28,6 +28,12 @@ def stated_licence(card: Mapping[str, Any] | None, tags: list[str] | None) -> st
     return " and ".join(names) if names and names != ["unknown"] else None
 
 
+def licence_link(card: Mapping[str, Any] | None) -> str | None:
+    """Return the link to a licence of the author's own in a model card's metadata; None if there is none."""
+    link = (card or {}).get("license_link")
+    return str(link) if link else None
+
+
 def is_non_commercial(licence: str | None) -> bool:
     """Return whether a licence's name says that it forbids commercial use."""
     return bool(licence and _NON_COMMERCIAL.search(licence.lower().replace(" ", "-")))

@@ -7,7 +7,7 @@ import and are not in the Lambda image, so they are imported only for a checkpoi
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from core.checkpoints.files import CONFIG_FILE
+from core.checkpoints.files import LAYOUTS, is_checkpoint
 from core.errors import PackageRefused
 from core.model.classifier import EmotionClassifier
 from core.model.labels import choose_labels
@@ -53,10 +53,11 @@ def load_classifier(
 def _load(folder: Path, threads: int, *, verify: bool, renamed: Collection[str]) -> EmotionClassifier:
     if (folder / MANIFEST_FILE).exists():
         return EmotionClassifier.load(folder, threads, verify=verify)
-    if (folder / CONFIG_FILE).exists():
+    if is_checkpoint(folder):
         from core.checkpoints.reference import load_reference
 
         return EmotionClassifier(*load_reference(folder, threads, renamed=renamed))
     raise PackageRefused(
-        f"{folder} contains neither a serving package ({MANIFEST_FILE}) nor a checkpoint ({CONFIG_FILE})."
+        f"{folder} contains neither a serving package ({MANIFEST_FILE}) nor a checkpoint "
+        f"({' or '.join(layout.config for layout in LAYOUTS)})."
     )

@@ -58,6 +58,9 @@ class PublishedCheckpoint:
 _SIX = ("anger", "fear", "happy", "neutral", "sad", "surprise")
 _IEMOCAP = "IEMOCAP: acted and improvised dialogues, 10 speakers"
 _IEMOCAP_LABELS = ("neutral", "happy", "anger", "sad")
+_FUNASR_LICENCE = "FunASR Model License 1.0 (name the source and the authors)"
+_NINE = ("anger", "disgust", "fear", "happy", "neutral", "other", "sad", "surprise", "unknown")
+_ORUK_SPLIT = "on 64,384 clips of other corpora, some of which are in its training data"
 _IEMOCAP_SPLIT = "on session 1 of IEMOCAP, whose speakers were not in training"
 
 CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
@@ -174,6 +177,34 @@ CHECKPOINTS: Mapping[str, PublishedCheckpoint] = {
         labels=("sad", "anger", "disgust", "fear", "happy", "neutral"),
         size_mb=378,
         accuracy="75.4 % on the same corpora, split not stated",
+    ),
+    "emotion2vec-plus-seed": PublishedCheckpoint(
+        repo_id="emotion2vec/emotion2vec_plus_seed",
+        licence=_FUNASR_LICENCE,
+        languages=("Mandarin", "English", "others"),
+        speech="EmoBox: 201 hours of academic corpora",
+        labels=_NINE,
+        size_mb=373,
+        accuracy=f"68.7 % {_ORUK_SPLIT}",
+    ),
+    "emotion2vec-plus-base": PublishedCheckpoint(
+        repo_id="emotion2vec/emotion2vec_plus_base",
+        licence=_FUNASR_LICENCE,
+        languages=("Mandarin", "English", "others"),
+        speech="4,788 hours with filtered pseudo-labels",
+        labels=_NINE,
+        size_mb=373,
+        accuracy=f"68.5 % {_ORUK_SPLIT}",
+    ),
+    "emotion2vec-plus-large": PublishedCheckpoint(
+        repo_id="emotion2vec/emotion2vec_plus_large",
+        revision="6c303ba987b86b93193de93e34bb2b077a6bedc4",
+        licence=_FUNASR_LICENCE,
+        languages=("Mandarin", "English", "others"),
+        speech="42,526 hours with filtered pseudo-labels",
+        labels=_NINE,
+        size_mb=648,
+        accuracy=f"68.6 % {_ORUK_SPLIT}",
     ),
 }
 

@@ -6,6 +6,7 @@ code from the file.
 """
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from core.checkpoints.files import SHARD_INDEX_FILE, read_shard_index, weight_parts
+from core.checkpoints.architecture import Encoder
+from core.checkpoints.files import CONFIG_FILE, SHARD_INDEX_FILE, read_shard_index, weight_parts
 from core.checkpoints.heads import reason_to_ignore
 from core.errors import CheckpointUnreadable
 from core.formatting import first_line
@@ -24,6 +26,13 @@ _RENAMED_IN_TRANSFORMERS_4_31 = {
     ".pos_conv_embed.conv.weight_g": ".pos_conv_embed.conv.parametrizations.weight.original0",
     ".pos_conv_embed.conv.weight_v": ".pos_conv_embed.conv.parametrizations.weight.original1",
 }
+
+_EMOTION2VEC_PREFIX = f"{Encoder.EMOTION2VEC}."
+_EMOTION2VEC_PARTS = ("modality_encoders.", "blocks.")
+"""The tensors of emotion2vec, which some files have without the prefix."""
+
+_NESTED = ("state_dict", "model_state_dict", "model")
+"""The names of the tensors in a file that has a training's state too, in the order in which FunASR looks for them."""
 
 
 def read_weights(file: Path) -> Tensors:
@@ -63,21 +72,37 @@ def _read_shards(index: Path) -> Tensors:
 
 
 def _read_file(file: Path) -> Tensors:
+    weights: object
     try:
         if file.suffix == ".safetensors":
             weights = load_file(file)
         else:
-            weights = torch.load(file, map_location="cpu", weights_only=True)
+            # Mapped into memory, because an optimizer's state is twice as large as the network.
+            is_mapped = zipfile.is_zipfile(file)
+            weights = _network_tensors(torch.load(file, map_location="cpu", weights_only=True, mmap=is_mapped))
     except (SafetensorError, RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
         raise CheckpointUnreadable(f"{file} cannot be read: {first_line(error)}") from error
     except Exception as error:
         raise CheckpointUnreadable(f"{file} contains more than tensors: {first_line(error)}") from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise CheckpointUnreadable(f"{file} is not a dictionary of tensors.")
-    return {_current_name(name): tensor for name, tensor in weights.items()}
+    current = {_current_name(name): tensor for name, tensor in weights.items()}
+    if len(current) < len(weights):
+        raise CheckpointUnreadable(f"{file} has a tensor under its old and its new name: save the network again.")
+    return current
 
 
-def fit_tensors(given: Tensors, expected: Mapping[str, torch.Tensor], file_name: str) -> Tensors:
+def _network_tensors(content: object) -> object:
+    """Return the tensors of a network in the content of a file, without the state of its training."""
+    for name in _NESTED:
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
+    return content
+
+
+def fit_tensors(
+    given: Tensors, expected: Mapping[str, torch.Tensor], file_name: str, config_name: str = CONFIG_FILE
+) -> Tensors:
     """Return exactly the tensors of a network in float32, without those that are safe to ignore.
 
     Parameters
@@ -86,7 +111,7 @@ def fit_tensors(given: Tensors, expected: Mapping[str, torch.Tensor], file_name:
         The file's tensors. The dictionary is emptied, because a second copy of a large network takes a gigabyte.
     expected
         The network's tensors.
-    file_name
+    file_name, config_name
         For the error messages.
 
     Raises
@@ -99,7 +124,7 @@ def fit_tensors(given: Tensors, expected: Mapping[str, torch.Tensor], file_name:
     unexpected = [name for name in surplus if reason_to_ignore(name) is None]
     if missing or unexpected:
         raise CheckpointUnreadable(
-            f"{file_name} does not belong to config.json, so fetch both again, or save the whole network again; "
+            f"{file_name} does not belong to {config_name}, so fetch both again, or save the whole network again; "
             f"missing: {_list_names(missing)}; unexpected: {_list_names(unexpected)}."
         )
     for name in surplus:
@@ -111,7 +136,7 @@ def fit_tensors(given: Tensors, expected: Mapping[str, torch.Tensor], file_name:
     ]
     if misshaped:
         raise CheckpointUnreadable(
-            f"{file_name} has {_list_names(misshaped)}: fetch it and config.json from the same commit."
+            f"{file_name} has {_list_names(misshaped)}: fetch it and {config_name} from the same commit."
         )
     for name, tensor in given.items():
         if not torch.isfinite(tensor).all():
@@ -124,7 +149,7 @@ def _current_name(name: str) -> str:
     for old, new in _RENAMED_IN_TRANSFORMERS_4_31.items():
         if name.endswith(old):
             return name.removesuffix(old) + new
-    return name
+    return _EMOTION2VEC_PREFIX + name if name.startswith(_EMOTION2VEC_PARTS) else name
 
 
 def _list_names(names: list[str], limit: int = 5) -> str:

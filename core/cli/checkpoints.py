@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.checkpoints.architecture import Overrides
-from core.checkpoints.files import CONFIG_FILE, read_json
+from core.checkpoints.files import CONFIG_FILE, is_checkpoint, read_json
 from core.checkpoints.hub import pull
 from core.checkpoints.licence import is_non_commercial
 from core.checkpoints.registry import CHECKPOINTS, DEFAULT_CHECKPOINT, PublishedCheckpoint, overrides_for
@@ -68,10 +68,10 @@ def pull_checkpoint(
     name = name or _default_name(folder)
     console = Console(soft_wrap=True, highlight=False, markup=False)
 
-    def print_licence(licence: str | None) -> None:
+    def print_licence(licence: str | None, link: str | None) -> None:
         restriction = ", which forbids commercial use" if is_non_commercial(licence) else ""
         console.print(
-            f"Licence of the weights: {licence}{restriction}."
+            f"Licence of the weights: {licence}{f' ({link})' if link else ''}{restriction}."
             if licence
             else "The licence of the weights is not stated: ask their author before you use them."
         )
@@ -91,7 +91,8 @@ def pull_checkpoint(
 
 def _default_name(folder: Path | None) -> str:
     """Return the default checkpoint's name, unless a folder contains another network, to which it must not apply."""
-    if folder is None or not (folder / CONFIG_FILE).exists():
+    if folder is None or not is_checkpoint(folder):
         return DEFAULT_CHECKPOINT
-    is_default = overrides_for(None, read_json(folder / CONFIG_FILE)) != Overrides()
+    config = folder / CONFIG_FILE
+    is_default = config.exists() and overrides_for(None, read_json(config)) != Overrides()
     return DEFAULT_CHECKPOINT if is_default else folder.resolve().name

@@ -44,6 +44,7 @@ def downloads(hub: Hub) -> list[str]:
         ({"license": "mit"}, ["license:mit"], "mit"),
         ({"license": ["mit", "cc-by-4.0"]}, [], "mit and cc-by-4.0"),
         ({"license": "other", "license_name": "model-license"}, ["license:other"], "model-license"),
+        ({"license": "other", "license_name": "own", "license_link": "https://example.org/research"}, [], "own"),
         ({"language": "en"}, ["license:apache-2.0"], "apache-2.0"),
         (None, ["license:bsd"], "bsd"),
         ({"license": "unknown"}, [], None),
@@ -55,16 +56,16 @@ def test_the_licence_of_any_repository_is_reported_before_the_download(
     card: dict[str, object] | None, tags: list[str], licence: str | None, hub: Hub, tmp_path: Path
 ) -> None:
     hub.card, hub.tags = card, tags
-    reported: list[tuple[str | None, int]] = []
+    reported: list[tuple[str | None, str | None, int]] = []
 
     pull(
         REPO,
         tmp_path / "checkpoint",
         endpoint=hub.endpoint,
-        report_licence=lambda found: reported.append((found, len(downloads(hub)))),
+        report_licence=lambda found, link: reported.append((found, link, len(downloads(hub)))),
     )
 
-    assert reported == [(licence, 0)]
+    assert reported == [(licence, (card or {}).get("license_link"), 0)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ the network need PyTorch and omegaconf only, so they are imported alone.
 import importlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,30 +16,27 @@ from typing import Any
 
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from core.audio.waveform import Waveform
 from core.checkpoints.architecture import EMOTION2VEC, Architecture, Encoder
 from core.checkpoints.emotion2vec import Emotion2vecConfig
+from core.checkpoints.funasr import read_config
 from core.checkpoints.network import SpeechNetwork, build_network
+from core.checkpoints.registry import CHECKPOINTS
 from tests.support.networks import randomised
 
-TOKENS = (
-    *("生气/angry", "厌恶/disgusted", "恐惧/fearful", "开心/happy", "中立/neutral"),
-    *("其他/other", "难过/sad", "吃惊/surprised", "<unk>"),
-)
+PUBLISHED = Path(__file__).parents[1] / "checkpoints"
+NAMES = ("emotion2vec-plus-seed", "emotion2vec-plus-base", "emotion2vec-plus-large")
+
+TOKENS = tuple((PUBLISHED / NAMES[0] / "tokens.txt").read_text(encoding="utf-8").splitlines())
 """The published labels, in the order of the logits."""
-LABELS = ("anger", "disgust", "fear", "happy", "neutral", "other", "sad", "surprise", "unknown")
+LABELS = CHECKPOINTS[NAMES[0]].labels
 """This project's names for them."""
 
-_SPEC = "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]"
-_SMALL_SPEC = "[(12, 10, 5)] + [(16, 3, 2)] * 4 + [(20,2,2)] + [(24,2,2)]"
-
-SIZES: Mapping[str, Emotion2vecConfig] = {
-    "seed": Emotion2vecConfig(),
-    "base": Emotion2vecConfig(),
-    "large": Emotion2vecConfig(hidden_size=1024, num_attention_heads=16, intermediate_size=4096),
-}
+SIZES: Mapping[str, Emotion2vecConfig] = {name: read_config(PUBLISHED / name).sizes for name in NAMES}
 """The published sizes: seed and base differ in their training only."""
+
 SMALL = Emotion2vecConfig(
     hidden_size=48,
     num_attention_heads=6,
@@ -56,60 +53,29 @@ SMALL = Emotion2vecConfig(
 
 
 def document(config: Emotion2vecConfig) -> dict[str, Any]:
-    """Return the content of a config.yaml, with every key that FunASR's network reads."""
-    audio = {
-        "type": "AUDIO",
+    """Return the content of the published config.yaml with other sizes."""
+    content = OmegaConf.to_container(OmegaConf.load(PUBLISHED / NAMES[0] / "config.yaml"))
+    assert isinstance(content, dict)
+    network = content["model_conf"]
+    network |= {
+        "depth": config.num_hidden_layers,
+        "num_heads": config.num_attention_heads,
+        "norm_eps": config.layer_norm_eps,
+        "embed_dim": config.hidden_size,
+        "mlp_ratio": config.intermediate_size / config.hidden_size,
+    }
+    convolutions = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    network["modalities"]["audio"] |= {
         "prenet_depth": config.num_prenet_layers,
-        "prenet_layerdrop": 0.05,
-        "prenet_dropout": 0.1,
-        "start_drop_path_rate": 0.0,
-        "end_drop_path_rate": 0.0,
         "num_extra_tokens": config.num_extra_tokens,
-        "init_extra_token_zero": True,
-        "mask_prob": 0.5,
-        "mask_channel_prob": 0.0,
-        "local_grad_mult": 1.0,
-        "use_alibi_encoder": True,
-        "alibi_scale": 1.0,
-        "learned_alibi": False,
-        "alibi_max_pos": None,
-        "learned_alibi_scale": True,
-        "learned_alibi_scale_per_head": True,
-        "learned_alibi_scale_per_layer": False,
         "num_alibi_heads": config.num_attention_heads,
         "model_depth": config.num_hidden_layers,
-        "decoder": {"decoder_dim": 16, "decoder_groups": 4, "decoder_kernel": 7, "decoder_layers": 2}
-        | {"projection_layers": 1, "projection_ratio": 2.0, "decoder_residual": True, "input_dropout": 0.1},
-        "extractor_mode": "layer_norm",
-        "feature_encoder_spec": _SMALL_SPEC if config.conv_dim == SMALL.conv_dim else _SPEC,
+        "feature_encoder_spec": str(list(convolutions)),
         "conv_pos_width": config.num_conv_pos_embeddings * config.num_conv_pos_layers,
         "conv_pos_groups": config.num_conv_pos_embedding_groups,
         "conv_pos_depth": config.num_conv_pos_layers,
-        "conv_pos_pre_ln": False,
     }
-    network = {
-        "depth": config.num_hidden_layers,
-        "start_drop_path_rate": 0.0,
-        "end_drop_path_rate": 0.0,
-        "num_heads": config.num_attention_heads,
-        "norm_eps": config.layer_norm_eps,
-        "norm_affine": True,
-        "encoder_dropout": 0.1,
-        "post_mlp_drop": 0.1,
-        "attention_dropout": 0.1,
-        "activation_dropout": 0.0,
-        "dropout_input": 0.0,
-        "layerdrop": 0.05,
-        "embed_dim": config.hidden_size,
-        "mlp_ratio": config.intermediate_size / config.hidden_size,
-        "layer_norm_first": False,
-        "end_of_block_targets": False,
-        "clone_batch": 8,
-        "normalize": True,
-        "modalities": {"audio": audio},
-    }
-    tokenizer = {"unk_symbol": "<unk>", "split_with_space": True}
-    return {"model": "Emotion2vec", "model_conf": network, "tokenizer": "CharTokenizer", "tokenizer_conf": tokenizer}
+    return {str(key): value for key, value in content.items()}
 
 
 def random_emotion2vec(config: Emotion2vecConfig, labels: tuple[str, ...] = LABELS) -> SpeechNetwork:
@@ -118,10 +84,43 @@ def random_emotion2vec(config: Emotion2vecConfig, labels: tuple[str, ...] = LABE
     return randomised(build_network(architecture, vars(config)))
 
 
-class FunAsrNetwork:
-    """FunASR's network, with the tensors of another one."""
+def write_folder(
+    network: SpeechNetwork,
+    content: Mapping[str, Any],
+    folder: Path,
+    *,
+    tokens: Sequence[str] = TOKENS,
+    weights: object = None,
+) -> Path:
+    """Write a checkpoint in the layout of the Hub and of ModelScope.
 
-    def __init__(self, network: SpeechNetwork, content: Mapping[str, Any], tokens: tuple[str, ...] = TOKENS) -> None:
+    Parameters
+    ----------
+    weights
+        The content of model.pt; None for the network's tensors with the state of a training, as published.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(content)))
+    (folder / "tokens.txt").write_text("\n".join(tokens), encoding="utf-8")
+    (folder / "configuration.json").write_text('{"framework": "pytorch", "model": {"type": "funasr"}}')
+    tensors = network.state_dict()
+    optimizer = {"state": {0: {"step": 3, "exp_avg": torch.zeros(5)}}}
+    torch.save(weights or {"model": tensors, "last_optimizer_state": optimizer}, folder / "model.pt")
+    return folder
+
+
+class FunAsrNetwork:
+    """FunASR's network, with the tensors of another one.
+
+    Parameters
+    ----------
+    content
+        The content of config.yaml.
+    tokens
+        The lines of tokens.txt.
+    """
+
+    def __init__(self, network: SpeechNetwork, content: Mapping[str, Any], tokens: Sequence[str] = TOKENS) -> None:
         self._tokens = tokens
         self.model = _emotion2vec_class()(model_conf=content["model_conf"], vocab_size=len(tokens))
         tensors = {name.removeprefix("d2v_model."): tensor for name, tensor in network.state_dict().items()}
@@ -160,12 +159,3 @@ def _emotion2vec_class() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about distutils
         return importlib.import_module("funasr.models.emotion2vec.model").Emotion2vec
-
-
-def write_folder(network: SpeechNetwork, config: Emotion2vecConfig, folder: Path) -> Path:
-    """Write a checkpoint in the published layout."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(document(config)))
-    (folder / "tokens.txt").write_text("\n".join(TOKENS), encoding="utf-8")
-    torch.save({"model": network.state_dict()}, folder / "model.pt")
-    return folder
