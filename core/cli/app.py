@@ -445,7 +445,9 @@ def pull(
 
 @model_app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder with a Hugging Face checkpoint.", show_default=False)],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder with a checkpoint of Hugging Face or FunASR.", show_default=False)
+    ],
     out: Annotated[Path, typer.Argument(help="Folder for the serving package.", show_default=False)],
     precision: Annotated[
         str,

@@ -4,9 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.checkpoints.architecture import EHCALABRES, SOXAN, STOCK, Architecture, Encoder, Head, InputMode, Output
+from core.checkpoints.architecture import (
+    EHCALABRES,
+    EMOTION2VEC,
+    SOXAN,
+    STOCK,
+    Architecture,
+    Encoder,
+    Head,
+    InputMode,
+    Output,
+)
 from core.checkpoints.network import SpeechNetwork, build_network
 from core.checkpoints.registry import CHECKPOINTS
+from tests.support import emotion2vec
 from tests.support.networks import PUBLISHED_KERNELS, randomised, write_checkpoint
 
 _FOLDER = Path(__file__).parents[1] / "checkpoints"
@@ -25,6 +36,7 @@ HEADS: dict[str, tuple[Head, bool, bool]] = {
     "wav2vec2-shemo-fa": (SOXAN, False, True),
     "wav2vec2-aesdd-el": (SOXAN, False, True),
     "wav2vec2-base-en": (STOCK, False, True),
+    **dict.fromkeys(emotion2vec.NAMES, (EMOTION2VEC, False, True)),
 }
 """Checkpoint -> its head, whether it has a weighted sum, and whether its clips are normalised."""
 
@@ -35,7 +47,7 @@ def published_folder(name: str, corpora: Path) -> Path:
 
 
 def published_config(name: str, corpora: Path) -> dict[str, Any]:
-    """Return the published config.json of a checkpoint."""
+    """Return the published config.json of a checkpoint of transformers."""
     config: dict[str, Any] = json.loads((published_folder(name, corpora) / "config.json").read_text())
     return config
 
@@ -55,7 +67,7 @@ def small(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def published_network(name: str, config: dict[str, Any]) -> SpeechNetwork:
-    """Build the network of a checkpoint, with transformers' initial weights."""
+    """Build the network of a checkpoint of transformers, with its initial weights."""
     head, has_weighted_sum, is_normalised = HEADS[name]
     architecture = Architecture(
         encoder=Encoder(config["model_type"]),
@@ -70,11 +82,25 @@ def published_network(name: str, config: dict[str, Any]) -> SpeechNetwork:
     return build_network(architecture, {**config, "vocab_size": 32}, inner_size)
 
 
+def full_size_network(name: str, corpora: Path) -> SpeechNetwork:
+    """Build the network of any checkpoint with its published sizes."""
+    if name in emotion2vec.NAMES:
+        architecture = Architecture(encoder=Encoder.EMOTION2VEC, head=EMOTION2VEC, labels=CHECKPOINTS[name].labels)
+        return build_network(architecture, vars(emotion2vec.SIZES[name]))
+    return published_network(name, published_config(name, corpora))
+
+
 def small_published_checkpoint(name: str, corpora: Path, folder: Path) -> SpeechNetwork:
     """Write a small checkpoint with random weights and the published config files, and return its network.
 
     The folder has a record of the repository, as after `model pull`.
     """
+    source = json.dumps({"id": CHECKPOINTS[name].repo_id, "revision": "1" * 40})
+    if name in emotion2vec.NAMES:
+        network = emotion2vec.random_emotion2vec(emotion2vec.SMALL)
+        emotion2vec.write_folder(network, emotion2vec.document(emotion2vec.SMALL), folder)
+        (folder / "source.json").write_text(source)
+        return network
     config = small(published_config(name, corpora))
     network = randomised(published_network(name, config))
     write_checkpoint(network, config, folder)
@@ -83,5 +109,5 @@ def small_published_checkpoint(name: str, corpora: Path, folder: Path) -> Speech
         (folder / preprocessor.name).write_bytes(preprocessor.read_bytes())
     else:
         (folder / preprocessor.name).unlink()
-    (folder / "source.json").write_text(json.dumps({"id": CHECKPOINTS[name].repo_id, "revision": "1" * 40}))
+    (folder / "source.json").write_text(source)
     return network

@@ -19,7 +19,7 @@ from core.cli.checkpoints import list_checkpoints
 from core.export.exporter import export
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
-from tests.support.published import HEADS, published_config, published_network, small_published_checkpoint
+from tests.support.published import HEADS, full_size_network, small_published_checkpoint
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -59,7 +59,7 @@ def test_a_package_of_a_small_checkpoint_classifies_like_the_checkpoint(
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_listed_size_is_that_of_the_published_network(name: str, corpora: Path) -> None:
     with torch.device("meta"):
-        network = published_network(name, published_config(name, corpora))
+        network = full_size_network(name, corpora)
 
     parameters = sum(tensor.numel() for tensor in network.parameters())
     assert CHECKPOINTS[name].size_mb == pytest.approx(parameters * 4 / 1e6, abs=1)
