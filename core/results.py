@@ -332,6 +332,20 @@ class Channel(SpeechFigures):
         by_speaker = [[part for part in self.utterances if part.speaker == number] for number in numbers]
         return by_speaker or [list(self.utterances)]
 
+    def by_speaker(self) -> "tuple[Channel, ...]":
+        """Return a channel for each speaker with the speaker's utterances and figures, or this channel if not split."""
+        copies = []
+        for speaker in self.speakers or ():
+            lane = (part for part in self.utterances if part.speaker == speaker.speaker)
+            figures = {name: value for name, value in dict(speaker).items() if name != "speaker"}
+            copies.append(self.model_copy(update={**figures, "speakers": None, "utterances": tuple(lane)}))
+        return tuple(copies) or (self,)
+
+    @property
+    def speaker(self) -> int | None:
+        """The only speaker, of a channel that `by_speaker` returns."""
+        return self.utterances[0].speaker if self.utterances and self.speakers is None else None
+
     def with_figures(self, figures: Iterator[LaneFigures | None]) -> "Channel":
         """Return a copy with the figures that follow from the utterances; those of turns belong to a speaker.
 
@@ -466,6 +480,11 @@ class Result(_Part):
     def utterances(self) -> tuple[Utterance, ...]:
         """The utterances of all channels, channel by channel."""
         return tuple(part for channel in self.channels or () for part in channel.utterances)
+
+    @property
+    def lanes(self) -> tuple[Channel, ...]:
+        """The channels, with one for each speaker in place of a channel that is split."""
+        return tuple(lane for channel in self.channels or () for lane in channel.by_speaker())
 
     def with_figures(self) -> "Result":
         """Return a copy with every figure that follows from the utterances. Release 1.0 did not store them."""

@@ -62,8 +62,9 @@ def turns_in_words(figures: SpeechFigures) -> str | None:
         f"{figures.talk_share:.0%} of the speech",
         counted(figures.turns or 0, "turn"),
         f"the longest {clock(figures.longest_turn_s or 0.0)}",
-        counted(figures.interruptions or 0, "interruption"),
     ]
+    if figures.interruptions is not None:
+        parts.append(counted(figures.interruptions, "interruption"))
     return ", ".join(parts)
 
 

@@ -59,11 +59,10 @@ def _outcome(result: Result) -> str:
 
 
 def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
-    """Yield a timeline for each recording with several utterances: bars for each channel, a row for each utterance."""
+    """Yield a timeline for each recording with several utterances: a bar for each lane, a row for each utterance."""
     for result in (result.with_figures() for result in results):
-        channels = result.channels or ()
         if result.audio and len(result.utterances) > 1:
-            yield Group("", Text(printable(result.source.key), style="bold"), *_lines(result, channels, width))
+            yield Group("", Text(printable(result.source.key), style="bold"), *_lines(result, result.lanes, width))
 
 
 def _figures(result: Result, channels: Sequence[Channel]) -> Iterator[Text | Table]:
@@ -81,7 +80,7 @@ def _figures(result: Result, channels: Sequence[Channel]) -> Iterator[Text | Tab
                 f"{channel.talk_share:.0%}",
                 str(channel.turns),
                 clock(channel.longest_turn_s or 0.0),
-                str(channel.interruptions),
+                "" if channel.interruptions is None else str(channel.interruptions),
             )
         yield table
     if conversation := conversation_in_words(result):
@@ -116,7 +115,8 @@ def _lines(result: Result, channels: tuple[Channel, ...], width: int) -> Iterato
 
 def _channel_name(channel: Channel) -> str:
     track = "" if channel.track is None else f"track {channel.track}, "
-    return f"{track}channel {channel.channel}"
+    speaker = "" if channel.speaker is None else f", speaker {channel.speaker}"
+    return f"{track}channel {channel.channel}{speaker}"
 
 
 def _range(channels: Iterable[Channel]) -> tuple[float, float]:
@@ -173,7 +173,9 @@ def _legend(styles: Mapping[str, LabelStyle]) -> Text:
 def _utterance_table(channels: Sequence[Channel], dimensions: Sequence[str], styles: Mapping[str, LabelStyle]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     has_tracks = any(channel.track is not None for channel in channels)
-    for name in (*(["track"] if has_tracks else []), "channel", "from", "to", *dimensions):
+    has_speakers = any(channel.speaker is not None for channel in channels)
+    names = (*(["track"] if has_tracks else []), "channel", *(["speaker"] if has_speakers else []))
+    for name in (*names, "from", "to", *dimensions):
         table.add_column(name, justify="right")
     if not dimensions:
         table.add_column("emotion")
@@ -181,6 +183,8 @@ def _utterance_table(channels: Sequence[Channel], dimensions: Sequence[str], sty
     parts = [(part, channel) for channel in channels for part in channel.utterances]
     for part, channel in sorted(parts, key=lambda pair: (pair[0].start_s, pair[1].channel)):
         numbers = [*([str(channel.track)] if has_tracks else []), str(channel.channel)]
+        if has_speakers:
+            numbers.append("" if part.speaker is None else str(part.speaker))
         times = (clock(part.start_s, digits=1), clock(part.end_s, digits=1))
         if dimensions:
             table.add_row(*numbers, *times, *(f"{part.values[name]:.2f}" for name in dimensions))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from core.report.drawing import lane_name
 from core.results import Channel, MeanScores
 
 _ROW_HEIGHT = 64
@@ -67,7 +68,7 @@ def lines(channel: Channel, duration_s: float, axes: Mapping[str, Axis]) -> str:
     height = _ROW_HEIGHT * len(axes)
     return (
         f'<svg class="curves lines" viewBox="0 0 {duration_s} {height}" height="{height}" preserveAspectRatio="none" '
-        f'role="img" aria-label="Values of channel {channel.channel} over time, one row for each dimension. The table '
+        f'role="img" aria-label="Values of {lane_name(channel)} over time, one row for each dimension. The table '
         f'below has the numbers.">{rows}</svg>'
     )
 

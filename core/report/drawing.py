@@ -69,6 +69,16 @@ def _swatch(look: Look) -> str:
     return f'<i class="swatch {look.style}">{look.letter}</i>'
 
 
+def lane_id(channel: Channel) -> str:
+    """Return the name of a lane for the page's script."""
+    return str(channel.channel) if channel.speaker is None else f"{channel.channel}.{channel.speaker}"
+
+
+def lane_name(channel: Channel) -> str:
+    """Return the name of a lane, for use within a sentence."""
+    return f"channel {channel.channel}" + ("" if channel.speaker is None else f", speaker {channel.speaker}")
+
+
 def lane(channel: Channel, duration_s: float, looks: Mapping[str, Look]) -> str:
     """Return a lane with one bar for each utterance: colour and letter are the emotion, opacity is the score.
 
@@ -78,7 +88,7 @@ def lane(channel: Channel, duration_s: float, looks: Mapping[str, Look]) -> str:
     for index, part in enumerate(channel.utterances):
         x = part.start_s / duration_s * 100
         width = part.duration_s / duration_s * 100
-        description = describe(part, channel.channel)
+        description = describe(part, lane_name(channel))
         look = looks[part.emotion] if part.emotion else _PLAIN
         opacity = _PLAIN_OPACITY if part.score is None else 0.25 + 0.75 * part.score
         letter = ""
@@ -90,23 +100,23 @@ def lane(channel: Channel, duration_s: float, looks: Mapping[str, Look]) -> str:
             )
         bars.append(
             f'<g class="utterance {look.style}" role="button" tabindex="{0 if index == 0 else -1}" '
-            f'data-utterance="{channel.channel}-{index}" data-start="{part.start_s}" data-end="{part.end_s}" '
+            f'data-utterance="{lane_id(channel)}-{index}" data-start="{part.start_s}" data-end="{part.end_s}" '
             f'aria-label="{escape(description)}"><title>{escape(description)}</title>'
             f'<rect class="ground" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}"/>'
             f'<rect class="bar" x="{x:.4f}%" y="2" width="{width:.4f}%" height="{_LANE_HEIGHT - 4}" '
             f'fill-opacity="{opacity:.2f}"/>{letter}</g>'
         )
-    return f'<svg class="lane" role="group" aria-label="Utterances of channel {channel.channel}">{"".join(bars)}</svg>'
+    return f'<svg class="lane" role="group" aria-label="Utterances of {lane_name(channel)}">{"".join(bars)}</svg>'
 
 
-def describe(part: Part, channel: int) -> str:
-    """Return the times and the scores or values of an utterance as text."""
+def describe(part: Part, name: str) -> str:
+    """Return the lane, the times and the scores or values of an utterance as text."""
     if part.dimensions is not None:
         values = named_values(part.dimensions, digits=3)
     else:
         best = sorted(part.values.items(), key=lambda item: -item[1])
         values = ", ".join(f"{label} {score:.1%}" for label, score in best)
-    return f"Channel {channel}, {clock(part.start_s, digits=1)} to {clock(part.end_s, digits=1)}: {values}"
+    return f"{name[0].upper()}{name[1:]}, {clock(part.start_s, digits=1)} to {clock(part.end_s, digits=1)}: {values}"
 
 
 def curves(channel: Channel, duration_s: float, labels: Sequence[str], looks: Mapping[str, Look]) -> str:
@@ -124,7 +134,7 @@ def curves(channel: Channel, duration_s: float, labels: Sequence[str], looks: Ma
         )
     return (
         f'<svg class="curves" viewBox="0 0 {duration_s} {height}" height="{height}" preserveAspectRatio="none" '
-        f'role="img" aria-label="Scores of channel {channel.channel} over time, one row for each emotion. The table '
+        f'role="img" aria-label="Scores of {lane_name(channel)} over time, one row for each emotion. The table '
         f'below has the numbers.">{"".join(rows)}</svg>'
     )
 

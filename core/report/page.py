@@ -19,6 +19,7 @@ from core.report.drawing import (
     Look,
     curves,
     lane,
+    lane_id,
     legend,
     looks_of,
     min_width_px,
@@ -150,7 +151,7 @@ def _body(result: Result, sound: Sound | None, *, player: bool) -> Iterator[str]
             source = f' src="data:{escape(sound.media_type)};base64,{content}"'
         yield f'<audio id="player" controls preload="auto"{source}></audio>'
     if result.channels and result.audio and not result.error:
-        yield from _classified(result, result.channels, result.audio.duration_s, has_sound=player)
+        yield from _classified(result, result.lanes, result.audio.duration_s, has_sound=player)
 
 
 def _classified(result: Result, channels: tuple[Channel, ...], duration_s: float, *, has_sound: bool) -> Iterator[str]:
@@ -198,7 +199,12 @@ def _dimensions(result: Result, channels: tuple[Channel, ...], duration_s: float
     yield '<section aria-labelledby="means"><h2 id="means">Means</h2>'
     means: list[tuple[str, MeanScores]] = [(_channel_name(channel), channel) for channel in channels]
     if len(channels) > 1:
-        means.append(("All channels", MeanScores.over([part for channel in channels for part in channel.utterances])))
+        means.append(
+            (
+                "All speakers" if any(each.speaker is not None for each in channels) else "All channels",
+                MeanScores.over([part for channel in channels for part in channel.utterances]),
+            )
+        )
     yield from mean_table(means, model.names)
     yield "</section>"
     yield from _table(channels, model.names, {})
@@ -231,23 +237,28 @@ def _summary(result: Result, channels: tuple[Channel, ...]) -> str:
 
 
 def _channel_name(channel: Channel) -> str:
-    if channel.mixed:
-        return f"Channels {', '.join(map(str, channel.mixed))}, mixed"
-    return (
+    name = (
         f"Channel {channel.channel}" if channel.track is None else f"Track {channel.track}, channel {channel.channel}"
     )
+    if channel.mixed:
+        name = f"Channels {', '.join(map(str, channel.mixed))}, mixed"
+    return name if channel.speaker is None else f"{name}, speaker {channel.speaker}"
 
 
 def _table(channels: tuple[Channel, ...], labels: tuple[str, ...], looks: Mapping[str, Look]) -> Iterator[str]:
     yield '<section aria-labelledby="all"><h2 id="all">All utterances</h2><div class="scroll"><table><thead><tr>'
     has_tracks = any(channel.track is not None for channel in channels)
     yield '<th scope="col">Track</th>' if has_tracks else ""
-    yield '<th scope="col">Channel</th><th scope="col">From</th><th scope="col">To</th>'
+    has_speakers = any(channel.speaker is not None for channel in channels)
+    yield '<th scope="col">Channel</th>' + ('<th scope="col">Speaker</th>' if has_speakers else "")
+    yield '<th scope="col">From</th><th scope="col">To</th>'
     yield '<th scope="col" class="name">Emotion</th>' if looks else ""
     yield "".join(f'<th scope="col">{escape(label)}</th>' for label in labels) + "</tr></thead><tbody>"
     rows = [(part, channel, index) for channel in channels for index, part in enumerate(channel.utterances)]
     for part, channel, index in sorted(rows, key=lambda row: (row[0].start_s, row[1].channel)):
-        number = channel.channel
+        number = f"<td>{channel.channel}</td>"
+        if has_speakers:
+            number += f"<td>{'' if channel.speaker is None else channel.speaker}</td>"
         track = f"<td>{channel.track}</td>" if has_tracks else ""
         scores = "".join(f"<td>{part.values.get(label, 0.0):.3f}</td>" for label in labels)
         emotion = ""
@@ -255,7 +266,7 @@ def _table(channels: tuple[Channel, ...], labels: tuple[str, ...], looks: Mappin
             style = looks[part.emotion].style
             emotion = f'<td class="name"><i class="swatch {style}"></i>{escape(part.emotion)}</td>'
         yield (
-            f'<tr data-utterance="{number}-{index}">{track}<td>{number}</td><td>{clock(part.start_s, digits=2)}</td>'
+            f'<tr data-utterance="{lane_id(channel)}-{index}">{track}{number}<td>{clock(part.start_s, digits=2)}</td>'
             f"<td>{clock(part.end_s, digits=2)}</td>{emotion}{scores}</tr>"
         )
     yield "</tbody></table></div></section>"

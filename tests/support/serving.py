@@ -23,11 +23,15 @@ from handlers.api.server import server_for
 from handlers.api.service import Service
 
 
-def folder_service(package: Path, folder: Path, **settings: object) -> Service:
+def folder_service(
+    package: Path, folder: Path, *, speakers: SpeakerSettings | None = None, **settings: object
+) -> Service:
     """Return a service whose results are in a folder."""
     api = ApiSettings.model_validate({"results_folder": folder, **settings})
     model = ModelSettings(model_dir=package)
-    return Service.load(model, api, MediaLimits(), SegmentationSettings(), SpeakerSettings(), StorageSettings())
+    return Service.load(
+        model, api, MediaLimits(), SegmentationSettings(), speakers or SpeakerSettings(), StorageSettings()
+    )
 
 
 def service_from_environment(package: Path) -> Service:
