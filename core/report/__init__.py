@@ -1,5 +1,6 @@
 """The report of a result: one self-contained HTML page."""
 
-from core.report.page import PAGE_START, Sound, render
+from core.report.document import PAGE_START, static_page
+from core.report.page import Sound, render
 
-__all__ = ["PAGE_START", "Sound", "render"]
+__all__ = ["PAGE_START", "Sound", "render", "static_page"]

@@ -5,16 +5,15 @@ security policy allows only the page's script, and no requests.
 """
 
 import base64
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 from core.emotions import LabelStyle, label_styles
 from core.formatting import DEMO_NOTICE, clock, counted, named_values, printable
 from core.report.dimensions import axes_of, axis_names, lines, mean_table
+from core.report.document import html_document, read_asset
 from core.report.drawing import (
     Look,
     curves,
@@ -30,15 +29,6 @@ from core.report.drawing import (
 )
 from core.results import Channel, MeanScores, Output, Result
 from core.verdict import conversation_in_words, turns_in_words, verdict
-
-PAGE_START = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="""
-"""The start of every page."""
-
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -68,42 +58,15 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False) 
         Whether to add a player without a sound. The API's page frames this page and sets the sound.
     """
     result = result.with_figures()
-    style = (_FOLDER / "page.css").read_text(encoding="utf-8") + _style_rules(result)
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    title = escape(printable(result.source.key))
+    title = printable(result.source.key)
     duration_s = result.audio.duration_s if result.audio else 0.0
-    return "\n".join(
-        (
-            f'{PAGE_START}"{_policy(script, style)}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{title}: {escape(', '.join(result.model.dimensions or ('emotions',)))}</title>",
-            f"<style>{style}</style>",
-            "</head>",
-            "<body>",
-            "<main>",
-            *_head(result, title),
-            *_body(result, sound, player=player or sound is not None),
-            "</main>",
-            f'<script type="application/json" id="data">{json.dumps({"duration": duration_s})}</script>',
-            f"<script>{script}</script>",
-            "</body>",
-            "</html>",
-            "",
-        )
+    return html_document(
+        f"{title}: {', '.join(result.model.dimensions or ('emotions',))}",
+        (*_head(result, escape(title)), *_body(result, sound, player=player or sound is not None)),
+        style=read_asset("page.css") + _style_rules(result),
+        script=read_asset("page.js"),
+        end=[f'<script type="application/json" id="data">{json.dumps({"duration": duration_s})}</script>'],
     )
-
-
-def _policy(script: str, style: str) -> str:
-    """Return a content security policy that allows only what is in the page."""
-    return (
-        f"default-src 'none'; script-src 'sha256-{_digest(script)}'; style-src 'sha256-{_digest(style)}'; "
-        "media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _style_rules(result: Result) -> str:
