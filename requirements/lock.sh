@@ -10,7 +10,7 @@ compile() {
   sed -i -E 's/^(torch==[0-9.]+)\+cpu/\1/; s/--constraint=[^ ]*\/([a-z]+\.txt)/--constraint=\1/' "$1.txt"
 }
 compile dev
-for name in function local model; do compile "$name" --constraint dev.txt; done
+for name in function local model train; do compile "$name" --constraint dev.txt; done
 # These files have their own environments and share no versions with the others.
 compile sam
 compile audit

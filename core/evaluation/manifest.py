@@ -51,7 +51,7 @@ def read_manifest(
     ManifestUnreadable
         If the file or a column is missing, or no recording has one of the model's labels.
     """
-    header, rows = _read_columns(manifest)
+    header, rows = read_columns(manifest)
     if not {"path", "emotion"} <= set(header):
         raise ManifestUnreadable(
             f"{manifest} needs a header with the columns path and emotion, because the model returns emotions."
@@ -122,7 +122,7 @@ def read_rated_manifest(manifest: Path, dimensions: Sequence[str]) -> tuple[list
     ManifestUnreadable
         If the file or the columns are missing, or a cell is not a number.
     """
-    header, rows = _read_columns(manifest)
+    header, rows = read_columns(manifest)
     columns = {name: column for name in dimensions for column in header if column.strip().lower() == name.lower()}
     if "path" not in header or not columns:
         raise ManifestUnreadable(
@@ -155,7 +155,7 @@ def _values(
         yield name, value
 
 
-def _read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
     """Read a CSV file; return its header, and each row's line number and cells by column.
 
     Raises
