@@ -38,6 +38,7 @@
     ├── FolderRefused
     ├── UploadFormRejected
     ├── ManifestUnreadable
+    ├── TrainingRefused
     └── ModelError
         ├── CheckpointUnreadable
         ├── CheckpointUnreachable
@@ -258,6 +259,10 @@ class UploadFormRejected(AudioEmotionError):
 
 class ManifestUnreadable(AudioEmotionError):
     """The manifest of labelled recordings, or the `--map` option, is invalid."""
+
+
+class TrainingRefused(AudioEmotionError):
+    """The clips, the checkpoint or the options do not allow a training."""
 
 
 class ModelError(AudioEmotionError):

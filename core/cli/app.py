@@ -87,6 +87,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print only the numbers, as
 ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the result documents.")]
 Status = Literal["classified", "no_speech", "failed"]
 _STACK = "audio-emotion"
+_TRAINING_PACKAGES = ("accelerate", "peft", "sklearn")
 _INTERRUPTED = 130
 """The exit status after Ctrl-C, as in a shell."""
 
@@ -168,6 +169,31 @@ def evaluate(
     from core.cli.evaluate import evaluate_manifest
 
     raise typer.Exit(evaluate_manifest(manifest, model or default_model(), out, labels, as_json=as_json, fresh=fresh))
+
+
+@app.command()
+def train(
+    manifest: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV file with the columns path and emotion, and optionally speaker, start_s, end_s and channel.",
+            show_default=False,
+        ),
+    ],
+    start: Annotated[Path, typer.Option("--from", help="Checkpoint to start from.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the trained checkpoint.", show_default=False)],
+    names: Annotated[
+        str, typer.Option("--map", help="Translate labels: mad=anger,calm=neutral. An empty emotion (bored=) skips it.")
+    ] = "",
+    cache: Annotated[
+        Path, typer.Option(help="Folder from which a run that was interrupted continues. It may be deleted.")
+    ] = Path("out/training-cache"),
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split and another network.")] = 1,
+) -> None:
+    """Train a checkpoint on your labelled recordings, and measure it on speakers that it was not trained on."""
+    from core.cli.train import train_checkpoint
+
+    train_checkpoint(manifest, start, out, names=names, cache=cache, seed=seed)
 
 
 @app.command()
@@ -492,7 +518,8 @@ def _run() -> int:
         complain(reason_of(error))
         return 1
     except ImportError as error:
-        complain(f"This command needs {error.name}. Run `pip install '.[model]'` in the checkout.")
+        extra = "train" if error.name in _TRAINING_PACKAGES else "model"
+        complain(f"This command needs {error.name}. Run `pip install '.[{extra}]'` in the checkout.")
         return 1
     return status
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-FORBIDDEN = {"torch", "transformers", "onnx", "moto", "typer", "rich"}
+FORBIDDEN = {"torch", "transformers", "sklearn", "peft", "onnx", "moto", "typer", "rich"}
 """PyTorch takes four seconds to import; the image has none of these."""
 
-DEVELOPERS = {"core.cli", "core.evaluation", "core.export", "core.local", "benchmarks", "tests", "tools"}
+DEVELOPERS = {
+    *("core.cli", "core.evaluation", "core.export", "core.local", "core.training"),
+    *("benchmarks", "tests", "tools"),
+}
 """Packages of this project for developers, together with those modules of `core.checkpoints` that load networks."""
 
 LIGHT_CHECKPOINT_MODULES = {"core.checkpoints", "core.checkpoints.files", "core.checkpoints.loading"}

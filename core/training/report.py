@@ -1,0 +1,217 @@
+"""What a training measured: the figures of the network and of its start on the same clips, as in training.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from core.evaluation.figures import (
+    Counts,
+    Estimate,
+    Indices,
+    Values,
+    count,
+    estimate,
+    estimate_difference,
+    macro_f1,
+    recalls,
+    unweighted_accuracy,
+)
+from core.formatting import counted
+
+OTHER = "other label"
+"""The prediction of a label that the manifest does not have."""
+MIN_LABELS = 2
+"""A choice needs two labels."""
+ROUGH_SPEAKERS = 10
+"""With fewer speakers, the interval of a bootstrap is rough and usually too narrow."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of one model for clips.
+
+    Attributes
+    ----------
+    targets, predicted
+        Indices of labels, shape ``(n,)``. A prediction may be ``len(labels)``, which stands for `OTHER`.
+    groups
+        The index of each clip's speaker; without speakers, of the clip.
+    """
+
+    labels: tuple[str, ...]
+    targets: Indices
+    predicted: Indices
+    groups: Indices
+
+    def only(self, labels: Sequence[str]) -> "Predictions":
+        """Return the predictions for the clips with some of the labels."""
+        chosen = np.isin(self.targets, [self.labels.index(label) for label in labels])
+        groups = np.unique(self.groups[chosen], return_inverse=True)[1].astype(np.int64)
+        return Predictions(self.labels, self.targets[chosen], self.predicted[chosen], groups)
+
+    def counts(self) -> Counts:
+        """Count the predictions, shape ``(groups, labels, labels + 1)``."""
+        return count(self.targets, self.predicted, self.groups, len(self.labels), len(self.labels) + 1)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one model, each with its 95 % interval.
+
+    Attributes
+    ----------
+    confusion
+        Label -> prediction -> number of clips.
+    """
+
+    clips: int
+    unweighted_accuracy: Estimate
+    macro_f1: Estimate
+    recall: dict[str, Estimate]
+    confusion: dict[str, dict[str, int]]
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> "Figures":
+        """Compute the figures of predictions."""
+        counts, labels = predictions.counts(), predictions.labels
+        total = counts.sum(axis=0)
+        names = (*labels, OTHER)
+        present = [number for number in range(len(labels)) if total[number].any()]
+        recall = dict(zip(present, estimate(counts, lambda drawn: recalls(drawn)[..., present]), strict=True))
+        return cls(
+            clips=int(total.sum()),
+            unweighted_accuracy=estimate(counts, unweighted_accuracy)[0],
+            macro_f1=estimate(counts, macro_f1)[0],
+            recall={labels[number]: recall[number] for number in present},
+            confusion={
+                labels[number]: {name: int(n) for name, n in zip(names, total[number], strict=True) if n}
+                for number in present
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The start checkpoint and the trained network on the clips whose label both have.
+
+    Attributes
+    ----------
+    difference
+        The paired difference of the unweighted accuracy, trained less start.
+    is_more_than_chance
+        Whether its interval excludes zero.
+    """
+
+    clips: int
+    start: Figures
+    trained: Figures
+    difference: Estimate
+    is_more_than_chance: bool
+
+
+def compare(start: Predictions, trained: Predictions, start_labels: Sequence[str]) -> Comparison | None:
+    """Compare two models on the same clips; None if they have fewer than two labels in common."""
+    common = [label for label in trained.labels if label in start_labels]
+    start, trained = start.only(common), trained.only(common)
+    if np.unique(trained.targets).size < MIN_LABELS:
+        return None
+    difference = estimate_difference(trained.counts(), start.counts(), unweighted_accuracy)[0]
+    return Comparison(
+        trained.targets.size,
+        Figures.of(start),
+        Figures.of(trained),
+        difference,
+        is_more_than_chance=difference.is_clear,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The clips of a training.
+
+    Attributes
+    ----------
+    clips
+        Label -> number of clips.
+    speakers
+        Speaker -> number of clips; empty if they are not known.
+    left_out
+        Name -> number of clips that `--map` left out.
+    without_speech
+        The number of clips without speech, which are left out too.
+    """
+
+    manifest_sha256: str
+    clips: Mapping[str, int]
+    speakers: Mapping[str, int]
+    left_out: Mapping[str, int]
+    without_speech: int
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """The content of training.json.
+
+    Attributes
+    ----------
+    method
+        What was trained, in words.
+    folds, tested_folds
+        The number of folds, and of those that a network was trained for and tested on.
+    figures, comparison
+        By condition of the recordings: ``clean``.
+    """
+
+    version: str
+    start_id: str
+    start_revision: str
+    labels: tuple[str, ...]
+    data: Data
+    method: str
+    options: Mapping[str, object]
+    folds: int
+    tested_folds: int
+    tested_speakers: int
+    figures: Mapping[str, Figures]
+    comparison: Mapping[str, Comparison]
+
+    def to_json(self) -> str:
+        """Format the report as a JSON object."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def split(self) -> str:
+        """How the clips were split, as a sentence."""
+        tested = counted(self.tested_speakers, "speaker")
+        if not self.data.speakers:
+            return "The manifest names no speakers, so the sets share speakers and the figures are too good."
+        if self.tested_folds == self.folds:
+            return f"Each of the {tested} was tested by a network that was trained without that speaker."
+        return (
+            f"{tested} of {len(self.data.speakers)} were tested, by a network that was trained without "
+            f"{'that speaker' if self.tested_speakers == 1 else 'them'}."
+        )
+
+    @property
+    def limits(self) -> list[str]:
+        """What the figures do not show, as sentences."""
+        sentences = [
+            "The saved network was trained on all clips in the same way. Its own figures are not known.",
+            f"If {self.start_id} has learned from these clips or speakers, all figures are too good.",
+        ]
+        if 1 < self.tested_speakers < ROUGH_SPEAKERS:
+            sentences.append(f"Intervals over {self.tested_speakers} speakers are rough, and usually too narrow.")
+        if self.data.speakers and self.tested_speakers == 1:
+            sentences.append("With one tested speaker, the intervals are over clips and do not show other speakers.")
+        return sentences
+
+
+def percent(value: Estimate | Values | float, *, signed: bool = False) -> str:
+    """Format a share in percent, with its interval if it has one: "71.2 % (64.0 to 77.9)"."""
+    sign = "+" if signed else ""
+    if isinstance(value, Estimate):
+        return f"{100 * value.value:{sign}.1f} % ({100 * value.low:{sign}.1f} to {100 * value.high:{sign}.1f})"
+    return f"{100 * value:{sign}.1f} %"

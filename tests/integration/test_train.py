@@ -1,0 +1,397 @@
+"""`audio-emotion train`, on the samples, with small random networks."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+from core.audio.waveform import Waveform
+from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from core.checkpoints.loading import load_classifier
+from core.cli.train import train_checkpoint
+from core.errors import CheckpointUnreadable, FolderRefused, ManifestUnreadable, TrainingRefused
+from core.settings import MediaLimits, SegmentationSettings
+from core.training import states
+from core.training.cache import ArrayCache
+from core.training.head import Examples, fit_head, head_logits
+from core.training.manifest import Clip
+from core.training.network import start_network, write_network
+from core.training.speech import LabelledSpeech, SpeechReader
+from core.training.states import mean_states
+from core.training.training import TrainingOptions, train
+from tests.conftest import ROOT, MakeMedia
+from tests.support import emotion2vec
+from tests.support.networks import SMALL_NETWORKS, SmallNetwork, write_checkpoint
+
+SAMPLES = ROOT / "samples"
+FILES = (
+    *("anger.wav", "anger loud+clear.mp3", "happy.mp3", "neutral.flac", "fear.webm", "surprise.ogg"),
+    *("sad.m4a", "sad 8kHz mu-law.wav"),
+)
+LABELS = ("calm", "excited")
+STOCK_KINDS = [
+    kind
+    for kind in SMALL_NETWORKS
+    if kind.architecture.has_weighted_sum
+    and kind.architecture.is_normalised
+    and (kind.norm == "layer") == kind.is_stable
+    and str(kind).endswith(("stock-softmax", "stock-sigmoid", "stock-linear"))
+    and kind.architecture.input_mode == "clip"
+]
+"""Each encoder with each norm."""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest of the samples with two labels and three speakers, who have both."""
+    rows = [f"{SAMPLES / name},{LABELS[number % 2]},speaker {number // 2 % 3}\n" for number, name in enumerate(FILES)]
+    file = tmp_path / "manifest.csv"
+    file.write_text("path,emotion,speaker\n" + "".join(rows), encoding="utf-8")
+    return file
+
+
+def options(manifest: Path, start: Path, out: Path, **changes: Any) -> TrainingOptions:
+    cache = manifest.parents[1] / "training-cache"  # of all tests of this session, which decode the same samples
+    return replace(TrainingOptions(manifest=manifest, start=start, out=out, cache=cache, names={}), **changes)
+
+
+def train_with(given: TrainingOptions, notes: list[str] | None = None) -> Any:
+    return train(given, MediaLimits(), SegmentationSettings(), note=(notes if notes is not None else []).append)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[Waveform]:
+    """A list that grows with each utterance whose states are computed."""
+    found: list[Waveform] = []
+    original = states._each
+
+    def counting(description: str, compute: Callable[[Waveform], Any], *others: Any) -> Any:
+        def counted(waveform: Waveform) -> Any:
+            found.append(waveform)
+            return compute(waveform)
+
+        return original(description, counted, *others)
+
+    monkeypatch.setattr(states, "_each", counting)
+    return found
+
+
+def loaded_by_transformers(folder: Path) -> Any:
+    """Load a checkpoint with transformers, and check that no tensor is missing, surplus or of another shape."""
+    network, info = AutoModelForAudioClassification.from_pretrained(folder, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"))
+    return network.eval()
+
+
+def logits_by_transformers(folder: Path, waveform: Waveform) -> np.ndarray[Any, Any]:
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    prepared = extractor(waveform, sampling_rate=16_000, return_tensors="pt")
+    with torch.inference_mode():
+        return np.asarray(loaded_by_transformers(folder)(prepared.input_values).logits[0].numpy())
+
+
+class _Speech:
+    """Waveforms in a cache, as if they had been read from files."""
+
+    def __init__(self, waveforms: list[Waveform], folder: Path) -> None:
+        self.cache = ArrayCache(folder)
+        self.items = []
+        for number, waveform in enumerate(waveforms):
+            self.cache.write(f"clip {number}", [np.ones(1, np.float32), waveform])
+            self.items.append(LabelledSpeech(Clip(Path(), "a"), f"clip {number}", (1.0,)))
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS, ids=str)
+def test_a_head_trained_on_means_gives_transformers_logits_on_the_clip(
+    kind: SmallNetwork, tmp_path: Path, speech_like: Callable[[int, int], Waveform]
+) -> None:
+    start = read_checkpoint(
+        write_checkpoint(kind.build(), {**kind.config, "use_weighted_layer_sum": True}, tmp_path / "start")
+    )
+    network = start_network(start, LABELS, seed=1)
+    speech = _Speech([speech_like(8_000 + 1_700 * number, number) for number in range(8)], tmp_path / "cache")
+    means = mean_states(start, network, speech.items, speech.cache)
+    targets = np.arange(8) % 2
+
+    fit_head(network, Examples.of(means, targets, np.arange(8)), None, steps=20)
+    write_network(network, tmp_path / "out", "out")
+
+    for item, rows in zip(speech.items, means, strict=True):
+        (waveform,) = item.waveforms(speech.cache)
+        from_means = head_logits(network, rows)[0]
+        np.testing.assert_allclose(logits_by_transformers(tmp_path / "out", waveform), from_means, rtol=0, atol=1e-5)
+        own = load_classifier(tmp_path / "out", threads=1).logits(waveform)
+        np.testing.assert_allclose(own, from_means, rtol=0, atol=1e-5)
+
+
+def test_a_head_learns_what_the_means_tell_apart(small_checkpoint: Path) -> None:
+    network = start_network(read_checkpoint(small_checkpoint), LABELS, seed=1)
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 400)
+    means = random.normal(size=(400, 3, 32)).astype(np.float32)
+    means[:, 1, 3] += 6 * targets  # one dimension of one layer
+    training, validation = (Examples(means[part], targets[part]) for part in (slice(0, 300), slice(300, 400)))
+
+    steps = fit_head(network, training, validation)
+
+    predicted = np.array([head_logits(network, rows[None])[0].argmax() for rows in validation.means])
+    assert (predicted == validation.targets).mean() >= 0.9
+    assert network.layer_weights.argmax() == 1
+    assert steps > 0
+
+
+def test_a_training_writes_a_checkpoint_and_its_report(manifest: Path, small_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trained <&> network"
+
+    report = train_with(options(manifest, small_checkpoint, out))
+
+    loaded_by_transformers(out)
+    classifier = load_classifier(out, threads=1)
+    assert classifier.identity.labels == LABELS
+    written = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert written == json.loads(report.to_json())
+    figures = written["figures"]["clean"]
+    assert figures["clips"] == len(FILES)
+    assert set(figures["recall"]) == set(LABELS)
+    assert figures["unweighted_accuracy"]["low"] <= figures["unweighted_accuracy"]["value"]
+    assert written["data"]["speakers"] == {"speaker 0": 4, "speaker 1": 2, "speaker 2": 2}
+    assert not written["comparison"]  # the start has other labels
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "| calm | 4 |" in card
+    page = (out / "training.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 1
+    assert "trained &lt;&amp;&gt; network" in page
+    assert "<script" not in page
+
+
+def test_the_start_is_compared_on_the_labels_that_both_have(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    text = manifest.read_text(encoding="utf-8").replace("calm", "angry").replace("excited", "sadness")
+    last = "".join(f"{SAMPLES / name},bored,speaker {n}\n" for n, name in enumerate(("happy.mp3", "fear.webm")))
+    rows = [line for line in text.splitlines() if "happy.mp3" not in line and "fear.webm" not in line]
+    manifest.write_text("\n".join(rows) + "\n" + last, encoding="utf-8")
+
+    report = train_with(options(manifest, small_checkpoint, tmp_path / "out"))
+
+    comparison = report.comparison["clean"]
+    assert report.labels == ("anger", "bored", "sad")
+    assert comparison.clips == len(FILES) - 2
+    assert set(comparison.start.confusion) == set(comparison.trained.confusion) == {"anger", "sad"}
+    start, trained = comparison.start.unweighted_accuracy.value, comparison.trained.unweighted_accuracy.value
+    assert comparison.difference.value == pytest.approx(trained - start)
+
+
+def test_the_same_training_gives_the_same_network(manifest: Path, small_checkpoint: Path, tmp_path: Path) -> None:
+    contents = []
+    for number in range(2):
+        given = options(manifest, small_checkpoint, tmp_path / "out", cache=tmp_path / f"cache {number}")
+        train_with(given)
+        files = ("model.safetensors", "training.json", "config.json")
+        contents.append([(tmp_path / "out" / name).read_bytes() for name in files])
+        shutil.rmtree(tmp_path / "out")
+
+    assert contents[0] == contents[1]
+
+
+def test_a_second_run_continues_one_that_was_killed(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path, computed: list[Waveform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def killing(items: Iterable[Any], description: str, count: int) -> Iterable[Any]:
+        for number, item in enumerate(items):
+            if description == "Computing states" and number == 5:
+                raise Killed
+            yield item
+
+    given = options(manifest, small_checkpoint, tmp_path / "out", cache=tmp_path / "cache")
+    with pytest.raises(Killed):
+        train(given, MediaLimits(), SegmentationSettings(), track=killing)
+    assert len(computed) == 5
+    monkeypatch.setattr(SpeechReader, "_decode", lambda *_: pytest.fail("a clip was decoded again"))
+
+    train_with(given)
+    assert len(computed) == len(FILES)
+    train_with(given)
+    assert len(computed) == len(FILES)
+
+
+def test_parts_and_channels_of_one_recording_are_clips(
+    make_media: MakeMedia, tmp_path: Path, small_checkpoint: Path
+) -> None:
+    speech, other = SAMPLES / "anger.wav", SAMPLES / "neutral.flac"
+    joined = tmp_path / "call.wav"
+    graph = "[0:a]apad=whole_dur=4[a];[1:a]apad=whole_dur=4[b];[a][b]join=inputs=2:channel_layout=stereo"
+    command = ["ffmpeg", "-v", "error", "-i", str(speech), "-i", str(other), "-filter_complex", graph, str(joined)]
+    subprocess.run(command, check=True)
+    clips = [
+        Clip(joined, "a", channel=0, line=2),
+        Clip(joined, "b", channel=1, line=3),
+        Clip(joined, "a", start_s=0.25, end_s=1.5, channel=0, line=4),
+    ]
+    reader = SpeechReader(ArrayCache(tmp_path / "cache"), MediaLimits(), SegmentationSettings())
+
+    first, second, part = reader.read(tmp_path / "manifest.csv", clips)
+
+    (left,), (right,), (cut,) = (item.waveforms(reader.cache) for item in (first, second, part))
+    np.testing.assert_array_equal(cut, left[4_000:24_000])
+    assert np.abs(left - right[: left.size]).max() > 0.01
+    assert part.durations_s == (1.25,)
+
+
+def test_a_long_clip_is_cut_into_utterances(tmp_path: Path) -> None:
+    clip = Clip(SAMPLES / "conversation.ogg", "a", line=2)
+    reader = SpeechReader(ArrayCache(tmp_path / "cache"), MediaLimits(), SegmentationSettings())
+
+    (item,) = reader.read(tmp_path / "manifest.csv", [clip])
+
+    assert len(item.durations_s) == len(item.waveforms(reader.cache)) > 1
+
+
+def test_clips_that_cannot_be_read_are_named_before_the_long_work(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path, computed: list[Waveform]
+) -> None:
+    (tmp_path / "text.wav").write_text("not a recording")
+    (tmp_path / "empty.wav").touch()
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write("text.wav,calm,speaker 0\nempty.wav,calm,speaker 0\nmissing.wav,calm,speaker 0\n")
+        file.write(f"{SAMPLES / 'anger.wav'},calm,speaker 0\nother.wav,calm,speaker 0\n")
+
+    with pytest.raises(TrainingRefused) as refused:
+        train_with(options(manifest, small_checkpoint, tmp_path / "out"))
+
+    sentence = str(refused.value)
+    assert sentence.startswith("4 recordings cannot be read. ")
+    assert f"{tmp_path / 'missing.wav'}: There is no such file." in sentence
+    assert "text.wav: " in sentence
+    assert "empty.wav: " in sentence
+    assert sentence.endswith("And 1 more.")
+    assert not computed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ("start_s,end_s", "There are no samples from 100 to 101 s"),
+        ("channel,start_s", "There is no channel 100: it has 1"),
+    ],
+)
+def test_a_part_that_does_not_exist_is_named(
+    columns: str, problem: str, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "manifest.csv"
+    cells = "100,101" if columns.startswith("start_s") else "100,0"
+    rows = "".join(f"{SAMPLES / name},{LABELS[number % 2]},,\n" for number, name in enumerate(FILES[:4]))
+    manifest.write_text(f"path,emotion,{columns}\n{rows}{SAMPLES / 'anger.wav'},calm,{cells}\n", encoding="utf-8")
+
+    with pytest.raises(TrainingRefused, match=problem):
+        train_with(options(manifest, small_checkpoint, tmp_path / "out"))
+
+
+def test_two_copies_of_one_recording_must_agree(manifest: Path, small_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copy(SAMPLES / "anger.wav", tmp_path / "copy.wav")
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write("copy.wav,excited,speaker 0\n")
+
+    with pytest.raises(ManifestUnreadable, match=r"anger.wav and copy.wav have the same sound, but the emotion is"):
+        train_with(options(manifest, small_checkpoint, tmp_path / "out"))
+
+
+def test_clips_without_speech_are_left_out_with_a_note(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path, make_media: MakeMedia
+) -> None:
+    make_media("silence.wav", source="anullsrc=d=1")
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write("silence.wav,calm,speaker 0\n")
+    notes: list[str] = []
+
+    report = train_with(options(manifest, small_checkpoint, tmp_path / "out"), notes)
+
+    assert "Left out 1 clip without speech." in notes
+    assert report.data.without_speech == 1
+    assert report.figures["clean"].clips == len(FILES)
+
+
+def test_without_speakers_it_says_that_the_figures_are_too_good(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    rows = [line.rpartition(",")[0] for line in manifest.read_text(encoding="utf-8").splitlines()]
+    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    notes: list[str] = []
+
+    report = train_with(options(manifest, small_checkpoint, tmp_path / "out"), notes)
+
+    assert any("the figures are too good" in sentence for sentence in notes)
+    assert "the figures are too good" in report.split
+    for name in ("README.md", "training.html"):
+        assert report.split in (tmp_path / "out" / name).read_text(encoding="utf-8")
+
+
+def test_a_label_of_one_speaker_is_named(manifest: Path, small_checkpoint: Path, tmp_path: Path) -> None:
+    rows = manifest.read_text(encoding="utf-8").replace("calm,speaker 1", "calm,speaker 0")
+    rows = rows.replace("calm,speaker 2", "calm,speaker 0")
+    manifest.write_text(rows, encoding="utf-8")
+    notes: list[str] = []
+
+    train_with(options(manifest, small_checkpoint, tmp_path / "out"), notes)
+
+    assert "Only speaker 0 has clips of calm, so no network learns and tests it: add other speakers." in notes
+
+
+def test_files_of_another_program_are_not_replaced(manifest: Path, small_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+
+    with pytest.raises(FolderRefused, match=r"has files that are not those of a training"):
+        train_with(options(manifest, small_checkpoint, out))
+
+    assert [file.read_text() for file in out.iterdir()] == ["mine"]
+
+
+def test_a_start_that_is_no_checkpoint_is_refused_first(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreadable):
+        train_with(options(manifest, tmp_path / "nothing", tmp_path / "out"))
+
+
+def test_an_encoder_that_transformers_lacks_is_refused_first(manifest: Path, tmp_path: Path) -> None:
+    start = emotion2vec.write_folder(
+        emotion2vec.random_emotion2vec(emotion2vec.SMALL), emotion2vec.document(emotion2vec.SMALL), tmp_path / "start"
+    )
+
+    with pytest.raises(TrainingRefused, match=r"transformers has no classifier for its encoder"):
+        train_with(options(manifest, start, tmp_path / "out", cache=tmp_path / "cache"))
+
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_command_prints_the_figures_and_the_limits(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, cache = tmp_path / "out", tmp_path.parent / "training-cache"
+
+    train_checkpoint(manifest, small_checkpoint, out, names="", cache=cache, seed=1)
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "clean 8" in printed
+    assert "Each of the 3 speakers was tested by a network that was trained without that speaker." in printed
+    assert f"Checkpoint and training.html: {out}/" in printed
+
+
+def test_a_checkpoint_identifies_its_encoder(small_checkpoint: Path) -> None:
+    start: Checkpoint = read_checkpoint(small_checkpoint)
+    network = start_network(start, LABELS, seed=1)
+
+    for name, tensor in start.network.base_model.state_dict().items():
+        torch.testing.assert_close(network.base_model.state_dict()[name], tensor, rtol=0, atol=0)
