@@ -11,7 +11,6 @@ import httpx2
 import pytest
 
 import handlers.processing
-from core.deadline import Deadline
 from core.delivery.lease import lease
 from core.delivery.storage import Storage
 from core.errors import RecordingUnfinished, StorageUnavailable
@@ -158,7 +157,7 @@ def continue_in_another_invocation(stack: Stack, monkeypatch: pytest.MonkeyPatch
     module = "handlers.s3_upload" if origin == "upload" else "handlers.batch_operations"
     handle = importlib.import_module(module).handler
 
-    def run(self: Pipeline, path: Path, source: Source, *, deadline: Deadline, store: ProgressStore) -> Result:
+    def run(self: Pipeline, path: Path, source: Source, *, store: ProgressStore, **_: Any) -> Result:
         assert store.load(is_short=False) is None
         store.save(b"progress")
         store.save(b"more progress")
@@ -170,9 +169,9 @@ def continue_in_another_invocation(stack: Stack, monkeypatch: pytest.MonkeyPatch
     assert key not in _with_result(stack)
     original = Pipeline.run
 
-    def resumed(self: Pipeline, path: Path, source: Source, *, deadline: Deadline, store: ProgressStore) -> Result:
+    def resumed(self: Pipeline, path: Path, source: Source, *, store: ProgressStore, **options: Any) -> Result:
         assert store.load(is_short=False) == b"more progress"
-        return original(self, path, source, deadline=deadline)
+        return original(self, path, source, **options)
 
     # A retry of the event takes the place of the sent message.
     with monkeypatch.context() as patched:
