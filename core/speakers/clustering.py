@@ -52,8 +52,6 @@ class _Scored:
     means: Floats
     """Unit means of both sides, shape ``(2, splits, features)``."""
     scores: Floats
-    within: Floats
-    """Mean cosine between an utterance and the mean of its side."""
 
 
 def split(embeddings: Floats, durations_s: npt.ArrayLike, mode: Mode) -> Voices:
@@ -79,8 +77,10 @@ def split(embeddings: Floats, durations_s: npt.ArrayLike, mode: Mode) -> Voices:
         return Voices(None, None)
     first, second = best.means[:, 0]
     similarity = float(first @ second)
-    if mode == "auto" and similarity >= min(_MAX_SIMILARITY, _MAX_SIMILARITY_TO_WITHIN * float(best.within[0])):
-        return Voices(None, similarity)
+    if mode == "auto":
+        within = _cosine_within(best.masks[0], embeddings[deciding])
+        if similarity >= min(_MAX_SIMILARITY, _MAX_SIMILARITY_TO_WITHIN * within):
+            return Voices(None, similarity)
     is_first = embeddings @ first > embeddings @ second
     is_first[deciding] = best.masks[0]
     return Voices((is_first != is_first[0]).astype(np.int64), similarity)
@@ -97,7 +97,7 @@ def _best_split(embeddings: Floats, durations: Floats, mode: Mode) -> _Scored | 
     if not is_eligible.any():
         return None
     best = [int(np.where(is_eligible, scored.scores, -np.inf).argmax())]
-    return _Scored(scored.masks[best], scored.means[:, best], scored.scores[best], scored.within[best])
+    return _Scored(scored.masks[best], scored.means[:, best], scored.scores[best])
 
 
 def _candidates(embeddings: Floats) -> Masks:
@@ -166,7 +166,14 @@ def _score(masks: Masks, embeddings: Floats, durations: Floats) -> _Scored:
     own, other = np.where(masks, to_first, to_second), np.where(masks, to_second, to_first)
     share = np.clip(masks @ durations / max(float(durations.sum()), 1e-6), 1e-6, 1 - 1e-6)
     entropy = -share * np.log2(share) - (1 - share) * np.log2(1 - share)
-    return _Scored(masks, means, (own - other).mean(axis=1) + _ENTROPY_WEIGHT * entropy, own.mean(axis=1))
+    return _Scored(masks, means, (own - other).mean(axis=1) + _ENTROPY_WEIGHT * entropy)
+
+
+def _cosine_within(is_first: npt.NDArray[np.bool_], embeddings: Floats) -> float:
+    """Return the mean cosine between two utterances of the same side."""
+    is_pair = is_first[:, None] == is_first[None]
+    np.fill_diagonal(is_pair, False)
+    return float((embeddings @ embeddings.T)[is_pair].mean())
 
 
 def _has_enough_speech(masks: Masks, durations: Floats) -> npt.NDArray[np.bool_]:

@@ -11,11 +11,18 @@ import pytest
 import soundfile
 import torch
 
-from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
+from core.audio.decode import decode
+from core.audio.probe import probe
+from core.audio.utterances import cut
+from core.audio.voice_activity import VoiceActivityDetector
+from core.audio.waveform import SAMPLE_RATE_HZ, Block, Waveform
 from core.checkpoints.campplus import CamPlusPlus, read_campplus
 from core.errors import CheckpointUnreadable, SpeakersUnavailable
+from core.settings import MediaLimits, SegmentationSettings, SpeakerSettings
+from core.speakers.clustering import Mode, Voices
 from core.speakers.embedding import FEATURES, SpeakerEmbedder
 from core.speakers.filter_banks import BANKS, filter_banks
+from core.speakers.separation import SpeakerSeparator
 from tests.conftest import ROOT
 from tools.make_speakers import WEIGHTS, main
 
@@ -153,3 +160,39 @@ def test_a_missing_or_damaged_network_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(SpeakersUnavailable, match="is damaged"):
         SpeakerEmbedder(file, threads=1)
+
+
+def separated(blocks: list[Block], mode: Mode) -> tuple[list[tuple[float, float]], Voices]:
+    """Mix the channels, and return the utterances with their voices."""
+    segments = list(cut(iter(blocks), SegmentationSettings(channels="mix"), VoiceActivityDetector.load()))
+    times = [(segment.start_s, segment.end_s) for segment in segments]
+    lane = segments[0].channels
+    separator = SpeakerSeparator(SpeakerSettings(speakers_model=BUILD / "speakers.onnx"))
+    return times, separator.separate(blocks, {lane: times}, mode)[lane]
+
+
+def decoded(file: Path) -> list[Block]:
+    limits = MediaLimits()
+    return list(decode(file, probe(file, limits), limits))
+
+
+@pytest.mark.parametrize("mode", ["2", "auto"])
+def test_a_call_mixed_to_mono_is_separated_as_its_channels_are(corpora: Path, mode: Mode) -> None:
+    blocks = decoded(corpora / "data" / "seed" / "51170235.wav")
+    power = np.square(np.concatenate(blocks, axis=1))
+
+    times, voices = separated(blocks, mode)
+
+    spans = [slice(round(start * SAMPLE_RATE_HZ), round(end * SAMPLE_RATE_HZ)) for start, end in times]
+    truth = np.array([power[:, span].sum(axis=1).argmax() for span in spans])
+    assert len(times) == 17
+    assert voices.labels is not None
+    assert (voices.labels == (truth != truth[0])).sum() >= 16
+
+
+def test_a_mono_call_has_two_voices(corpora: Path) -> None:
+    _, voices = separated(decoded(corpora / "data" / "seed" / "51008800.wav"), "2")
+
+    assert voices.labels is not None
+    assert voices.similarity is not None
+    assert voices.similarity < 0.5
