@@ -250,7 +250,7 @@ class WorkerEnded(AudioEmotionError):
 
 
 class FolderRefused(AudioEmotionError):
-    """A command cannot use a folder: another process uses it, or it contains files of another program."""
+    """A command cannot use a folder: it is missing, another process uses it, or it has files of another program."""
 
 
 class UploadFormRejected(AudioEmotionError):

@@ -206,6 +206,8 @@ def _subcommands(group: Any, prefix: str) -> Iterator[str]:
         yield inspect.cleandoc(command.help or "")
         usage = " ".join((path, *command.collect_usage_pieces(context)))
         yield f"```\n{re.sub(r'{(.*?)}', _upper, usage)}\n```"
+        if command.epilog:
+            yield f"```\n{textwrap.dedent(command.epilog.partition(chr(10))[2])}\n```"
         described = filter(None, (parameter.get_help_record(context) for parameter in command.params))
         rows = [(f"`{names}`", _prose(text)) for names, text in described]
         if rows:

@@ -94,6 +94,20 @@ def is_checkpoint(folder: Path) -> bool:
     return any(layout.config in file_names(folder) for layout in LAYOUTS)
 
 
+def check_folder(folder: Path) -> None:
+    """Check that a folder has the files of a checkpoint, before anything that takes long.
+
+    Raises
+    ------
+    CheckpointUnreadable
+        If the folder, its config or its weights are missing.
+    """
+    if not folder.is_dir():
+        raise CheckpointUnreadable(f"{folder} is not a folder. `audio-emotion model pull` downloads a checkpoint.")
+    present = file_names(folder)
+    find_weights(folder, find_layout(folder, present), present)
+
+
 def find_weights(place: Path | str, layout: Layout, present: Container[str]) -> str:
     """Return the name of the preferred file of weights in a folder or a repository.
 

@@ -3,29 +3,62 @@
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from core import __version__
 from core.audio.formats import FORMAT_NAMES
 from core.checkpoints.registry import DEFAULT_CHECKPOINT
 from core.cli.streams import complain, discard_unwritten, prepare_streams, reason_of
-from core.errors import AudioEmotionError
+from core.errors import AudioEmotionError, FolderRefused
 from core.paths import SAMPLES, default_model
 from core.settings import CLI_PREFIX, SpeakerMode
 
 if TYPE_CHECKING:
+    from core.cli.csv_output import CsvRow
     from core.cli.tables import OutputFormat
 
+
+class _Command(TyperCommand):
+    """A command whose help shows no type beside options that take no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters in the order of the help."""
+        return _with_plain_flags(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    """A group of such commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters in the order of the help."""
+        return _with_plain_flags(super().get_params(ctx))
+
+
+def _with_plain_flags(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
+def _examples(*lines: str) -> dict[str, Any]:
+    """Return the options of a command whose help ends with examples."""
+    commands = "\n".join(f"  audio-emotion {line}" for line in lines)
+    return {"cls": _Command, "epilog": f"Examples:\n{commands}"}
+
+
 app = typer.Typer(
+    cls=_Group,
     name="audio-emotion",
     help="Classify the emotion of each utterance in recorded speech.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-model_app = typer.Typer(help="List, download and export models.", no_args_is_help=True)
+model_app = typer.Typer(cls=_Group, help="List, download and export models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
 Files = Annotated[
@@ -82,7 +115,16 @@ Speakers = Annotated[
     ),
 ]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print only one result document per line.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Print only a CSV header and one row per utterance.")]
+Csv = Annotated[
+    bool, typer.Option("--csv", help="Print only a CSV header and one row per utterance, or as --per says.")
+]
+Per = Annotated[
+    Literal["utterance", "channel", "recording"],
+    typer.Option(
+        help="With --csv: what has a row. Rows of channels and recordings have mean scores and shares of time. A "
+        "channel with several speakers has a row for each."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print only the numbers, as JSON.")]
 ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the result documents.")]
 Status = Literal["classified", "no_speech", "failed"]
@@ -107,7 +149,11 @@ def _options(
     """Declare the options before the command."""
 
 
-@app.command()
+@app.command(
+    **_examples(
+        "classify call.mp3", "classify calls/ --csv --per recording > calls.csv", "classify --json - < call.wav"
+    )
+)
 def classify(
     files: Files,
     model: ModelDir = None,
@@ -116,6 +162,7 @@ def classify(
     labels: Labels = "",
     only: Only = "",
     speakers: Speakers = None,
+    per: Per = "utterance",
 ) -> None:
     """Classify the emotion of each utterance in audio files.
 
@@ -124,12 +171,14 @@ def classify(
     """
     from core.cli.classify import classify_files
 
-    form = _output_format(json_lines=json_lines, as_csv=as_csv)
-    status = classify_files(files, model or default_model(), form=form, labels=labels, only=only, speakers=speakers)
+    form = _output_format(json_lines=json_lines, as_csv=as_csv, per=per)
+    status = classify_files(
+        files, model or default_model(), form=form, labels=labels, only=only, speakers=speakers, per=per
+    )
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(**_examples("classify --json call.mp3 > call.json", "report call.json --audio call.mp3 --out call.html"))
 def report(
     result: Annotated[Path, typer.Argument(help="Result document.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write. Missing folders are created.")] = Path(
@@ -146,9 +195,11 @@ def report(
     write_report(result, out, audio)
 
 
-@app.command()
+@app.command(**_examples("evaluate labelled.csv", "evaluate labelled.csv --map mad=anger,bored= --json"))
 def evaluate(
-    manifest: Annotated[Path, typer.Argument(help="CSV file with the columns path and emotion.", show_default=False)],
+    manifest: Annotated[
+        Path, typer.Argument(help="CSV file with the columns path and emotion, or dimensions.", show_default=False)
+    ],
     model: ModelDir = None,
     labels: Annotated[
         str,
@@ -171,7 +222,7 @@ def evaluate(
     raise typer.Exit(evaluate_manifest(manifest, model or default_model(), out, labels, as_json=as_json, fresh=fresh))
 
 
-@app.command()
+@app.command(**_examples("train labelled.csv --from build/checkpoint --out build/trained"))
 def train(
     manifest: Annotated[
         Path,
@@ -196,7 +247,7 @@ def train(
     train_checkpoint(manifest, start, out, names=names, cache=cache, seed=seed)
 
 
-@app.command()
+@app.command(**_examples("convert call.wma meeting.mkv --out converted"))
 def convert(
     files: Files,
     out: Annotated[Path, typer.Option("--out", help="Folder for the WAV files, created if it does not exist.")],
@@ -211,7 +262,7 @@ def convert(
     raise typer.Exit(convert_files(files, out))
 
 
-@app.command()
+@app.command(**_examples("demo", "demo --samples recordings/ --out results"))
 def demo(
     samples: Annotated[
         Path | None,
@@ -232,7 +283,7 @@ def demo(
     raise typer.Exit(run_demo(samples or SAMPLES, out, model or default_model()))
 
 
-@app.command()
+@app.command(**_examples("local", "local --inbox calls --out results --workers 2"))
 def local(
     inbox: Annotated[Path, typer.Option(help="Folder whose files are uploaded.")] = Path("inbox"),
     out: ResultsFolder = Path("out/results"),
@@ -246,7 +297,7 @@ def local(
     raise typer.Exit(run_local(inbox, out, model or default_model(), workers, speakers))
 
 
-@app.command()
+@app.command(**_examples("backfill --dry-run", "backfill --prefix calls/2026/ --since 30d --wait"))
 def backfill(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,
@@ -275,7 +326,7 @@ def backfill(
     raise typer.Exit(run_backfill(deployed, scope, model_dir, confirm=confirm, dry_run=dry_run, wait=wait))
 
 
-@app.command()
+@app.command(**_examples("redrive", "redrive --per-second 5"))
 def redrive(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,
@@ -291,7 +342,7 @@ def redrive(
     raise typer.Exit(run_redrive(named_stack(stack, bucket), per_s))
 
 
-@app.command()
+@app.command(**_examples("forget calls/a.wav calls/b.wav", "forget --prefix customers/4711/ --yes"))
 def forget(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys of recordings.", show_default=False)] = None,
     stack: StackName = _STACK,
@@ -318,7 +369,7 @@ def forget(
     raise typer.Exit(run_forget(named_stack(stack, bucket), Scope(frozenset(keys or ()), prefix or None), confirm))
 
 
-@app.command()
+@app.command(**_examples("status", "status --stack my-stack --json"))
 def status(
     stack: StackName = _STACK,
     bucket: UploadsBucket = None,
@@ -333,7 +384,11 @@ def status(
     raise typer.Exit(run_status(named_stack(stack, bucket), model or default_model(), sample=sample, as_json=as_json))
 
 
-@app.command()
+@app.command(
+    **_examples(
+        "results --emotion angry", "results --stack audio-emotion --since 12h --csv --per recording > calls.csv"
+    )
+)
 def results(  # noqa: PLR0913, PLR0917 (each is an option)
     folder: Annotated[Path, typer.Option(help="Read the result documents in this folder.")] = Path("out/results"),
     stack: Annotated[
@@ -346,7 +401,10 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
         str, typer.Option("--results-prefix", help="With --bucket: prefix of the result keys.")
     ] = "results/",
     since: Since = None,
-    emotion: Annotated[str | None, typer.Option(help="Only recordings with this emotion.", show_default=False)] = None,
+    emotion: Annotated[
+        str | None,
+        typer.Option(help="Only recordings with this emotion, or a synonym such as angry.", show_default=False),
+    ] = None,
     utterance: Annotated[
         str | None, typer.Option(help="Only recordings with an utterance of this emotion.", show_default=False)
     ] = None,
@@ -356,6 +414,7 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
     prefix: Annotated[str, typer.Option(help="Only recordings whose keys start with this text.")] = "",
     json_lines: JsonLines = False,
     as_csv: Csv = False,
+    per: Per = "utterance",
 ) -> None:
     """Show stored results, from a folder, a stack or a bucket.
 
@@ -364,7 +423,7 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
     from core.cli.results import show_results
     from core.operations.results import ResultFilter
 
-    form = _output_format(json_lines=json_lines, as_csv=as_csv)
+    form = _output_format(json_lines=json_lines, as_csv=as_csv, per=per)
     if stack and bucket:
         raise typer.BadParameter("--stack and --bucket cannot be combined.")
     place: Path | tuple[str, str] = folder
@@ -378,12 +437,14 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
     selection = ResultFilter(
         since=_parsed_time(since), emotion=emotion, utterance=utterance, status=status, key_prefix=prefix
     )
-    raise typer.Exit(show_results(place, selection, form))
+    raise typer.Exit(show_results(place, selection, form, per))
 
 
-def _output_format(*, json_lines: bool, as_csv: bool) -> "OutputFormat":
+def _output_format(*, json_lines: bool, as_csv: bool, per: "CsvRow") -> "OutputFormat":
     if json_lines and as_csv:
         raise typer.BadParameter("--json and --csv cannot be combined.")
+    if per != "utterance" and not as_csv:
+        raise typer.BadParameter("--per needs --csv.")
     return "json" if json_lines else "csv" if as_csv else "table"
 
 
@@ -396,7 +457,7 @@ def _parsed_time(text: str | None) -> datetime | None:
         raise typer.BadParameter(str(error)) from error
 
 
-@app.command()
+@app.command(**_examples("schema > result.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of the result document."""
     from core.results import json_schema
@@ -404,7 +465,7 @@ def schema() -> None:
     sys.stdout.write(json_schema() + "\n")
 
 
-@model_app.command("list")
+@model_app.command("list", **_examples("model list"))
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with an object per checkpoint.")] = False,
 ) -> None:
@@ -414,7 +475,7 @@ def list_models(
     list_checkpoints(as_json=as_json)
 
 
-@model_app.command()
+@model_app.command(**_examples("model pull", "model pull wav2vec2-xlsr-en --out build/checkpoint"))
 def pull(
     name: Annotated[
         str | None,
@@ -469,7 +530,11 @@ def pull(
     )
 
 
-@model_app.command()
+@model_app.command(
+    **_examples(
+        "model export build/checkpoint build/model", "model export build/checkpoint build/model --labels excited=happy"
+    )
+)
 def export(
     checkpoint: Annotated[
         Path, typer.Argument(help="Folder with a checkpoint of Hugging Face or FunASR.", show_default=False)
@@ -487,6 +552,11 @@ def export(
     only: Only = "",
 ) -> None:
     """Export a checkpoint as a serving package, if both classify the clips alike."""
+    from core.checkpoints.files import check_folder
+
+    check_folder(checkpoint)  # before PyTorch is imported and the clips are decoded
+    if calibration and not calibration.is_dir():
+        raise FolderRefused(f"{calibration} is not a folder.")
     from core.cli.export import export_package
 
     raise typer.Exit(export_package(checkpoint, out, precision, calibration, labels=labels, only=only))

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from core import settings
 from core.cli.classifier import load_classifier, load_separator
-from core.cli.csv_output import csv_header, csv_rows, csv_writer
+from core.cli.csv_output import CsvRow, CsvTable, csv_writer
 from core.cli.recordings import open_recording, recordings_in
 from core.cli.tables import OutputFormat, progress_bar, result_table, timelines
 from core.errors import RecordingError, RecordingUnreadable
@@ -27,6 +27,7 @@ def classify_files(
     labels: str = "",
     only: str = "",
     speakers: SpeakerMode | None = None,
+    per: CsvRow = "utterance",
 ) -> int:
     """Classify each file and print the results; return the exit status."""
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
@@ -38,14 +39,15 @@ def classify_files(
         return _show(results)
     failed = False
     rows = csv_writer(sys.stdout)
+    table = CsvTable(pipeline.model.names, pipeline.model.labels, per)
     if form == "csv":
-        rows.writerow(csv_header(pipeline.model.names))
+        rows.writerow(table.header)
     for result in results:
         failed |= result.status == "failed"
         if form == "json":
             sys.stdout.write(result.to_json() + "\n")
         else:
-            rows.writerows(csv_rows(result, result.model.names))
+            rows.writerows(table.rows(result))
         sys.stdout.flush()
     return int(failed)
 

@@ -1,17 +1,22 @@
-"""Results as CSV, with one row for each utterance.
+"""Results as CSV, with one row for each utterance, channel or recording.
 
 New columns are added at the end, so that scripts that address columns by number keep working.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, TextIO
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
-from core.results import Result
+from core.results import Channel, Result, Speaker, Utterance
 
 if TYPE_CHECKING:
     import _csv
+
+
+CsvRow = Literal["utterance", "channel", "recording"]
 
 
 class _LineFeeds:
@@ -33,33 +38,122 @@ def csv_writer(stream: TextIO) -> "_csv.Writer":
     return csv.writer(_LineFeeds(stream), lineterminator="\r\n")
 
 
-def csv_header(names: Iterable[str]) -> list[str]:
-    """Return the column names, with one column for each label or dimension."""
-    first = ["recording", "status", "channel", "start_s", "end_s", "emotion", "score"]
-    return [*first, *names, "error", "model", "fingerprint", "demo", "finished_at", "track", "speaker"]
+class _Row(NamedTuple):
+    """What a row of the table describes; None if it does not describe one.
+
+    A lane is one of several speakers of a channel, or a channel.
+    """
+
+    recording: Result
+    channel: Channel | None = None
+    lane: Channel | Speaker | None = None
+    utterance: Utterance | None = None
 
 
-def csv_rows(result: Result, names: Sequence[str]) -> Iterator[list[object]]:
-    """Yield one row for each utterance, or one row with the error if there are none.
+_Part = Literal["recording", "channel", "lane", "utterance"]
+_Cell = Callable[[_Row], object]
 
-    Parameters
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A table with a row for each utterance, channel or recording.
+
+    A channel with several speakers has a row for each. A result without utterances has one row.
+
+    Attributes
     ----------
     names
-        Labels and dimensions of the header. One that the result's model lacks gets an empty cell.
+        The labels and dimensions. Each has a column for its score or value; one that a result's model lacks has empty
+        cells.
+    labels
+        Those of the names that are labels.
+    per
+        What has a row. Rows of channels and recordings have mean scores, and the share of time of each label.
     """
-    start = [_harmless(result.source.key), result.status]
-    made_by = [_harmless(result.model.id), result.model.fingerprint, "true" if result.model.demo else "false"]
-    end = [*made_by, f"{result.processing.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"]
-    for channel in result.channels or ():
-        for part in channel.utterances:
-            values = [part.values.get(name, "") for name in names]
-            row = [*start, channel.channel, part.start_s, part.end_s, part.emotion, part.score, *values, "", *end]
-            yield [*row, *("" if number is None else number for number in (channel.track, part.speaker))]
-    if not result.channels:
-        message = result.error.message if result.error else ""
-        yield [*start, "", "", "", "", "", *("" for _ in names), _harmless(message), *end, "", ""]
+
+    names: Sequence[str]
+    labels: Container[str]
+    per: CsvRow
+
+    @property
+    def header(self) -> list[str]:
+        """The names of the columns."""
+        return [name for name, _ in self._columns]
+
+    def rows(self, result: Result) -> Iterator[list[object]]:
+        """Yield the rows of a result."""
+        result = result.with_figures()
+        channels = result.channels or ()
+        if self.per == "recording" or not channels:
+            rows = [_Row(result)]
+        elif self.per == "channel":
+            rows = [_Row(result, channel, lane) for channel in channels for lane in channel.speakers or (channel,)]
+        else:
+            rows = [_Row(result, channel, utterance=part) for channel in channels for part in channel.utterances]
+        for row in rows:
+            yield ["" if (value := cell(row)) is None else value for _, cell in self._columns]
+
+    @cached_property
+    def _columns(self) -> list[tuple[str, _Cell]]:
+        start: list[tuple[str, _Cell]] = [("recording", lambda row: _harmless(row.recording.source.key))]
+        start += _fields("recording", "status")
+        if self.per == "utterance":
+            own = [*_fields("channel", "channel"), *_fields("utterance", "start_s", "end_s", "emotion", "score")]
+            own += [(name, _value("utterance", name, "scores", "dimensions")) for name in self.names]
+            end = [_ERROR, *_MADE_BY, *_fields("channel", "track"), *_fields("utterance", "speaker"), _DURATION]
+            return [*start, *own, *end, *_fields("recording", "speech_s"), _ERROR_CODE]
+        if self.per == "channel":
+            own = [*_fields("channel", "channel", "track"), *_fields("lane", "speaker"), _DURATION]
+            own += [*_fields("lane", *_TURNS), *self._means("lane")]
+        else:
+            own = [_DURATION, *_fields("recording", *_CONVERSATION), *self._means("recording")]
+        return [*start, *own, _ERROR, _ERROR_CODE, *_MADE_BY]
+
+    def _means(self, part: _Part) -> Iterator[tuple[str, _Cell]]:
+        [emotion, score, margin] = _fields(part, "emotion", "score", "margin")
+        yield from (emotion, ("mean_score", score[1]), margin)
+        for name in self.names:
+            yield f"mean_{name}", _value(part, name, "scores", "dimensions")
+        for name in self.names:
+            if name in self.labels:
+                yield f"share_{name}", _value(part, name, "shares")
+
+
+def _fields(part: _Part, *names: str) -> list[tuple[str, _Cell]]:
+    """Return a column for each field of a recording, channel or utterance."""
+    return [(name, partial(_field, part, name)) for name in names]
+
+
+def _field(part: _Part, name: str, row: _Row) -> object:
+    return getattr(getattr(row, part), name, None)
+
+
+def _value(part: _Part, name: str, *fields: str) -> _Cell:
+    """Return the cell of a label or dimension, in the first of the fields that the part has."""
+
+    def cell(row: _Row) -> object:
+        for field in fields:
+            values: Any = _field(part, field, row)
+            if values:
+                return values.get(name)
+        return None
+
+    return cell
 
 
 def _harmless(text: str) -> str:
     """Return the text, quoted if a spreadsheet would run it as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+_TURNS = ("speech_s", "talk_share", "turns", "longest_turn_s", "mean_turn_s", "interruptions")
+_CONVERSATION = ("speech_s", "silence_s", "overlap_s", "interruptions")
+_DURATION: tuple[str, _Cell] = ("duration_s", lambda row: row.recording.audio and row.recording.audio.duration_s)
+_ERROR: tuple[str, _Cell] = ("error", lambda row: row.recording.error and _harmless(row.recording.error.message))
+_ERROR_CODE: tuple[str, _Cell] = ("error_code", lambda row: row.recording.error and row.recording.error.code)
+_MADE_BY: tuple[tuple[str, _Cell], ...] = (
+    ("model", lambda row: _harmless(row.recording.model.id)),
+    ("fingerprint", lambda row: row.recording.model.fingerprint),
+    ("demo", lambda row: "true" if row.recording.model.demo else "false"),
+    ("finished_at", lambda row: f"{row.recording.processing.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"),
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.cli.aws import aws_client
-from core.cli.csv_output import csv_header, csv_rows, csv_writer
+from core.cli.csv_output import CsvRow, CsvTable, csv_writer
 from core.cli.tables import OutputFormat, result_table
 from core.formatting import counted
 from core.operations.results import ResultFilter, StoredResult, results_in_bucket, results_in_folder
@@ -16,7 +16,9 @@ from core.results import Result
 from core.verdict import main_emotion
 
 
-def show_results(place: Path | tuple[str, str], selection: ResultFilter, form: OutputFormat) -> int:
+def show_results(
+    place: Path | tuple[str, str], selection: ResultFilter, form: OutputFormat, per: CsvRow = "utterance"
+) -> int:
     """Print the selected results; return the exit status.
 
     Parameters
@@ -34,7 +36,7 @@ def show_results(place: Path | tuple[str, str], selection: ResultFilter, form: O
     if form == "table":
         _show_table(results)
     elif form == "csv":
-        _write_csv(results)
+        _write_csv(results, per)
     else:
         for result in results:
             sys.stdout.write(result.to_json() + "\n")
@@ -72,18 +74,21 @@ def _outcome(result: Result) -> str:
     return result.status.replace("_", " ")
 
 
-def _write_csv(results: Iterator[Result]) -> None:
+def _write_csv(results: Iterator[Result], per: CsvRow) -> None:
     """Print a header with the labels and dimensions of all models, and then the rows.
 
     They are known only after the last document, so the results are buffered in a temporary file.
     """
     names: dict[str, None] = {}
+    labels: set[str] = set()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as buffer:
         for result in results:
             names |= dict.fromkeys(result.model.names)
+            labels.update(result.model.labels)
             buffer.write(result.to_json() + "\n")
         buffer.seek(0)
         rows = csv_writer(sys.stdout)
-        rows.writerow(csv_header(names))
+        table = CsvTable(tuple(names), labels, per)
+        rows.writerow(table.header)
         for line in buffer:
-            rows.writerows(csv_rows(Result.model_validate_json(line), tuple(names)))
+            rows.writerows(table.rows(Result.model_validate_json(line)))

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from core.delivery.metadata import ResultMetadata
+from core.emotions import standard_name
 from core.errors import ResultUnreadable
 from core.operations.deployed_stack import aws_errors
 from core.operations.s3_listing import in_threads, list_objects
@@ -33,9 +34,9 @@ class ResultFilter:
     since
         Earliest time at which processing finished.
     emotion
-        Emotion of the recording: the one with the highest mean score.
+        Emotion of the recording: the one with the highest mean score. Synonyms of a label match it.
     utterance
-        Emotion of at least one utterance.
+        Emotion of at least one utterance, or a synonym.
     key_prefix
         Prefix of the recording's key.
     """
@@ -50,15 +51,22 @@ class ResultFilter:
         """Return whether the filter selects a result."""
         return (
             (self.since is None or result.processing.finished_at >= self.since)
-            and (self.emotion is None or result.emotion == self.emotion)
-            and (self.utterance is None or self.utterance in _emotions_of_utterances(result))
+            and (self.emotion is None or _is_named(self.emotion, [result.emotion], result))
+            and (
+                self.utterance is None
+                or _is_named(self.utterance, [part.emotion for part in result.utterances], result)
+            )
             and (self.status is None or result.status == self.status)
             and result.source.key.startswith(self.key_prefix)
         )
 
 
-def _emotions_of_utterances(result: Result) -> set[str | None]:
-    return {part.emotion for channel in result.channels or () for part in channel.utterances}
+def _is_named(name: str, emotions: Iterable[str | None], result: Result) -> bool:
+    """Return whether a name is that of one of the emotions. A label of the model is no synonym of another."""
+    present = filter(None, emotions)
+    if name in result.model.labels:
+        return name in present
+    return standard_name(name).lower() in {standard_name(emotion).lower() for emotion in present}
 
 
 @dataclass(frozen=True)

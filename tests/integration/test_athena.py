@@ -87,6 +87,13 @@ def test_a_type_that_hive_lacks_is_an_error() -> None:
 
 def rows_of(documents: list[Result], folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the view for these documents."""
+    rows = query_rows(view()["originalSql"], documents, folder)
+    assert all(list(row) == [column["name"] for column in view()["columns"]] for row in rows)
+    return rows
+
+
+def query_rows(sql: str, documents: list[Result], folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a query of Athena for these documents, from DuckDB."""
     for number, document in enumerate(documents):
         (folder / f"{number}.json").write_text(document.to_json() + "\n", encoding="utf-8")
     (folder / "page.html").write_text("<!doctype html>\n<p>A page beside the documents.\n", encoding="utf-8")
@@ -96,11 +103,31 @@ def rows_of(documents: list[Result], folder: Path) -> list[dict[str, Any]]:
     read = f"read_json(?, columns = {types}, ignore_errors = true, format = 'newline_delimited')"
     database.execute(f"CREATE TABLE {view()['schema']}.results AS SELECT * FROM {read}", [str(folder / "*")])
     database.execute("CREATE MACRO from_iso8601_timestamp(text) AS CAST(text AS TIMESTAMPTZ)")
-    [query] = sqlglot.transpile(view()["originalSql"], read="athena", write="duckdb")
-    found = database.execute(query)
+    database.execute(f"CREATE VIEW {view()['schema']}.utterances AS {_duckdb(view()['originalSql'])}")
+    found = database.execute(_duckdb(sql))
     names = [described[0] for described in found.description]
-    assert names == [column["name"] for column in view()["columns"]]
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _duckdb(sql: str) -> str:
+    [translated] = sqlglot.transpile(sql, read="athena", write="duckdb")
+    return translated
+
+
+def test_the_documented_queries_find_what_they_say(documents: list[Result], tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```sql\n(.*?)```", guide, re.DOTALL)
+    angry, talkers = (sql.replace("audio_emotion", view()["schema"]) for sql in block.split(";")[:2])
+    real = documents[0].model_copy(update={"model": documents[0].model.model_copy(update={"demo": None})})
+    talk = ((0.0, 9.0, (0.6, 0.5, 0.3)),), ((9.5, 10.5, (0.4, 0.5, 0.3)),)
+    call = dimensional_result(talk).with_figures()
+
+    [found] = query_rows(angry, [real, documents[1]], tmp_path)
+    talking = query_rows(talkers, [*documents, call], tmp_path)
+
+    angry_s = sum(part.duration_s for part in real.utterances if part.emotion == "anger" and part.best[1] > 0.6)
+    assert (found["recording"], found["angry_s"]) == (real.source.key, pytest.approx(angry_s))
+    assert talking == [{"recording": "call.wav", "channel": 0, "talk_share": pytest.approx(0.9)}]
 
 
 def test_the_view_has_a_row_for_each_utterance_of_real_documents(documents: list[Result], tmp_path: Path) -> None:
@@ -120,6 +147,8 @@ def test_the_view_has_a_row_for_each_utterance_of_real_documents(documents: list
     finished = {d.source.key: d.processing.finished_at.replace(tzinfo=None) for d in documents}
     assert all(row["finished_at"] == finished[row["recording"]] for row in rows)
     assert {row["demo"] for row in rows} == {True}
+    mixes = {d.source.key: (d.margin, d.shares) for d in documents}
+    assert all((row["recording_margin"], row["recording_shares"]) == mixes[row["recording"]] for row in rows)
 
 
 def test_the_view_has_the_values_of_dimensions(documents: list[Result], tmp_path: Path) -> None:

@@ -3,19 +3,23 @@
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jsonschema
 import numpy as np
 import pytest
 import soundfile
+import typer
+from typer.testing import CliRunner
 
 from core import __version__
-from core.cli.app import main
+from core.cli.app import app, main
 from core.emotions import label_styles
 from core.formatting import clock
 from core.settings import CLI_PREFIX
@@ -77,6 +81,42 @@ def test_the_table_has_a_row_for_each_recording(run: Run, tone: Path) -> None:
     assert header.split() == ["recording", "duration", "emotion", "time"]
     assert row.startswith("tone.wav")
     assert "2.0 s" in row
+
+
+@pytest.fixture(scope="module")
+def commands() -> dict[str, Any]:
+    """Return every command by its words, such as `model pull`."""
+    found: dict[str, Any] = {}
+
+    def collect(group: Any, start: str) -> None:
+        for name, command in group.commands.items():
+            words = f"{start} {name}".strip()
+            if hasattr(command, "commands"):
+                collect(command, words)
+            else:
+                found[words] = command
+
+    collect(typer.main.get_command(app), "")
+    return found
+
+
+def test_no_help_names_a_type_of_flags(commands: dict[str, Any]) -> None:
+    for words in ("", "model", *commands):
+        done = CliRunner().invoke(app, [*words.split(), "--help"])
+        assert done.exit_code == 0
+        assert "bool" not in done.stdout
+
+
+def test_every_help_has_examples_that_the_command_understands(commands: dict[str, Any]) -> None:
+    for words, command in commands.items():
+        title, *examples = command.epilog.splitlines()
+        assert title == "Examples:"
+        assert f"audio-emotion {words}" in examples[-1]
+        for line in examples:
+            program, *arguments = shlex.split(re.split(" [<>] ", line)[0])
+            assert program == "audio-emotion"
+            named = next(each for each in commands if arguments[: len(each.split())] == each.split())
+            commands[named].make_context(named, arguments[len(named.split()) :])
 
 
 def test_json_prints_one_document_per_line_and_nothing_else(run: Run, tone: Path, tmp_path: Path) -> None:

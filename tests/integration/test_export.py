@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from core.audio.decode import decode
 from core.audio.probe import probe
@@ -19,6 +21,7 @@ from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.loading import load_classifier
 from core.checkpoints.network import build_network
 from core.checkpoints.reference import ReferenceNetwork
+from core.cli.app import app
 from core.errors import CheckpointUnreadable, FolderRefused, PackageRefused, ParityMissed
 from core.export import exporter as exporting
 from core.export import parity as gate
@@ -363,3 +366,25 @@ def test_a_network_trained_on_speech_keeps_its_classifications(corpora: Path, tm
     assert manifest.parity.agreement is not None
     assert manifest.parity.agreement >= 0.99
     assert json.loads((tmp_path / "manifest.json").read_text())["parity"]["mean_score_change"] <= 0.005
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty", "configured"])
+def test_the_command_looks_for_the_checkpoint_before_it_decodes_clips(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "configured").mkdir()
+    (tmp_path / "configured" / "config.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "core.cli.export", None)  # importing it would be an error
+
+    done = CliRunner().invoke(app, ["model", "export", str(tmp_path / folder), str(tmp_path / "out")])
+
+    assert isinstance(done.exception, CheckpointUnreadable)
+    assert str(tmp_path / folder) in str(done.exception)
+
+
+def test_a_missing_folder_of_speech_is_an_error(small_checkpoint: Path, tmp_path: Path) -> None:
+    options = ["--calibration", str(tmp_path / "missing")]
+    done = CliRunner().invoke(app, ["model", "export", str(small_checkpoint), str(tmp_path / "out"), *options])
+
+    assert isinstance(done.exception, FolderRefused)

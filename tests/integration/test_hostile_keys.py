@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 import pytest
 from rich.console import Console
 
-from core.cli.csv_output import csv_rows, csv_writer
+from core.cli.csv_output import CsvTable, csv_writer
 from core.cli.tables import result_table
 from core.delivery.keys import result_key_for
 from core.delivery.report_pages import page_key_for
@@ -134,7 +134,7 @@ def test_no_key_is_a_formula_or_leaves_its_cell_in_a_spreadsheet(results: dict[s
     table = io.StringIO(newline="")
     rows = csv_writer(table)
     for result in results.values():
-        rows.writerows(csv_rows(result, result.model.labels))
+        rows.writerows(CsvTable(result.model.labels, result.model.labels, "utterance").rows(result))
 
     assert table.getvalue().count("\r") == 1  # of the one key that contains it
     cells = [row[0] for row in csv.reader(io.StringIO(table.getvalue(), newline=""))]

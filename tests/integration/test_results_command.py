@@ -14,7 +14,19 @@ from typer.testing import CliRunner
 from core.cli.app import app
 from core.local.stack import RESULTS_BUCKET, Stack, running_stack
 from core.operations.results import parse_time
-from core.results import Channel, Error, Model, Processing, Result, Source, Utterance
+from core.results import (
+    Audio,
+    Channel,
+    EmotionScores,
+    Error,
+    Model,
+    Processing,
+    Result,
+    Source,
+    Utterance,
+    mean_values,
+)
+from tests.support.outputs import dimensional_result
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MODEL = Model(id="m", revision="r", precision="fp32", fingerprint="sha256:f", labels=("anger", "sad"))
@@ -88,6 +100,9 @@ def keys(lines: str) -> set[str]:
         (["--prefix", "calls/"], {"calls/a.wav", "calls/b.wav"}),
         (["--prefix", "calls/", "--since", "12h", "--emotion", "anger", "--status", "classified"], {"calls/a.wav"}),
         (["--emotion", "joy"], set()),
+        (["--emotion", "angry"], {"calls/a.wav"}),
+        (["--emotion", "Sadness"], {"calls/b.wav"}),
+        (["--utterance", "ANG"], {"calls/a.wav", "calls/b.wav"}),
     ],
 )
 def test_options_select_results(run: Run, options: list[str], expected: set[str]) -> None:
@@ -102,10 +117,113 @@ def test_csv_has_a_row_for_each_utterance_under_one_header(run: Run) -> None:
     assert [row["recording"] for row in rows].count("calls/a.wav") == 2
     assert next(row for row in rows if row["recording"] == "c.txt")["error"] == "Nothing could be decoded."
     assert [row["anger"] for row in rows if row["recording"] == "calls/b.wav"] == ["0.6", "0.2"]
-    assert list(rows[0])[-7:] == ["error", "model", "fingerprint", "demo", "finished_at", "track", "speaker"]
+    assert list(rows[0])[-10:-3] == ["error", "model", "fingerprint", "demo", "finished_at", "track", "speaker"]
+    assert list(rows[0])[-3:] == ["duration_s", "speech_s", "error_code"]
     for row in rows:
         assert (row["model"], row["fingerprint"], row["demo"]) == ("m", "sha256:f", "false")
     assert {row["finished_at"] for row in rows if row["recording"] == "calls/a.wav"} == {f"{NOW:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a call of two channels, a document of release 1.0, one with dimensions, and a failure."""
+    texts = [
+        two_channels().to_json(),
+        json.dumps(json.loads(two_channels("old.wav").to_json()) | {"schema_version": "1.0"}),
+        dimensional_result([[(0.0, 2.0, (0.61, 0.5, 0.25)), (4.0, 6.0, (0.41, 0.5, 0.25))]]).to_json(),
+        DOCUMENTS[2].to_json(),
+    ]
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.json").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def two_channels(key: str = "two.wav") -> Result:
+    """Return a call as release 1.0 stored it, without figures."""
+    parts = [
+        Utterance(start_s=start, end_s=end, emotion=emotion, score=0.8, scores=scores)
+        for start, end, emotion, scores in (
+            (0.0, 3.0, "anger", {"anger": 0.8, "sad": 0.2}),
+            (2.0, 4.0, "sad", {"anger": 0.2, "sad": 0.8}),
+            (5.0, 6.0, "sad", {"anger": 0.2, "sad": 0.8}),
+        )
+    ]
+    lanes = (parts[:1], parts[1:])
+    channels = tuple(
+        Channel(
+            channel=number,
+            speech_s=3.0,
+            utterances=tuple(lane),
+            **dict(EmotionScores.of(mean_values((part.values, part.duration_s) for part in lane))),
+        )
+        for number, lane in enumerate(lanes)
+    )
+    return Result(
+        status="classified",
+        source=Source(key=key),
+        audio=Audio(container="wav", codec="pcm", sample_rate_hz=8000, channels=2, duration_s=8.0),
+        model=MODEL,
+        channels=channels,
+        speech_s=6.0,
+        processing=Processing(finished_at=NOW, version="1"),
+        **dict(EmotionScores.of({"anger": 0.5, "sad": 0.5})),
+    )
+
+
+def table(folder: Path, *options: str) -> list[dict[str, str]]:
+    done = CliRunner().invoke(app, ["results", "--folder", str(folder), "--csv", *options])
+    assert (done.exit_code, done.stderr) == (0, "")
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+@pytest.mark.parametrize("key", ["two.wav", "old.wav"])
+def test_csv_may_have_a_row_for_each_channel(folder: Path, key: str) -> None:
+    agent, customer = (row for row in table(folder, "--per", "channel") if row["recording"] == key)
+
+    assert [agent["channel"], customer["channel"]] == ["0", "1"]
+    assert [customer[name] for name in ("duration_s", "speech_s", "talk_share", "turns")] == ["8.0", "3.0", "0.5", "1"]
+    assert [customer[name] for name in ("longest_turn_s", "mean_turn_s", "interruptions")] == ["4.0", "4.0", "1"]
+    assert [agent[name] for name in ("emotion", "mean_score", "mean_anger")] == ["anger", "0.8", "0.8"]
+    assert [agent[name] for name in ("margin", "share_anger", "share_sad")] == ["0.6", "1.0", "0.0"]
+    assert {agent["mean_arousal"], agent["error"], agent["error_code"]} == {""}
+
+
+@pytest.mark.parametrize("key", ["two.wav", "old.wav"])
+def test_csv_may_have_a_row_for_each_recording(folder: Path, key: str) -> None:
+    [row] = [row for row in table(folder, "--per", "recording") if row["recording"] == key]
+
+    numbers = ("duration_s", "speech_s", "silence_s", "overlap_s", "interruptions")
+    assert [row[name] for name in numbers] == ["8.0", "6.0", "3.0", "1.0", "1"]
+    assert [row[name] for name in ("emotion", "mean_score", "margin", "share_sad")] == ["anger", "0.5", "0.0", "0.5"]
+    assert {"channel", "share_arousal"}.isdisjoint(row)
+
+
+@pytest.mark.parametrize("per", ["utterance", "channel", "recording"])
+def test_rows_of_any_kind_have_the_values_of_dimensions_and_the_error(folder: Path, per: str) -> None:
+    rows = table(folder, "--per", per)
+
+    [failed] = [row for row in rows if row["recording"] == "c.txt"]
+    assert (failed["error"], failed["error_code"], failed["duration_s"]) == ("Nothing could be decoded.", "damaged", "")
+    column = "arousal" if per == "utterance" else "mean_arousal"
+    values = [row[column] for row in rows if row["recording"] == "call.wav"]
+    assert values == (["0.61", "0.41"] if per == "utterance" else ["0.51"])
+
+
+def test_rows_of_utterances_have_the_durations_of_the_recording(folder: Path) -> None:
+    rows = [row for row in table(folder) if row["recording"] == "two.wav"]
+
+    assert [(row["start_s"], row["duration_s"], row["speech_s"]) for row in rows] == [
+        ("0.0", "8.0", "6.0"),
+        ("2.0", "8.0", "6.0"),
+        ("5.0", "8.0", "6.0"),
+    ]
+
+
+def test_per_needs_csv(folder: Path) -> None:
+    done = CliRunner().invoke(app, ["results", "--folder", str(folder), "--per", "channel"])
+
+    assert done.exit_code == 2
+    assert "--per needs --csv." in done.stderr
 
 
 def test_csv_keeps_the_scores_of_every_model(tmp_path: Path) -> None:
@@ -139,7 +257,7 @@ def test_a_table_ends_with_the_counts(run: Run) -> None:
     _, stdout, _ = run()
     assert "calls/a.wav" in stdout
     assert "3 results: " in stdout
-    assert "anger 1" in stdout
+    assert all(count in stdout for count in ("anger 1", "mixed 1", "failed 1"))
     assert len(run("--emotion", "joy")[1].splitlines()) == 1  # no table
 
 
