@@ -24,8 +24,8 @@ demo: $(VENV)/local ## run the whole stack on this machine, and classify the sam
 local: $(VENV)/local ## keep the stack running, and classify the files in inbox/
 	$(BIN)/audio-emotion local
 
-api: $(VENV)/local ## serve the HTTP API and its web page on http://127.0.0.1:8010
-	$(BIN)/python -m handlers.api
+api: $(VENV)/local ## serve the HTTP API and its web page on http://127.0.0.1:8010 (or PORT=…)
+	$(BIN)/python -m handlers.api $(if $(PORT),--port $(PORT))
 
 # One worker process for each processor, with one thread each, because PyTorch's threads would wait for each other. With
 # worksteal, an idle worker takes over half of another worker's tests.

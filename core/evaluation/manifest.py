@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ from pathlib import Path
 
 from core.emotions import SYNONYMS
 from core.errors import ManifestUnreadable
+
+_DELIMITERS = ",;\t"
+"""The separators of columns; if the header has as many of each, the first."""
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,8 @@ def _values(
 def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
     """Read a CSV file; return its header, and each row's line number and cells by column.
 
+    Spreadsheets separate columns by semicolons where the comma is the decimal sign. Decimal commas become points then.
+
     Raises
     ------
     ManifestUnreadable
@@ -165,9 +172,19 @@ def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, s
     """
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            return list(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
+            first_line = file.readline()
+            file.seek(0)
+            delimiter = max(_DELIMITERS, key=first_line.count)
+            reader = csv.DictReader(file, delimiter=delimiter)
+            rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise ManifestUnreadable(f"{manifest} cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestUnreadable(f"{manifest} cannot be read as CSV: {error}.") from error
+    if delimiter == ";":
+        rows = [(line, {column: _with_decimal_point(cell) for column, cell in row.items()}) for line, row in rows]
+    return list(reader.fieldnames or ()), rows
+
+
+def _with_decimal_point(cell: str | None) -> str | None:
+    return cell.replace(",", ".") if isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell) else cell

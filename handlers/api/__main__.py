@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import socket
 import sys
 
@@ -28,6 +29,17 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8010)
     options = parser.parse_args()
     try:
+        # Before the model is loaded, which takes longer.
+        listener = socket.create_server((HOST, options.port))
+    except (OSError, OverflowError) as error:
+        _print(f"Port {options.port} cannot be used: {_reason(error)}. Choose another: `make api PORT=8011` or --port.")
+        return 1
+    with listener:
+        return _serve(listener)
+
+
+def _serve(listener: socket.socket) -> int:
+    try:
         model = read(ModelSettings)
         if "model_dir" not in model.model_fields_set:
             model = model.model_copy(update={"model_dir": default_model()})
@@ -44,18 +56,18 @@ def main() -> int:
         return 1
     if service.recogniser.model.demo:
         _print(f"{DEMO_NOTICE} Run `make model` to get a real model.")
-    try:
-        listener = socket.create_server((HOST, options.port))
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "It is not between 0 and 65535"
-        _print(f"Port {options.port} cannot be used: {reason}. Choose another with --port.")
-        return 1
     # uvicorn raises KeyboardInterrupt again after an orderly shutdown.
-    with listener, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):
         port = listener.getsockname()[1]
         _print(f"Open http://{HOST}:{port}/ for the page, or /docs for the API reference. Press Ctrl-C to stop.")
         server_for(create_app(service, hosts=HOST_NAMES)).run(sockets=[listener])
     return 0
+
+
+def _reason(error: OSError | OverflowError) -> str:
+    if isinstance(error, OverflowError):
+        return "it is not between 0 and 65535"
+    return "another program uses it" if error.errno == errno.EADDRINUSE else str(error.strerror)
 
 
 def _print(line: str) -> None:

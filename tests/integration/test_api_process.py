@@ -108,7 +108,7 @@ def test_a_port_that_cannot_be_used_is_named_in_one_sentence(server: Started, pa
         )
         assert done.returncode == 1
         assert re.fullmatch(
-            rf"Port {port} cannot be used: .*\. Choose another with --port\.", done.stderr.splitlines()[-1]
+            rf"Port {port} cannot be used: .*\. Choose another: `make api PORT=8011` or --port\.\n", done.stderr
         )
         assert "Open http" not in done.stderr
         assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import ManifestUnreadable
 from core.evaluation.emotions import Prediction, compute_metrics, confusion_matrix_svg
-from core.evaluation.manifest import parse_names, read_manifest
+from core.evaluation.manifest import parse_names, read_manifest, read_rated_manifest
 
 LABELS = ("anger", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -37,6 +37,29 @@ def test_synonyms_and_mapped_names_of_emotions_are_understood(tmp_path: Path) ->
         (tmp_path / "d.wav", "happy"),
     ]
     assert left_out == {"disgust": 1}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["", "bom"])
+def test_columns_are_separated_as_spreadsheets_do(tmp_path: Path, delimiter: str, start: str) -> None:
+    manifest = tmp_path / "m.csv"
+    rows = (("path", "emotion", "arousal"), ("a b.wav", "anger", '"0,5"' if delimiter == ";" else "0.5"))
+    manifest.write_text(start + "\r\n".join(map(delimiter.join, rows)), encoding="utf-8")
+
+    labelled, _ = read_manifest(manifest, LABELS, {})
+    rated, _ = read_rated_manifest(manifest, ["arousal"])
+
+    assert [(item.path.name, item.emotion) for item in labelled] == [("a b.wav", "anger")]
+    assert [item.values for item in rated] == [{"arousal": 0.5}]
+
+
+def test_a_decimal_comma_is_no_number_where_commas_separate(tmp_path: Path) -> None:
+    """It could separate thousands."""
+    manifest = tmp_path / "m.csv"
+    manifest.write_text('path,arousal\na.wav,"1,234"\n', encoding="utf-8")
+
+    with pytest.raises(ManifestUnreadable, match="not a number"):
+        read_rated_manifest(manifest, ["arousal"])
 
 
 @pytest.mark.parametrize("names", ["calm", "calm=peace", "=anger"])
