@@ -10,7 +10,7 @@ from datetime import UTC
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
-from core.results import Channel, Result, Speaker, Utterance
+from core.results import Channel, Result, Utterance
 
 if TYPE_CHECKING:
     import _csv
@@ -39,18 +39,13 @@ def csv_writer(stream: TextIO) -> "_csv.Writer":
 
 
 class _Row(NamedTuple):
-    """What a row of the table describes; None if it does not describe one.
-
-    A lane is one of several speakers of a channel, or a channel.
-    """
+    """What a row of the table describes; None if the row has no channel or utterance."""
 
     recording: Result
     channel: Channel | None = None
-    lane: Channel | Speaker | None = None
     utterance: Utterance | None = None
 
 
-_Part = Literal["recording", "channel", "lane", "utterance"]
 _Cell = Callable[[_Row], object]
 
 
@@ -87,9 +82,9 @@ class CsvTable:
         if self.per == "recording" or not channels:
             rows = [_Row(result)]
         elif self.per == "channel":
-            rows = [_Row(result, channel, lane) for channel in channels for lane in channel.speakers or (channel,)]
+            rows = [_Row(result, lane) for lane in result.lanes]
         else:
-            rows = [_Row(result, channel, utterance=part) for channel in channels for part in channel.utterances]
+            rows = [_Row(result, channel, part) for channel in channels for part in channel.utterances]
         for row in rows:
             yield ["" if (value := cell(row)) is None else value for _, cell in self._columns]
 
@@ -103,13 +98,13 @@ class CsvTable:
             end = [_ERROR, *_MADE_BY, *_fields("channel", "track"), *_fields("utterance", "speaker"), _DURATION]
             return [*start, *own, *end, *_fields("recording", "speech_s"), _ERROR_CODE]
         if self.per == "channel":
-            own = [*_fields("channel", "channel", "track"), *_fields("lane", "speaker"), _DURATION]
-            own += [*_fields("lane", *_TURNS), *self._means("lane")]
+            own = [*_fields("channel", "channel", "track", "speaker"), _DURATION]
+            own += [*_fields("channel", *_TURNS), *self._means("channel")]
         else:
             own = [_DURATION, *_fields("recording", *_CONVERSATION), *self._means("recording")]
         return [*start, *own, _ERROR, _ERROR_CODE, *_MADE_BY]
 
-    def _means(self, part: _Part) -> Iterator[tuple[str, _Cell]]:
+    def _means(self, part: CsvRow) -> Iterator[tuple[str, _Cell]]:
         [emotion, score, margin] = _fields(part, "emotion", "score", "margin")
         yield from (emotion, ("mean_score", score[1]), margin)
         for name in self.names:
@@ -119,16 +114,16 @@ class CsvTable:
                 yield f"share_{name}", _value(part, name, "shares")
 
 
-def _fields(part: _Part, *names: str) -> list[tuple[str, _Cell]]:
+def _fields(part: CsvRow, *names: str) -> list[tuple[str, _Cell]]:
     """Return a column for each field of a recording, channel or utterance."""
     return [(name, partial(_field, part, name)) for name in names]
 
 
-def _field(part: _Part, name: str, row: _Row) -> object:
+def _field(part: CsvRow, name: str, row: _Row) -> object:
     return getattr(getattr(row, part), name, None)
 
 
-def _value(part: _Part, name: str, *fields: str) -> _Cell:
+def _value(part: CsvRow, name: str, *fields: str) -> _Cell:
     """Return the cell of a label or dimension, in the first of the fields that the part has."""
 
     def cell(row: _Row) -> object:

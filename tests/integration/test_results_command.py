@@ -188,6 +188,30 @@ def test_csv_may_have_a_row_for_each_channel(folder: Path, key: str) -> None:
     assert {agent["mean_arousal"], agent["error"], agent["error_code"]} == {""}
 
 
+def test_speakers_of_a_channel_have_a_row_each(tmp_path: Path) -> None:
+    two = two_channels()
+    parts = [
+        part.model_copy(update={"speaker": channel.channel})
+        for channel in two.channels or ()
+        for part in channel.utterances
+    ]
+    means = dict(EmotionScores.of({"anger": 0.5, "sad": 0.5}))
+    mono = Channel(channel=0, speech_s=6.0, utterances=tuple(parts), **means)
+    (tmp_path / "a.json").write_text(two.model_copy(update={"channels": (mono,)}).with_figures().to_json())
+
+    rows = table(tmp_path, "--per", "channel")
+
+    assert [(row["channel"], row["speaker"], row["speech_s"], row["emotion"]) for row in rows] == [
+        ("0", "0", "3.0", "anger"),
+        ("0", "1", "3.0", "sad"),
+    ]
+    assert [(row["talk_share"], row["turns"], row["share_sad"]) for row in rows] == [
+        ("0.5", "1", "0.0"),
+        ("0.5", "1", "1.0"),
+    ]
+    assert [row["speaker"] for row in table(tmp_path)] == ["0", "1", "1"]
+
+
 @pytest.mark.parametrize("key", ["two.wav", "old.wav"])
 def test_csv_may_have_a_row_for_each_recording(folder: Path, key: str) -> None:
     [row] = [row for row in table(folder, "--per", "recording") if row["recording"] == key]
