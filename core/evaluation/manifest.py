@@ -182,7 +182,10 @@ def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, s
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestUnreadable(f"{manifest} cannot be read as CSV: {error}.") from error
     if delimiter == ";":
-        rows = [(line, {column: _with_decimal_point(cell) for column, cell in row.items()}) for line, row in rows]
+        rows = [
+            (line, {name: cell if name == "path" else _with_decimal_point(cell) for name, cell in row.items()})
+            for line, row in rows
+        ]
     return list(reader.fieldnames or ()), rows
 
 
