@@ -176,7 +176,7 @@ def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, s
             file.seek(0)
             delimiter = max(_DELIMITERS, key=first_line.count)
             reader = csv.DictReader(file, delimiter=delimiter)
-            rows = [(reader.line_num, row) for row in reader]
+            header, rows = list(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise ManifestUnreadable(f"{manifest} cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -186,7 +186,7 @@ def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, s
             (line, {name: cell if name == "path" else _with_decimal_point(cell) for name, cell in row.items()})
             for line, row in rows
         ]
-    return list(reader.fieldnames or ()), rows
+    return header, rows
 
 
 def _with_decimal_point(cell: str | None) -> str | None:
