@@ -1,6 +1,5 @@
 """`audio-emotion classify`: classify files, and print a table, JSON lines or CSV."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,11 +10,10 @@ from rich.progress import Progress
 from core import settings
 from core.cli.classifier import load_classifier, load_separator
 from core.cli.csv_output import CsvRow, CsvTable, csv_writer
-from core.cli.recordings import open_recording, recordings_in
 from core.cli.tables import OutputFormat, progress_bar, result_table, timelines
-from core.errors import RecordingError, RecordingUnreadable
 from core.pipeline import Pipeline
-from core.results import Result, Source
+from core.recordings import classify_file, recordings_in
+from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings, SpeakerMode
 
 
@@ -73,17 +71,3 @@ def _results(files: Sequence[Path], pipeline: Pipeline, form: OutputFormat) -> I
         recordings = list(recordings_in(files))
         for file in progress.track(recordings, description="classifying"):
             yield classify_file(file, pipeline)
-
-
-def classify_file(file: Path, pipeline: Pipeline) -> Result:
-    """Return the result of one file, with the status `failed` if it cannot be read or classified."""
-    source = Source(key=os.fsencode(file).decode("utf-8", "replace"))
-    try:
-        with open_recording(file, pipeline.limits) as path:
-            source = source.model_copy(update={"size_bytes": path.stat().st_size})
-            return pipeline.run(path, source)
-    except RecordingError as error:
-        return Result.failed(source, pipeline.model, error)
-    except OSError as error:
-        unreadable = RecordingUnreadable(f"The file cannot be read: {error.strerror}.")
-        return Result.failed(source, pipeline.model, unreadable)

@@ -9,10 +9,10 @@ from rich.markup import escape
 
 from core import settings
 from core.audio.conversion import ConvertedFiles, convert
-from core.cli.recordings import descriptor_of, open_recording, recordings_in
 from core.cli.streams import reason_of
 from core.errors import AudioEmotionError
 from core.formatting import printable
+from core.recordings import descriptor_of, open_recording, recordings_in
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 

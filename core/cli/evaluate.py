@@ -14,8 +14,6 @@ from rich.table import Table
 
 from core import settings
 from core.cli.classifier import load_classifier
-from core.cli.classify import classify_file
-from core.cli.recordings import check_file
 from core.errors import FolderRefused, ManifestUnreadable, RecordingError, RecordingNotFound, RecordingUnreadable
 from core.evaluation.dimensions import DimensionsReport, RatedPrediction, compute_dimension_metrics, values_beyond
 from core.evaluation.emotions import (
@@ -31,6 +29,7 @@ from core.evaluation.manifest import LabelledRecording, RatedRecording, parse_na
 from core.formatting import counted, printable
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
+from core.recordings import check_file, classify_file
 from core.results import Error, Model
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 

@@ -12,8 +12,8 @@ from core import settings
 from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ
-from core.cli.recordings import check_file
 from core.errors import DecoderUnavailable, RecordingError, ResultUnreadable
+from core.recordings import check_file
 from core.report import PAGE_START, Sound, render
 from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits

@@ -15,8 +15,8 @@ import soundfile
 
 from core.audio.conversion import convert
 from core.cli.convert import convert_files
-from core.cli.recordings import open_recording, recordings_in
 from core.errors import RecordingNotFound, RecordingTooLarge, RecordingUnreadable
+from core.recordings import open_recording, recordings_in
 from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
 

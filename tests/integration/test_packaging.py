@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,29 @@ def test_classify_works_from_an_empty_folder(installed: Path, tmp_path: Path) ->
     assert document["status"] == "classified"
     assert document["model"]["demo"] is True
     assert list(tmp_path.iterdir()) == []
+
+
+def test_python_code_classifies_with_the_installed_package(installed: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "use-from-python.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    shutil.copytree(installed / "core" / "samples", tmp_path / "samples")
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example + "print(__import__('core').__file__)"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(installed)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("samples/")] == [lines[0], lines[2]]
+    assert lines[0].startswith("samples/anger.wav classified anger {")
+    assert len(lines) == 2 + 1 + 7 + 1
+    assert lines[-1] == str(installed / "core" / "__init__.py")
+    assert done.stderr.count("demo model") == 1
 
 
 def test_the_samples_of_the_wheel_are_those_of_the_demo(installed: Path, tmp_path: Path) -> None:

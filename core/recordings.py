@@ -1,4 +1,4 @@
-"""The recordings that a command's arguments name: files, the recordings in a folder, and standard input."""
+"""The recordings that paths name: files, the recordings in a folder, and standard input."""
 
 import os
 import re
@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from core.audio.formats import ACCEPTED_FORMATS
-from core.errors import DecoderUnavailable, RecordingNotFound, RecordingTooLarge, RecordingUnreadable
+from core.errors import (
+    DecoderUnavailable,
+    RecordingError,
+    RecordingNotFound,
+    RecordingTooLarge,
+    RecordingUnreadable,
+)
+from core.pipeline import Pipeline
+from core.results import Result, Source
 from core.scratch import scratch_folder
 from core.settings import MediaLimits
 
@@ -48,6 +56,25 @@ def descriptor_of(name: Path) -> int | None:
         return 0
     match = _DESCRIPTOR.fullmatch(str(name))
     return int(match[1]) if match else None
+
+
+def classify_file(file: Path, pipeline: Pipeline) -> Result:
+    """Return the result of one file, with the status `failed` if it cannot be read or classified."""
+    source = source_of(file)
+    try:
+        with open_recording(file, pipeline.limits) as path:
+            source = source.model_copy(update={"size_bytes": path.stat().st_size})
+            return pipeline.run(path, source)
+    except RecordingError as error:
+        return Result.failed(source, pipeline.model, error)
+    except OSError as error:
+        unreadable = RecordingUnreadable(f"The file cannot be read: {error.strerror}.")
+        return Result.failed(source, pipeline.model, unreadable)
+
+
+def source_of(file: Path) -> Source:
+    """Return the source with the name of a file, in which U+FFFD replaces each byte that is not UTF-8."""
+    return Source(key=os.fsencode(file).decode("utf-8", "replace"))
 
 
 @contextmanager
