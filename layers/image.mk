@@ -18,13 +18,13 @@ invoke: $(VENV)/local image ## run the image on EVENT=events/… with `sam local
 emulate: $(VENV)/local $(SAM) ## run this checkout's handler on EVENT in Lambda's emulator, without an image
 	$(BIN)/python -m tools.invoke --process $(EVENT)
 
-deploy: image ## create or update the stack on AWS (DEMO=1 allows the demo model)
+deploy: $(VENV)/local image ## create or update STACK=… on AWS (DEPLOY_ARGS=… for sam deploy; DEMO=1 allows the demo model)
 	@manifest=$$(docker run --rm --entrypoint cat $(IMAGE) /opt/model/manifest.json) || exit 1; \
 	if [ -z "$(DEMO)" ] && printf '%s' "$$manifest" | grep -qE '"demo": *true'; then \
 		echo "The image contains the demo model, whose results for real people are meaningless." >&2; \
 		echo "Run make model first, or deploy the demo model with make deploy DEMO=1." >&2; \
 		exit 1; fi
-	SAM_CLI_TELEMETRY=0 $(SAM) deploy --guided
+	SAM_CLI_TELEMETRY=0 $(BIN)/python -m tools.deploy --sam $(SAM) $(if $(STACK),--stack $(STACK)) -- $(DEPLOY_ARGS)
 
 size: ## show the size of the image's layers and largest parts
 	@layers/size.sh $(IMAGE)

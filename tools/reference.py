@@ -222,7 +222,7 @@ def _upper(placeholder: re.Match[str]) -> str:
 
 
 def _template(template: Mapping[str, Any]) -> Iterator[str]:
-    yield "`template.yaml` describes the stack. `make deploy` asks for the parameters; each has a default."
+    yield "`template.yaml` describes the stack. `make deploy` writes a file with the parameters; each has a default."
     yield "## Parameters"
     for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]:
         yield f"### {group['Label']['default']}"

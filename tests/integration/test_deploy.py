@@ -1,0 +1,331 @@
+"""`make deploy` on a terminal, with moto as CloudFormation and ECR, and a program that records its calls as `sam`."""
+
+import hashlib
+import json
+import os
+import pty
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from core.operations.images import UNUSED, delete_old_versions, mark_unused, remove_marks
+from tests.support.cloudformation import ACCOUNT, TEMPLATE
+from tools.deploy import ASKED, deploy, stack_file
+from tools.template import read_template
+
+ROOT = Path(__file__).parents[2]
+REGION = "eu-central-1"
+REPOSITORY = read_template(ROOT / "layers" / "repository.yaml")
+
+_SAM = f"""#!{sys.executable}
+import boto3, json, os, pathlib, sys
+with open(os.environ["SAM_CALLS"], "a") as calls:
+    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+arguments = sys.argv[1:]
+if "--template-file" in arguments:
+    given = dict(zip(arguments, arguments[1:]))
+    template = pathlib.Path(given["--template-file"]).read_text()
+    stack = given["--parameter-overrides"].partition("=")[2]
+    client = boto3.client("cloudformation", region_name=given["--region"])
+    if not any(s["StackName"] == given["--stack-name"] for s in client.describe_stacks()["Stacks"]):
+        client.create_stack(StackName=given["--stack-name"], TemplateBody=template,
+            Parameters=[{{"ParameterKey": "Stack", "ParameterValue": stack}}])
+elif os.environ.get("SAM_FAILS"):
+    sys.exit(3)
+"""
+
+
+@pytest.fixture
+def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": aws_server,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": REGION,
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+class Checkout:
+    """A copy of what a deployment reads of the checkout, with a `sam` that records its calls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sam = folder / "sam"
+        self.sam.write_text(_SAM, encoding="utf-8")
+        self.sam.chmod(0o755)
+        for name in ("core", "tools", "layers", "template.yaml"):
+            (folder / name).symlink_to(ROOT / name)
+        self.environment = {**os.environ, "SAM_CALLS": str(folder / "calls"), "PYTHONPATH": str(ROOT)}
+
+    def deploy(self, *arguments: str, answers: str | None = None, **environment: str) -> tuple[int, str]:
+        """Deploy with the answers on a terminal, or without one, and return the exit status and the output."""
+        # The module's folder is the checkout, so the copy takes its place.
+        program = f"import pathlib, sys, tools.deploy as d; d.ROOT = pathlib.Path({str(self.folder)!r}); "
+        program += "d.STACKS = d.ROOT / 'stacks'; sys.exit(d.main(sys.argv[1:]))"
+        command = ["timeout", "--foreground", "60", sys.executable, "-c", program, "--sam", str(self.sam), *arguments]
+        if answers is None:
+            done = subprocess.run(
+                command,
+                env=self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                text=True,
+                timeout=60,
+            )
+            return done.returncode, done.stdout
+        terminal, child = pty.openpty()
+        with subprocess.Popen(
+            command, env=self.environment | environment, stdin=child, stdout=child, stderr=child
+        ) as run:
+            os.close(child)
+            os.write(terminal, answers.encode())
+            output = b""
+            while True:
+                try:
+                    output += os.read(terminal, 4096)
+                except OSError:  # the process has closed the terminal
+                    break
+            os.close(terminal)
+        return run.returncode, output.decode()
+
+    def calls(self) -> list[list[str]]:
+        file = Path(self.environment["SAM_CALLS"])
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def file(self, name: str = "audio-emotion") -> dict[str, Any]:
+        text = (self.folder / "stacks" / f"{name}.toml").read_text(encoding="utf-8")
+        parameters: dict[str, Any] = tomllib.loads(text)["default"]["deploy"]["parameters"]
+        return parameters
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, aws: None) -> Checkout:
+    return Checkout(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------- questions
+
+
+def test_the_first_deployment_asks_four_questions(checkout: Checkout) -> None:
+    status, output = checkout.deploy(answers="calls\neu-central-1\nops@example.com\n\n", SAM_FAILS="1")
+    assert status == 3, output
+    assert output.count(": ") >= 4
+    assert checkout.file("calls") == {
+        "stack_name": "calls",
+        "region": "eu-central-1",
+        "parameter_overrides": {"AlarmEmail": "ops@example.com"},
+    }
+    first, second = checkout.calls()
+    assert first[:5] == ["deploy", "--template-file", "layers/repository.yaml", "--stack-name", "calls-images"]
+    assert second[:3] == ["deploy", "--config-file", str(checkout.folder / "stacks" / "calls.toml")]
+    uri = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/calls-functions"
+    assert second[3:] == [
+        *("--image-repository", uri, "--resolve-s3"),
+        *("--capabilities", "CAPABILITY_IAM", "--confirm-changeset"),
+    ]
+
+
+def test_empty_answers_mean_the_defaults(checkout: Checkout) -> None:
+    status, output = checkout.deploy(answers="\n\n\n\n", SAM_FAILS="1")
+    assert status == 3, output
+    assert checkout.file() == {"stack_name": "audio-emotion", "region": REGION, "parameter_overrides": {}}
+
+
+def test_an_invalid_answer_is_asked_again(checkout: Checkout) -> None:
+    answers = "Calls_1\ncalls\nfrankfurt\neu-central-1\nnobody\nops@example.com\nBUCKET\nrecordings\n"
+    status, output = checkout.deploy(answers=answers, SAM_FAILS="1")
+    assert status == 3
+    assert output.count("not a valid answer") == 4
+    assert checkout.file("calls")["parameter_overrides"] == {
+        "AlarmEmail": "ops@example.com",
+        "ExistingUploadsBucket": "recordings",
+    }
+
+
+def test_a_later_deployment_asks_nothing(checkout: Checkout) -> None:
+    checkout.deploy(answers="\n\n\n\n", SAM_FAILS="1")
+    arguments = ("--stack", "audio-emotion", "--", "--no-confirm-changeset", "--parameter-overrides", "Paused=true")
+    status, output = checkout.deploy(*arguments, SAM_FAILS="1")
+    assert status == 3, output
+    assert checkout.calls()[-1][-3:] == ["--no-confirm-changeset", "--parameter-overrides", "Paused=true"]
+    assert output == ""
+
+
+def test_without_a_terminal_a_missing_file_is_an_error(checkout: Checkout) -> None:
+    status, output = checkout.deploy("--stack", "calls")
+    assert (status, checkout.calls()) == (1, [])
+    assert output == "stacks/calls.toml does not exist. docs/how-to/deploy.md shows how to write it.\n"
+    status, output = checkout.deploy("--stack", "Calls_1")
+    assert status == 1
+    assert output.startswith("Calls_1 is not a stack's name")
+
+
+def test_the_end_of_the_input_deploys_nothing(checkout: Checkout) -> None:
+    status, output = checkout.deploy(answers="calls\n\x04")
+    assert (status, checkout.calls()) == (1, [])
+    assert "Nothing was deployed." in output
+    assert not (checkout.folder / "stacks").exists()
+
+
+def test_the_stack_file_describes_every_parameter() -> None:
+    values = {"AlarmEmail": 'a"b\\c@example.com'}
+    text = stack_file("calls", REGION, values, TEMPLATE)
+    assert tomllib.loads(text)["default"]["deploy"]["parameters"]["parameter_overrides"] == values
+    assert max(map(len, text.splitlines())) <= 120
+    # Each commented line sets the default.
+    lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line and line.startswith("# ")]
+    defaults = tomllib.loads("\n".join(lines))
+    assert {**defaults, **values}.keys() == TEMPLATE["Parameters"].keys()
+    assert defaults == {name: str(TEMPLATE["Parameters"][name]["Default"]) for name in defaults}
+    prose = " ".join(line.removeprefix("# ") for line in text.splitlines())
+    for described in TEMPLATE["Parameters"].values():
+        assert described["Description"] in prose
+    assert set(ASKED) <= set(TEMPLATE["Parameters"])
+
+
+# ------------------------------------------------------------------------------------------------------------- images
+
+
+def push(ecr: Any, repository: str, number: int) -> str:
+    """Push an image and return its digest."""
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    config = {
+        "mediaType": "application/vnd.docker.container.image.v1+json",
+        "size": 1,
+        "digest": f"sha256:{number:064d}",
+    }
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}
+    text = json.dumps(manifest)
+    digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    # ECR computes the digest, moto does not.
+    ecr.put_image(repositoryName=repository, imageManifest=text, imageTag=f"image-{number}", imageDigest=digest)
+    return digest
+
+
+class Functions:
+    """Lambda with functions whose versions use images."""
+
+    class exceptions:  # noqa: N801 (boto3's name)
+        class ResourceNotFoundException(Exception):
+            pass
+
+    def __init__(self, **versions: dict[str, str]) -> None:
+        self.versions = versions
+        self.deleted: list[str] = []
+
+    def get_paginator(self, _name: str) -> "Functions":
+        return self
+
+    def paginate(self, FunctionName: str) -> list[dict[str, Any]]:  # noqa: N803
+        name = FunctionName.rpartition("-")[2]
+        if name not in self.versions:
+            raise self.exceptions.ResourceNotFoundException
+        return [
+            {"Versions": [{"Version": version, "FunctionArn": arn(name, version)}]} for version in self.versions[name]
+        ]
+
+    def get_function(self, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+        *_, name, version = FunctionName.split(":")
+        return {"Code": {"ResolvedImageUri": f"uri@{self.versions[name.rpartition('-')[2]][version]}"}}
+
+    def get_alias(self, FunctionName: str, Name: str) -> dict[str, Any]:  # noqa: N803
+        return {"FunctionVersion": max(self.versions["backfill"])}
+
+    def delete_function(self, FunctionName: str) -> None:  # noqa: N803
+        self.deleted.append(FunctionName)
+        *_, version = FunctionName.split(":")
+        del self.versions["backfill"][version]
+
+
+def arn(function: str, version: str) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:calls-{function}:{version}"
+
+
+@pytest.fixture
+def ecr(aws: None) -> Any:
+    client = boto3.client("ecr", region_name=REGION)
+    for found in client.describe_repositories()["repositories"]:  # those of other tests
+        client.delete_repository(repositoryName=found["repositoryName"], force=True)
+    client.create_repository(repositoryName="calls-functions")
+    return client
+
+
+def marked(ecr: Any) -> set[str]:
+    found = ecr.describe_images(repositoryName="calls-functions")["imageDetails"]
+    return {
+        image["imageDigest"] for image in found if any(tag.startswith(UNUSED) for tag in image.get("imageTags", []))
+    }
+
+
+def test_only_images_that_no_version_uses_are_marked(ecr: Any) -> None:
+    digests = [push(ecr, "calls-functions", number) for number in range(4)]
+    functions = Functions(
+        classify={"$LATEST": digests[3]}, backfill={"$LATEST": digests[3], "1": digests[1], "2": digests[3]}
+    )
+    assert mark_unused(ecr, functions, "calls-functions", "calls") == 2
+    assert marked(ecr) == {digests[0], digests[2]}
+    remove_marks(ecr, "calls-functions")
+    assert marked(ecr) == set()
+    assert len(ecr.describe_images(repositoryName="calls-functions")["imageDetails"]) == 4, "no image is deleted"
+
+
+def test_a_version_stays_while_a_job_may_invoke_it() -> None:
+    functions = Functions(backfill={"$LATEST": "d", "1": "a", "2": "b", "3": "c", "4": "d"})
+    s3control = boto3.client("s3control", region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x")
+    pinned = {"LambdaInvoke": {"FunctionArn": arn("backfill", "2")}}
+    with Stubber(s3control) as stub:
+        stub.add_response("list_jobs", {"Jobs": [{"JobId": "job-1"}], "NextToken": "more"})
+        stub.add_response("describe_job", {"Job": {"Operation": pinned}})
+        stub.add_response("list_jobs", {"Jobs": [{"JobId": "job-2"}]})
+        stub.add_response("describe_job", {"Job": {"Operation": {"S3PutObjectCopy": {}}}})
+        assert delete_old_versions(functions, s3control, ACCOUNT, "calls") == 2
+        stub.assert_no_pending_responses()
+    assert functions.deleted == [arn("backfill", "1"), arn("backfill", "3")]
+
+
+def test_the_lifecycle_rule_expires_only_marked_images() -> None:
+    policy = REPOSITORY["Resources"]["Repository"]["Properties"]["LifecyclePolicy"]["LifecyclePolicyText"]
+    [rule] = json.loads(policy)["rules"]
+    assert rule["selection"]["tagStatus"] == "tagged"
+    assert rule["selection"]["tagPatternList"] == [f"{UNUSED}*"]
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_deployment_marks_unused_images_only_at_its_end(
+    ecr: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
+) -> None:
+    digests = [push(ecr, "calls-functions", number) for number in range(3)]
+    functions = Functions(classify={"$LATEST": digests[2]}, backfill={"1": digests[1], "2": digests[2]})
+    mark_unused(ecr, Functions(backfill={"2": digests[2]}), "calls-functions", "calls")
+    during: list[set[str]] = []
+
+    def sam(command: list[str], **_: Any) -> Any:
+        if "--config-file" in command:
+            during.append(marked(ecr))
+            return subprocess.CompletedProcess(command, status)
+        return subprocess.CompletedProcess(command, 0)
+
+    class Others:
+        def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
+            uri = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/calls-functions"
+            return {"Stacks": [{"Outputs": [{"OutputKey": "RepositoryUri", "OutputValue": uri}]}]}
+
+        def list_jobs(self, **_: Any) -> dict[str, Any]:
+            return {"Jobs": []}
+
+    clients = {"ecr": ecr, "lambda": functions}
+    monkeypatch.setattr("tools.deploy.subprocess.run", sam)
+    monkeypatch.setattr("tools.deploy.boto3.client", lambda name, **_: clients.get(name, Others()))
+    assert deploy("sam", "calls", REGION, []) == status
+    assert during == [set()]
+    assert marked(ecr) == (set() if status else {digests[0], digests[1]})
+    assert functions.deleted == ([] if status else [arn("backfill", "1")])
