@@ -77,7 +77,7 @@ def test_a_result_is_published_once_with_its_key_and_summary(stack: Stack, arriv
     assert detail["result"] == {"bucket": RESULTS_BUCKET, "key": "results/a b.wav.json"}
     document = json.loads(stack.result(detail["result"]["key"]))
     assert detail["source"] == document["source"]
-    for name in ("status", "emotion", "score", "speech_s"):
+    for name in ("status", "emotion", "score", "margin", "shares", "speech_s"):
         assert detail[name] == document[name]
     assert detail["duration_s"] == document["audio"]["duration_s"]
     assert detail["finished_at"] == document["processing"]["finished_at"]
