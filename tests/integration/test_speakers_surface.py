@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +32,7 @@ from core.results import Result, Source
 from core.settings import CLI_PREFIX, ApiSettings, MediaLimits, SegmentationSettings, SpeakerSettings, read
 from core.speakers.separation import SpeakerSeparator
 from handlers.api.service import Service
+from tests.conftest import ROOT
 from tests.support.browser import running_browser
 from tests.support.serving import folder_service, serving
 from tests.support.voices import two_voices, write_speaker_network
@@ -132,6 +135,35 @@ def test_the_local_stack_gets_the_option(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert given["SPEAKERS"] == "auto"
     assert given["SPEAKERS_MODEL"] == str(tmp_path / "build/speakers/speakers.onnx")
     assert function_settings()["SPEAKERS"] == "2"
+
+
+# -------------------------------------------------------------------------------------------------------- function
+
+
+@pytest.mark.parametrize("entry_point", ["s3_upload", "batch_operations", "api.on_lambda"])
+@pytest.mark.parametrize("mode", ["off", "auto"])
+def test_a_function_without_the_network_says_so_when_it_starts(
+    package: Path, tmp_path: Path, entry_point: str, mode: str
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "MODEL_DIR": str(package),
+        "RESULTS_BUCKET": "results",
+        "UPLOADS_BUCKET": "uploads",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "TMPDIR": str(tmp_path),
+        "SPEAKERS": mode,
+        "SPEAKERS_MODEL": "/opt/model/speakers.onnx",
+    }
+    command = [sys.executable, "-c", f"import handlers.{entry_point}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=120)
+
+    assert (done.returncode == 0) == (mode == "off"), done.stderr
+    if mode != "off":
+        message = "SPEAKERS=auto needs /opt/model/speakers.onnx, which does not exist. Run `make speakers`"
+        assert message in done.stderr.splitlines()[-1]
 
 
 # ---------------------------------------------------------------------------------------------------------- report
