@@ -30,9 +30,8 @@ _MANDARIN: Mapping[str, str] = {
     "其他": "other",
     "难过": "sad",
     "吃惊": "surprised",
-    "<unk>": "unknown",
 }
-"""The published labels without an English name -> the English name."""
+"""A published label -> its English name."""
 
 _MIN_POSITION_KERNEL = 3
 _MAX_CONVOLUTIONS = 100

@@ -82,7 +82,7 @@ def test_the_published_files_have_the_sizes_and_labels_of_the_registry(name: str
     assert (config.sizes.num_prenet_layers, config.sizes.num_hidden_layers) == (4, 8)
     assert config.sizes.layer_norm_eps == 1e-5  # written as 1e-05, which is text in YAML 1.1
     assert read_labels(PUBLISHED / name) == (
-        *("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown"),
+        *("angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "<unk>"),
     )
 
 

@@ -75,7 +75,7 @@ def test_capital_letters_of_labels_do_not_matter(write: Callable[..., Path]) -> 
 
     labels = read_checkpoint(write(id2label=dict(enumerate(published)))).labels
 
-    assert labels == ("sad", "anger", "disgust", "fear", "happy", "neutral", "Contempt", "Other")
+    assert labels == ("sad", "anger", "disgust", "fear", "happy", "neutral", "Contempt", "other")
 
 
 @pytest.mark.parametrize("count", [7, 9])
