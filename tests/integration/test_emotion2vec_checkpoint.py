@@ -21,6 +21,7 @@ from core.checkpoints.network import SpeechNetwork
 from core.checkpoints.registry import CHECKPOINTS
 from core.cli.app import main
 from core.errors import CheckpointUnreadable
+from core.model.classifier import EmotionClassifier
 from tests.support.emotion2vec import (
     LABELS,
     NAMES,
@@ -332,6 +333,29 @@ def test_a_checkpoint_is_pulled_from_the_hub_by_name(
     }
     read = read_checkpoint(out)
     assert (read.model_id, read.revision, read.labels) == (hub.repo, COMMIT, LABELS)
+
+
+def test_the_steps_of_make_model_give_a_package_that_classifies_like_funasr(
+    hub: Hub, network: SpeechNetwork, tmp_path: Path, speech_like: SpeechLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*command: str) -> None:
+        monkeypatch.setattr("sys.argv", ["audio-emotion", "model", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+
+    monkeypatch.chdir(tmp_path)
+    with serving(hub):
+        run("pull", NAMES[1], "--out", "pulled", "--endpoint", hub.endpoint)
+    run("export", "pulled", "package", "--precision", "fp32")
+
+    package, reference = EmotionClassifier.load(tmp_path / "package"), FunAsrNetwork(network, document(SMALL))
+    identity = package.identity
+    assert (identity.id, identity.revision, identity.labels) == (hub.repo, COMMIT, LABELS)
+    for samples in (400, 1_600, 32_000, 96_000):
+        clip = speech_like(samples, samples)
+        expected = list(reference.scores(clip).values())
+        np.testing.assert_allclose(list(package.classify(clip).values()), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "tokens.txt", "model.pt"])
