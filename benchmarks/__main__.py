@@ -1,6 +1,6 @@
 """Run the benchmarks one after another: `make bench`."""
 
-from benchmarks import cold_start, conversations, costs, decisions, families, speed, stages
+from benchmarks import cold_start, conversations, costs, decisions, families, speakers, speed, stages
 
 speed.main()
 families.main()
@@ -8,4 +8,5 @@ cold_start.main()
 stages.main()
 decisions.main()
 conversations.main()
+speakers.main()
 costs.main()

@@ -1,7 +1,7 @@
 """Separates the utterances of one channel into two voices by their embeddings.
 
 Every candidate split is refined by 2-means, and the best score wins. The score allows for unequal shares: in many
-calls, one voice talks most of the time.
+calls, one voice talks most of the time. See docs/decisions/0040-two-voices.md.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ Mode = Literal["2", "auto"]
 MAX_DECIDING = 256
 """The longest utterances decide, so that the time and the memory of long recordings stay small."""
 
-_ENTROPY_WEIGHT = 0.1
-"""Per bit: two voices with equal shares gain 0.1."""
+_ENTROPY_WEIGHT = 0.15
+"""Per bit: two voices with equal shares gain 0.15."""
 _MIN_UTTERANCES = 2
 _MIN_TIME_S = 1.5
 _MIN_TIME_SHARE = 0.03

@@ -83,3 +83,12 @@ def test_a_missing_hash_fails_the_build(exported: Path, tmp_path: Path, name: st
 
     assert done.returncode == 1
     assert f"its manifest has no hash of {name}" in done.stderr
+
+
+def test_the_image_has_the_speaker_network_of_the_checkout(image_model: Path) -> None:
+    built, included = ROOT / "build" / "speakers" / "speakers.onnx", image_model / "speakers.onnx"
+
+    assert included.exists() is built.exists()
+    if built.exists():
+        assert included.read_bytes() == built.read_bytes()
+        assert included.stat().st_size < 20_000_000
