@@ -4,6 +4,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from math import inf
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -73,7 +74,7 @@ class Storage:
             # The answer to a HEAD has no body. The body of a GET names the missing permission, and distinguishes
             # expired credentials from SSE-C.
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _EXPLAINED_BY_GET:
-                self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
+                self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
             raise
 
     def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
@@ -103,11 +104,12 @@ class Storage:
         )
         written_bytes = 0
         body = self._client.get_object(Bucket=version.bucket, Key=version.key, **condition)["Body"]
-        for chunk in body.iter_chunks(_CHUNK_BYTES):
-            with disk_errors():
-                written_bytes += file.write(chunk)
-            if deadline.passed:
-                raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
+        with closing(body):
+            for chunk in body.iter_chunks(_CHUNK_BYTES):
+                with disk_errors():
+                    written_bytes += file.write(chunk)
+                if deadline.passed:
+                    raise StorageUnavailable(f"S3 sent {version.key} too slowly: {written_bytes:,} bytes in time.")
         return written_bytes
 
     def get(self, bucket: str, key: str) -> tuple[ObjectVersion, bytes] | None:

@@ -109,7 +109,7 @@ def test_a_result_of_another_model_is_replaced(stack: Stack, speech: bytes, monk
     stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key="a.wav", Body=speech)
     payload = event("2.0", s3Bucket=UPLOADS_BUCKET, s3Key="a.wav", s3VersionId=None)
     invoke(payload)
-    old = stack.s3.get_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json")
+    old = stack.s3.head_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json")
     stale = {**old["Metadata"], "fingerprint": "sha256:another"}
     stack.s3.put_object(Bucket=RESULTS_BUCKET, Key="results/a.wav.json", Body=b"{}", Metadata=stale)
     assert invoke(payload)["resultString"].startswith("classified")

@@ -302,6 +302,9 @@ class _Body:
     def iter_chunks(self, size: int) -> Iterator[bytes]:
         yield from self._chunks
 
+    def close(self) -> None:
+        pass
+
 
 class _Client:
     """The real client, except for the content of objects."""

@@ -18,7 +18,7 @@ from core.delivery import Attempt, Delivery, Upload
 from core.delivery.lease import lease
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion
-from core.errors import RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
+from core.errors import DiskUnavailable, RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.settings import FunctionSettings
 from tests.integration.conftest import Clock
@@ -136,6 +136,17 @@ def test_a_slow_body_does_not_outlast_the_deadline(world: World, tmp_path: Path)
     world.proxy.plan = lambda call: Fault.SLOW if call.method == "GET" else None  # the body takes an hour
     with pytest.raises(StorageUnavailable, match="slowly"):
         world.storage.download(version, tmp_path / "recording", Deadline.after(0.5))
+
+
+def test_a_download_that_fails_closes_its_connection(world: World) -> None:
+    upload = world.put(CONTENT * 400)
+    version = world.storage.head(upload.bucket, upload.key)
+    assert version is not None
+    bodies: list[Any] = []
+    world.client.meta.events.register("after-call.s3.GetObject", lambda parsed, **_: bodies.append(parsed["Body"]))
+    with pytest.raises(DiskUnavailable):
+        world.storage.download(version, Path("/dev/full"), Deadline())
+    assert [body._raw_stream.closed for body in bodies] == [True]
 
 
 @pytest.mark.timeout(120)
