@@ -5,7 +5,6 @@ import io
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,9 +28,7 @@ from core.delivery import Outcome
 from core.delivery.eventbridge import event_detail
 from core.delivery.report_pages import refresh_report
 from core.delivery.storage import Storage
-from core.local.folders import result_files
 from core.local.stack import RESULTS_BUCKET, running_stack
-from core.local.workers import running_workers
 from core.model.classifier import EmotionClassifier
 from core.model.package import read_manifest
 from core.online.result_store import new_id
@@ -44,6 +41,7 @@ from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import running_browser
 from tests.support.outputs import DIMENSIONS, dimensional_result, write_package
 from tests.support.serving import folder_service, serving
+from tests.support.workers import function_result
 
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
 ANGER = ROOT / "samples" / "anger.wav"
@@ -210,21 +208,8 @@ def test_the_demo_compares_emotions_only(result: Result, tmp_path: Path) -> None
 
 def test_the_function_stores_dimensions(aws_server: str, linear_package: Path, tmp_path: Path) -> None:
     log = tmp_path / "function.log"
-    with (
-        running_stack(endpoint=aws_server) as stack,
-        running_workers(stack, linear_package, log) as workers,
-        result_files(stack, tmp_path / "results", "local") as files,
-    ):
-        stack.upload(ANGER)
-        written: list[Path] = []
-        give_up_at_s = time.monotonic() + 60
-        while not written:
-            assert time.monotonic() < give_up_at_s, log.read_text()
-            workers.check()
-            written = files.fetch_new()
-            time.sleep(0.1)
+    document = json.loads(function_result(aws_server, linear_package, ANGER, tmp_path))
 
-    document = json.loads(written[0].read_text(encoding="utf-8"))
     assert list(document["dimensions"]) == list(DIMENSIONS)
     line = next(line for line in map(json.loads, _json_lines(log)) if line.get("message") == "recording")
     assert line["dimensions"] == document["dimensions"]

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,6 @@ from core.cli.classify import classify_files
 from core.cli.evaluate import evaluate_manifest
 from core.cli.tables import timelines
 from core.emotions import COLOURS
-from core.local.folders import result_files
-from core.local.stack import running_stack
-from core.local.workers import running_workers
 from core.model.classifier import EmotionClassifier
 from core.model.package import Manifest, read_manifest
 from core.pipeline import Pipeline
@@ -28,6 +24,7 @@ from core.report import render
 from core.results import EmotionScores, Result, Source, Utterance
 from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
+from tests.support.workers import function_result
 
 EIGHT = ("anger", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
@@ -94,21 +91,8 @@ print(len(scores))
 def test_the_function_writes_results_with_eight_labels(
     aws_server: str, small_wav2vec2_package: Path, tmp_path: Path
 ) -> None:
-    with (
-        running_stack(endpoint=aws_server) as stack,
-        running_workers(stack, small_wav2vec2_package, tmp_path / "function.log") as workers,
-        result_files(stack, tmp_path / "results", "local") as files,
-    ):
-        stack.upload(ROOT / "samples" / "anger.wav")
-        written: list[Path] = []
-        give_up_at_s = time.monotonic() + 60
-        while not written:
-            assert time.monotonic() < give_up_at_s, (tmp_path / "function.log").read_text()
-            workers.check()
-            written = files.fetch_new()
-            time.sleep(0.1)
+    document = json.loads(function_result(aws_server, small_wav2vec2_package, ROOT / "samples" / "anger.wav", tmp_path))
 
-    document = json.loads(written[0].read_text(encoding="utf-8"))
     assert document["status"] == "classified"
     assert document["model"]["labels"] == list(EIGHT)
     assert tuple(document["scores"]) == EIGHT
