@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-def onnx_session(model: bytes | Path, threads: int, *, has_vnni: bool | None = None) -> "onnxruntime.InferenceSession":
+def onnx_session(
+    model: bytes | Path, threads: int, *, has_vnni: bool | None = None, has_fixed_shapes: bool = True
+) -> "onnxruntime.InferenceSession":
     """Load a network.
 
     Parameters
@@ -20,6 +22,8 @@ def onnx_session(model: bytes | Path, threads: int, *, has_vnni: bool | None = N
         The number of threads to compute with.
     has_vnni
         Whether the processor has VNNI instructions; None detects them.
+    has_fixed_shapes
+        Whether all inputs have the same shapes. If they vary, planned allocations would fragment the memory.
     """
     # By default, ONNX Runtime 1.32 sends usage data over the network and stores a device id in the home folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -30,6 +34,7 @@ def onnx_session(model: bytes | Path, threads: int, *, has_vnni: bool | None = N
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = has_fixed_shapes
     # Threads that spin while they wait use up the CPU time that Lambda meters, and slow each other down on shared
     # cores: docs/decisions/0008-onnx-runtime-session.md.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

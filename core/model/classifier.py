@@ -103,7 +103,7 @@ class _OnnxNetwork:
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         self._geometry: Geometry = manifest.geometry
         # Loaded by path, so that ONNX Runtime maps the weights: docs/decisions/0008-onnx-runtime-session.md.
-        self._session = onnx_session(folder / MODEL_FILE, threads)
+        self._session = onnx_session(folder / MODEL_FILE, threads, has_fixed_shapes=False)
 
     def logits(self, waveform: Waveform) -> Logits:
         outputs = self._session.run(["logits"], self._geometry.graph_inputs(waveform))
