@@ -1,7 +1,7 @@
 """Separates the utterances of one channel into two voices by their embeddings.
 
 Every candidate split is refined by 2-means, and the best score wins. The score allows for unequal shares: in many
-calls, one voice talks most of the time. See docs/decisions/0042-two-voices.md.
+calls, one voice talks most of the time. See docs/decisions/0045-two-voices.md.
 """
 
 from dataclasses import dataclass
