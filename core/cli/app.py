@@ -223,7 +223,7 @@ def evaluate(
 
 
 @app.command(**_examples("train labelled.csv --from build/checkpoint --out build/trained"))
-def train(
+def train(  # noqa: PLR0913, PLR0917 (each is an option)
     manifest: Annotated[
         Path,
         typer.Argument(
@@ -239,12 +239,37 @@ def train(
     cache: Annotated[
         Path, typer.Option(help="Folder from which a run that was interrupted continues. It may be deleted.")
     ] = Path("out/training-cache"),
+    unfreeze: Annotated[
+        str | None,
+        typer.Option(
+            help="Train this number of upper layers of the encoder too, or `all`. Default: all for networks of less "
+            "than 10 million parameters, and 0 for others.",
+            show_default=False,
+        ),
+    ] = None,
+    lora: Annotated[int, typer.Option(min=0, help="Train LoRA matrices of this rank instead of whole layers.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs for layers and LoRA.")] = 20,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of folds to test. Default: all; with layers or LoRA one, because each takes as long as the "
+            "training.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split and another network.")] = 1,
 ) -> None:
     """Train a checkpoint on your labelled recordings, and measure it on speakers that it was not trained on."""
     from core.cli.train import train_checkpoint
+    from core.training.tuning import ALL_LAYERS
 
-    train_checkpoint(manifest, start, out, names=names, cache=cache, seed=seed)
+    if unfreeze not in (None, "all") and not unfreeze.isdecimal():
+        raise typer.BadParameter("--unfreeze needs a number of layers, or all.")
+    layers = ALL_LAYERS if unfreeze == "all" else None if unfreeze is None else int(unfreeze)
+    train_checkpoint(
+        manifest, start, out, names, cache, unfreeze=layers, lora_rank=lora, epochs=epochs, folds=folds, seed=seed
+    )
 
 
 @app.command(**_examples("convert call.wma meeting.mkv --out converted"))

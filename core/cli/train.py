@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,10 +18,22 @@ from core.training.speech import ItemT
 from core.training.training import PAGE_FILE, TrainingOptions, train
 
 
-def train_checkpoint(manifest: Path, start: Path, out: Path, *, names: str, cache: Path, seed: int) -> None:
-    """Train a checkpoint, write it, and print its figures."""
+def train_checkpoint(manifest: Path, start: Path, out: Path, names: str, cache: Path, **choices: Any) -> None:
+    """Train a checkpoint, write it, and print its figures.
+
+    Parameters
+    ----------
+    names
+        The option `--map`.
+    choices
+        Other fields of `TrainingOptions`.
+    """
     stderr = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    threads = default_threads(settings.read(ModelSettings, prefix=CLI_PREFIX))
+    options = TrainingOptions(
+        manifest=manifest, start=start, out=out, cache=cache, names=parse_label_names(names), threads=threads, **choices
+    )
     with Progress(*columns, console=stderr) as progress:
 
         def track(items: Iterable[ItemT], description: str, count: int) -> Iterable[ItemT]:
@@ -29,21 +42,9 @@ def train_checkpoint(manifest: Path, start: Path, out: Path, *, names: str, cach
         def note(sentence: str) -> None:
             stderr.print(sentence, markup=False, highlight=False)
 
-        report = train(
-            TrainingOptions(
-                manifest=manifest,
-                start=start,
-                out=out,
-                cache=cache,
-                names=parse_label_names(names),
-                seed=seed,
-                threads=default_threads(settings.read(ModelSettings, prefix=CLI_PREFIX)),
-            ),
-            settings.read(MediaLimits, prefix=CLI_PREFIX),
-            settings.read(SegmentationSettings, prefix=CLI_PREFIX),
-            track=track,
-            note=note,
-        )
+        limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
+        segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
+        report = train(options, limits, segmentation, track=track, note=note)
     _show(report, Console())
     Console(soft_wrap=True).print(f"Checkpoint and {PAGE_FILE}: {out}/", highlight=False, markup=False)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from core.formatting import clock, counted, printable
-from core.training.report import TrainingReport, percent
+from core.training.report import TrainingReport, percent, points
 
 
 def model_card(report: TrainingReport, name: str) -> str:
@@ -48,7 +48,7 @@ def compared(report: TrainingReport, condition: str) -> tuple[str, str, str]:
     is_clear = "yes" if comparison.is_more_than_chance else "no"
     clips = "" if comparison.clips == report.figures[condition].clips else f", {comparison.clips:,} clips"
     start = f"{percent(comparison.start.unweighted_accuracy)}{clips}"
-    return start, percent(comparison.difference, signed=True), is_clear
+    return start, points(comparison.difference), is_clear
 
 
 def _table(name: str, counts: Mapping[str, int]) -> Iterator[str]:

@@ -72,7 +72,7 @@ def _matrix(title: str, figures: Figures, labels: tuple[str, ...]) -> Iterator[s
         confusion=figures.confusion,
     )
     picture = confusion_matrix_svg(metrics, (*labels, OTHER) if has_others else labels)
-    yield f'<section><h2>{_text(title)}</h2><div class="scroll">{picture}</div>'
+    yield f'<section><h2>{_text(title)}</h2><div class="scroll matrix">{picture}</div>'
     yield '<div class="scroll"><table class="means">'
     yield '<thead><tr><th scope="col" class="name">label</th><th scope="col">recall</th></tr></thead><tbody>'
     for label, recall in figures.recall.items():

@@ -10,7 +10,6 @@ from core.evaluation.figures import (
     Counts,
     Estimate,
     Indices,
-    Values,
     count,
     estimate,
     estimate_difference,
@@ -209,9 +208,13 @@ class TrainingReport:
         return sentences
 
 
-def percent(value: Estimate | Values | float, *, signed: bool = False) -> str:
+def percent(value: Estimate | float) -> str:
     """Format a share in percent, with its interval if it has one: "71.2 % (64.0 to 77.9)"."""
-    sign = "+" if signed else ""
     if isinstance(value, Estimate):
-        return f"{100 * value.value:{sign}.1f} % ({100 * value.low:{sign}.1f} to {100 * value.high:{sign}.1f})"
-    return f"{100 * value:{sign}.1f} %"
+        return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f})"
+    return f"{100 * value:.1f} %"
+
+
+def points(difference: Estimate) -> str:
+    """Format a difference of shares in percentage points, with its interval: "+4.1 points (+0.2 to +8.9)"."""
+    return f"{100 * difference.value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ from core.training.page import training_page
 from core.training.report import MIN_LABELS, Comparison, Data, Figures, Predictions, TrainingReport, compare
 from core.training.speech import LabelledSpeech, SpeechReader, Track, untracked
 from core.training.splits import Split, make_splits
-from core.training.states import mean_states, start_logits
+from core.training.states import mean_states, network_logits, start_logits
+from core.training.tuning import LabelledClips, Tuner, choose_tuning
 
 REPORT_FILE = "training.json"
 CARD_FILE = "README.md"
@@ -52,6 +53,10 @@ class TrainingOptions:
         The folder for what a killed run continues from.
     names
         As in `core.training.manifest.read_clips`.
+    unfreeze, lora_rank, epochs
+        As in `core.training.tuning.choose_tuning`.
+    folds
+        The number of folds to train and test a network for; None for all, or for one if layers are tuned.
     seed
         Chooses the split and the random numbers of the training.
     threads
@@ -63,6 +68,10 @@ class TrainingOptions:
     out: Path
     cache: Path
     names: Mapping[str, str]
+    unfreeze: int | None = None
+    lora_rank: int = 0
+    epochs: int = 20
+    folds: int | None = None
     seed: int = 1
     threads: int = 1
 
@@ -78,13 +87,56 @@ class _Task:
     groups: Indices
     splits: Sequence[Split]
     means: Sequence[Array]
+    tuner: Tuner | None
+    cache: ArrayCache
     seed: int
 
-    def network(self) -> SpeechNetwork:
-        return start_network(self.start, self.labels, self.seed)
+    def fit(self, split: Split, track: Track) -> tuple[SpeechNetwork, "_Length"]:
+        """Train a network on the training set of a split; its validation set chooses the length."""
+        network = start_network(self.start, self.labels, self.seed)
+        steps = fit_head(network, self._means(split.training), self._means(split.validation))
+        if not self.tuner:
+            return network, _Length(steps, 0)
+        training, validation = self._clips(split.training), self._clips(split.validation)
+        return network, _Length(steps, self.tuner.tune(network, training, validation, track=track))
 
-    def examples(self, indices: Indices) -> Examples:
+    def fit_all(self, length: "_Length", track: Track) -> SpeechNetwork:
+        """Train a network on all clips."""
+        network, everything = start_network(self.start, self.labels, self.seed), np.arange(self.targets.size)
+        fit_head(network, self._means(everything), None, length.steps)
+        if self.tuner:
+            self.tuner.tune(network, self._clips(everything), None, length.epochs, track)
+        return network
+
+    def logits(self, network: SpeechNetwork, index: int) -> Array:
+        """Compute the logits of a clip, shape ``(utterances, labels)``."""
+        if self.tuner:
+            return network_logits(network, self.speech[index], self.cache)
+        return head_logits(network, self.means[index])
+
+    def _means(self, indices: Indices) -> Examples:
         return Examples.of(self.means, self.targets, indices)
+
+    def _clips(self, indices: Indices) -> LabelledClips:
+        return LabelledClips([self.speech[index] for index in indices], self.targets[indices])
+
+
+@dataclass(frozen=True)
+class _Length:
+    """The length of a training: the steps of the head, then the epochs of the layers."""
+
+    steps: int
+    epochs: int
+
+    @classmethod
+    def median(cls, lengths: Sequence["_Length"]) -> "_Length":
+        """Return the median of each."""
+        steps, epochs = ([getattr(length, name) for length in lengths] for name in ("steps", "epochs"))
+        return cls(max(1, int(np.median(steps))), int(np.median(epochs)))
+
+    def __str__(self) -> str:
+        """Return the length in words."""
+        return counted(self.epochs, "epoch") if self.epochs else counted(self.steps, "step")
 
 
 def train(
@@ -122,11 +174,11 @@ def train(
     if silent:
         note(f"Left out {counted(silent, 'clip')} without speech.")
         check_counts(options.manifest, [item.clip for item in speech])
-    task = _task(start, speech, cache, options.seed, track)
+    task = _task(options, start, speech, cache, track)
     _note_gaps(task, note)
-    tested, predictions, steps = _test_folds(task, track)
-    network, final_steps = task.network(), int(np.median(steps))
-    fit_head(network, task.examples(np.arange(task.targets.size)), None, final_steps)
+    folds = task.splits[: options.folds or (1 if task.tuner else None)]
+    tested, predictions, length = _test_folds(task, folds, track)
+    network = task.fit_all(length, track)
     comparison = _compare(task, tested, predictions, cache, track)
     report = TrainingReport(
         version=__version__,
@@ -134,10 +186,10 @@ def train(
         start_revision=start.revision,
         labels=task.labels,
         data=_data(options.manifest, speech, left_out, silent),
-        method=f"the head was trained in {counted(final_steps, 'step')}, the encoder is that of the start",
-        options={"seed": options.seed},
+        method=f"{task.tuner.tuning if task.tuner else 'the head'}, trained in {length}",
+        options={"seed": options.seed, **(asdict(task.tuner.tuning) if task.tuner else {})},
         folds=len(task.splits),
-        tested_folds=len(task.splits),
+        tested_folds=len(folds),
         tested_speakers=len({speech[index].clip.speaker for index in tested}),
         figures={CLEAN: Figures.of(predictions)},
         comparison={CLEAN: comparison} if comparison else {},
@@ -152,14 +204,19 @@ def _check_folder(out: Path) -> None:
         raise FolderRefused(f"{out} has files that are not those of a training. Choose another folder with --out.")
 
 
-def _task(start: Checkpoint, speech: Sequence[LabelledSpeech], cache: ArrayCache, seed: int, track: Track) -> _Task:
+def _task(
+    options: TrainingOptions, start: Checkpoint, speech: Sequence[LabelledSpeech], cache: ArrayCache, track: Track
+) -> _Task:
     labels = tuple(sorted({item.clip.emotion for item in speech}))
     targets = np.array([labels.index(item.clip.emotion) for item in speech], np.int64)
     speakers = [item.clip.speaker for item in speech]
     groups = np.unique(speakers, return_inverse=True)[1] if all(speakers) else np.arange(len(speech))
-    splits = make_splits(targets, speakers, seed)
-    means = mean_states(start, start_network(start, labels, seed), speech, cache, track)
-    return _Task(start, labels, speech, targets, groups.astype(np.int64), splits, means, seed)
+    splits = make_splits(targets, speakers, options.seed)
+    network = start_network(start, labels, options.seed)
+    tuning = choose_tuning(network, options.unfreeze, options.lora_rank, options.epochs)
+    means = mean_states(start, network, speech, cache, track)
+    tuner = Tuner(tuning, cache, start.weights_sha256, options.seed) if tuning else None
+    return _Task(start, labels, speech, targets, groups.astype(np.int64), splits, means, tuner, cache, options.seed)
 
 
 def _note_gaps(task: _Task, note: Callable[[str], None]) -> None:
@@ -173,20 +230,15 @@ def _note_gaps(task: _Task, note: Callable[[str], None]) -> None:
             note(f"Only {speakers.pop()} has clips of {label}, so no network learns and tests it: add other speakers.")
 
 
-def _test_folds(task: _Task, track: Track) -> tuple[Indices, Predictions, list[int]]:
-    """Train a network for each fold; return the tested clips, their predictions, and the numbers of steps."""
-    scores, steps = [], []
-    for split in track(task.splits, "Training folds", len(task.splits)):
-        network = task.network()
-        steps.append(fit_head(network, task.examples(split.training), task.examples(split.validation)))
-        scores += [clip_scores(rows, task.speech[index]) for index, rows in _logits(network, task, split.testing)]
-    tested = np.concatenate([split.testing for split in task.splits])
-    return tested, _predictions(task, tested, np.stack(scores).argmax(axis=1)), steps
-
-
-def _logits(network: SpeechNetwork, task: _Task, indices: Indices) -> Iterator[tuple[int, Array]]:
-    for index in map(int, indices):
-        yield index, head_logits(network, task.means[index])
+def _test_folds(task: _Task, folds: Sequence[Split], track: Track) -> tuple[Indices, Predictions, _Length]:
+    """Train a network for each fold; return the tested clips, their predictions, and the median length."""
+    scores, lengths = [], []
+    for split in track(folds, "Training folds", len(folds)):
+        network, length = task.fit(split, track)
+        lengths.append(length)
+        scores += [clip_scores(task.logits(network, int(index)), task.speech[index]) for index in split.testing]
+    tested = np.concatenate([split.testing for split in folds])
+    return tested, _predictions(task, tested, np.stack(scores).argmax(axis=1)), _Length.median(lengths)
 
 
 def clip_scores(logits: Array, speech: LabelledSpeech, output: Output = Output.SOFTMAX) -> Values:

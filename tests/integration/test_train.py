@@ -60,7 +60,8 @@ def manifest(tmp_path: Path) -> Path:
 
 def options(manifest: Path, start: Path, out: Path, **changes: Any) -> TrainingOptions:
     cache = manifest.parents[1] / "training-cache"  # of all tests of this session, which decode the same samples
-    return replace(TrainingOptions(manifest=manifest, start=start, out=out, cache=cache, names={}), **changes)
+    given = TrainingOptions(manifest=manifest, start=start, out=out, cache=cache, names={}, unfreeze=0)
+    return replace(given, **changes)
 
 
 def train_with(given: TrainingOptions, notes: list[str] | None = None) -> Any:
@@ -381,7 +382,7 @@ def test_the_command_prints_the_figures_and_the_limits(
 ) -> None:
     out, cache = tmp_path / "out", tmp_path.parent / "training-cache"
 
-    train_checkpoint(manifest, small_checkpoint, out, names="", cache=cache, seed=1)
+    train_checkpoint(manifest, small_checkpoint, out, "", cache, unfreeze=0, seed=1)
 
     printed = " ".join(capsys.readouterr().out.split())
     assert "clean 8" in printed
