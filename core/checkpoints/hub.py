@@ -61,7 +61,7 @@ def pull(
         Whether the user accepted a licence that forbids commercial use.
     report_licence
         Called with the licence and the link to its text, each None if not stated, before any file is fetched from the
-        Hub. For a folder, it is called if the registry has the checkpoint.
+        Hub. For a folder, it is called afterwards, if the registry has the checkpoint.
 
     Returns
     -------
@@ -85,9 +85,10 @@ def pull(
     chosen = overrides or Overrides()
     needs_extractor = (entry.overrides.updated(chosen) if entry else chosen).is_normalised is None
     if folder is not None:
+        commit = _pull_from_folder(repo_id, folder, destination, chosen, needs_extractor=needs_extractor)
         if entry and report_licence:
             report_licence(entry.licence, None)
-        return _pull_from_folder(repo_id, folder, destination, chosen, needs_extractor=needs_extractor)
+        return commit
     if "/" not in repo_id:
         known = ", ".join(CHECKPOINTS)
         raise CheckpointUnreachable(f"{name!r} is not a known checkpoint ({known}) or the owner/name of another one.")

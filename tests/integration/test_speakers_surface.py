@@ -87,13 +87,12 @@ def run(network: Path, package: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     return command
 
 
-def test_csv_has_the_speaker_in_its_last_column(run: Run, call: Path) -> None:
+def test_csv_has_the_speaker_in_a_column(run: Run, call: Path) -> None:
     _, with_speakers, _ = run("classify", call, "--csv", "--speakers", "2")
     _, without, _ = run("classify", call, "--csv")
 
     assert [row["speaker"] for row in csv.DictReader(io.StringIO(with_speakers))] == list(map(str, LABELS))
     assert [row["speaker"] for row in csv.DictReader(io.StringIO(without))] == [""] * TURNS
-    assert without.splitlines()[0].endswith(",speaker")
 
 
 @pytest.mark.parametrize(("option", "variable", "found"), [(None, "2", 2), ("off", "2", None), ("auto", "off", 2)])

@@ -28,6 +28,7 @@ _COMMANDS = {
     "classify": ["classify", f"{_NAME}.wav"],
     "report": ["report", "result.json", "--out", f"{_NAME}.html"],
     "evaluate": ["evaluate", "manifest.csv", "--out", _NAME],
+    "train": ["train", "manifest.csv", "--from", _NAME, "--out", "trained"],
     "convert": ["convert", f"{_NAME}.wav", "--out", "out"],
     "demo": ["demo", "--samples", _NAME, "--model", _NAME],
     "local": ["local", "--inbox", "inbox", "--model", _NAME],
@@ -45,7 +46,7 @@ _COMMANDS = {
 
 _FORMS = {"classify": ["--json", "--csv"], "results": ["--json", "--csv"], "evaluate": ["--json"]}
 
-_SILENT = ("demo", "local", "backfill", "forget", "redrive", "status", "model export")
+_SILENT = ("demo", "local", "backfill", "forget", "redrive", "status", "train", "model export")
 """Commands whose arguments above make them fail, so that they print on standard error only."""
 
 
