@@ -155,7 +155,7 @@ class MetadataInvalid(RecordingError):
 
 
 class GivenUp(RecordingError):
-    """All deliveries failed with transient errors. A redrive or a backfill retries the upload."""
+    """Every attempt failed, perhaps not because of the recording. A redrive, a backfill or another run retries it."""
 
     code = "given_up"
 
@@ -246,7 +246,7 @@ class AwsRefused(OperationFailed):
 
 
 class WorkerEnded(AudioEmotionError):
-    """A worker process of the embedded stack ended unexpectedly."""
+    """A worker process ended unexpectedly."""
 
 
 class FolderRefused(AudioEmotionError):

@@ -31,7 +31,7 @@ from core.results import (
     Voices,
 )
 from core.resumption import ProgressStore, Resumption
-from core.settings import MediaLimits, SegmentationSettings, SpeakerMode, SpeakerSettings
+from core.settings import MediaLimits, SegmentationSettings, Settings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import MIN_UTTERANCES, SpeakerSeparator, Times
 
 
@@ -139,6 +139,11 @@ class Pipeline:
     def limits(self) -> MediaLimits:
         """The largest recording to accept, and what a decoder may use."""
         return self._limits
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """The settings that change a result."""
+        return self._limits, self._segmentation, self.speakers.options
 
     @property
     def model(self) -> Model:

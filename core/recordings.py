@@ -1,5 +1,6 @@
 """The recordings that paths name: files, the recordings in a folder, and standard input."""
 
+import codecs
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ from core.errors import (
     RecordingTooLarge,
     RecordingUnreadable,
 )
+from core.paths import is_ignored
 from core.pipeline import Pipeline
 from core.results import Result, Source
 from core.scratch import scratch_folder
@@ -28,26 +30,53 @@ _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _CHUNK_BYTES = 1024 * 1024
 
 
-def recordings_in(arguments: Iterable[Path]) -> Iterator[Path]:
-    """Yield the arguments, with the recordings directly in a folder, sorted by name, in place of the folder.
+def recordings_in(arguments: Iterable[Path], *, is_recursive: bool = False) -> Iterator[Path]:
+    """Yield the arguments, with the recordings in a folder, sorted by name, in place of the folder.
 
     A folder counts a visible file as a recording if its name has the extension of an accepted format. A folder without
     recordings is yielded itself, and `open_recording` refuses it.
+
+    Parameters
+    ----------
+    is_recursive
+        Whether to include folders in folders, other than hidden ones and those that links point to.
     """
     for argument in arguments:
-        yield from _recordings_of_folder(argument) or [argument]
+        files = _recordings_of_folder(argument, is_recursive=is_recursive)
+        first = next(files, argument)
+        yield first
+        yield from files
 
 
-def _recordings_of_folder(folder: Path) -> list[Path]:
-    """Return the recordings in a folder; none if it has none, is not a folder or cannot be listed."""
-    if descriptor_of(folder) is not None:
-        return []
-    try:
-        # `Path.is_dir` raises an error for some broken links, and would hide the whole folder.
-        files = sorted(file for file in folder.iterdir() if not os.path.isdir(file))  # noqa: PTH112
-    except (OSError, ValueError):
-        return []
-    return [file for file in files if not file.name.startswith(".") and file.suffix.lower() in _EXTENSIONS]
+def _recordings_of_folder(folder: Path, *, is_recursive: bool = False) -> Iterator[Path]:
+    """Yield the recordings in a folder; none if it has none, is not a folder or cannot be listed."""
+    if descriptor_of(folder) is not None or "\0" in str(folder):
+        return
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if is_recursive and not is_ignored(name))
+        for name in sorted(names):
+            if not is_ignored(name) and Path(name).suffix.lower() in _EXTENSIONS:
+                yield Path(parent, name)
+
+
+def files_listed_in(name: Path) -> list[Path]:
+    """Return the paths in a list: one a line, or separated by null bytes as `find -print0` writes them.
+
+    Parameters
+    ----------
+    name
+        The file with the list, or `-` for standard input.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    descriptor = descriptor_of(name)
+    with open(name if descriptor is None else descriptor, "rb", closefd=descriptor is None) as stream:
+        text = stream.read().removeprefix(codecs.BOM_UTF8)
+    lines = text.split(b"\0") if b"\0" in text else text.replace(b"\r\n", b"\n").split(b"\n")
+    return [Path(os.fsdecode(line)) for line in lines if line]
 
 
 def descriptor_of(name: Path) -> int | None:
@@ -119,7 +148,7 @@ def check_file(name: Path) -> Path:
             return path
         if stat.S_ISDIR(mode):
             next(path.iterdir(), None)  # raises an error if the folder cannot be listed
-            has_some = bool(_recordings_of_folder(path))
+            has_some = any(_recordings_of_folder(path))
             raise RecordingUnreadable(
                 "This is a folder, not a file." if has_some else "The folder contains no recordings."
             )

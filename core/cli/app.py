@@ -61,14 +61,12 @@ app = typer.Typer(
 model_app = typer.Typer(cls=_Group, help="List, download and export models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        help=f"Audio or video files, folders with such files, or - for standard input. Formats: {FORMAT_NAMES}.",
-        readable=False,  # typer would check the files, and end the command at the first that cannot be read
-        show_default=False,
-    ),
-]
+_files = typer.Argument(
+    help=f"Audio or video files, folders with such files, or - for standard input. Formats: {FORMAT_NAMES}.",
+    readable=False,  # typer would check the files, and end the command at the first that cannot be read
+    show_default=False,
+)
+Files = Annotated[list[Path], _files]
 ModelDir = Annotated[
     Path | None,
     typer.Option(
@@ -129,7 +127,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print only the numbers, as
 ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the result documents.")]
 Status = Literal["classified", "no_speech", "failed"]
 _STACK = "audio-emotion"
-_TRAINING_PACKAGES = ("accelerate", "peft", "sklearn")
+_OUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
+_EXTRAS = {"accelerate": "train", "peft": "train", "sklearn": "train", "pyarrow": "parquet"}
+"""Package -> the extra that installs it; those of `model` are not listed."""
 _INTERRUPTED = 130
 """The exit status after Ctrl-C, as in a shell."""
 
@@ -151,11 +151,14 @@ def _options(
 
 @app.command(
     **_examples(
-        "classify call.mp3", "classify calls/ --csv --per recording > calls.csv", "classify --json - < call.wav"
+        "classify call.mp3",
+        "classify calls/ --csv --per recording > calls.csv",
+        "classify calls/ --recursive --out results.jsonl --resume",
+        "classify --json - < call.wav",
     )
 )
-def classify(
-    files: Files,
+def classify(  # noqa: PLR0913, PLR0917 (each is an option)
+    files: Annotated[list[Path] | None, _files] = None,
     model: ModelDir = None,
     json_lines: JsonLines = False,
     as_csv: Csv = False,
@@ -163,19 +166,60 @@ def classify(
     only: Only = "",
     speakers: Speakers = None,
     per: Per = "utterance",
+    recursive: Annotated[bool, typer.Option("--recursive", help="Include folders in folders.")] = False,
+    files_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Read further paths from this file, one a line, or - for standard input.",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of processes. Default: one for each processor, or one for fewer than 16 files.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the results to this file as soon as they are finished: .jsonl, .csv or .parquet. "
+            "FILE.progress beside it serves --resume.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="With --out: skip recordings that an earlier run has classified with the same model and settings, and "
+            "that have not changed since.",
+        ),
+    ] = False,
 ) -> None:
     """Classify the emotion of each utterance in audio files.
 
     The exit status is 1 if a file failed. Environment variables such as AUDIO_EMOTION_CHANNELS and
     AUDIO_EMOTION_MAX_DURATION_S change the settings.
     """
-    from core.cli.classify import classify_files
+    from core.cli.classify import classify_files, classify_into_file
+    from core.cli.parallel import PipelineOptions
+    from core.recordings import files_listed_in, recordings_in
 
-    form = _output_format(json_lines=json_lines, as_csv=as_csv, per=per)
-    status = classify_files(
-        files, model or default_model(), form=form, labels=labels, only=only, speakers=speakers, per=per
-    )
-    raise typer.Exit(status)
+    if not files and not files_from:
+        raise typer.BadParameter("Name recordings or folders, or a list of them with --files-from.")
+    form = _output_format(json_lines=json_lines, as_csv=as_csv, per=per, out=out)
+    if resume and not out:
+        raise typer.BadParameter("--resume needs --out.")
+    named = [*(files or ()), *(files_listed_in(files_from) if files_from else ())]
+    recordings = list(recordings_in(named, is_recursive=recursive))
+    options = PipelineOptions(model or default_model(), labels, only, speakers)
+    if out:
+        raise typer.Exit(classify_into_file(recordings, options, out, per=per, jobs=jobs, resume=resume))
+    raise typer.Exit(classify_files(recordings, options, form=form, per=per, jobs=jobs))
 
 
 @app.command(**_examples("classify --json call.mp3 > call.json", "report call.json --audio call.mp3 --out call.html"))
@@ -315,11 +359,18 @@ def local(
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     model: ModelDir = None,
     speakers: Speakers = None,
+    delete_results: Annotated[
+        bool, typer.Option("--delete-results", help="Delete the result of a recording that is deleted from the inbox.")
+    ] = False,
 ) -> None:
-    """Run the whole pipeline on this machine, and classify every file in a folder until Ctrl-C."""
+    """Run the whole pipeline on this machine, and classify every file in a folder until Ctrl-C.
+
+    After a restart, recordings with a result of the same model and settings are not classified again.
+    """
     from core.cli.local import run_local
 
-    raise typer.Exit(run_local(inbox, out, model or default_model(), workers, speakers))
+    model_dir = model or default_model()
+    raise typer.Exit(run_local(inbox, out, model_dir, workers, speakers, delete_results=delete_results))
 
 
 @app.command(**_examples("backfill --dry-run", "backfill --prefix calls/2026/ --since 30d --wait"))
@@ -465,11 +516,15 @@ def results(  # noqa: PLR0913, PLR0917 (each is an option)
     raise typer.Exit(show_results(place, selection, form, per))
 
 
-def _output_format(*, json_lines: bool, as_csv: bool, per: "CsvRow") -> "OutputFormat":
+def _output_format(*, json_lines: bool, as_csv: bool, per: "CsvRow", out: Path | None = None) -> "OutputFormat":
     if json_lines and as_csv:
         raise typer.BadParameter("--json and --csv cannot be combined.")
-    if per != "utterance" and not as_csv:
-        raise typer.BadParameter("--per needs --csv.")
+    if out and (json_lines or as_csv):
+        raise typer.BadParameter("The ending of --out chooses the format, instead of --json and --csv.")
+    if out and out.suffix not in _OUT_SUFFIXES:
+        raise typer.BadParameter(f"--out must end in {', '.join(_OUT_SUFFIXES)}.")
+    if per != "utterance" and not as_csv and (out is None or out.suffix == ".jsonl"):
+        raise typer.BadParameter("--per needs --csv." if out is None else "--per needs --out with CSV or Parquet.")
     return "json" if json_lines else "csv" if as_csv else "table"
 
 
@@ -613,7 +668,7 @@ def _run() -> int:
         complain(reason_of(error))
         return 1
     except ImportError as error:
-        extra = "train" if error.name in _TRAINING_PACKAGES else "model"
+        extra = _EXTRAS.get(error.name or "", "model")
         complain(f"This command needs {error.name}. Run `pip install '.[{extra}]'` in the checkout.")
         return 1
     return status

@@ -6,21 +6,14 @@ from core import settings
 from core.checkpoints import loading
 from core.cli.tables import show_demo_notice
 from core.model.classifier import EmotionClassifier, default_threads
-from core.model.labels import parse_only, parse_renamed
 from core.settings import CLI_PREFIX, ModelSettings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import SpeakerSeparator
 
 
-def load_classifier(model_dir: Path, *, labels: str = "", only: str = "") -> EmotionClassifier:
-    """Load a serving package or a checkpoint, and warn on stderr if it is the demo model.
-
-    Parameters
-    ----------
-    labels, only
-        The options `--labels` and `--only`.
-    """
+def load_classifier(model_dir: Path) -> EmotionClassifier:
+    """Load a serving package or a checkpoint, and warn on stderr if it is the demo model."""
     threads = default_threads(settings.read(ModelSettings, prefix=CLI_PREFIX))
-    classifier = loading.load_classifier(model_dir, threads, renamed=parse_renamed(labels), only=parse_only(only))
+    classifier = loading.load_classifier(model_dir, threads)
     if classifier.identity.demo:
         show_demo_notice()
     return classifier

@@ -76,7 +76,12 @@ class CsvTable:
         return [name for name, _ in self._columns]
 
     def rows(self, result: Result) -> Iterator[list[object]]:
-        """Yield the rows of a result."""
+        """Yield the rows of a result, as cells of CSV."""
+        for values in self.values(result):
+            yield [_csv_cell(name, value) for name, value in zip(self.header, values, strict=True)]
+
+    def values(self, result: Result) -> Iterator[list[object]]:
+        """Yield the rows of a result, with None for a missing value."""
         result = result.with_figures()
         channels = result.channels or ()
         if self.per == "recording" or not channels:
@@ -86,11 +91,11 @@ class CsvTable:
         else:
             rows = [_Row(result, channel, part) for channel in channels for part in channel.utterances]
         for row in rows:
-            yield ["" if (value := cell(row)) is None else value for _, cell in self._columns]
+            yield [cell(row) for _, cell in self._columns]
 
     @cached_property
     def _columns(self) -> list[tuple[str, _Cell]]:
-        start: list[tuple[str, _Cell]] = [("recording", lambda row: _harmless(row.recording.source.key))]
+        start: list[tuple[str, _Cell]] = [("recording", lambda row: row.recording.source.key)]
         start += _fields("recording", "status")
         if self.per == "utterance":
             own = [*_fields("channel", "channel"), *_fields("utterance", "start_s", "end_s", "emotion", "score")]
@@ -136,18 +141,20 @@ def _value(part: CsvRow, name: str, *fields: str) -> _Cell:
     return cell
 
 
-def _harmless(text: str) -> str:
-    """Return the text, quoted if a spreadsheet would run it as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+def _csv_cell(column: str, value: object) -> object:
+    """Return an empty cell for a missing value, and quote text that a spreadsheet would run as a formula."""
+    is_formula = column in _UNTRUSTED and str(value).startswith(("=", "+", "-", "@", "\t", "\r"))
+    return "" if value is None else f"'{value}" if is_formula else value
 
 
+_UNTRUSTED = frozenset({"recording", "error", "model"})
 _TURNS = ("speech_s", "talk_share", "turns", "longest_turn_s", "mean_turn_s", "interruptions")
 _CONVERSATION = ("speech_s", "silence_s", "overlap_s", "interruptions")
 _DURATION: tuple[str, _Cell] = ("duration_s", lambda row: row.recording.audio and row.recording.audio.duration_s)
-_ERROR: tuple[str, _Cell] = ("error", lambda row: row.recording.error and _harmless(row.recording.error.message))
+_ERROR: tuple[str, _Cell] = ("error", lambda row: row.recording.error and row.recording.error.message)
 _ERROR_CODE: tuple[str, _Cell] = ("error_code", lambda row: row.recording.error and row.recording.error.code)
 _MADE_BY: tuple[tuple[str, _Cell], ...] = (
-    ("model", lambda row: _harmless(row.recording.model.id)),
+    ("model", lambda row: row.recording.model.id),
     ("fingerprint", lambda row: row.recording.model.fingerprint),
     ("demo", lambda row: "true" if row.recording.model.demo else "false"),
     ("finished_at", lambda row: f"{row.recording.processing.finished_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"),

@@ -1,7 +1,5 @@
 """`audio-emotion evaluate`: classify labelled recordings and compute metrics. A run continues an interrupted one."""
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,11 +7,12 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from core import settings
 from core.cli.classifier import load_classifier
+from core.cli.journal import FileVersion, Journal, hash_of, version_of
+from core.cli.tables import FailureLog, classification_progress
 from core.errors import FolderRefused, ManifestUnreadable, RecordingError, RecordingNotFound, RecordingUnreadable
 from core.evaluation.dimensions import DimensionsReport, RatedPrediction, compute_dimension_metrics, values_beyond
 from core.evaluation.emotions import (
@@ -41,8 +40,6 @@ _UNREADABLE = (RecordingNotFound.code, RecordingUnreadable.code)
 _RecordingT = TypeVar("_RecordingT", LabelledRecording, RatedRecording)
 _Predicted = str | dict[str, float]
 """The emotion, `NO_SPEECH`, `FAILED`, or the values of the dimensions."""
-_FileVersion = tuple[str, int, int]
-"""Path, size in bytes and modification time, which change when a recording is replaced."""
 
 
 def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *, as_json: bool, fresh: bool) -> int:
@@ -51,7 +48,7 @@ def evaluate_manifest(manifest: Path, model_dir: Path, out: Path, names: str, *,
     Recordings that cannot be read do not count in the metrics. The others that fail count as wrong.
     """
     classifier = load_classifier(model_dir)
-    errors = _Errors(Console(stderr=True))
+    errors = FailureLog(Console(stderr=True))
     run = _Run(classifier, manifest, out, errors, fresh=fresh)
     evaluate = _evaluate_dimensions if classifier.identity.dimensions else _evaluate_emotions
     metrics = evaluate(run, classifier.identity, names)
@@ -106,7 +103,7 @@ def _evaluate_dimensions(run: "_Run", model: Model, names: str) -> DimensionsRep
 class _Run:
     """The classification of a manifest's recordings."""
 
-    def __init__(self, classifier: EmotionClassifier, manifest: Path, out: Path, errors: "_Errors", *, fresh: bool):
+    def __init__(self, classifier: EmotionClassifier, manifest: Path, out: Path, errors: FailureLog, *, fresh: bool):
         self.manifest = manifest
         self.out = out
         self.errors = errors
@@ -121,37 +118,22 @@ class _Run:
         readable = [item for item in recordings if _is_readable(item.path, self.errors)]
         pipeline = Pipeline(self._classifier, limits, segmentation)
         _prepare(self.out)
-        made_by = "\n".join((pipeline.model.fingerprint, limits.model_dump_json(), segmentation.model_dump_json()))
-        file = self.out / _FINISHED
-        finished = _Finished(file, hashlib.sha256(made_by.encode()).hexdigest(), fresh=self._fresh)
+        made_by = hash_of(pipeline)
+        # It also marks the folder as that of an evaluation, even if all recordings fail.
+        journal = Journal(self.out / _FINISHED, made_by, "heard", fresh=self._fresh)
         is_empty = True
-        for classified in _classified(readable, pipeline, finished, self.errors):
+        for classified in _classified(readable, pipeline, journal, self.errors):
             is_empty = False
             yield classified
         if is_empty:
             raise ManifestUnreadable(f"None of the recordings in {self.manifest} can be read.")
 
 
-class _Errors:
-    """Prints one sentence on stderr for each recording that fails, and counts them."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.count = 0
-
-    def note(self, sentence: str) -> None:
-        self.console.print(sentence, markup=False)
-
-    def report(self, path: Path, message: object) -> None:
-        self.count += 1
-        self.console.print(f"[red]{escape(printable(f'{path}: {message}'))}[/red]", soft_wrap=True)
-
-
-def _is_readable(path: Path, errors: _Errors) -> bool:
+def _is_readable(path: Path, errors: FailureLog) -> bool:
     try:
         check_file(path)
     except RecordingError as error:
-        errors.report(path, error)
+        errors.report(str(path), error)
         return False
     return True
 
@@ -177,81 +159,31 @@ def _prepare(out: Path) -> None:
 
 
 def _classified(
-    recordings: list[_RecordingT], pipeline: Pipeline, finished: "_Finished", errors: _Errors
+    recordings: list[_RecordingT], pipeline: Pipeline, journal: Journal, errors: FailureLog
 ) -> Iterator[tuple[_RecordingT, _Predicted]]:
-    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors.console) as progress:
-        for item in progress.track(recordings, description=""):
-            predicted, error = _predicted(item.path, pipeline, finished)
+    """Yield each recording with its prediction, from the journal if it has one. A failed one is tried again."""
+    finished: dict[FileVersion, _Predicted] = {
+        version: value for version, value in journal.entries() if value != FAILED
+    }
+    with classification_progress(errors.console) as progress:
+        task = progress.add_task("", total=len(recordings))
+        for item in recordings:
+            progress.update(task, description=printable(item.path.name))
+            version = version_of(item.path)
+            predicted, error = (finished[version], None) if version in finished else _predicted(item.path, pipeline)
             if error:
-                errors.report(item.path, error.message)
+                errors.report(str(item.path), error.message)
+            elif version and version not in finished:
+                journal.add(version, predicted)
+                finished[version] = predicted
             if error is None or error.code not in _UNREADABLE:
                 yield item, predicted
+            progress.advance(task)
 
 
-def _predicted(path: Path, pipeline: Pipeline, finished: "_Finished") -> tuple[_Predicted, Error | None]:
-    """Return the prediction for a recording; a failed one is tried again in the next run."""
-    version = _version_of(path)
-    predicted = finished.prediction(version) if version else None
-    if predicted:
-        return predicted, None
+def _predicted(path: Path, pipeline: Pipeline) -> tuple[_Predicted, Error | None]:
     result = classify_file(path, pipeline)
-    predicted = result.dimensions or result.emotion or (FAILED if result.error else NO_SPEECH)
-    if version and result.error is None:
-        finished.add(version, predicted)
-    return predicted, result.error
-
-
-def _version_of(path: Path) -> _FileVersion | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None  # the file was removed since it was checked
-    return str(path), status.st_size, status.st_mtime_ns
-
-
-class _Finished:
-    """The predictions of earlier runs with the same model and settings, in a file with one line for each recording.
-
-    Parameters
-    ----------
-    made_by
-        Hash of the model and the settings.
-    fresh
-        Whether to discard earlier predictions.
-    """
-
-    def __init__(self, file: Path, made_by: str, *, fresh: bool) -> None:
-        self._file = file
-        self._made_by = made_by
-        if fresh:
-            file.unlink(missing_ok=True)
-        file.touch()  # marks the folder as that of an evaluation, even if all recordings fail
-        text = file.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            # An earlier run was killed while it wrote this line. The next line must not be appended to it.
-            with file.open("a", encoding="utf-8") as unfinished:
-                unfinished.write("\n")
-        self._rows = dict(self._parsed(text))
-
-    def _parsed(self, text: str) -> Iterator[tuple[_FileVersion, _Predicted]]:
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
-                if row["made_by"] == self._made_by and row["heard"] != FAILED:
-                    yield (row["path"], row["size_bytes"], row["modified_ns"]), row["heard"]
-            except (ValueError, KeyError, TypeError):
-                continue
-
-    def prediction(self, version: _FileVersion) -> _Predicted | None:
-        return self._rows.get(version)
-
-    def add(self, version: _FileVersion, predicted: _Predicted) -> None:
-        path, size_bytes, modified_ns = version
-        row = {"path": path, "size_bytes": size_bytes, "modified_ns": modified_ns, "heard": predicted}
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row | {"made_by": self._made_by}) + "\n")
-        self._rows[version] = predicted
+    return result.dimensions or result.emotion or (FAILED if result.error else NO_SPEECH), result.error
 
 
 def _show(metrics: Metrics, labels: tuple[str, ...], console: Console) -> None:

@@ -1,5 +1,6 @@
 """`audio-emotion demo` and `audio-emotion local`: the whole pipeline on this machine."""
 
+import hashlib
 import json
 import signal
 import time
@@ -11,12 +12,13 @@ from rich.console import Console
 
 from core import settings
 from core.cli.classifier import load_classifier, load_separator, speaker_settings
-from core.cli.tables import progress_bar, result_table
+from core.cli.tables import ResultRows, progress_bar, result_table
 from core.errors import FolderRefused
-from core.formatting import printable
-from core.local.folders import Inbox, ResultFiles, is_ignored, result_files
+from core.formatting import counted, printable
+from core.local.folders import Inbox, ResultFiles, result_files
 from core.local.stack import Stack, running_stack
 from core.local.workers import Workers, running_workers
+from core.paths import is_ignored
 from core.results import Result
 from core.scratch import warn_if_too_small
 from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings, SpeakerMode
@@ -110,27 +112,44 @@ def _compare(results: list[Result], expectations: Path, console: Console) -> int
     return int(accuracy < _MIN_ACCURACY)
 
 
-def run_local(inbox: Path, out: Path, model_dir: Path, workers: int, speakers: SpeakerMode | None = None) -> int:
-    """Classify the files of the inbox until Ctrl-C; return the exit status."""
+def run_local(
+    inbox: Path,
+    out: Path,
+    model_dir: Path,
+    workers: int,
+    speakers: SpeakerMode | None = None,
+    *,
+    delete_results: bool = False,
+) -> int:
+    """Classify the files of the inbox until Ctrl-C; return the exit status.
+
+    Parameters
+    ----------
+    delete_results
+        Whether to delete the results of recordings that are deleted from the inbox.
+    """
     console = Console()
     _check_apart(inbox, out)
     inbox.mkdir(parents=True, exist_ok=True)
     # So that a damaged network is reported here rather than in the workers' log.
-    load_classifier(model_dir)
+    model = load_classifier(model_dir).identity
     load_separator(speakers)
     # A shell makes its background jobs ignore SIGINT, and supervisors send SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     warn_if_too_small(settings.read(MediaLimits, prefix=CLI_PREFIX).max_size_bytes)
     log = out.parent / "function.log"
+    made_by = hashlib.sha256(json.dumps([model.model_dump(), function_settings(speakers)]).encode()).hexdigest()
     with (
         running_stack() as stack,
-        result_files(stack, out, "local") as documents,
+        result_files(stack, out, "local", made_by) as documents,
         _workers(stack, model_dir, log, workers, speakers) as running,
     ):
         console.print(f"Copy recordings into {inbox}/. The results appear in {out}/. Press Ctrl-C to stop.")
         try:
-            _serve_inbox(Inbox(stack, inbox), documents, running, console)
+            rows = ResultRows(console, model)
+            watched = Inbox(stack, inbox, is_finished=documents.has_result)
+            _serve_inbox(watched, documents, running, console, rows, delete_results=delete_results)
         except KeyboardInterrupt:
             console.print("Stopping after the current recording.")
     return 0
@@ -149,15 +168,28 @@ def _check_apart(inbox: Path, out: Path) -> None:
         raise FolderRefused(f"{inbox}/ and {out}/ overlap. Choose folders that do not contain each other.")
 
 
-def _serve_inbox(inbox: Inbox, documents: ResultFiles, workers: Workers, console: Console) -> None:
-    while True:
-        began_s = time.monotonic()
-        for key in inbox.upload_new():
-            console.print(f"Uploaded {printable(key)}", markup=False, highlight=False)
-        new = [
-            Result.model_validate_json(file.read_bytes()) for file in documents.fetch_new() if file.suffix == ".json"
-        ]
-        if new:
-            console.print(result_table(new))
-        workers.check()
-        time.sleep(max(_POLL_INTERVAL_S, _PAUSE_PER_POLL * (time.monotonic() - began_s)))
+def _serve_inbox(
+    inbox: Inbox,
+    documents: ResultFiles,
+    workers: Workers,
+    console: Console,
+    rows: ResultRows,
+    *,
+    delete_results: bool,
+) -> None:
+    pending: set[str] = set()
+    with console.status("") as waiting:  # shown on a terminal only
+        while True:
+            began_s = time.monotonic()
+            pending |= set(inbox.upload_new())
+            for file in documents.fetch_new():
+                if file.suffix == ".json":
+                    result = Result.model_validate_json(file.read_bytes())
+                    pending.discard(result.source.key)
+                    rows.print(result)
+            if delete_results and inbox.keys is not None:
+                for key in documents.delete_except(inbox.keys):
+                    console.print(f"Deleted the result of {printable(key)}", markup=False, highlight=False)
+            waiting.update(f"{counted(len(pending), 'recording')} in progress" if pending else "Waiting for recordings")
+            workers.check()
+            time.sleep(max(_POLL_INTERVAL_S, _PAUSE_PER_POLL * (time.monotonic() - began_s)))

@@ -1,17 +1,28 @@
 """Results in a terminal: a table, and a timeline for each recording with several utterances."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 from rich.text import Text
 
 from core.emotions import LabelStyle, label_styles
 from core.formatting import DEMO_NOTICE, clock, printable
-from core.results import Channel, Result, Utterance
+from core.results import Channel, Model, Result, Utterance
 from core.verdict import conversation_in_words, verdict
 
 OutputFormat = Literal["table", "json", "csv"]
@@ -31,25 +42,110 @@ def progress_bar(console: Console, *, transient: bool = False, disable: bool = F
     return Progress(*columns, console=console, transient=transient, redirect_stdout=False, disable=disable)
 
 
+class _Rate(ProgressColumn):
+    """The number of recordings per second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, once there is one."""
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="dim")
+
+
+def classification_progress(console: Console, *, disable: bool = False) -> Progress:
+    """Return a progress bar of recordings that vanishes at the end: file name, count, rate and remaining time."""
+    wide = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    name = TextColumn("{task.description}", markup=False, table_column=wide)
+    columns = (name, BarColumn(20), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, expand=True, redirect_stdout=False, disable=disable)
+
+
+class FailureLog:
+    """Prints one sentence on a console for each recording that fails, and counts them."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.count = 0
+
+    def note(self, sentence: str) -> None:
+        """Print a sentence about something else."""
+        self.console.print(sentence, markup=False)
+
+    def report(self, name: str, reason: object) -> None:
+        """Print the reason why a recording failed."""
+        self.count += 1
+        self.console.print(f"[red]{escape(printable(f'{name}: {reason}'))}[/red]", soft_wrap=True)
+
+
 def result_table(results: Iterable[Result]) -> Table:
     """Return a table with one row for each recording: duration, emotions or dimensions, processing time."""
     results = list(results)
-    has_dimensions = any(result.model.dimensions for result in results)
-    has_emotions = not has_dimensions or any(result.model.labels for result in results)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("recording", overflow="fold")
-    table.add_column("duration", justify="right")
-    for is_shown, name in ((has_emotions, "emotion"), (has_dimensions, "dimensions")):
-        if is_shown:
-            table.add_column(name)
-    table.add_column("time", justify="right")
+    columns = _Columns.of(*(result.model for result in results))
+    table = columns.table()
     for result in results:
+        table.add_row(*columns.cells(result))
+    return table
+
+
+class ResultRows:
+    """The same table, printed row by row, with widths that do not depend on later rows.
+
+    Parameters
+    ----------
+    names
+        The names of the recordings, as far as they are known.
+    """
+
+    _DURATION_CELLS = 10
+    _TIME_CELLS = 10
+    _GAPS = 2 * 3
+
+    def __init__(self, console: Console, model: Model, names: Iterable[str] = ()) -> None:
+        self._console = console
+        self._columns = _Columns.of(model)
+        half = console.width // 2
+        longest = max((cell_len(printable(name)) for name in names), default=half)
+        name = min(half, max(longest, len("recording")))
+        outcome = console.width - name - self._DURATION_CELLS - self._TIME_CELLS - self._GAPS
+        outcomes = sum((self._columns.has_emotions, self._columns.has_dimensions))
+        shared = (outcome - 2 * (outcomes - 1)) // outcomes
+        self._widths = (name, self._DURATION_CELLS, *[max(10, shared)] * outcomes, self._TIME_CELLS)
+        console.print(self._columns.table(self._widths))
+
+    def print(self, result: Result) -> None:
+        """Print the row of a result."""
+        row = self._columns.table(self._widths, show_header=False)
+        row.add_row(*self._columns.cells(result))
+        self._console.print(row)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a table of results."""
+
+    has_emotions: bool
+    has_dimensions: bool
+
+    @classmethod
+    def of(cls, *models: Model) -> "_Columns":
+        has_dimensions = any(model.dimensions for model in models)
+        return cls(not has_dimensions or any(model.labels for model in models), has_dimensions)
+
+    def table(self, widths: Sequence[int] = (), *, show_header: bool = True) -> Table:
+        """Return an empty table; without widths, they follow from its rows."""
+        table = Table(box=None, pad_edge=False, header_style="bold", show_header=show_header)
+        outcomes = [*(["emotion"] if self.has_emotions else []), *(["dimensions"] if self.has_dimensions else [])]
+        for number, name in enumerate(("recording", "duration", *outcomes, "time")):
+            is_number = name in ("duration", "time")
+            width = widths[number] if widths else None
+            table.add_column(name, justify="right" if is_number else "left", overflow="fold", width=width)
+        return table
+
+    def cells(self, result: Result) -> list[str]:
+        """Return a row."""
         duration = f"{result.audio.duration_s:.1f} s" if result.audio else ""
         time_ms = result.processing.decode_ms + result.processing.inference_ms
         emotion, dimensions = ("", _outcome(result)) if result.model.dimensions else (_outcome(result), "")
-        cells = [*([emotion] if has_emotions else []), *([dimensions] if has_dimensions else [])]
-        table.add_row(escape(printable(result.source.key)), duration, *cells, f"{time_ms} ms")
-    return table
+        outcomes = [*([emotion] if self.has_emotions else []), *([dimensions] if self.has_dimensions else [])]
+        return [escape(printable(result.source.key)), duration, *outcomes, f"{time_ms} ms"]
 
 
 def _outcome(result: Result) -> str:

@@ -7,17 +7,19 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.errors import FolderRefused
 from core.formatting import printable
 from core.local.stack import RESULTS_PREFIX, Stack, key_for
+from core.paths import is_ignored
 
 _logger = logging.getLogger(__name__)
 
@@ -26,14 +28,9 @@ _MAX_UPLOADS = 50
 """Uploads in one pass, so that the first results appear before thousands of files are uploaded."""
 _SETTLE_S = 2.0
 """A program that copies a file pauses for less."""
+_MIN_GROWING_SETTLE_S, _MAX_SETTLE_S = 10.0, 60.0
+"""A file that has changed before settles for twice its last pause, within these limits. Recorders write in bursts."""
 _MAX_RETRY_DELAY_S = 60.0
-_PARTIAL_SUFFIXES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload", ".opdownload", ".download")
-"""Suffixes of files and folders that browsers and file transfer programs rename when the file is complete."""
-_SYSTEM_NAMES = (
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"),
-    *("$recycle.bin", "system volume information", "lost+found"),
-)
-"""Files and folders that operating systems create, in lower case."""
 _HTTP_SERVER_ERROR = 500
 
 
@@ -52,17 +49,40 @@ class _Warnings:
         self._current.pop(subject, None)
 
 
+class _Finished(NamedTuple):
+    """The result of an upload: its file, the MD5 of the recording, and the model and the settings."""
+
+    file: Path
+    md5: str
+    made_by: str
+
+
+def _finished(entry: Mapping[str, str], file: Path) -> _Finished:
+    return _Finished(file, entry["md5"], entry["made_by"])
+
+
+def _md5() -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False)
+
+
 class ResultFiles:
     """A folder with a copy of every result document.
 
     The folder may contain other files. A record in it names every file that the command has written, with the hash of
     its content, so that a file of another program and a file that the user has edited are neither replaced nor deleted.
+
+    Parameters
+    ----------
+    made_by
+        Identifies the model and the settings, which change results.
     """
 
-    def __init__(self, stack: Stack, folder: Path, record_fd: int) -> None:
+    def __init__(self, stack: Stack, folder: Path, record_fd: int, made_by: str = "") -> None:
         self._stack = stack
         self._folder = folder
         self._record_fd = record_fd
+        self._made_by = made_by
+        self._uploads: dict[str, _Finished] = {}
         self._files: dict[str, Path] = {}
         self._hashes: dict[Path, set[str]] = {}
         self._pending: dict[str, None] = {}
@@ -99,6 +119,7 @@ class ResultFiles:
                 file.unlink()
         self._files.clear()
         self._hashes.clear()
+        self._uploads.clear()
         os.ftruncate(self._record_fd, 0)
 
     def _read_record(self) -> None:
@@ -107,13 +128,35 @@ class ResultFiles:
                 entry = json.loads(line)
                 relative = Path(entry["file"])
                 if not relative.is_absolute() and ".." not in relative.parts:
-                    self._remember(entry["key"], self._folder / relative, entry["sha256"])
+                    self._remember(entry, self._folder / relative)
             except (ValueError, KeyError, TypeError):
                 continue  # empty, or an earlier run was killed while it wrote the line
 
-    def _remember(self, key: str, file: Path, sha256: str) -> None:
-        self._files[key] = file
-        self._hashes.setdefault(file, set()).add(sha256)
+    def _remember(self, entry: Mapping[str, str], file: Path) -> None:
+        self._files[entry["key"]] = file
+        self._hashes.setdefault(file, set()).add(entry["sha256"])
+        if "upload" in entry:
+            self._uploads[entry["upload"]] = _finished(entry, file)
+
+    def has_result(self, upload: str, recording: Path) -> bool:
+        """Return whether this content of an upload has a result of the same model and settings.
+
+        A failed recording is tried again.
+        """
+        finished = self._uploads.get(upload)
+        if finished is None or finished.made_by != self._made_by or not self._is_own(finished.file):
+            return False
+        with recording.open("rb") as stream:
+            return hashlib.file_digest(stream, _md5).hexdigest() == finished.md5
+
+    def delete_except(self, uploads: Container[str]) -> list[str]:
+        """Delete the unchanged results of all other uploads; return the keys of those uploads."""
+        deleted = [upload for upload in self._uploads if upload not in uploads]
+        for upload in deleted:
+            file = self._uploads.pop(upload).file
+            if self._is_own(file):
+                file.unlink()
+        return deleted
 
     def _is_own(self, file: Path) -> bool:
         """Return whether the file still has a content that the command has written."""
@@ -127,7 +170,7 @@ class ResultFiles:
             file = unused_path_for(self._folder, key.removeprefix(RESULTS_PREFIX))
         file.parent.mkdir(parents=True, exist_ok=True)
         # The record comes first: if the process is killed in between, no unknown file is left.
-        self._record(key, file, hashlib.sha256(document).hexdigest())
+        self._record(key, file, document)
         part = file.with_name(f".{hashlib.sha256(key.encode()).hexdigest()[:16]}.part")
         try:
             part.write_bytes(document)
@@ -137,20 +180,40 @@ class ResultFiles:
             raise
         return file
 
-    def _record(self, key: str, file: Path, sha256: str) -> None:
-        if self._files.get(key) == file and sha256 in self._hashes[file]:
+    def _record(self, key: str, file: Path, document: bytes) -> None:
+        upload = self._upload_of(key, document)
+        entry = {"key": key, "file": file.relative_to(self._folder).as_posix(), **upload}
+        entry["sha256"] = hashlib.sha256(document).hexdigest()
+        is_known = self._files.get(key) == file and entry["sha256"] in self._hashes[file]
+        if is_known and (not upload or self._uploads.get(upload["upload"]) == _finished(entry, file)):
             return
-        entry = {"key": key, "file": file.relative_to(self._folder).as_posix(), "sha256": sha256}
         # A new line first, because a full disk may have cut off the previous line.
         line = b"\n" + json.dumps(entry).encode()
         if os.write(self._record_fd, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
-        self._remember(key, file, sha256)
+        self._remember(entry, file)
+
+    def _upload_of(self, key: str, document: bytes) -> dict[str, str]:
+        """Return the upload that the document belongs to, unless it failed or is a report."""
+        try:
+            fields = json.loads(document) if key.endswith(".json") else {}
+            if fields["status"] != "failed":
+                # The ETag of an object that was uploaded in one piece is its MD5.
+                source = fields["source"]
+                return {"upload": source["key"], "md5": source["etag"].strip('"'), "made_by": self._made_by}
+        except (ValueError, KeyError, TypeError):
+            pass
+        return {}
 
 
 @contextmanager
-def result_files(stack: Stack, folder: Path, command: str) -> Iterator[ResultFiles]:
+def result_files(stack: Stack, folder: Path, command: str, made_by: str = "") -> Iterator[ResultFiles]:
     """Create the folder of a command's result documents, and reserve it for this process.
+
+    Parameters
+    ----------
+    made_by
+        Identifies the model and the settings: see `ResultFiles`.
 
     Raises
     ------
@@ -168,7 +231,7 @@ def result_files(stack: Stack, folder: Path, command: str) -> Iterator[ResultFil
             ) from error
         except OSError:
             _logger.debug("%s has no file locks.", folder)  # some network file systems
-        yield ResultFiles(stack, folder, record_fd)
+        yield ResultFiles(stack, folder, record_fd, made_by)
     finally:
         os.close(record_fd)
 
@@ -200,17 +263,12 @@ def _short(name: str) -> str:
     return name.encode()[: _MAX_NAME_BYTES - len(ending.encode())].decode("utf-8", "ignore") + ending
 
 
-def is_ignored(name: str) -> bool:
-    """Return whether a name is that of a hidden file, an incomplete download or a file of the operating system."""
-    lower = name.lower()
-    return lower.startswith((".", "~$")) or lower.endswith((*_PARTIAL_SUFFIXES, "~")) or lower in _SYSTEM_NAMES
-
-
 @dataclass
 class _Seen:
     """What the inbox knows of a file."""
 
     state: tuple[int, int]
+    changed_s: float
     due_s: float
     failures: int = 0
     is_settled: bool = False
@@ -223,12 +281,27 @@ class Inbox:
     ----------
     clock
         Returns seconds that never go back.
+    is_finished
+        Returns whether a key's file needs no upload, because its content has a result.
+
+    Attributes
+    ----------
+    keys
+        The keys of all files in the last pass, or None if the folder could not be listed.
     """
 
-    def __init__(self, stack: Stack, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+        is_finished: Callable[[str, Path], bool] = lambda _key, _file: False,
+    ) -> None:
         self._stack = stack
         self._folder = folder
         self._clock = clock
+        self._is_finished = is_finished
+        self.keys: frozenset[str] | None = None
         self._seen: dict[Path, _Seen] = {}
         self._warnings = _Warnings()
 
@@ -253,6 +326,7 @@ class Inbox:
             files += (Path(parent, name) for name in sorted(names) if not is_ignored(name))
         for error in failed:
             self._warnings.warn("folder", f"{error.filename}: {error.strerror}. Waiting for the folder.")
+        self.keys = None if failed else frozenset(key_for(file.relative_to(self._folder)) for file in files)
         if not failed:
             self._warnings.clear("folder")
             self._seen = {file: self._seen[file] for file in files if file in self._seen}
@@ -268,16 +342,23 @@ class Inbox:
             return []
         state = (status.st_size, status.st_mtime_ns)
         seen = self._seen.get(file)
+        now_s = self._clock()
         if seen is None or seen.state != state:
-            self._seen[file] = _Seen(state, self._clock() + _SETTLE_S)
+            pause_s = now_s - seen.changed_s if seen else 0.0
+            settle_s = min(_MAX_SETTLE_S, max(_MIN_GROWING_SETTLE_S, 2 * pause_s)) if seen else _SETTLE_S
+            self._seen[file] = _Seen(state, now_s, now_s + settle_s)
             return []
-        if seen.is_settled or self._clock() < seen.due_s:
+        if seen.is_settled or now_s < seen.due_s:
             return []
         return self._upload(file, seen)
 
     def _upload(self, file: Path, seen: _Seen) -> list[str]:
+        key = key_for(file.relative_to(self._folder))
         try:
-            key = self._stack.upload(file, key_for(file.relative_to(self._folder)))
+            if self._is_finished(key, file):
+                seen.is_settled = True
+                return []
+            self._stack.upload(file, key)
         except (OSError, BotoCoreError, ClientError) as error:
             if isinstance(error, ClientError) and _status(error) < _HTTP_SERVER_ERROR:
                 seen.is_settled = True

@@ -47,7 +47,7 @@ class SpeakerSeparator:
     """
 
     def __init__(self, options: SpeakerSettings, threads: int = 1) -> None:
-        self._options = options
+        self.options = options
         self._threads = threads
         self._lock = threading.Lock()
         self._embedder: SpeakerEmbedder | None = None
@@ -62,12 +62,12 @@ class SpeakerSeparator:
     @property
     def mode(self) -> SpeakerMode:
         """The mode of recordings that do not request another one."""
-        return self._options.speakers
+        return self.options.speakers
 
     @property
     def is_available(self) -> bool:
         """Whether the network is installed."""
-        return self._embedder is not None or self._options.speakers_model.is_file()
+        return self._embedder is not None or self.options.speakers_model.is_file()
 
     def check(self, mode: SpeakerMode) -> None:
         """Check whether a recording can request a mode.
@@ -128,7 +128,7 @@ class SpeakerSeparator:
         # Imported here, so that SPEAKERS=off loads nothing.
         from core.speakers.embedding import SpeakerEmbedder
 
-        return SpeakerEmbedder(self._options.speakers_model, self._threads)
+        return SpeakerEmbedder(self.options.speakers_model, self._threads)
 
 
 def utterance_samples(

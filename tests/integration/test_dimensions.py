@@ -23,6 +23,7 @@ from core.checkpoints.loading import load_classifier
 from core.cli.app import app
 from core.cli.classify import classify_files
 from core.cli.local import _compare
+from core.cli.parallel import PipelineOptions
 from core.cli.tables import timelines
 from core.delivery import Outcome
 from core.delivery.eventbridge import event_detail
@@ -113,7 +114,7 @@ def test_the_terminal_shows_a_line_for_each_dimension(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
-    assert classify_files([CONVERSATION], linear_package, form="table") == 0
+    assert classify_files([CONVERSATION], PipelineOptions(linear_package), form="table") == 0
 
     shown = capsys.readouterr().out
     header, row, *rest = shown.splitlines()
@@ -140,7 +141,7 @@ def test_a_bar_is_as_high_as_the_value(tmp_path: Path) -> None:
 
 
 def test_csv_has_a_column_for_each_dimension(linear_package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert classify_files([ANGER, ROOT / "samples" / "README.md"], linear_package, form="csv") == 1
+    assert classify_files([ANGER, ROOT / "samples" / "README.md"], PipelineOptions(linear_package), form="csv") == 1
 
     row, failed = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert list(row)[7:10] == list(DIMENSIONS)

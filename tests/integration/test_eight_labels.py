@@ -15,6 +15,7 @@ from core.checkpoints.registry import CHECKPOINTS
 from core.cli.app import main
 from core.cli.classify import classify_files
 from core.cli.evaluate import evaluate_manifest
+from core.cli.parallel import PipelineOptions
 from core.cli.tables import timelines
 from core.emotions import COLOURS
 from core.model.classifier import EmotionClassifier
@@ -125,7 +126,7 @@ def test_each_emotion_has_its_colour_and_its_row_of_scores_on_the_page(all_eight
 
 
 def test_csv_has_a_column_for_each_emotion(small_wav2vec2_package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert classify_files([ROOT / "samples" / "anger.wav"], small_wav2vec2_package, form="csv") == 0
+    assert classify_files([ROOT / "samples" / "anger.wav"], PipelineOptions(small_wav2vec2_package), form="csv") == 0
 
     header, row = csv.reader(io.StringIO(capsys.readouterr().out))
     assert header[7:15] == list(EIGHT)

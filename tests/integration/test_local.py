@@ -181,14 +181,20 @@ def drop(recording: bytes, file: Path) -> None:
 def test_local_classifies_new_files_and_ends_cleanly_on_ctrl_c(package: Path, speech: bytes, tmp_path: Path) -> None:
     (tmp_path / "out" / "results").mkdir(parents=True)
     (tmp_path / "out" / "results" / "a.wav.json").write_text("mine")
-    with running_local(tmp_path, "--model", package) as process:
+    with running_local(tmp_path, "--model", package, "--delete-results") as process:
         drop(speech, tmp_path / "inbox" / "a.wav")
+        drop(speech, tmp_path / "inbox" / "b.wav")
         result = tmp_path / "out" / "results" / "a.wav-2.json"
-        wait_until(result.exists, 60)
+        other = tmp_path / "out" / "results" / "b.wav.json"
+        wait_until(lambda: result.exists() and other.exists(), 60)
+        (tmp_path / "inbox" / "b.wav").unlink()
+        wait_until(lambda: not other.exists(), 20)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 0
     assert b"Traceback" not in stdout + stderr
+    assert [stdout.count(word) for word in (b"duration", b"a.wav ", b"b.wav ")] == [1, 1, 1]
+    assert b"Deleted the result of b.wav" in stdout
     assert json.loads(result.read_bytes())["status"] == "classified"
     assert (tmp_path / "out" / "results" / "a.wav.json").read_text() == "mine"
 

@@ -1,6 +1,7 @@
 """The folders of `demo` and `local`: which files they upload, write, replace and delete."""
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from core.errors import FolderRefused
-from core.local.folders import Inbox, is_ignored, result_files
+from core.local.folders import Inbox, result_files
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.paths import is_ignored
 from tests.support.faults.fault_proxy import Fault, faulty
 
 
@@ -67,16 +69,25 @@ def test_a_file_is_uploaded_once_it_has_not_changed_for_two_seconds(
 ) -> None:
     file = folder / "calls" / "a.wav"
     file.parent.mkdir()
-    file.write_bytes(b"12")
-    assert upload() == []
     file.write_bytes(b"1234")
-    assert upload(1.9) == []
+    assert upload() == []
     assert upload(1.9) == []
     assert upload(0.2) == ["calls/a.wav"]
     assert upload() == []
+
+
+def test_a_file_that_grows_in_bursts_settles_for_longer(upload: Callable[..., list[str]], folder: Path) -> None:
+    file = folder / "a.wav"
+    for number in range(4):
+        with file.open("ab") as stream:
+            stream.write(b"burst")
+        assert upload(9.9 if number else 0) == []
+    assert upload(19.7) == []
+    assert upload(0.2) == ["a.wav"]
     file.write_bytes(b"another")
-    assert upload() == []
-    assert upload(2.1) == ["calls/a.wav"]
+    assert upload(3600) == []
+    assert upload(59.9) == []
+    assert upload(0.2) == ["a.wav"]
 
 
 def test_a_file_that_changes_without_growing_is_not_complete(upload: Callable[..., list[str]], folder: Path) -> None:
@@ -87,7 +98,8 @@ def test_a_file_that_changes_without_growing_is_not_complete(upload: Callable[..
     for number in range(1, 5):
         os.utime(file, ns=(number, number))
         assert upload(3) == []
-    assert upload(3) == ["a.wav"]
+    assert upload(9.9) == []
+    assert upload(0.2) == ["a.wav"]
 
 
 def test_a_file_that_comes_back_is_uploaded_again(upload: Callable[..., list[str]], folder: Path) -> None:
@@ -309,6 +321,67 @@ def test_a_result_that_cannot_be_written_is_written_later(
         assert caplog.messages == ["disk: No space left on device. Retrying."]
         assert [file.name for file in tmp_path.iterdir()] == [".audio-emotion-local"]
         assert {file.name: file.read_bytes() for file in files.fetch_new()} == {"a.json": b"1", "b.json": b"2"}
+
+
+def finish(stack: Stack, key: str, status: str = "classified") -> None:
+    """Store the result of the newest version of an upload."""
+    etag = stack.s3.head_object(Bucket=UPLOADS_BUCKET, Key=key)["ETag"].strip('"')
+    put(stack, **{f"{key}.json": json.dumps({"status": status, "source": {"key": key, "etag": etag}}).encode()})
+
+
+def test_only_changed_and_failed_recordings_are_classified_after_a_restart(
+    stack: Stack, tmp_path: Path, folder: Path, clock: Clock
+) -> None:
+    def restart(made_by: str = "model") -> list[str]:
+        with result_files(stack, tmp_path / "out", "local", made_by) as files:
+            inbox = Inbox(stack, folder, clock, files.has_result)
+            inbox.upload_new()
+            clock.now_s += 100
+            keys = inbox.upload_new()
+            for key in keys:
+                finish(stack, key, "failed" if key == "failed.wav" else "classified")
+            files.fetch_new()
+        return keys
+
+    for name in ("a.wav", "b.wav", "failed.wav"):
+        (folder / name).write_bytes(name.encode())
+    assert restart() == ["a.wav", "b.wav", "failed.wav"]
+    os.utime(folder / "a.wav", ns=(1, 1))
+    assert restart() == ["failed.wav"]
+    (folder / "a.wav").write_bytes(b"A.wav")
+    assert restart() == ["a.wav", "failed.wav"]
+    assert restart("other model") == ["a.wav", "b.wav", "failed.wav"]
+    (tmp_path / "out" / "b.wav.json").unlink()
+    assert restart("other model") == ["b.wav", "failed.wav"]
+
+
+def test_the_results_of_deleted_recordings_are_deleted_unless_they_were_changed(
+    stack: Stack, tmp_path: Path, folder: Path, clock: Clock
+) -> None:
+    out = tmp_path / "out"
+    for name in ("kept.wav", "gone.wav", "edited.wav"):
+        (folder / name).write_bytes(name.encode())
+    inbox = Inbox(stack, folder, clock)
+    inbox.upload_new()
+    clock.now_s += 100
+    with result_files(stack, out, "local") as files:
+        for key in inbox.upload_new():
+            finish(stack, key)
+        files.fetch_new()
+    (out / "edited.wav.json").write_text("edited")
+    for name in ("gone.wav", "edited.wav"):
+        (folder / name).unlink()
+    inbox.upload_new()
+    assert inbox.keys == frozenset({"kept.wav"})
+
+    with result_files(stack, out, "local") as files:  # after a restart
+        assert sorted(files.delete_except(inbox.keys)) == ["edited.wav", "gone.wav"]
+        assert files.delete_except(inbox.keys) == []
+
+    assert sorted(file.name for file in out.glob("*.json")) == ["edited.wav.json", "kept.wav.json"]
+    folder.rename(tmp_path / "away")
+    inbox.upload_new()
+    assert inbox.keys is None
 
 
 def test_a_folder_that_is_deleted_comes_back(stack: Stack, tmp_path: Path) -> None:

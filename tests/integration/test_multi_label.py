@@ -13,6 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from core.checkpoints.loading import load_classifier
 from core.cli.classify import classify_files
+from core.cli.parallel import PipelineOptions
 from core.emotions import label_styles
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
@@ -76,7 +77,7 @@ def test_the_terminal_and_the_report_show_them(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
-    assert classify_files([CONVERSATION], package, form="table") == 0
+    assert classify_files([CONVERSATION], PipelineOptions(package), form="table") == 0
 
     shown = capsys.readouterr().out
     assert f"{result.emotion} throughout" in shown
