@@ -15,6 +15,7 @@ from rich.console import Console
 
 from core.checkpoints.registry import CHECKPOINTS
 from core.cli.classify import classify_files
+from core.cli.parallel import PipelineOptions
 from core.cli.tables import timelines
 from core.emotions import label_styles
 from core.model.classifier import EmotionClassifier
@@ -152,7 +153,7 @@ def test_each_label_has_its_letter_in_the_terminal(every_label: Result) -> None:
 
 
 def test_csv_has_a_column_for_each_label(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    assert classify_files([ANGER], made.folder, form="csv") == 0
+    assert classify_files([ANGER], PipelineOptions(made.folder), form="csv") == 0
 
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert sum(float(row[label]) for label in LABELS) == pytest.approx(1.0, abs=1e-5)
