@@ -81,7 +81,7 @@ def changed(before: dict[str, torch.Tensor], after: SpeechNetwork) -> set[str]:
         (Tuning(ALL_LAYERS, 0, 1, 1e-3), {"head", "features", "layer 0", "layer 1", "other"}),
         (Tuning(0, 4, 1, 1e-2), {"head", "layer 0", "layer 1"}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, Tuning) else "",
 )
 def test_only_the_chosen_layers_change(
     tuning: Tuning, expected: set[str], small_checkpoint: Path, clips: tuple[ArrayCache, LabelledClips], tmp_path: Path
