@@ -1,7 +1,7 @@
 """Trains layers of the encoder together with the head, by transformers' Trainer.
 
-Each clip is computed alone, without padding, as in inference; a step adds the gradients of several clips. The Trainer
-saves its state after each epoch, from which a killed run continues.
+The clips of a batch get the same length, because padding would change the network: a group norm has no mask. The
+Trainer saves its state after each epoch, from which a killed run continues.
 """
 
 import json
@@ -23,11 +23,13 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from core.audio.waveform import Waveform
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.errors import TrainingRefused
 from core.evaluation.figures import Indices, count, unweighted_accuracy
 from core.formatting import counted
+from core.model.inputs import Geometry
 from core.training.cache import ArrayCache, hash_of
 from core.training.head import class_weights
 from core.training.speech import LabelledSpeech, Track, untracked
@@ -35,9 +37,9 @@ from core.training.speech import LabelledSpeech, Track, untracked
 ALL_LAYERS = -1
 """All layers of the encoder, and the feature encoder."""
 
-_VERSION = 1
+_VERSION = 2
 """Raised when the same options give another network, so that the cache is not used."""
-_CLIPS_PER_STEP = 16
+_BATCH = 16
 _PATIENCE_EPOCHS = 5
 _WARM_UP_SHARE = 0.1
 _WEIGHT_DECAY = 0.01
@@ -48,7 +50,7 @@ _NETWORK_FILE = "network.safetensors"
 _SMALL = 10_000_000
 """Networks with fewer parameters are trained as a whole by default: docs/decisions/0042-training.md."""
 _LEARNING_RATE = 3e-5
-_LEARNING_RATE_OF_SMALL = 3e-4
+_LEARNING_RATE_OF_SMALL = 1e-4
 _LEARNING_RATE_OF_LORA = 5e-4
 
 
@@ -168,15 +170,14 @@ class Tuner:
         folder: Path,
         track: Track,
     ) -> Trainer:
-        steps = self.tuning.epochs * math.ceil(sum(len(item.durations_s) for item in training.speech) / _CLIPS_PER_STEP)
+        steps = self.tuning.epochs * math.ceil(sum(len(item.durations_s) for item in training.speech) / _BATCH)
         has_gpu = torch.cuda.is_available()
         arguments = TrainingArguments(
             output_dir=str(folder),
             use_cpu=not has_gpu,
             bf16=torch.cuda.is_bf16_supported() if has_gpu else torch.cpu._is_avx512_bf16_supported(),
-            per_device_train_batch_size=1,
+            per_device_train_batch_size=_BATCH,
             per_device_eval_batch_size=1,
-            gradient_accumulation_steps=_CLIPS_PER_STEP,
             num_train_epochs=self.tuning.epochs,
             learning_rate=self.tuning.learning_rate,
             lr_scheduler_type="cosine",
@@ -201,9 +202,9 @@ class Tuner:
             network,
             arguments,
             class_weights=class_weights(training.targets, labels),
-            train_dataset=_Utterances(training, network, self.cache),
-            eval_dataset=_Utterances(validation, network, self.cache) if validation else None,
-            data_collator=_collate,
+            train_dataset=_Utterances(training, self.cache),
+            eval_dataset=_Utterances(validation, self.cache) if validation else None,
+            data_collator=_Collator(geometry_of(network)),
             compute_metrics=lambda evaluated: {_SCORE: _score(evaluated.predictions, evaluated.label_ids, labels)},
             callbacks=[stopping, _ShowProgress(track, steps)],
         )
@@ -238,29 +239,42 @@ def choose_tuning(network: SpeechNetwork, layers: int | None, lora_rank: int, ep
     return Tuning(layers, 0, epochs, _LEARNING_RATE_OF_SMALL if is_small else _LEARNING_RATE) if layers else None
 
 
-class _Utterances(Dataset[dict[str, torch.Tensor]]):
-    """The utterances of clips, as the network's inputs."""
+class _Utterances(Dataset[tuple[Waveform, int]]):
+    """The utterances of clips, each with the index of its label."""
 
-    def __init__(self, examples: LabelledClips, network: SpeechNetwork, cache: ArrayCache) -> None:
+    def __init__(self, examples: LabelledClips, cache: ArrayCache) -> None:
         self._rows = [
             (item, number, int(target))
             for item, target in zip(examples.speech, examples.targets, strict=True)
             for number in range(len(item.durations_s))
         ]
-        self._geometry = geometry_of(network)
         self._cache = cache
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[Waveform, int]:
         item, number, target = self._rows[index]
-        samples = self._geometry.network_input(item.waveforms(self._cache)[number])
-        return {"input_values": torch.from_numpy(samples), "labels": torch.tensor(target)}
+        return item.waveforms(self._cache)[number], target
 
 
-def _collate(rows: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+class _Collator:
+    """Makes a batch of utterances of one length, the median: longer ones are cut at random, shorter ones repeated."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+
+    def __call__(self, rows: Sequence[tuple[Waveform, int]]) -> dict[str, torch.Tensor]:
+        length = int(np.median([waveform.size for waveform, _ in rows]))
+        inputs = [self._geometry.network_input(_of_length(waveform, length)) for waveform, _ in rows]
+        targets = torch.tensor([target for _, target in rows])
+        return {"input_values": torch.from_numpy(np.stack(inputs)), "labels": targets}
+
+
+def _of_length(waveform: Waveform, length: int) -> Waveform:
+    # PyTorch's random numbers, because the Trainer saves their state.
+    first = int(torch.randint(max(1, waveform.size - length + 1), ()))
+    return np.resize(waveform[first : first + length], length)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
@@ -275,7 +289,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         logits = model(inputs["input_values"]).float()
         losses = nn.functional.cross_entropy(logits, inputs["labels"], reduction="none")
-        # Not cross_entropy's own weights, which it divides by their sum: in a batch of one, they would have no effect.
+        # Not cross_entropy's own weights, which it divides by their sum: a batch of one label would ignore them.
         loss = (losses * self._class_weights.to(losses.device)[inputs["labels"]]).mean()
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 

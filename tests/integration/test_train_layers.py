@@ -16,8 +16,10 @@ import pytest
 import torch
 
 from core.checkpoints.checkpoint import read_checkpoint
+from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.errors import TrainingRefused
+from core.training import tuning
 from core.training.cache import ArrayCache
 from core.training.head import Examples, fit_head
 from core.training.manifest import Clip
@@ -190,6 +192,21 @@ def test_a_tuning_that_was_killed_continues_with_the_same_result(
     assert len(seen) == steps_per_epoch  # of the third epoch
     for name, tensor in expected.items():
         torch.testing.assert_close(continued[name], tensor, rtol=0, atol=0)
+
+
+def test_the_clips_of_a_batch_get_their_median_length(small_checkpoint: Path) -> None:
+    geometry = geometry_of(start_network(read_checkpoint(small_checkpoint), LABELS, seed=1))
+    ramp = np.linspace(-1, 1, 6_000, dtype=np.float32)
+    rows = [(ramp[:2_000], 0), (ramp[:3_000], 1), (ramp, 0)]
+
+    batch = tuning._Collator(geometry)(rows)["input_values"].numpy()
+    (alone,) = tuning._Collator(geometry)([(ramp, 0)])["input_values"].numpy()
+
+    assert batch.shape == (3, 3_000)
+    np.testing.assert_array_equal(batch[1], geometry.network_input(ramp[:3_000]))
+    np.testing.assert_allclose(batch[0], geometry.network_input(np.concatenate([ramp[:2_000], ramp[:1_000]])))
+    assert np.all(np.diff(batch[2]) > 0)  # a part of the ramp
+    np.testing.assert_array_equal(alone, geometry.network_input(ramp))  # as in inference
 
 
 def test_the_default_is_the_whole_of_a_small_network_and_the_head_of_a_large_one(small_checkpoint: Path) -> None:
