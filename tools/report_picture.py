@@ -1,7 +1,7 @@
 """Draw the pictures of a report that README.md shows: `python -m tools.report_picture`.
 
 The recording is a call composed of samples, with a channel for each of two speakers. The demo model classifies the
-call, and Chromium draws the timeline of its report in a light and in a dark colour scheme.
+call, and Chromium draws its report, without the table, in a light and in a dark colour scheme.
 """
 
 import base64
@@ -49,7 +49,9 @@ _PAUSE_S = 0.2
 _SHOWN = "1-3"
 """The utterance whose scores the picture shows: channel and number."""
 
-_WIDTH_PX = 940
+_NAMES = ("Agent", "Customer")
+
+_WIDTH_PX = 1000
 _MARGIN_PX = 16
 _PIXELS_PER_PX = 2
 
@@ -63,10 +65,10 @@ def main() -> None:
         page = Path(folder) / "report.html"
         pipeline = Pipeline(EmotionClassifier.load(_PACKAGE), limits, SegmentationSettings())
         result = pipeline.run(call, Source(key=call.name))
-        page.write_text(render(result), encoding="utf-8")
+        page.write_text(render(result, player=True, names=_NAMES), encoding="utf-8")
         for scheme in ("light", "dark"):
             picture = Path(folder) / f"{scheme}.png"
-            picture.write_bytes(_timeline(browser, page, scheme))
+            picture.write_bytes(_report(browser, page, scheme))
             _reduce_colours(picture, _IMAGES / f"report-{scheme}.png")
 
 
@@ -92,14 +94,15 @@ def _running_browser(profile: Path) -> Iterator[webdriver.Chrome]:
         yield browser
 
 
-def _timeline(browser: webdriver.Chrome, page: Path, scheme: str) -> bytes:
-    """Return a PNG of the report's timeline."""
+def _report(browser: webdriver.Chrome, page: Path, scheme: str) -> bytes:
+    """Return a PNG of the report from its title to the enlarged lanes."""
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.get(page.as_uri())
     box = browser.execute_script(
-        "document.querySelector('[data-utterance=\"' + arguments[0] + '\"]').focus();"
-        "const { top, bottom } = document.getElementById('when').parentElement.getBoundingClientRect();"
+        "document.querySelector('.utterance[data-utterance=\"' + arguments[0] + '\"]').focus();"
+        "const { top } = document.querySelector('h1').getBoundingClientRect();"
+        "const { bottom } = document.getElementById('timeline').getBoundingClientRect();"
         "return { top: top + window.scrollY, height: bottom - top };",
         _SHOWN,
     )

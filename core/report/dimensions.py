@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from core.report.drawing import lane_name
+from core.report.lanes import Lane
+from core.report.looks import text
 from core.results import Channel, MeanScores
 
 _ROW_HEIGHT = 64
@@ -44,31 +44,31 @@ class Axis:
 
 
 def axes_of(
-    channels: Sequence[Channel], dimensions: Sequence[str], model_range: tuple[float, float] | None
+    lanes: Sequence[Lane], dimensions: Sequence[str], model_range: tuple[float, float] | None
 ) -> dict[str, Axis]:
     """Return the axis of each dimension."""
-    parts = [part for channel in channels for part in channel.utterances]
+    parts = [part for lane in lanes for part in lane.utterances]
     return {name: Axis.of([part.values[name] for part in parts], model_range) for name in dimensions}
 
 
 def axis_names(axes: Mapping[str, Axis]) -> str:
     """Return the names and numbers of the axes, which stay visible when the chart scrolls."""
-    items = (f"<li><span>{escape(name)}</span>{_numbers(axis)}</li>" for name, axis in axes.items())
+    items = (f"<li><span>{text(name)}</span>{_numbers(axis)}</li>" for name, axis in axes.items())
     return f'<ul class="names axes" aria-hidden="true">{"".join(items)}</ul>'
 
 
 def _numbers(axis: Axis) -> str:
-    texts = (f'<text x="100%" y="{axis.y(tick) + 4:.1f}">{tick:.3g}</text>' for tick in axis.ticks)
-    return f'<svg class="scale" height="{_ROW_HEIGHT}">{"".join(texts)}</svg>'
+    numbers = (f'<text x="100%" y="{axis.y(tick) + 4:.1f}">{tick:.3g}</text>' for tick in axis.ticks)
+    return f'<svg class="scale" height="{_ROW_HEIGHT}">{"".join(numbers)}</svg>'
 
 
-def lines(channel: Channel, duration_s: float, axes: Mapping[str, Axis]) -> str:
+def lines(channel: Channel, name: str, duration_s: float, axes: Mapping[str, Axis]) -> str:
     """Return a row for each dimension: a thick line for each utterance, and thin lines between them."""
     rows = "".join(_row(channel, name, axis, number, duration_s) for number, (name, axis) in enumerate(axes.items()))
     height = _ROW_HEIGHT * len(axes)
     return (
         f'<svg class="curves lines" viewBox="0 0 {duration_s} {height}" height="{height}" preserveAspectRatio="none" '
-        f'role="img" aria-label="Values of {lane_name(channel)} over time, one row for each dimension. The table '
+        f'role="img" aria-label="Values of {text(name)} over time, one row for each dimension. The table '
         f'below has the numbers.">{rows}</svg>'
     )
 
@@ -87,12 +87,13 @@ def _row(channel: Channel, name: str, axis: Axis, number: int, duration_s: float
 
 def mean_table(rows: Sequence[tuple[str, MeanScores]], dimensions: Sequence[str]) -> Iterator[str]:
     """Yield a table with the mean, the lowest and the highest value of each dimension in each channel."""
-    yield '<div class="scroll"><table class="means"><thead><tr><th scope="col" class="name">Channel</th>'
+    yield '<div class="scroll" tabindex="0" role="region" aria-label="Table of means"><table class="means"><thead><tr>'
+    yield '<th scope="col" class="name">Channel</th>'
     yield '<th scope="col" class="name">Dimension</th>'
     yield "".join(f'<th scope="col">{name}</th>' for name in ("Mean", "Lowest", "Highest")) + "</tr></thead><tbody>"
     for channel, means in rows:
         for name in dimensions:
             values = (means.dimensions, means.dimensions_min, means.dimensions_max)
-            cells = "".join(f"<td>{each[name]:.3f}</td>" for each in values if each)
-            yield f'<tr><td class="name">{escape(channel)}</td><td class="name">{escape(name)}</td>{cells}</tr>'
+            cells = "".join(f"<td>{each[name]:.2f}</td>" for each in values if each)
+            yield f'<tr><td class="name">{text(channel)}</td><td class="name">{text(name)}</td>{cells}</tr>'
     yield "</tbody></table></div>"

@@ -120,8 +120,8 @@ def test_each_emotion_has_its_colour_and_its_row_of_scores_on_the_page(all_eight
 
     for number, emotion in enumerate(EIGHT):
         assert f".e{number}{{--c:{COLOURS[emotion]}}}" in page
-        assert f'<th scope="col">{emotion}</th>' in page
-    names = page[page.index('<ul class="names"') : page.index('<svg class="curves"')]
+        assert f'<th scope="col" class="score" hidden>{emotion}</th>' in page
+    names = page[page.index('<ul class="names') : page.index('<svg class="lane"')]
     assert [name.partition("<")[0] for name in names.split("<span>")[1:]] == list(EIGHT)
 
 

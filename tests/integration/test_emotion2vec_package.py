@@ -136,7 +136,7 @@ def test_each_label_has_its_colour_and_letter_in_the_report(every_label: Result)
 
     for number, (label, style) in enumerate(label_styles(LABELS).items()):
         assert f".e{number}{{--c:{style.colour}" in page
-        assert f'<th scope="col">{label}</th>' in page
+        assert f'<th scope="col" class="score" hidden>{label}</th>' in page
         assert f'<i class="swatch e{number}">{style.letter.upper()}</i>{label}' in page
 
 

@@ -4,11 +4,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+
+_AXE = Path(__file__).parent / "axe" / "axe.min.js"
 
 SWITCHES = [
     "--headless",
@@ -37,3 +40,12 @@ def running_browser(*switches: str) -> Iterator[webdriver.Chrome]:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         with webdriver.Chrome(options=options, service=Service(driver)) as running:
             yield running
+
+
+def accessibility_violations(page: webdriver.Chrome) -> list[str]:
+    """Return what axe-core finds on the page: the rule and the first element that violates it."""
+    page.execute_script(_AXE.read_text(encoding="utf-8"))
+    found = page.execute_async_script(
+        "const done = arguments[0]; axe.run({ rules: { 'target-size': { enabled: true } } }).then(done);"
+    )
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"][:1]]
