@@ -1,6 +1,8 @@
-"""`make deploy` on a terminal, with moto as CloudFormation and ECR, and a program that records its calls as `sam`."""
+"""`make deploy`, with moto as CloudFormation and ECR, and a recorder of the calls of the SAM CLI."""
 
 import hashlib
+import io
+import itertools
 import json
 import os
 import pty
@@ -16,29 +18,12 @@ from botocore.stub import Stubber
 
 from core.operations.images import UNUSED, delete_old_versions, mark_unused, remove_marks
 from tests.support.cloudformation import ACCOUNT, TEMPLATE
-from tools.deploy import ASKED, deploy, stack_file
+from tools.deploy import ASKED, deploy, main, stack_file
 from tools.template import read_template
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"
 REPOSITORY = read_template(ROOT / "layers" / "repository.yaml")
-
-_SAM = f"""#!{sys.executable}
-import boto3, json, os, pathlib, sys
-with open(os.environ["SAM_CALLS"], "a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
-arguments = sys.argv[1:]
-if "--template-file" in arguments:
-    given = dict(zip(arguments, arguments[1:]))
-    template = pathlib.Path(given["--template-file"]).read_text()
-    stack = given["--parameter-overrides"].partition("=")[2]
-    client = boto3.client("cloudformation", region_name=given["--region"])
-    if not any(s["StackName"] == given["--stack-name"] for s in client.describe_stacks()["Stacks"]):
-        client.create_stack(StackName=given["--stack-name"], TemplateBody=template,
-            Parameters=[{{"ParameterKey": "Stack", "ParameterValue": stack}}])
-elif os.environ.get("SAM_FAILS"):
-    sys.exit(3)
-"""
 
 
 @pytest.fixture
@@ -52,54 +37,45 @@ def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+class Terminal(io.StringIO):
+    """Standard input of a user who types some lines."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class Checkout:
     """A copy of what a deployment reads of the checkout, with a `sam` that records its calls."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
-        self.sam = folder / "sam"
-        self.sam.write_text(_SAM, encoding="utf-8")
-        self.sam.chmod(0o755)
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
         for name in ("core", "tools", "layers", "template.yaml"):
             (folder / name).symlink_to(ROOT / name)
-        self.environment = {**os.environ, "SAM_CALLS": str(folder / "calls"), "PYTHONPATH": str(ROOT)}
+        monkeypatch.setattr("tools.deploy.ROOT", folder)
+        monkeypatch.setattr("tools.deploy.STACKS", folder / "stacks")
+        self.calls: list[list[str]] = []
 
-    def deploy(self, *arguments: str, answers: str | None = None, **environment: str) -> tuple[int, str]:
-        """Deploy with the answers on a terminal, or without one, and return the exit status and the output."""
-        # The module's folder is the checkout, so the copy takes its place.
-        program = f"import pathlib, sys, tools.deploy as d; d.ROOT = pathlib.Path({str(self.folder)!r}); "
-        program += "d.STACKS = d.ROOT / 'stacks'; sys.exit(d.main(sys.argv[1:]))"
-        command = ["timeout", "--foreground", "60", sys.executable, "-c", program, "--sam", str(self.sam), *arguments]
-        if answers is None:
-            done = subprocess.run(
-                command,
-                env=self.environment | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                check=False,
-                text=True,
-                timeout=60,
-            )
-            return done.returncode, done.stdout
-        terminal, child = pty.openpty()
-        with subprocess.Popen(
-            command, env=self.environment | environment, stdin=child, stdout=child, stderr=child
-        ) as run:
-            os.close(child)
-            os.write(terminal, answers.encode())
-            output = b""
-            while True:
-                try:
-                    output += os.read(terminal, 4096)
-                except OSError:  # the process has closed the terminal
-                    break
-            os.close(terminal)
-        return run.returncode, output.decode()
+    def deploy(self, *arguments: str, answers: str | None = None) -> tuple[int, str]:
+        """Deploy with the answers on a terminal, or without one, and return the exit status and the output.
 
-    def calls(self) -> list[list[str]]:
-        file = Path(self.environment["SAM_CALLS"])
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        The deployment of the stack itself fails.
+        """
+
+        def sam(command: list[str], **_: Any) -> "subprocess.CompletedProcess[str]":
+            self.calls.append(command[1:])
+            if "--template-file" not in command:
+                return subprocess.CompletedProcess(command, 3)
+            create_stack(command)
+            return subprocess.CompletedProcess(command, 0)
+
+        with self._monkeypatch.context() as patched:
+            patched.setattr("tools.deploy.subprocess.run", sam)
+            patched.setattr("sys.stdin", io.StringIO() if answers is None else Terminal(answers))
+            status = main(["--sam", "sam", *arguments])
+        printed = self._capsys.readouterr()
+        return status, printed.out + printed.err
 
     def file(self, name: str = "audio-emotion") -> dict[str, Any]:
         text = (self.folder / "stacks" / f"{name}.toml").read_text(encoding="utf-8")
@@ -107,16 +83,29 @@ class Checkout:
         return parameters
 
 
+def create_stack(arguments: list[str]) -> None:
+    """Create the stack of the repository, as `sam deploy` does."""
+    given = dict(itertools.pairwise(arguments))
+    name = given["--stack-name"]
+    client = boto3.client("cloudformation", region_name=given["--region"])
+    if not any(stack["StackName"] == name for stack in client.describe_stacks()["Stacks"]):
+        parameter: Any = {"ParameterKey": "Stack", "ParameterValue": given["--parameter-overrides"].partition("=")[2]}
+        body = (ROOT / given["--template-file"]).read_text(encoding="utf-8")
+        client.create_stack(StackName=name, TemplateBody=body, Parameters=[parameter])
+
+
 @pytest.fixture
-def checkout(tmp_path: Path, aws: None) -> Checkout:
-    return Checkout(tmp_path)
+def checkout(
+    tmp_path: Path, aws: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Checkout:
+    return Checkout(tmp_path, monkeypatch, capsys)
 
 
 # ---------------------------------------------------------------------------------------------------------- questions
 
 
 def test_the_first_deployment_asks_four_questions(checkout: Checkout) -> None:
-    status, output = checkout.deploy(answers="calls\neu-central-1\nops@example.com\n\n", SAM_FAILS="1")
+    status, output = checkout.deploy(answers="calls\neu-central-1\nops@example.com\n\n")
     assert status == 3, output
     assert output.count(": ") >= 4
     assert checkout.file("calls") == {
@@ -124,7 +113,7 @@ def test_the_first_deployment_asks_four_questions(checkout: Checkout) -> None:
         "region": "eu-central-1",
         "parameter_overrides": {"AlarmEmail": "ops@example.com"},
     }
-    first, second = checkout.calls()
+    first, second = checkout.calls
     assert first[:5] == ["deploy", "--template-file", "layers/repository.yaml", "--stack-name", "calls-images"]
     assert second[:3] == ["deploy", "--config-file", str(checkout.folder / "stacks" / "calls.toml")]
     uri = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/calls-functions"
@@ -135,14 +124,14 @@ def test_the_first_deployment_asks_four_questions(checkout: Checkout) -> None:
 
 
 def test_empty_answers_mean_the_defaults(checkout: Checkout) -> None:
-    status, output = checkout.deploy(answers="\n\n\n\n", SAM_FAILS="1")
+    status, output = checkout.deploy(answers="\n\n\n\n")
     assert status == 3, output
     assert checkout.file() == {"stack_name": "audio-emotion", "region": REGION, "parameter_overrides": {}}
 
 
 def test_an_invalid_answer_is_asked_again(checkout: Checkout) -> None:
     answers = "Calls_1\ncalls\nfrankfurt\neu-central-1\nnobody\nops@example.com\nBUCKET\nrecordings\n"
-    status, output = checkout.deploy(answers=answers, SAM_FAILS="1")
+    status, output = checkout.deploy(answers=answers)
     assert status == 3
     assert output.count("not a valid answer") == 4
     assert checkout.file("calls")["parameter_overrides"] == {
@@ -152,17 +141,17 @@ def test_an_invalid_answer_is_asked_again(checkout: Checkout) -> None:
 
 
 def test_a_later_deployment_asks_nothing(checkout: Checkout) -> None:
-    checkout.deploy(answers="\n\n\n\n", SAM_FAILS="1")
+    checkout.deploy(answers="\n\n\n\n")
     arguments = ("--stack", "audio-emotion", "--", "--no-confirm-changeset", "--parameter-overrides", "Paused=true")
-    status, output = checkout.deploy(*arguments, SAM_FAILS="1")
+    status, output = checkout.deploy(*arguments)
     assert status == 3, output
-    assert checkout.calls()[-1][-3:] == ["--no-confirm-changeset", "--parameter-overrides", "Paused=true"]
+    assert checkout.calls[-1][-3:] == ["--no-confirm-changeset", "--parameter-overrides", "Paused=true"]
     assert output == ""
 
 
 def test_without_a_terminal_a_missing_file_is_an_error(checkout: Checkout) -> None:
     status, output = checkout.deploy("--stack", "calls")
-    assert (status, checkout.calls()) == (1, [])
+    assert (status, checkout.calls) == (1, [])
     assert output == "stacks/calls.toml does not exist. docs/how-to/deploy.md shows how to write it.\n"
     status, output = checkout.deploy("--stack", "Calls_1")
     assert status == 1
@@ -170,10 +159,29 @@ def test_without_a_terminal_a_missing_file_is_an_error(checkout: Checkout) -> No
 
 
 def test_the_end_of_the_input_deploys_nothing(checkout: Checkout) -> None:
-    status, output = checkout.deploy(answers="calls\n\x04")
-    assert (status, checkout.calls()) == (1, [])
+    status, output = checkout.deploy(answers="calls\n")
+    assert (status, checkout.calls) == (1, [])
     assert "Nothing was deployed." in output
     assert not (checkout.folder / "stacks").exists()
+
+
+def test_a_terminal_is_asked() -> None:
+    terminal, child = pty.openpty()
+    command = [sys.executable, "-m", "tools.deploy"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=child, stdout=child, stderr=child) as run:
+        os.close(child)
+        os.write(terminal, b"Calls_1\n\x04")
+        output = b""
+        while True:
+            try:
+                output += os.read(terminal, 4096)
+            except OSError:  # the process has closed the terminal
+                break
+        os.close(terminal)
+    assert run.returncode == 1
+    assert b"Name of the stack [audio-emotion]: " in output
+    assert b"not a valid answer" in output
+    assert b"Nothing was deployed." in output
 
 
 def test_the_stack_file_describes_every_parameter() -> None:
