@@ -1,5 +1,6 @@
 """`template.yaml`: no public access, encrypted connections, least privilege, and consistent limits."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -450,6 +451,26 @@ def test_a_reservation_is_as_large_as_the_concurrency_of_the_event_source() -> N
     assert "ReservedConcurrentExecutions" not in Deployed().resources()["ClassifyFunction"]
     # Half of a new account's quota, so that the API and a backfill can run beside the uploads.
     assert TEMPLATE["Parameters"]["MaxConcurrency"]["Default"] == 5
+
+
+@pytest.mark.parametrize(("partition", "region"), [("aws", REGION), ("aws-cn", "cn-north-1")])
+def test_the_buckets_of_a_deleted_stack_can_be_imported(partition: str, region: str) -> None:
+    """CloudFormation imports a bucket by a name without functions, and only with a DeletionPolicy."""
+    text = (ROOT / "docs" / "how-to" / "retained-buckets.json").read_text(encoding="utf-8")
+    for name, value in (("STACK", "calls"), ("ACCOUNT", ACCOUNT), ("REGION", region)):
+        text = text.replace(name, value)
+    imported = json.loads(text)
+    assert set(imported) == {"AWSTemplateFormatVersion", "Resources"}
+    created = Deployed(stack="calls", partition=partition, region=region).resources("AWS::S3::Bucket")
+    assert imported["Resources"] == {
+        name: {
+            "Type": "AWS::S3::Bucket",
+            "DeletionPolicy": "Retain",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": {"BucketName": bucket["BucketName"]},
+        }
+        for name, bucket in created.items()
+    }
 
 
 def test_every_kind_of_upload_reaches_the_queue() -> None:
