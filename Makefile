@@ -45,15 +45,16 @@ lint: $(VENV)/dev $(SAM) ## check style, types and the template
 	$(BIN)/mypy
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(SAM) validate --lint --template template.yaml
 
-audit: audit-template audit-dependencies ## check the template for unsafe settings, and the dependencies for vulnerabilities
+audit: audit-template audit-dependencies ## check the templates for unsafe settings, and the dependencies for vulnerabilities
 
-# Checkov runs offline, with its built-in rules. It skips resources whose condition is false by default, so it checks a
-# copy of the template without conditions.
+# Checkov runs offline, with its built-in rules. It skips resources whose condition is false by default, so it checks
+# copies of the templates without conditions.
 audit-template: $(AUDIT)/checkov
 	@mkdir -p build/audit
 	sed '/^    Condition: /d' template.yaml > build/audit/template.yaml
-	BC_SKIP_MAPPING=TRUE LOG_LEVEL=ERROR $(AUDIT)/checkov --file build/audit/template.yaml --framework cloudformation \
-		--skip-download --compact --quiet
+	cp layers/repository.yaml build/audit/repository.yaml
+	BC_SKIP_MAPPING=TRUE LOG_LEVEL=ERROR $(AUDIT)/checkov --file build/audit/template.yaml build/audit/repository.yaml \
+		--framework cloudformation --skip-download --compact --quiet
 
 # Status 2 means that some packages could not be checked. The script names them, and the target succeeds.
 audit-dependencies: $(AUDIT)/checkov

@@ -37,6 +37,26 @@ _EAGER: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def transformed(template: Mapping[str, Any], parameters: Mapping[str, str], image: str = "1") -> dict[str, Any]:
+    """Return a template after SAM's transform.
+
+    Parameters
+    ----------
+    image
+        Tag of the functions' image, which `sam package` adds to the template.
+    """
+    from samtranslator.translator.transform import transform  # heavy, and few tests need it
+
+    packaged = copy.deepcopy(dict(template))
+    for resource in packaged["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["ImageUri"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/functions:{image}"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_DEFAULT_REGION", REGION)
+        result: dict[str, Any] = transform(packaged, dict(parameters), dict)
+    return result
+
+
 class Deployed:
     """The template with parameters. Attributes that only AWS can assign get a descriptive placeholder."""
 
@@ -56,17 +76,8 @@ class Deployed:
         image
             Tag of the functions' image, which `sam package` adds to the template.
         """
-        from samtranslator.translator.transform import transform  # heavy, and few tests need it
-
-        template = copy.deepcopy(TEMPLATE)
-        for resource in template["Resources"].values():
-            if resource["Type"] == "AWS::Serverless::Function":
-                resource["Properties"]["ImageUri"] = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/functions:{image}"
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("AWS_DEFAULT_REGION", REGION)
-            transformed = transform(template, dict(self._parameters), dict)
         stack = copy.copy(self)
-        stack._resources = transformed["Resources"]
+        stack._resources = transformed(TEMPLATE, self._parameters, image)["Resources"]
         return stack
 
     def described(self, kind: str) -> dict[str, dict[str, Any]]:
