@@ -1,7 +1,7 @@
 """The permissions that a role of the template grants, and those that a call to AWS needs."""
 
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product, starmap
@@ -83,22 +83,96 @@ def needed(service: str, operation: str, parameters: Mapping[str, Any]) -> set[R
     KeyError
         If the operation is unknown. Add it after checking that the function should call it.
     """
-    if service == "s3":
-        versioned = "Version" if parameters.get("VersionId") else ""
-        action = {
-            "HeadObject": f"s3:GetObject{versioned}",
-            "GetObject": f"s3:GetObject{versioned}",
-            "PutObject": "s3:PutObject",
-            "DeleteObject": f"s3:DeleteObject{versioned}",
-        }[operation]
-        actions = {action, "s3:GetObject"} if parameters.get("IfMatch") else {action}
-        return {Right(action, f"arn:aws:s3:::{parameters['Bucket']}/{parameters['Key']}") for action in actions}
-    if service == "sqs":
-        action = {"ChangeMessageVisibility": "sqs:ChangeMessageVisibility", "SendMessage": "sqs:SendMessage"}[operation]
-        return {Right(action, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{parameters['QueueUrl'].rpartition('/')[2]}")}
-    action = {("events", "PutEvents"): "events:PutEvents"}[service, operation]
+    actions, resource = _NEEDED[service](operation, parameters)
+    return {Right(action, resource) for action in actions}
+
+
+def _of_s3(operation: str, parameters: Mapping[str, Any]) -> tuple[set[str], str]:
+    versioned = "Version" if parameters.get("VersionId") else ""
+    action = {
+        "HeadObject": f"s3:GetObject{versioned}",
+        "GetObject": f"s3:GetObject{versioned}",
+        "PutObject": "s3:PutObject",
+        "DeleteObject": f"s3:DeleteObject{versioned}",
+        "ListObjectsV2": "s3:ListBucket",
+        "ListObjectVersions": "s3:ListBucketVersions",
+    }[operation]
+    key = f"/{parameters['Key']}" if "Key" in parameters else ""
+    return {action, "s3:GetObject"} if parameters.get("IfMatch") else {
+        action
+    }, f"arn:aws:s3:::{parameters['Bucket']}{key}"
+
+
+def _of_sqs(operation: str, parameters: Mapping[str, Any]) -> tuple[set[str], str]:
+    """Return the rights on the queue.
+
+    SQS moves messages in the caller's name. See "Configure queue permissions" of a redrive in the SQS developer guide.
+    """
+    queue = parameters["QueueUrl"].rpartition("/")[2] if "QueueUrl" in parameters else ""
+    return {
+        "ChangeMessageVisibility": {"sqs:ChangeMessageVisibility"},
+        "DeleteMessage": {"sqs:DeleteMessage"},
+        "GetQueueAttributes": {"sqs:GetQueueAttributes"},
+        "ListMessageMoveTasks": {"sqs:ListMessageMoveTasks"},
+        "ReceiveMessage": {"sqs:ReceiveMessage"},
+        "SendMessage": {"sqs:SendMessage"},
+        "StartMessageMoveTask": {
+            "sqs:StartMessageMoveTask",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+        },
+    }[operation], parameters.get("SourceArn", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}")
+
+
+def _of_events(operation: str, parameters: Mapping[str, Any]) -> tuple[set[str], str]:
     [bus] = {entry["EventBusName"] for entry in parameters["Entries"]}
-    return {Right(action, f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}")}
+    return {{"PutEvents": "events:PutEvents"}[operation]}, f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{bus}"
+
+
+def _of_lambda(operation: str, parameters: Mapping[str, Any]) -> tuple[set[str], str]:
+    actions = {"Invoke": "InvokeFunction"}
+    known = ("GetFunction", "GetAlias", "ListVersionsByFunction", "DeleteFunction")
+    action = actions | {name: name for name in known}
+    name = parameters["FunctionName"]
+    resource = name if name.startswith("arn:") else f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+    return {f"lambda:{action[operation]}"}, resource
+
+
+def _of_jobs(operation: str, parameters: Mapping[str, Any]) -> tuple[set[str], str]:
+    """Only an existing job is a resource."""
+    known = {
+        "CreateJob": "*",
+        "ListJobs": "*",
+        "DescribeJob": f"arn:aws:s3:{REGION}:{ACCOUNT}:job/{parameters.get('JobId')}",
+    }
+    return {f"s3:{operation}"}, known[operation]
+
+
+def _of_ecr(operation: str, parameters: Mapping[str, Any]) -> tuple[set[str], str]:
+    known = {name: f"ecr:{name}" for name in ("DescribeImages", "BatchGetImage", "BatchDeleteImage", "PutImage")}
+    return {known[operation]}, f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{parameters['repositoryName']}"
+
+
+def _of_cloudformation(operation: str, parameters: Mapping[str, Any]) -> tuple[set[str], str]:
+    known = {"DescribeStacks": "cloudformation:DescribeStacks"}
+    return {known[operation]}, f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{parameters['StackName']}/id"
+
+
+def _of_cloudwatch(operation: str, _parameters: Mapping[str, Any]) -> tuple[set[str], str]:
+    return {{"GetMetricStatistics": "cloudwatch:GetMetricStatistics"}[operation]}, "*"
+
+
+_NEEDED: dict[str, Callable[[str, Mapping[str, Any]], tuple[set[str], str]]] = {
+    "s3": _of_s3,
+    "sqs": _of_sqs,
+    "events": _of_events,
+    "lambda": _of_lambda,
+    "s3control": _of_jobs,
+    "ecr": _of_ecr,
+    "cloudformation": _of_cloudformation,
+    "cloudwatch": _of_cloudwatch,
+}
 
 
 def needed_for_key(operation: str, parameters: Mapping[str, Any], answer: Mapping[str, Any]) -> set[Right]:
