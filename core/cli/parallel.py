@@ -1,4 +1,4 @@
-"""Classifies files one after the other, or in several worker processes with one thread each."""
+"""Classifies files one after the other, or in several worker processes: docs/decisions/0046-worker-processes.md."""
 
 import os
 import signal
