@@ -27,10 +27,15 @@ def main() -> int:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m handlers.api", description=__doc__)
     parser.add_argument("--port", type=int, default=8010)
+    parser.add_argument(
+        "--in-container",
+        action="store_true",
+        help="listen on every address of the container; publish the port with `docker run -p 127.0.0.1:8010:8010`",
+    )
     options = parser.parse_args()
     try:
         # Before the model is loaded, which takes longer.
-        listener = socket.create_server((HOST, options.port))
+        listener = socket.create_server(("" if options.in_container else HOST, options.port))
     except (OSError, OverflowError) as error:
         _print(f"Port {options.port} cannot be used: {_reason(error)}. Choose another: `make api PORT=8011` or --port.")
         return 1

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp
 HOST = "127.0.0.1"
 HOST_NAMES = (HOST, "localhost", "[::1]")
 """Accepted host names; clients of a forwarded port may use the last one. `HOST` is not configurable, because the local
-API has no authentication."""
+API has no authentication. In a container, Docker publishes the port on a loopback address."""
 
 MAX_CONNECTIONS = 256
 _KEEP_ALIVE_TIMEOUT_S = 5
