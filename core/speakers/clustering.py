@@ -22,7 +22,8 @@ MAX_DECIDING = 256
 _ENTROPY_WEIGHT = 0.15
 """Per bit: two voices with equal shares gain 0.15."""
 _MIN_UTTERANCES = 2
-_MIN_TIME_S = 1.5
+_MIN_TIME_S = 2.0
+"""Two utterances of a second or less are often far from all others, although their speaker is the same."""
 _MIN_TIME_SHARE = 0.03
 _MAX_SIMILARITY = 0.50
 _MAX_SIMILARITY_TO_WITHIN = 0.75

@@ -96,9 +96,9 @@ def test_one_odd_utterance_is_no_voice(mode: Mode) -> None:
     assert [label for index, label in enumerate(found) if index != 7] == list(np.delete(truth, 7))
 
 
-def test_a_voice_needs_one_and_a_half_seconds() -> None:
+def test_a_voice_needs_two_seconds() -> None:
     truth = np.array([0, 0, 0, 0, 0, 0, 1, 1])
-    short, long = np.full(8, 0.7), np.full(8, 0.8)
+    short, long = np.full(8, 0.9), np.full(8, 1.1)
 
     assert split(voices_of(truth), short, "auto").labels is None
     assert labels_of(split(voices_of(truth), long, "auto")) == list(truth)
