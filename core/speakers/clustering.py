@@ -19,8 +19,8 @@ Mode = Literal["2", "auto"]
 MAX_DECIDING = 256
 """The longest utterances decide, so that the time and the memory of long recordings stay small."""
 
-_ENTROPY_WEIGHT = 0.15
-"""Per bit: two voices with equal shares gain 0.15."""
+_ENTROPY_WEIGHT = 0.2
+"""Per bit: two voices with equal shares gain 0.2."""
 _MIN_UTTERANCES = 2
 _MIN_TIME_S = 2.0
 """Two utterances of a second or less are often far from all others, although their speaker is the same."""

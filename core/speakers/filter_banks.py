@@ -1,7 +1,8 @@
 """The input of the speaker network: log mel filter banks as Kaldi computes them, in NumPy.
 
 Tests compare them with kaldi-native-fbank. The options are those that CAM++ was trained with: 80 banks, the Povey
-window, samples in the range of 16-bit integers, no dither.
+window, no dither, and samples in [-1, 1]. The scale matters, because Kaldi's floor of the energies does not scale with
+the samples: silence and the empty upper half of a telephone band are below it. See docs/decisions/0045-two-voices.md.
 """
 
 from functools import cache
@@ -20,7 +21,6 @@ HOP_SAMPLES = 160
 FilterBanks = npt.NDArray[np.float32]
 """Log mel energies, shape ``(frames, BANKS)``."""
 
-_INT16_SCALE = 32_768
 _FFT_SAMPLES = 512
 _PREEMPHASIS = 0.97
 _POVEY_EXPONENT = 0.85
@@ -43,8 +43,8 @@ def filter_banks(samples: Waveform) -> FilterBanks:
     """
     if samples.size < FRAME_SAMPLES:
         return np.empty((0, BANKS), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES)[::HOP_SAMPLES] * np.float32(_INT16_SCALE)
-    frames -= frames.mean(axis=1, keepdims=True)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES)[::HOP_SAMPLES]
+    frames = frames - frames.mean(axis=1, keepdims=True)
     previous = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     windowed = (frames - np.float32(_PREEMPHASIS) * previous) * _window()
     power = np.square(np.abs(np.fft.rfft(windowed, _FFT_SAMPLES)[:, : _FFT_SAMPLES // 2]))
