@@ -31,6 +31,8 @@ MIN_COSINE = 0.999996
 
 Floats = npt.NDArray[np.float32]
 
+slow = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
@@ -84,7 +86,7 @@ def reference(network: CamPlusPlus, samples: Waveform) -> Floats:
     return np.asarray(embedding / np.linalg.norm(embedding))
 
 
-@pytest.mark.parametrize("frames", [3, 99, 200, 201, 400, 598])
+@pytest.mark.parametrize("frames", [3, 99, 201, *(pytest.param(frames, marks=slow) for frames in (200, 400, 598))])
 def test_the_network_equals_the_published_code(network: CamPlusPlus, published: torch.nn.Module, frames: int) -> None:
     banks = torch.from_numpy(np.random.default_rng(frames).normal(0, 3, (2, frames, BANKS)).astype(np.float32))
 
@@ -94,7 +96,9 @@ def test_the_network_equals_the_published_code(network: CamPlusPlus, published: 
     torch.testing.assert_close(ours, theirs.reshape(2, FEATURES), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("samples", [6_000, 16_000, 33_000, 64_000])
+@pytest.mark.parametrize(
+    "samples", [6_000, 33_000, *(pytest.param(samples, marks=slow) for samples in (16_000, 64_000))]
+)
 def test_the_exported_network_agrees_with_pytorch(
     network: CamPlusPlus, embedder: SpeakerEmbedder, samples: int
 ) -> None:
@@ -115,6 +119,7 @@ def test_short_and_silent_utterances_have_finite_embeddings(embedder: SpeakerEmb
         assert np.linalg.norm(embedding) == pytest.approx(1.0, abs=1e-6)
 
 
+@slow
 def test_the_file_is_what_the_script_makes_of_the_wheel(wheel: Path, tmp_path: Path) -> None:
     made = tmp_path / "new" / "speakers.onnx"
 
