@@ -1,16 +1,18 @@
 """Two voices on one channel: utterances right, diarization error and false splits.
 
-`python -m benchmarks.speakers [--calls N] [--degradation NAME...]` builds calls of about 45 s from the recordings in
-AUDIO_EMOTION_CORPORA, and cuts them with the product's own segmentation. A sixth of the turns begins before the other
-voice has ended.
+`python -m benchmarks.speakers [--recordings FOLDER] [--calls N] [--seed N] [--degradation NAME...]` builds calls of
+about 45 s from the recordings in AUDIO_EMOTION_CORPORA, and cuts them with the product's own segmentation. A sixth of
+the turns begins before the other voice has ended. Both voices of a call are from one data set, because the rooms and
+microphones of two would tell them apart. Each data set has its own rows: its actors change their voices more or less.
 """
 
 import argparse
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +47,18 @@ _WOMEN = {
     *(f"Actor_{number:02}" for number in range(2, 25, 2)),  # RAVDESS
 }
 
+_GROUPS = ("same sex", "different sex", "one voice")
+
 _Voice = tuple[str, str]
 """A data set and a speaker."""
+_Clips = Mapping[_Voice, Sequence[Clip]]
 
 
 @dataclass(frozen=True)
 class _Kind:
     style: str
-    voices: str
+    group: str
+    dataset: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ class _Outcome:
 def main(arguments: Sequence[str] = ()) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="benchmarks.speakers")
-    parser.add_argument("--calls", type=int, default=20, help="calls of each kind, at most")
+    parser.add_argument("--recordings", choices=("speech", "training"), default="speech", help="folder of data")
+    parser.add_argument("--calls", type=int, default=20, help="calls of each row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--degradation", nargs="+", choices=_DEGRADATIONS, default=_DEGRADATIONS)
     options = parser.parse_args(arguments)
@@ -86,40 +93,45 @@ def main(arguments: Sequence[str] = ()) -> None:
     if corpora is None:
         print(f"\nbenchmarks.speakers {MISSING}")
         return
-    cases = list(_cases(corpora / "data" / "speech" / "manifest.csv", options.calls, options.seed))
+    clips = _by_voice(corpora / "data" / options.recordings / "manifest.csv")
     embedder = SpeakerEmbedder(SpeakerSettings().speakers_model, threads=1)
     with tempfile.TemporaryDirectory() as folder:
         for name in options.degradation:
-            _show(name, cases, embedder, Path(folder))
+            _show(name, _cases(clips, options.calls, options.seed), embedder, Path(folder))
 
 
-def _cases(manifest: Path, calls: int, seed: int) -> Iterator[_Case]:
-    """Yield calls of two voices of one data set, and of one voice alone."""
-    random = np.random.default_rng(seed)
-    by_voice: dict[_Voice, list[Clip]] = defaultdict(list)
+def _by_voice(manifest: Path) -> _Clips:
+    found: dict[_Voice, list[Clip]] = defaultdict(list)
     for clip in read_clips(manifest):
         dataset = clip.path.relative_to(manifest.parent).parts[0]
         if dataset not in _UNRELIABLE:
-            by_voice[dataset, clip.speaker].append(clip)
+            found[dataset, clip.speaker].append(clip)
+    return found
+
+
+def _cases(by_voice: _Clips, calls: int, seed: int) -> Iterator[_Case]:
+    """Yield calls of two voices of one data set, and of one voice alone."""
+    random = np.random.default_rng(seed)
     for style in ("neutral", "acted"):
         clips = {
             voice: [clip for clip in found if style == "acted" or clip.emotion in _NEUTRAL]
             for voice, found in by_voice.items()
         }
         voices = [voice for voice, found in clips.items() if sum(map(_spoken_s, found)) >= _MIN_VOICE_S]
-        pairs = [(one, other) for one in voices for other in voices if one[0] == other[0] and one[1] < other[1]]
-        groups: dict[str, list[tuple[_Voice, ...]]] = {
-            "same sex": [*(pair for pair in pairs if _is_same_sex(*pair))],
-            "different sex": [*(pair for pair in pairs if not _is_same_sex(*pair))],
-            "one voice": [(voice,) for voice in voices],
-        }
-        for name, group in groups.items():
+        members: dict[tuple[str, str], list[tuple[_Voice, ...]]] = defaultdict(list)
+        for one, other in combinations(sorted(voices), 2):
+            if one[0] == other[0]:
+                members["same sex" if _is_same_sex(one, other) else "different sex", one[0]].append((one, other))
+        for voice in voices:
+            members["one voice", voice[0]].append((voice,))
+        for group, dataset in sorted(members, key=lambda key: (_GROUPS.index(key[0]), key[1])):
+            chosen = members[group, dataset]
             # Each round draws every pair once, in another order and with other clips.
-            for index in range(calls if group else 0):
-                if index % len(group) == 0:
-                    shuffled = random.permutation(len(group))
-                chosen = group[shuffled[index % len(group)]]
-                yield _Case(_Kind(style, name), _call([clips[voice] for voice in chosen], random))
+            for index in range(calls):
+                if index % len(chosen) == 0:
+                    shuffled = random.permutation(len(chosen))
+                drawn = chosen[shuffled[index % len(chosen)]]
+                yield _Case(_Kind(style, group, dataset), _call([clips[voice] for voice in drawn], random))
 
 
 def _is_same_sex(one: _Voice, other: _Voice) -> bool:
@@ -152,21 +164,25 @@ def _call(voices: Sequence[Sequence[Clip]], random: np.random.Generator) -> Call
     return Call(sound, tuple(placed))
 
 
-def _show(degradation: str, cases: Sequence[_Case], embedder: SpeakerEmbedder, folder: Path) -> None:
-    outcomes: dict[tuple[_Kind, Mode], list[_Outcome]] = defaultdict(list)
+def _show(degradation: str, cases: Iterable[_Case], embedder: SpeakerEmbedder, folder: Path) -> None:
+    outcomes: dict[_Kind, list[tuple[_Outcome, _Outcome]]] = defaultdict(list)
     for case in cases:
         call = Call(DEGRADATIONS[degradation](case.call.sound, folder), case.call.turns)
         spans, embeddings = _embedded(call, embedder)
-        for mode in ("2", "auto"):
-            outcomes[case.kind, mode].append(_outcome(call, spans, embeddings, mode))
-    rows = []
-    for kind in dict.fromkeys(case.kind for case in cases):
-        two, auto = outcomes[kind, "2"], outcomes[kind, "auto"]
-        accepted = [outcome for outcome in auto if outcome.is_split]
-        figures = ["", "", ""] if kind.voices == "one voice" else [_right(two), *_errors(two)]
-        rows.append([f"{kind.style}, {kind.voices}", str(len(two)), *figures, str(len(accepted)), _right(accepted)])
+        outcomes[case.kind].append((_outcome(call, spans, embeddings, "2"), _outcome(call, spans, embeddings, "auto")))
+    rows = [_row(f"{kind.style}, {kind.group}, {kind.dataset}", kind.group, found) for kind, found in outcomes.items()]
+    for group in _GROUPS:
+        found = [pair for kind, pairs in outcomes.items() if kind.group == group for pair in pairs]
+        rows.append(_row(f"all, {group}", group, found))
     header = ["calls", "number", "2: right", "error", "with collar", "auto: split", "right where split"]
     show(f"Speakers, {degradation}, {machine()}", header, rows)
+
+
+def _row(name: str, group: str, found: Sequence[tuple[_Outcome, _Outcome]]) -> list[str]:
+    two, auto = [pair[0] for pair in found], [pair[1] for pair in found]
+    accepted = [outcome for outcome in auto if outcome.is_split]
+    figures = ["", "", ""] if group == "one voice" else [_right(two), *_errors(two)]
+    return [name, str(len(two)), *figures, str(len(accepted)), "" if group == "one voice" else _right(accepted)]
 
 
 def _embedded(call: Call, embedder: SpeakerEmbedder) -> tuple[list[tuple[float, float]], npt.NDArray[np.float32]]:
