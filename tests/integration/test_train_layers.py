@@ -157,7 +157,9 @@ def test_the_same_tuning_gives_the_same_network_and_a_finished_one_is_not_repeat
         assert torch.equal(tensor, third[name]), name
 
 
-@pytest.mark.parametrize("tuning", [Tuning(1, 0, 3, 1e-3), Tuning(0, 2, 3, 1e-2)], ids=str)
+@pytest.mark.parametrize(
+    "tuning", [Tuning(1, 0, 3, 1e-3), pytest.param(Tuning(0, 2, 3, 1e-2), marks=pytest.mark.slow)], ids=str
+)
 def test_a_tuning_that_was_killed_continues_with_the_same_result(
     tuning: Tuning, small_checkpoint: Path, clips: tuple[ArrayCache, LabelledClips], tmp_path: Path
 ) -> None:
