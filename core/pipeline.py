@@ -1,5 +1,6 @@
 """Turns a file into a result: decode, cut into speech segments, classify, average. Independent of S3."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,9 @@ from core.resumption import ProgressStore, Resumption
 from core.settings import MediaLimits, SegmentationSettings, Settings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import MIN_UTTERANCES, SpeakerSeparator, Times
 
+_MIN_PEAK = 1e-6
+"""Digital silence counts as -120 dBFS, because JSON has no infinity."""
+
 
 @dataclass
 class _Progress:
@@ -41,6 +45,8 @@ class _Progress:
 
     info: MediaInfo | None = None
     decoded_samples: int = 0
+    peak: float = 0.0
+    """The highest absolute sample."""
     decode_s: float = 0.0
     inference_s: float = 0.0
     utterances: dict[ChannelGroup, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
@@ -54,13 +60,14 @@ class _Progress:
             {"group": group, "parts": [part.model_dump(exclude_none=True) for part in parts]}
             for group, parts in self.utterances.items()
         ]
-        return {"utterances": utterances, "decode_s": self.decode_s, "inference_s": self.inference_s}
+        return {"utterances": utterances, "peak": self.peak, "decode_s": self.decode_s, "inference_s": self.inference_s}
 
     def restore(self, state: State) -> None:
         """Continue from the progress of another invocation."""
         self.decode_s += state["decode_s"]
         self.inference_s += state["inference_s"]
         self.decoded_samples = state.get("decoded_samples", 0)
+        self.peak = state.get("peak", 0.0)
         self.is_continued = self.decoded_samples > 0
         for stored in state["utterances"]:
             self.utterances[tuple(stored["group"])] = [Utterance.model_validate(part) for part in stored["parts"]]
@@ -77,6 +84,12 @@ class _Progress:
             track_channels=self.info.track_channels if self.info.has_several_tracks else None,
             duration_s=self.decoded_samples / SAMPLE_RATE_HZ,
         )
+
+    @property
+    def silent_audio(self) -> Audio | None:
+        """The audio with its level, which tells silence from speech that was not found."""
+        level_dbfs = 20 * math.log10(max(self.peak, _MIN_PEAK))
+        return self.audio.model_copy(update={"peak_dbfs": round(level_dbfs, 1)}) if self.audio else None
 
     @property
     def shared_lanes(self) -> list[ChannelGroup]:
@@ -289,7 +302,7 @@ class Pipeline:
         return Result(
             status="classified" if overall else "no_speech",
             source=source,
-            audio=progress.audio,
+            audio=progress.audio if overall else progress.silent_audio,
             model=self.model,
             **(dict(overall) if overall else {}),
             speech_s=sum(channel.speech_s for channel in channels),
@@ -305,6 +318,7 @@ def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: Progr
     for block in blocks:
         progress.decode_s += time.monotonic() - waiting_since
         samples += block.shape[1]
+        progress.peak = max(progress.peak, float(block.max(initial=0.0)), -float(block.min(initial=0.0)))
         progress.decoded_samples = max(progress.decoded_samples, samples)  # the second pass decodes them again
         yield block
         # The generator resumes when the next block is requested, after this block was processed.

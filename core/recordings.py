@@ -55,8 +55,13 @@ def _recordings_of_folder(folder: Path, *, is_recursive: bool = False) -> Iterat
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if is_recursive and not is_ignored(name))
         for name in sorted(names):
-            if not is_ignored(name) and Path(name).suffix.lower() in _EXTENSIONS:
+            if not is_ignored(name) and is_recording_name(Path(name)):
                 yield Path(parent, name)
+
+
+def is_recording_name(file: Path) -> bool:
+    """Return whether the name has the extension of an accepted format."""
+    return file.suffix.lower() in _EXTENSIONS
 
 
 def files_listed_in(name: Path) -> list[Path]:

@@ -21,6 +21,10 @@ def _six_digits(value: float) -> float:
     return round(value, 6)
 
 
+def _one_digit(value: float) -> float:
+    return round(value, 1)
+
+
 def _three_digits(value: float) -> float:
     return round(value, 3)
 
@@ -72,6 +76,10 @@ class Audio(_Part):
     )
     duration_s: Seconds = Field(
         description="End of the decoded audio on the timeline of `start_s`. It may differ from the header."
+    )
+    peak_dbfs: Annotated[float, Field(le=200.0), BeforeValidator(_one_digit)] | None = Field(
+        default=None,
+        description=("Peak level of the decoded audio in dBFS, at least -120; present if there is no speech."),
     )
 
 

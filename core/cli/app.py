@@ -222,21 +222,58 @@ def classify(  # noqa: PLR0913, PLR0917 (each is an option)
     raise typer.Exit(classify_files(recordings, options, form=form, per=per, jobs=jobs))
 
 
-@app.command(**_examples("classify --json call.mp3 > call.json", "report call.json --audio call.mp3 --out call.html"))
+@app.command(
+    **_examples(
+        "report call.mp3 --out call.html --names agent,customer",
+        "report call.json --audio call.mp3",
+        "report calls/ --out reports",
+        "report results.jsonl",
+    )
+)
 def report(
-    result: Annotated[Path, typer.Argument(help="Result document.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write. Missing folders are created.")] = Path(
-        "report.html"
-    ),
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT",
+            help="Result document, or a recording, which is classified. A folder or a .jsonl file gets an index.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="HTML file to write, or the folder of an index. Missing folders are created. Default: report.html, or "
+            "reports.",
+            show_default=False,
+        ),
+    ] = None,
     audio: Annotated[
         Path | None,
-        typer.Option(help="The recording. The page embeds it and can play it.", show_default=False),
+        typer.Option(
+            help="The recording of a result document. The page embeds it, or links it above 20 MB, and can play it.",
+            show_default=False,
+        ),
     ] = None,
+    names: Annotated[
+        str,
+        typer.Option(help="Names of the speakers, in the order of their channels: agent,customer.", show_default=False),
+    ] = "",
+    model: ModelDir = None,
+    speakers: Speakers = None,
 ) -> None:
-    """Write a result as one self-contained HTML page with a timeline of the utterances."""
-    from core.cli.report import write_report
+    """Write a result as one self-contained HTML page: who talks, the mood, where to listen, and a timeline.
 
-    write_report(result, out, audio)
+    A folder gets an index with one row for each recording, worst first. Its recordings are classified if it has no
+    result documents.
+    """
+    from core.cli.parallel import PipelineOptions
+    from core.cli.report import ReportOptions, parse_names, write_report
+
+    pipeline = PipelineOptions(model or default_model(), speakers=speakers)
+    options = ReportOptions(pipeline, audio, parse_names(names))
+    raise typer.Exit(write_report(source, out, options))
 
 
 @app.command(**_examples("evaluate labelled.csv", "evaluate labelled.csv --map mad=anger,bored= --json"))

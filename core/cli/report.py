@@ -1,51 +1,171 @@
-"""`audio-emotion report`: write the report page of a result document."""
+"""`audio-emotion report`: write the report page of a result document or a recording, or an index of many."""
 
-import subprocess
-import tempfile
-from contextlib import closing, suppress
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
 
-from core import settings
-from core.audio.decode import decode
-from core.audio.probe import probe
-from core.audio.waveform import SAMPLE_RATE_HZ
-from core.errors import DecoderUnavailable, RecordingError, ResultUnreadable
-from core.recordings import check_file
-from core.report import PAGE_START, Sound, render
+from core.cli.parallel import PipelineOptions
+from core.cli.sound import sound_for
+from core.cli.tables import classification_progress, show_demo_notice
+from core.errors import ResultUnreadable
+from core.formatting import counted, printable
+from core.pipeline import Pipeline
+from core.recordings import classify_file, is_recording_name, recordings_in
+from core.report import PAGE_START, IndexRow, index_page, render
 from core.results import Result
-from core.settings import CLI_PREFIX, MediaLimits
 
-_STEREO = 2
-_BITS_PER_S_PER_CHANNEL = 32_000
-"""Speech in AAC is clear at this rate. A minute of a stereo call adds 0.6 MB to the page."""
-_MAX_DURATION_DIFFERENCE_S = 1.0
-"""A change of the container alone adds or removes less."""
+_PAGE, _FOLDER = Path("report.html"), Path("reports")
+_MAX_NAME = 100
 
 
-def write_report(result_file: Path, out: Path, audio: Path | None) -> None:
-    """Write the report page of a result.
+@dataclass(frozen=True)
+class ReportOptions:
+    """The options of the command.
+
+    Attributes
+    ----------
+    pipeline
+        What classifies recordings.
+    audio
+        The recording of a result document.
+    names
+        The speakers' names.
+    """
+
+    pipeline: PipelineOptions
+    audio: Path | None = None
+    names: tuple[str, ...] = ()
+
+
+def write_report(source: Path, out: Path | None, options: ReportOptions) -> int:
+    """Write the page of a result document or a recording, or pages and an index; return the exit status.
 
     Raises
     ------
     ResultUnreadable
-        If the file is not a result document, or belongs to another recording, or if `out` is not a page.
+        If the source is not a result document, or belongs to another recording, or if `out` is not a page.
     RecordingError
         If the audio cannot be decoded.
     """
-    result = _read(result_file)
-    _check_replaceable(out)
-    # A failed result has the duration of the decoded part only.
-    expected_s = result.audio.duration_s if result.audio and result.status != "failed" else None
-    sound = small_sound(audio, settings.read(MediaLimits, prefix=CLI_PREFIX), expected_s) if audio else None
+    if source.is_dir() or source.suffix == ".jsonl":
+        if options.audio:
+            raise ResultUnreadable(f"--audio is the recording of one result, but {source} has several.")
+        return _write_index(source, out or _FOLDER, options)
+    out = out or _PAGE
+    if not is_recording_name(source):
+        result, audio = _read(source), options.audio
+        _check_replaceable(out)
+    elif options.audio:
+        raise ResultUnreadable(f"--audio is the recording of a result document, and {source} is a recording.")
+    else:
+        _check_replaceable(out)
+        result, audio = classify_file(source, _loaded(options)), source
+    _write_page(result, out, audio if result.status != "failed" or options.audio else None, options)
+    _say(f"Wrote {out}")
+    return int(result.status == "failed" and audio is source)
+
+
+def _loaded(options: ReportOptions) -> Pipeline:
+    pipeline = options.pipeline.pipeline()
+    if pipeline.model.demo:
+        show_demo_notice()
+    return pipeline
+
+
+def _write_page(result: Result, out: Path, audio: Path | None, options: ReportOptions) -> None:
+    sound = sound_for(result, audio, out) if audio else None
+    _write(out, render(result, sound, names=options.names))
+    if sound and sound.link:
+        _say(f"The page links {audio}, because the sound would exceed 20 MB. Keep both where they are.")
+
+
+def _write_index(source: Path, out: Path, options: ReportOptions) -> int:
+    """Write a page for each result and the index, whose rows alone are kept in memory."""
+    _check_replaceable(out / "index.html")
+    rows: list[IndexRow] = []
+    taken: set[str] = set()
+    model = None
+    for result, audio in _results(source, options):
+        name = _page_name(result, taken)
+        _check_replaceable(out / name)
+        _write_page(result, out / name, audio if result.status != "failed" else None, options)
+        rows.append(IndexRow.of(result, name, options.names))
+        model = result.model
+    if model is None:
+        raise ResultUnreadable(f"{source} has no result documents and no recordings.")
+    _write(out / "index.html", index_page(source.name or str(source.absolute()), rows, model))
+    _say(f"Wrote {out / 'index.html'} and {counted(len(rows), 'report')}")
+    return int(any(row.is_failed for row in rows) and not _has_documents(source))
+
+
+def _results(source: Path, options: ReportOptions) -> Iterator[tuple[Result, Path | None]]:
+    """Yield the results of a folder's documents; without any, those of its recordings, which are classified."""
+    if _has_documents(source):
+        for result in _documents(source):
+            yield result, None
+        return
+    recordings = [file for file in recordings_in([source], is_recursive=True) if file.is_file()]
+    if not recordings:
+        return
+    pipeline = _loaded(options)
+    console = Console(stderr=True)
+    with classification_progress(console, disable=not console.is_terminal) as progress:
+        for file in progress.track(recordings, description="classifying"):
+            yield classify_file(file, pipeline), file
+
+
+def _has_documents(source: Path) -> bool:
+    return next(_documents(source), None) is not None
+
+
+def _documents(source: Path) -> Iterator[Result]:
+    """Yield the result documents in a folder, or in a file with one a line; other JSON files are skipped."""
+    if source.is_dir():
+        for file in sorted((*source.rglob("*.json"), *source.rglob("*.jsonl"))):
+            if file.suffix == ".jsonl":
+                yield from _documents(file)
+            elif result := _document(file.read_text(encoding="utf-8", errors="replace")):
+                yield result
+        return
+    with source.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if result := _document(line):
+                yield result
+
+
+def _document(content: str) -> Result | None:
+    try:
+        return Result.model_validate(json.loads(content))
+    except ValueError:
+        return None
+
+
+def _page_name(result: Result, taken: set[str]) -> str:
+    """Return a file name that no other result has, and that no file system or browser misunderstands."""
+    name = printable(result.source.key.replace("\\", "/").rstrip("/").rpartition("/")[2])
+    stem = "".join(each if each.isalnum() or each in " ._-" else "_" for each in name).strip(". ")[:_MAX_NAME]
+    stem = stem if stem and stem != "index" else f"_{stem}"
+    number = 1
+    while (page := f"{stem} ({number}).html" if number > 1 else f"{stem}.html") in taken:
+        number += 1
+    taken.add(page)
+    return page
+
+
+def _write(out: Path, page: str) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(render(result, sound), encoding="utf-8")
+        out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ResultUnreadable(f"{out} cannot be written: {error.strerror}.") from error
-    Console().print(f"Wrote {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(words: str) -> None:
+    Console().print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def _check_replaceable(out: Path) -> None:
@@ -78,48 +198,6 @@ def _read(file: Path) -> Result:
         ) from error
 
 
-def small_sound(audio: Path, limits: MediaLimits, expected_s: float | None = None) -> Sound:
-    """Return the recording as AAC at a low bit rate, which every browser plays.
-
-    Raises
-    ------
-    ResultUnreadable
-        If the file cannot be read, or its duration is not the expected one.
-    DecoderUnavailable
-        If ffmpeg cannot be started, or cannot write AAC.
-    """
-    try:
-        path = check_file(audio)
-    except RecordingError as error:
-        raise ResultUnreadable(f"{audio}: {error}") from error
-    info = probe(path, limits)
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "sound.m4a"
-        channels = min(info.channels, _STEREO)
-        raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", str(channels), "-i", "pipe:0"]
-        coded = ["-c:a", "aac", "-b:a", str(_BITS_PER_S_PER_CHANNEL * channels), "-movflags", "+faststart"]
-        try:
-            encoder = subprocess.Popen(
-                ["ffmpeg", "-v", "error", "-xerror", "-y", *raw, *coded, str(target)], stdin=subprocess.PIPE
-            )
-        except OSError as error:
-            raise DecoderUnavailable(f"ffmpeg could not be started: {error.strerror}.") from error
-        samples = 0
-        with suppress(BrokenPipeError), encoder, closing(decode(path, info, limits)) as blocks:
-            # If ffmpeg ends early, its exit status says why.
-            assert encoder.stdin is not None  # because of PIPE
-            for block in blocks:
-                samples += block.shape[1]
-                sound = block if info.channels <= _STEREO else block.mean(axis=0, keepdims=True).repeat(_STEREO, axis=0)
-                encoder.stdin.write(sound.T.tobytes())
-        if encoder.returncode != 0:
-            raise DecoderUnavailable(
-                "ffmpeg could not encode the recording for the page: it may lack an AAC encoder, or the temporary "
-                "folder may be full."
-            )
-        duration_s = samples / SAMPLE_RATE_HZ
-        if expected_s is not None and abs(duration_s - expected_s) > _MAX_DURATION_DIFFERENCE_S:
-            raise ResultUnreadable(
-                f"{audio} lasts {duration_s:.1f} s, but the result belongs to a recording of {expected_s:.1f} s."
-            )
-        return Sound("audio/mp4", target.read_bytes())
+def parse_names(names: str) -> tuple[str, ...]:
+    """Return the speakers' names of the option `--names`."""
+    return tuple(name.strip() for name in names.split(",")) if names.strip() else ()

@@ -21,7 +21,9 @@ def read_asset(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def html_document(title: str, body: Iterable[str], *, style: str, script: str = "", end: Iterable[str] = ()) -> str:
+def html_document(
+    title: str, body: Iterable[str], *, style: str, script: str = "", end: Iterable[str] = (), is_linking: bool = False
+) -> str:
     """Return a page.
 
     Parameters
@@ -34,10 +36,12 @@ def html_document(title: str, body: Iterable[str], *, style: str, script: str = 
         The only style and script that the page's policy allows.
     end
         Lines of HTML between the body and the script.
+    is_linking
+        Whether the page plays a file beside it.
     """
     return "\n".join(
         (
-            f'{PAGE_START}"{_policy(script, style)}">',
+            f'{PAGE_START}"{_policy(script, style, is_linking=is_linking)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
             f"<title>{escape(title)}</title>",
@@ -61,12 +65,13 @@ def static_page(title: str, body: Iterable[str]) -> str:
     return html_document(title, body, style=read_asset("page.css"))
 
 
-def _policy(script: str, style: str) -> str:
+def _policy(script: str, style: str, *, is_linking: bool) -> str:
     """Return a content security policy that allows only what is in the page."""
     scripts = f"script-src 'sha256-{_digest(script)}'; " if script else ""
+    media = "'self' file:" if is_linking else "data: blob:"
     return (
         f"default-src 'none'; {scripts}style-src 'sha256-{_digest(style)}'; "
-        "media-src data: blob:; img-src data:; base-uri 'none'; form-action 'none'"
+        f"media-src {media}; img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -61,7 +61,7 @@ def _key(channel: Channel) -> str:
 
 
 def _name(channel: Channel, names: Sequence[str], number: int) -> str:
-    if number < len(names):
+    if number < len(names) and names[number]:
         return names[number]
     name = (
         f"Channel {channel.channel}" if channel.track is None else f"Track {channel.track}, channel {channel.channel}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from core.formatting import DEMO_NOTICE, clock
+from core.formatting import DEMO_NOTICE
 from core.report.looks import text
 from core.results import Error, Model, Result
 from core.settings import SegmentationSettings
@@ -17,6 +17,8 @@ _LEARNED_FROM = {
     "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim": "English podcasts (MSP-Podcast)",
 }
 """The training data of checkpoints, by their name on the Hugging Face Hub."""
+
+_SILENT_DBFS, _QUIET_DBFS = -80.0, -40.0
 
 _SCORE = (
     "A score is the model's probability that an utterance sounds like one of its labels, the only ones it knows. "
@@ -55,16 +57,25 @@ def silence(result: Result) -> Iterator[str]:
     missing = "are no values" if result.model.dimensions else "is no emotion"
     yield '<section class="verdict"><h2>No speech</h2>'
     yield f"<p>This recording contains no speech, so there {missing} to show.</p>"
-    if result.audio:
-        yield f'<dl class="figures"><div><dt>Duration</dt><dd>{clock(result.audio.duration_s)}</dd></div></dl>'
+    if result.audio and result.audio.peak_dbfs is not None:
+        yield f"<p>{_level_in_words(result.audio.peak_dbfs)}</p>"
     yield "</section>"
     yield '<section aria-labelledby="settings"><h2 id="settings">If someone speaks</h2><ul class="advice">'
     yield "".join(f"<li>{advice}</li>" for advice in _advice()) + "</ul></section>"
 
 
+def _level_in_words(peak_dbfs: float) -> str:
+    level = f"The peak level is {peak_dbfs:.0f} dBFS".replace("-", "\N{MINUS SIGN}")
+    if peak_dbfs <= _SILENT_DBFS:
+        return f"{level}: the recording is silent. Check the microphone, the line or the export."
+    if peak_dbfs <= _QUIET_DBFS:
+        return f"{level}: the recording is very quiet. Speech may be too faint to be found."
+    return f"{level}: the recording is loud enough. It has noise, music or tones, or the settings exclude its speech."
+
+
 def _advice() -> Iterator[str]:
     defaults = {name: field.default for name, field in SegmentationSettings.model_fields.items()}
-    yield "Listen to the recording: it may be silent, or all speech may be in a track that was not recorded."
+    yield "Listen to the recording. If you hear speech, change a setting of the classification, and classify again:"
     for name, words in (
         ("speech_threshold", "A lower value finds speech that is faint or noisy."),
         ("short_speech_threshold", "The same for recordings of up to six seconds."),

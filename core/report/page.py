@@ -56,6 +56,7 @@ def render(result: Result, sound: Sound | None = None, *, player: bool = False, 
         ),
         style=read_asset("page.css") + style_rules(styles),
         script=read_asset("page.js"),
+        is_linking=sound is not None and sound.link is not None,
         end=[data_element(page_data(result, lanes, looks))],
     )
 

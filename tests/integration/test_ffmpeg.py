@@ -24,7 +24,7 @@ from core.audio.ffmpeg import Decoder, run_sandboxed
 from core.audio.probe import probe
 from core.audio.waveform import Block
 from core.cli.export import _clips
-from core.cli.report import small_sound
+from core.cli.sound import small_sound
 from core.deadline import Deadline
 from core.errors import DamagedAudio, DecoderUnavailable, RecordingTooLong
 from core.model.classifier import EmotionClassifier
@@ -288,7 +288,7 @@ def use_the_first_utterance(conversation: Path, _: EmotionClassifier, __: pytest
     [
         ("core.pipeline", stop_classifying),
         ("core.audio.conversion", stop_converting),
-        ("core.cli.report", stop_encoding_for_a_report),
+        ("core.cli.sound", stop_encoding_for_a_report),
         ("core.cli.export", use_the_first_utterance),
     ],
 )

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from core.cli.report import small_sound
+from core.cli.sound import small_sound
 from core.emotions import COLOURS
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
