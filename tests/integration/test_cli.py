@@ -186,7 +186,7 @@ def test_progress_is_shown_on_a_terminal_but_not_between_output_lines(
         stdout = process.stdout.read() if process.stdout else b""
 
     assert process.returncode == 0
-    assert ("2/2" in written) == (not on_the_same_terminal)
+    assert [text in written for text in ("2/2", "tone.wav  ")] == [not on_the_same_terminal] * 2
     if not on_the_same_terminal:
         assert b"\x1b" not in stdout
         assert stdout.count(b"tone.wav") == 2
