@@ -293,14 +293,21 @@ def evaluate(
     ),
     as_json: AsJson = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, without the earlier results.")] = False,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Folder of another model to compare with on the same recordings.", show_default=False),
+    ] = None,
 ) -> None:
     """Measure the accuracy of the model on your labelled recordings.
+
+    The optional columns speaker and condition give intervals over speakers, and figures for each.
 
     The exit status is 1 if a recording failed.
     """
     from core.cli.evaluate import evaluate_manifest
 
-    raise typer.Exit(evaluate_manifest(manifest, model or default_model(), out, labels, as_json=as_json, fresh=fresh))
+    model_dir = model or default_model()
+    raise typer.Exit(evaluate_manifest(manifest, model_dir, out, labels, as_json=as_json, fresh=fresh, compare=compare))
 
 
 @app.command(**_examples("train labelled.csv --from build/checkpoint --out build/trained"))

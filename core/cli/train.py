@@ -9,11 +9,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from core import settings
+from core.evaluation.predictions import percent
 from core.model.classifier import default_threads
 from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings
 from core.training.card import compared
 from core.training.manifest import parse_label_names
-from core.training.report import TrainingReport, percent
+from core.training.report import TrainingReport
 from core.training.speech import ItemT
 from core.training.training import PAGE_FILE, TrainingOptions, train
 

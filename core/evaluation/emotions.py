@@ -1,9 +1,8 @@
 """Accuracy on labelled recordings: the metrics and the confusion matrix."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 
 FAILED = "failed"
@@ -27,11 +26,21 @@ class Prediction:
         The label.
     predicted
         The classified emotion, `NO_SPEECH` or `FAILED`.
+    score
+        The score of that emotion.
+    speaker, condition
+        Empty if they are not known.
+    speech_s
+        The duration of the speech; None if the recording failed.
     """
 
     path: str
     emotion: str
     predicted: str
+    score: float | None = None
+    speaker: str = ""
+    condition: str = ""
+    speech_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +64,6 @@ class Metrics:
     weighted_accuracy: float
     recall: dict[str, float]
     confusion: dict[str, dict[str, int]]
-
-    def to_json(self) -> str:
-        """Format the metrics as a JSON object."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
 def compute_metrics(rows: Iterable[Prediction]) -> Metrics:

@@ -18,10 +18,18 @@ _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class LabelledRecording:
-    """A recording and its label."""
+    """A recording and its label.
+
+    Attributes
+    ----------
+    speaker, condition
+        From the columns of these names; empty if they are not known.
+    """
 
     path: Path
     emotion: str
+    speaker: str = ""
+    condition: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class RatedRecording:
 def read_manifest(
     manifest: Path, labels: Sequence[str], own_names: Mapping[str, str]
 ) -> tuple[list[LabelledRecording], Counter[str]]:
-    """Read a CSV file with the columns ``path`` and ``emotion``.
+    """Read a CSV file with the columns ``path`` and ``emotion``, and optionally ``speaker`` and ``condition``.
 
     Parameters
     ----------
@@ -68,7 +76,8 @@ def read_manifest(
         if emotion is None:
             left_out[name] += 1
         else:
-            labelled.append(LabelledRecording(manifest.parent / (row["path"] or ""), emotion))
+            speaker, condition = ((row.get(column) or "").strip() for column in ("speaker", "condition"))
+            labelled.append(LabelledRecording(manifest.parent / (row["path"] or ""), emotion, speaker, condition))
     if not labelled:
         raise ManifestUnreadable(
             f"None of the emotions in {manifest} is a label of the model ({', '.join(labels)}). "

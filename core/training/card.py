@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from core.evaluation.predictions import percent, points
 from core.formatting import clock, counted, printable
-from core.training.report import TrainingReport, percent, points
+from core.training.report import TrainingReport
 
 
 def model_card(report: TrainingReport, name: str) -> str:

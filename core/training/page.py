@@ -1,13 +1,14 @@
 """The page of a training, training.html: figures and confusion matrices, self-contained and without scripts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from html import escape
 
-from core.evaluation.emotions import Metrics, confusion_matrix_svg
+from core.evaluation.page import matrix_section
+from core.evaluation.predictions import percent
 from core.formatting import counted, printable
 from core.report import static_page
 from core.training.card import compared
-from core.training.report import OTHER, Figures, TrainingReport, percent
+from core.training.report import TrainingReport
 
 _HEADER = ("recordings", "clips", "unweighted accuracy", "macro-F1", "start checkpoint", "difference", "clear")
 
@@ -40,9 +41,9 @@ def _body(report: TrainingReport, name: str) -> Iterator[str]:
     yield "</section>"
     for condition, figures in report.figures.items():
         comparison = report.comparison.get(condition)
-        yield from _matrix(f"Trained network, {condition}", figures, report.labels)
+        yield from matrix_section(f"Trained network, {condition}", figures, report.labels)
         if comparison:
-            yield from _matrix(f"Start checkpoint, {condition}", comparison.start, report.labels)
+            yield from matrix_section(f"Start checkpoint, {condition}", comparison.start, report.labels)
     yield "<section><h2>Limits</h2><ul>"
     yield "".join(f"<li>{_text(sentence)}</li>" for sentence in report.limits)
     yield "</ul></section>"
@@ -60,29 +61,6 @@ def _verdict(report: TrainingReport) -> Iterator[str]:
         chance = "more than" if comparison.is_more_than_chance else "not more than"
         yield f"<p>{points} compared with the start checkpoint, which is {chance} chance.</p>"
     yield "</section>"
-
-
-def _matrix(title: str, figures: Figures, labels: tuple[str, ...]) -> Iterator[str]:
-    has_others = any(OTHER in row for row in figures.confusion.values())
-    metrics = Metrics(
-        recordings=figures.clips,
-        unweighted_accuracy=figures.unweighted_accuracy.value,
-        weighted_accuracy=_weighted_accuracy(figures.confusion),
-        recall={label: recall.value for label, recall in figures.recall.items()},
-        confusion=figures.confusion,
-    )
-    picture = confusion_matrix_svg(metrics, (*labels, OTHER) if has_others else labels)
-    yield f'<section><h2>{_text(title)}</h2><div class="scroll matrix">{picture}</div>'
-    yield '<div class="scroll"><table class="means">'
-    yield '<thead><tr><th scope="col" class="name">label</th><th scope="col">recall</th></tr></thead><tbody>'
-    for label, recall in figures.recall.items():
-        yield f'<tr><td class="name">{_text(label)}</td><td>{percent(recall)}</td></tr>'
-    yield "</tbody></table></div></section>"
-
-
-def _weighted_accuracy(confusion: Mapping[str, Mapping[str, int]]) -> float:
-    clips = sum(sum(row.values()) for row in confusion.values())
-    return sum(row.get(label, 0) for label, row in confusion.items()) / clips
 
 
 def _left(column: int) -> str:

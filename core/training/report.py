@@ -6,89 +6,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from core.evaluation.figures import (
-    Counts,
-    Estimate,
-    Indices,
-    count,
-    estimate,
-    estimate_difference,
-    macro_f1,
-    recalls,
-    unweighted_accuracy,
-)
+from core.evaluation.figures import Estimate, estimate_difference, unweighted_accuracy
+from core.evaluation.predictions import Figures, Predictions
 from core.formatting import counted
 
-OTHER = "other label"
-"""The prediction of a label that the manifest does not have."""
 MIN_LABELS = 2
 """A choice needs two labels."""
 ROUGH_SPEAKERS = 10
 """With fewer speakers, the interval of a bootstrap is rough and usually too narrow."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The predictions of one model for clips.
-
-    Attributes
-    ----------
-    targets, predicted
-        Indices of labels, shape ``(n,)``. A prediction may be ``len(labels)``, which stands for `OTHER`.
-    groups
-        The index of each clip's speaker; without speakers, of the clip.
-    """
-
-    labels: tuple[str, ...]
-    targets: Indices
-    predicted: Indices
-    groups: Indices
-
-    def only(self, labels: Sequence[str]) -> "Predictions":
-        """Return the predictions for the clips with some of the labels."""
-        chosen = np.isin(self.targets, [self.labels.index(label) for label in labels])
-        groups = np.unique(self.groups[chosen], return_inverse=True)[1].astype(np.int64)
-        return Predictions(self.labels, self.targets[chosen], self.predicted[chosen], groups)
-
-    def counts(self) -> Counts:
-        """Count the predictions, shape ``(groups, labels, labels + 1)``."""
-        return count(self.targets, self.predicted, self.groups, len(self.labels), len(self.labels) + 1)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The figures of one model, each with its 95 % interval.
-
-    Attributes
-    ----------
-    confusion
-        Label -> prediction -> number of clips.
-    """
-
-    clips: int
-    unweighted_accuracy: Estimate
-    macro_f1: Estimate
-    recall: dict[str, Estimate]
-    confusion: dict[str, dict[str, int]]
-
-    @classmethod
-    def of(cls, predictions: Predictions) -> "Figures":
-        """Compute the figures of predictions."""
-        counts, labels = predictions.counts(), predictions.labels
-        total = counts.sum(axis=0)
-        names = (*labels, OTHER)
-        present = [number for number in range(len(labels)) if total[number].any()]
-        recall = dict(zip(present, estimate(counts, lambda drawn: recalls(drawn)[..., present]), strict=True))
-        return cls(
-            clips=int(total.sum()),
-            unweighted_accuracy=estimate(counts, unweighted_accuracy)[0],
-            macro_f1=estimate(counts, macro_f1)[0],
-            recall={labels[number]: recall[number] for number in present},
-            confusion={
-                labels[number]: {name: int(n) for name, n in zip(names, total[number], strict=True) if n}
-                for number in present
-            },
-        )
 
 
 @dataclass(frozen=True)
@@ -206,15 +131,3 @@ class TrainingReport:
         if self.data.speakers and self.tested_speakers == 1:
             sentences.append("With one tested speaker, the intervals are over clips and do not show other speakers.")
         return sentences
-
-
-def percent(value: Estimate | float) -> str:
-    """Format a share in percent, with its interval if it has one: "71.2 % (64.0 to 77.9)"."""
-    if isinstance(value, Estimate):
-        return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f})"
-    return f"{100 * value:.1f} %"
-
-
-def points(difference: Estimate) -> str:
-    """Format a difference of shares in percentage points, with its interval: "+4.1 points (+0.2 to +8.9)"."""
-    return f"{100 * difference.value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"

@@ -14,6 +14,7 @@ from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from core.checkpoints.network import SpeechNetwork
 from core.errors import FolderRefused
 from core.evaluation.figures import Indices, Values
+from core.evaluation.predictions import Figures, Predictions, bootstrap_groups
 from core.formatting import counted
 from core.model.classifier import output_values
 from core.results import Output
@@ -24,7 +25,7 @@ from core.training.head import Examples, fit_head, head_logits
 from core.training.manifest import check_counts, read_clips
 from core.training.network import check_start, start_network, write_network
 from core.training.page import training_page
-from core.training.report import MIN_LABELS, Comparison, Data, Figures, Predictions, TrainingReport, compare
+from core.training.report import MIN_LABELS, Comparison, Data, TrainingReport, compare
 from core.training.speech import LabelledSpeech, SpeechReader, Track, untracked
 from core.training.splits import Split, make_splits
 from core.training.states import mean_states, network_logits, start_logits
@@ -248,11 +249,7 @@ def clip_scores(logits: Array, speech: LabelledSpeech, output: Output = Output.S
 
 
 def _predictions(task: _Task, tested: Indices, predicted: Indices) -> Predictions:
-    groups = task.groups[tested]
-    if np.unique(groups).size == 1:  # one tested speaker: the bootstrap draws clips
-        groups = np.arange(tested.size)
-    groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-    return Predictions(task.labels, task.targets[tested], predicted, groups)
+    return Predictions(task.labels, task.targets[tested], predicted, bootstrap_groups(task.groups[tested].tolist()))
 
 
 def _compare(task: _Task, tested: Indices, trained: Predictions, cache: ArrayCache, track: Track) -> Comparison | None:

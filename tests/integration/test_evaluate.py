@@ -182,3 +182,43 @@ def test_the_table_shows_the_confusion_matrix(
     printed = " ".join(word for cells in lines for word in cells)
     assert f"{figures['unweighted_accuracy']:.1%} unweighted accuracy" in printed
     assert f"{tmp_path / 'out'}/" in printed
+
+
+def test_two_models_are_compared_on_the_same_recordings(
+    manifest: Path, package: Path, small_package: Path, tmp_path: Path, classified: list[int]
+) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        evaluate_manifest(manifest, package, out, "", as_json=True, fresh=False, compare=small_package)
+
+    assert len(classified) == 6
+    figures = json.loads((out / "figures.json").read_text(encoding="utf-8"))
+    comparison = figures["comparison"]
+    assert comparison["recordings"] == 3
+    assert comparison["figures"]["unweighted_accuracy"]["value"] == figures["unweighted_accuracy"]
+    assert comparison["model"]["fingerprint"] != ""
+    assert "<h2>Comparison</h2>" in (out / "evaluation.html").read_text(encoding="utf-8")
+
+
+def test_speakers_and_conditions_of_the_manifest_have_figures(
+    package: Path, tmp_path: Path, make_media: MakeMedia, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = ROOT / "samples"
+    make_media("call.wav", "-ar", "8000", source="sine=d=1")
+    rows = ((samples / "anger.wav", "anger", "ann", ""), (samples / "neutral.flac", "neutral", "bob", "street"))
+    manifest = tmp_path / "manifest.csv"
+    text = "".join(f"{path},{emotion},{speaker},{condition}\n" for path, emotion, speaker, condition in rows)
+    manifest.write_text(f"path,emotion,speaker,condition\n{text}call.wav,sad,ann,\n", encoding="utf-8")
+
+    assert evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=False, fresh=False) == 0
+
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text(encoding="utf-8"))
+    assert figures["intervals"]["drawn"] == "speakers"
+    assert {name: subset["recordings"] for name, subset in figures["speakers"].items()} == {"ann": 2, "bob": 1}
+    conditions = {name: subset["recordings"] for name, subset in figures["conditions"].items()}
+    assert conditions == {"wide band": 1, "street": 1, "telephone band": 1}
+    assert figures["calibration"]["clips"] == 2
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "telephone band 1 0.0 % (0.0 to 0.0) -" in printed
+    assert "bootstrap over speakers" in printed
+    assert "Expected calibration error" in printed
