@@ -8,7 +8,8 @@
     // A row without a value comes last in both directions.
     return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   };
-  const compare = (one, other) => (typeof one === "number" ? one - other : one.localeCompare(other, undefined, { numeric: true }));
+  const collator = new Intl.Collator(undefined, { numeric: true });
+  const compare = (one, other) => (typeof one === "number" ? one - other : collator.compare(one, other));
   table.tHead.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;

@@ -1,5 +1,6 @@
 """The index of many reports: one row a recording, worst first, which the page's script sorts by any column."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -15,6 +16,8 @@ from core.report.summary import headline
 from core.results import Model, Result
 
 _UNPLEASANT = frozenset(("anger", "fear", "sad", "disgust"))
+_SHARE = "the share of speech time with anger, fear, sadness or disgust, of the speaker with the highest share"
+_VALENCE = "the mean valence of the speaker with the lowest"
 _COLUMNS = ("Recording", "Duration", "Unpleasant", "Mood", "Listen first")
 
 
@@ -51,7 +54,7 @@ class IndexRow:
         """
         result = result.with_figures()
         lanes = lanes_of(result, names) if result.audio and not result.error else ()
-        worst = max(((_unpleasant(lane), lane) for lane in lanes), key=lambda pair: pair[0] or 0.0, default=None)
+        worst = max(((_unpleasant(lane), lane) for lane in lanes), key=_rank, default=None)
         unpleasant = worst[0] if worst else None
         words = ""
         if worst and unpleasant is not None:
@@ -72,6 +75,10 @@ class IndexRow:
         )
 
 
+def _rank(pair: tuple[float | None, Lane]) -> float:
+    return -math.inf if pair[0] is None else pair[0]
+
+
 def _unpleasant(lane: Lane) -> float | None:
     channel = lane.channel
     if channel.dimensions is not None:
@@ -90,19 +97,19 @@ def index_page(title: str, rows: Sequence[IndexRow], model: Model) -> str:
     ordered = sorted(rows, key=lambda row: (row.unpleasant is None, -(row.unpleasant or 0.0), row.name))
     return html_document(
         f"{title}: reports",
-        (*_body(title, ordered, is_demo=bool(model.demo)), *footer(model)),
+        (*_body(title, ordered, model), *footer(model)),
         style=read_asset("page.css"),
         script=read_asset("index.js"),
     )
 
 
-def _body(title: str, rows: Sequence[IndexRow], *, is_demo: bool) -> Iterator[str]:
+def _body(title: str, rows: Sequence[IndexRow], model: Model) -> Iterator[str]:
     yield f"<header><h1>{text(title)}</h1>"
     failed = sum(row.is_failed for row in rows)
     yield f'<p class="facts">{counted(len(rows), "recording")}{f", {failed:,} failed" if failed else ""}</p></header>'
-    yield f'<p class="notice">{DEMO_NOTICE}</p>' if is_demo else ""
-    yield '<p class="hint">Unpleasant is the share of speech time with anger, fear, sadness or disgust, of the speaker '
-    yield "who has most. It says where to listen, not what a person feels.</p>"
+    yield f'<p class="notice">{DEMO_NOTICE}</p>' if model.demo else ""
+    measure = _VALENCE if model.dimensions else _SHARE
+    yield f'<p class="hint">Unpleasant is {measure}. It says where to listen, not what a person feels.</p>'
     yield '<div class="scroll" tabindex="0" role="region" aria-label="Table of recordings">'
     yield '<table id="index"><thead><tr>'
     for number, name in enumerate(_COLUMNS):

@@ -92,11 +92,13 @@ def _moment(parts: Sequence[Utterance], first: int, last: int) -> Moment:
 
 
 def _extremes(parts: Sequence[Utterance], dimensions: Sequence[str]) -> list[Moment]:
-    """Return the utterances with the highest and the lowest value of each dimension."""
-    found = []
+    """Return the utterances with the highest and the lowest value of each dimension, among several utterances."""
+    found: list[Moment] = []
+    if len(parts) == 1:
+        return found
     for name in dimensions:
         order = sorted(range(len(parts)), key=lambda index: parts[index].values[name])
-        for words, index in (("highest", order[-1]), ("lowest", order[0]))[: min(2, len(parts))]:
+        for words, index in (("highest", order[-1]), ("lowest", order[0])):
             part = parts[index]
             found.append(Moment(index, part.start_s, part.end_s, f"{words} {name}", None, part.values[name]))
     return found

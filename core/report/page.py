@@ -7,7 +7,7 @@ defence, the page's content security policy allows only the page's script, and n
 from collections.abc import Iterator, Sequence
 
 from core.formatting import DEMO_NOTICE, printable
-from core.report.dimensions import Axis, axes_of, mean_table
+from core.report.dimensions import axes_of, mean_table
 from core.report.document import html_document, read_asset
 from core.report.lanes import Lane, lanes_of
 from core.report.looks import Looks, legend, looks_of, style_rules, styles_of, text
@@ -78,8 +78,8 @@ def _body(
         yield from failure(result.error)
     elif not lanes:
         yield from silence(result)
+    moments = [moments_of(lane, len(lanes)) for lane in lanes]
     if lanes:
-        moments = [moments_of(lane, len(lanes)) for lane in lanes]
         yield f'<section class="verdict"><h2>{text(headline(result))}</h2>'
         yield f"<p>{text(sentences(result, lanes, moments))}</p></section>"
         if len(result.utterances) > 1:
@@ -91,23 +91,17 @@ def _body(
         if len(result.utterances) == 1:
             yield from single_utterance(lanes[0], looks, axes, has_sound=has_sound)
         else:
-            yield from _over_time(result, lanes, looks, axes, result.audio.duration_s, has_sound=has_sound)
+            duration_s = result.audio.duration_s
+            printed = "" if duration_s <= _MAX_PRINTED_S else " class=long"
+            what = "Dimensions" if axes else "Emotions"
+            yield f'<section aria-labelledby="when" id="timeline"{printed}><h2 id="when">{what} over time</h2>'
+            yield legend(result.model.labels, looks) if looks else ""
+            yield from overview(lanes, moments, duration_s, looks)
+            yield _hint("values" if axes else "scores", has_sound=has_sound)
+            yield from zoom(lanes, result.model.labels, looks, axes, duration_s)
+            yield "</section>"
+            yield from _means(result, lanes) if axes else ()
             yield from table(lanes, result.model.names, looks, are_named=are_named)
-
-
-def _over_time(
-    result: Result, lanes: Sequence[Lane], looks: Looks, axes: dict[str, Axis], duration_s: float, *, has_sound: bool
-) -> Iterator[str]:
-    printed = "" if duration_s <= _MAX_PRINTED_S else " class=long"
-    what = "Dimensions" if axes else "Emotions"
-    yield f'<section aria-labelledby="when" id="timeline"{printed}><h2 id="when">{what} over time</h2>'
-    yield legend(result.model.labels, looks) if looks else ""
-    yield from overview(lanes, [moments_of(lane, len(lanes)) for lane in lanes], duration_s, looks)
-    yield _hint("values" if axes else "scores", has_sound=has_sound)
-    yield from zoom(lanes, result.model.labels, looks, axes, duration_s)
-    yield "</section>"
-    if axes:
-        yield from _means(result, lanes)
 
 
 def _hint(shown: str, *, has_sound: bool) -> str:

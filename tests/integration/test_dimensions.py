@@ -34,7 +34,9 @@ from core.model.classifier import EmotionClassifier
 from core.model.package import read_manifest
 from core.online.result_store import new_id
 from core.pipeline import Pipeline
-from core.report import render
+from core.report import IndexRow, index_page, render
+from core.report.lanes import lanes_of
+from core.report.moments import moments_of
 from core.results import Error, Output, Result, Source, json_schema
 from core.settings import MediaLimits, SegmentationSettings
 from handlers.batch_operations import _describe
@@ -386,6 +388,22 @@ def test_an_axis_covers_every_value(
     assert heights
     assert all(0 <= y <= 64 for y in heights)
     assert "<span>arousal &amp; &lt;b&gt;</span>" in page
+
+
+def test_the_moments_and_the_index_of_dimensions_use_their_values() -> None:
+    (two, one) = lanes_of(dimensional_result(CALL).with_figures())
+    words = [(moment.start_s, moment.words) for moment in moments_of(two, 2)]
+    assert (4.0, "highest arousal 0.90") in words
+    assert (4.0, "lowest valence -0.10") in words
+    assert moments_of(one, 2) == []
+
+    row = IndexRow.of(dimensional_result(CALL), "call.html")
+    assert row.unpleasant_words == "valence 0.05, Channel 0"
+    page = index_page(
+        "calls", [row, IndexRow.of(dimensional_result(CALL[1:]), "other.html")], dimensional_result(CALL).model
+    )
+    assert page.index("call.html") < page.index("other.html")
+    assert "the mean valence of the speaker with the lowest" in page
 
 
 def test_a_report_without_values_names_no_emotion() -> None:
