@@ -46,7 +46,7 @@ class _Progress:
     info: MediaInfo | None = None
     decoded_samples: int = 0
     peak: float = 0.0
-    """The highest absolute sample."""
+    """The highest absolute sample. Each invocation decodes the recording from its start."""
     decode_s: float = 0.0
     inference_s: float = 0.0
     utterances: dict[ChannelGroup, list[Utterance]] = field(default_factory=lambda: defaultdict(list))
@@ -60,14 +60,13 @@ class _Progress:
             {"group": group, "parts": [part.model_dump(exclude_none=True) for part in parts]}
             for group, parts in self.utterances.items()
         ]
-        return {"utterances": utterances, "peak": self.peak, "decode_s": self.decode_s, "inference_s": self.inference_s}
+        return {"utterances": utterances, "decode_s": self.decode_s, "inference_s": self.inference_s}
 
     def restore(self, state: State) -> None:
         """Continue from the progress of another invocation."""
         self.decode_s += state["decode_s"]
         self.inference_s += state["inference_s"]
         self.decoded_samples = state.get("decoded_samples", 0)
-        self.peak = state.get("peak", 0.0)
         self.is_continued = self.decoded_samples > 0
         for stored in state["utterances"]:
             self.utterances[tuple(stored["group"])] = [Utterance.model_validate(part) for part in stored["parts"]]
