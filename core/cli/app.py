@@ -128,7 +128,7 @@ ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the resul
 Status = Literal["classified", "no_speech", "failed"]
 _STACK = "audio-emotion"
 _OUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
-_EXTRAS = {"accelerate": "train", "peft": "train", "sklearn": "train", "pyarrow": "parquet"}
+_EXTRAS = {"accelerate": "train", "peft": "train", "scipy": "train", "sklearn": "train", "pyarrow": "parquet"}
 """Package -> the extra that installs it; those of `model` are not listed."""
 _INTERRUPTED = 130
 """The exit status after Ctrl-C, as in a shell."""
@@ -337,6 +337,14 @@ def train(  # noqa: PLR0913, PLR0917 (each is an option)
     ] = None,
     lora: Annotated[int, typer.Option(min=0, help="Train LoRA matrices of this rank instead of whole layers.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs for layers and LoRA.")] = 20,
+    augment: Annotated[
+        str,
+        typer.Option(help="Also train with changed copies: some of telephone, noise, reverb and gain, or none."),
+    ] = "telephone,noise,reverb,gain",
+    noise: Annotated[
+        Path | None,
+        typer.Option(help="Folder with recordings of noise. Default: generated noise.", show_default=False),
+    ] = None,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -350,13 +358,25 @@ def train(  # noqa: PLR0913, PLR0917 (each is an option)
 ) -> None:
     """Train a checkpoint on your labelled recordings, and measure it on speakers that it was not trained on."""
     from core.cli.train import train_checkpoint
+    from core.training.augmentation import parse_kinds
     from core.training.tuning import ALL_LAYERS
 
     if unfreeze not in (None, "all") and not unfreeze.isdecimal():
         raise typer.BadParameter("--unfreeze needs a number of layers, or all.")
     layers = ALL_LAYERS if unfreeze == "all" else None if unfreeze is None else int(unfreeze)
     train_checkpoint(
-        manifest, start, out, names, cache, unfreeze=layers, lora_rank=lora, epochs=epochs, folds=folds, seed=seed
+        manifest,
+        start,
+        out,
+        names,
+        cache,
+        augment=parse_kinds(augment),
+        noise=noise,
+        unfreeze=layers,
+        lora_rank=lora,
+        epochs=epochs,
+        folds=folds,
+        seed=seed,
     )
 
 

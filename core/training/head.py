@@ -48,6 +48,13 @@ class Examples:
         repeated = np.repeat(targets[indices], [rows.shape[0] for rows in chosen])
         return cls(np.concatenate(chosen), repeated)
 
+    @classmethod
+    def joined(cls, examples: Sequence["Examples"]) -> "Examples":
+        """Return the utterances of several sets."""
+        return cls(
+            np.concatenate([each.means for each in examples]), np.concatenate([each.targets for each in examples])
+        )
+
 
 def class_weights(targets: Indices, labels: int) -> torch.Tensor:
     """Return weights with which each label has the same share of the loss; their mean over the examples is 1."""

@@ -18,6 +18,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ, Block, Waveform
 from core.errors import EmptyRecording, RecordingError, RecordingNotFound, RecordingUnreadable, TrainingRefused
 from core.formatting import counted
 from core.settings import MediaLimits, SegmentationSettings
+from core.training.augmentation import CLEAN, Copy
 from core.training.cache import ArrayCache, hash_of
 from core.training.manifest import Clip, check_agreement
 
@@ -59,9 +60,9 @@ class LabelledSpeech:
     key: str
     durations_s: tuple[float, ...]
 
-    def waveforms(self, cache: ArrayCache) -> list[Waveform]:
-        """Read the utterances: mono samples at 16 kHz, shapes ``(n,)``."""
-        return cache.read(self.key)[1:]
+    def waveforms(self, cache: ArrayCache, copy: Copy = CLEAN) -> list[Waveform]:
+        """Read the utterances or copies of them: mono samples at 16 kHz, shapes ``(n,)``."""
+        return [copy(waveform, f"{self.key} {number}") for number, waveform in enumerate(cache.read(self.key)[1:])]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from core.formatting import counted
 from core.model.classifier import output_values
 from core.results import Output
 from core.settings import MediaLimits, SegmentationSettings
+from core.training.augmentation import CLEAN_NAME, Augmentation, Copy, Noise, RandomCopy, conditions, read_noise
 from core.training.cache import Array, ArrayCache
 from core.training.card import model_card
 from core.training.head import Examples, fit_head, head_logits
@@ -34,8 +35,6 @@ from core.training.tuning import LabelledClips, Tuner, choose_tuning
 REPORT_FILE = "training.json"
 CARD_FILE = "README.md"
 PAGE_FILE = "training.html"
-CLEAN = "clean"
-"""The condition of the recordings as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +55,10 @@ class TrainingOptions:
         As in `core.training.manifest.read_clips`.
     unfreeze, lora_rank, epochs
         As in `core.training.tuning.choose_tuning`.
+    augment
+        Some of `core.training.augmentation.KINDS`.
+    noise
+        A folder with recordings of noise; None for generated noise.
     folds
         The number of folds to train and test a network for; None for all, or for one if layers are tuned.
     seed
@@ -72,6 +75,8 @@ class TrainingOptions:
     unfreeze: int | None = None
     lora_rank: int = 0
     epochs: int = 20
+    augment: tuple[str, ...] = ()
+    noise: Path | None = None
     folds: int | None = None
     seed: int = 1
     threads: int = 1
@@ -79,7 +84,17 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class _Task:
-    """The clips, as every step needs them."""
+    """The clips, as every step needs them.
+
+    Attributes
+    ----------
+    conditions
+        The conditions of the test, by name.
+    means
+        The means of the states in each condition, for each clip.
+    changed
+        The same of randomly changed copies, to train the head with; empty without augmentation.
+    """
 
     start: Checkpoint
     labels: tuple[str, ...]
@@ -87,7 +102,9 @@ class _Task:
     targets: Indices
     groups: Indices
     splits: Sequence[Split]
-    means: Sequence[Array]
+    conditions: Mapping[str, Copy]
+    means: Mapping[str, Sequence[Array]]
+    changed: Sequence[Array]
     tuner: Tuner | None
     cache: ArrayCache
     seed: int
@@ -95,7 +112,7 @@ class _Task:
     def fit(self, split: Split, track: Track) -> tuple[SpeechNetwork, "_Length"]:
         """Train a network on the training set of a split; its validation set chooses the length."""
         network = start_network(self.start, self.labels, self.seed)
-        steps = fit_head(network, self._means(split.training), self._means(split.validation))
+        steps = fit_head(network, self._examples(split.training), self._validation(split.validation))
         if not self.tuner:
             return network, _Length(steps, 0)
         training, validation = self._clips(split.training), self._clips(split.validation)
@@ -104,19 +121,25 @@ class _Task:
     def fit_all(self, length: "_Length", track: Track) -> SpeechNetwork:
         """Train a network on all clips."""
         network, everything = start_network(self.start, self.labels, self.seed), np.arange(self.targets.size)
-        fit_head(network, self._means(everything), None, length.steps)
+        fit_head(network, self._examples(everything), None, length.steps)
         if self.tuner:
             self.tuner.tune(network, self._clips(everything), None, length.epochs, track)
         return network
 
-    def logits(self, network: SpeechNetwork, index: int) -> Array:
-        """Compute the logits of a clip, shape ``(utterances, labels)``."""
+    def logits(self, network: SpeechNetwork, index: int, condition: str) -> Array:
+        """Compute the logits of a clip in a condition, shape ``(utterances, labels)``."""
         if self.tuner:
-            return network_logits(network, self.speech[index], self.cache)
-        return head_logits(network, self.means[index])
+            return network_logits(network, self.speech[index], self.cache, self.conditions[condition])
+        return head_logits(network, self.means[condition][index])
 
-    def _means(self, indices: Indices) -> Examples:
-        return Examples.of(self.means, self.targets, indices)
+    def _examples(self, indices: Indices) -> Examples:
+        means = [self.means[CLEAN_NAME], *([self.changed] if self.changed else [])]
+        return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
+
+    def _validation(self, indices: Indices) -> Examples:
+        """Return the clips in all conditions, or only clean ones without augmentation."""
+        means = self.means.values() if self.changed else [self.means[CLEAN_NAME]]
+        return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
 
     def _clips(self, indices: Indices) -> LabelledClips:
         return LabelledClips([self.speech[index] for index in indices], self.targets[indices])
@@ -170,33 +193,41 @@ def train(
     check_start(start)
     clips, left_out = read_clips(options.manifest, options.names)
     cache = ArrayCache(options.cache)
+    noise = read_noise(options.noise, limits, note) if options.noise else Noise()
     speech = list(SpeechReader(cache, limits, segmentation).read(options.manifest, clips, track))
     silent = len(clips) - len(speech)
     if silent:
         note(f"Left out {counted(silent, 'clip')} without speech.")
         check_counts(options.manifest, [item.clip for item in speech])
-    task = _task(options, start, speech, cache, track)
+    task = _task(options, start, speech, Augmentation(options.augment, noise), cache, track)
     _note_gaps(task, note)
     folds = task.splits[: options.folds or (1 if task.tuner else None)]
     tested, predictions, length = _test_folds(task, folds, track)
     network = task.fit_all(length, track)
-    comparison = _compare(task, tested, predictions, cache, track)
     report = TrainingReport(
         version=__version__,
         start_id=start.model_id,
         start_revision=start.revision,
         labels=task.labels,
         data=_data(options.manifest, speech, left_out, silent),
-        method=f"{task.tuner.tuning if task.tuner else 'the head'}, trained in {length}",
-        options={"seed": options.seed, **(asdict(task.tuner.tuning) if task.tuner else {})},
+        method=f"{task.tuner.tuning if task.tuner else 'the head'}, trained in {length}, {_augmented(options)}",
+        options={
+            "seed": options.seed,
+            "augment": options.augment,
+            **(asdict(task.tuner.tuning) if task.tuner else {}),
+        },
         folds=len(task.splits),
         tested_folds=len(folds),
         tested_speakers=len({speech[index].clip.speaker for index in tested}),
-        figures={CLEAN: Figures.of(predictions)},
-        comparison={CLEAN: comparison} if comparison else {},
+        figures={condition: Figures.of(predicted) for condition, predicted in predictions.items()},
+        comparison=_compare(task, tested, predictions, cache, track),
     )
     _write(options.out, network, report)
     return report
+
+
+def _augmented(options: TrainingOptions) -> str:
+    return f"with {', '.join(options.augment)}" if options.augment else "without augmentation"
 
 
 def _check_folder(out: Path) -> None:
@@ -206,7 +237,12 @@ def _check_folder(out: Path) -> None:
 
 
 def _task(
-    options: TrainingOptions, start: Checkpoint, speech: Sequence[LabelledSpeech], cache: ArrayCache, track: Track
+    options: TrainingOptions,
+    start: Checkpoint,
+    speech: Sequence[LabelledSpeech],
+    augmentation: Augmentation,
+    cache: ArrayCache,
+    track: Track,
 ) -> _Task:
     labels = tuple(sorted({item.clip.emotion for item in speech}))
     targets = np.array([labels.index(item.clip.emotion) for item in speech], np.int64)
@@ -215,9 +251,28 @@ def _task(
     splits = make_splits(targets, speakers, options.seed)
     network = start_network(start, labels, options.seed)
     tuning = choose_tuning(network, options.unfreeze, options.lora_rank, options.epochs)
-    means = mean_states(start, network, speech, cache, track)
-    tuner = Tuner(tuning, cache, start.weights_sha256, options.seed) if tuning else None
-    return _Task(start, labels, speech, targets, groups.astype(np.int64), splits, means, tuner, cache, options.seed)
+    tested = conditions(augmentation.noise)
+    means = {name: mean_states(start, network, speech, cache, track, copy) for name, copy in tested.items()}
+    changed: list[Array] = []
+    validated: list[Copy] = [tested[CLEAN_NAME]]
+    if augmentation.kinds:
+        changed = mean_states(start, network, speech, cache, track, RandomCopy(augmentation, options.seed))
+        validated = list(tested.values())
+    tuner = Tuner(tuning, cache, start.weights_sha256, options.seed, augmentation, validated) if tuning else None
+    return _Task(
+        start=start,
+        labels=labels,
+        speech=speech,
+        targets=targets,
+        groups=groups.astype(np.int64),
+        splits=splits,
+        conditions=tested,
+        means=means,
+        changed=changed,
+        tuner=tuner,
+        cache=cache,
+        seed=options.seed,
+    )
 
 
 def _note_gaps(task: _Task, note: Callable[[str], None]) -> None:
@@ -231,15 +286,19 @@ def _note_gaps(task: _Task, note: Callable[[str], None]) -> None:
             note(f"Only {speakers.pop()} has clips of {label}, so no network learns and tests it: add other speakers.")
 
 
-def _test_folds(task: _Task, folds: Sequence[Split], track: Track) -> tuple[Indices, Predictions, _Length]:
-    """Train a network for each fold; return the tested clips, their predictions, and the median length."""
-    scores, lengths = [], []
+def _test_folds(task: _Task, folds: Sequence[Split], track: Track) -> tuple[Indices, dict[str, Predictions], _Length]:
+    """Train a network for each fold; return the tested clips, predictions by condition, and the median length."""
+    scores: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
+    lengths = []
     for split in track(folds, "Training folds", len(folds)):
         network, length = task.fit(split, track)
         lengths.append(length)
-        scores += [clip_scores(task.logits(network, int(index)), task.speech[index]) for index in split.testing]
+        for condition, rows in scores.items():
+            for index in split.testing:
+                rows.append(clip_scores(task.logits(network, int(index), condition), task.speech[index]))
     tested = np.concatenate([split.testing for split in folds])
-    return tested, _predictions(task, tested, np.stack(scores).argmax(axis=1)), _Length.median(lengths)
+    predictions = {name: _predictions(task, tested, np.stack(rows).argmax(axis=1)) for name, rows in scores.items()}
+    return tested, predictions, _Length.median(lengths)
 
 
 def clip_scores(logits: Array, speech: LabelledSpeech, output: Output = Output.SOFTMAX) -> Values:
@@ -252,18 +311,31 @@ def _predictions(task: _Task, tested: Indices, predicted: Indices) -> Prediction
     return Predictions(task.labels, task.targets[tested], predicted, bootstrap_groups(task.groups[tested].tolist()))
 
 
-def _compare(task: _Task, tested: Indices, trained: Predictions, cache: ArrayCache, track: Track) -> Comparison | None:
-    """Compare the network with its start on the tested clips; None if the start returns dimensions or other labels."""
+def _compare(
+    task: _Task, tested: Indices, trained: Mapping[str, Predictions], cache: ArrayCache, track: Track
+) -> dict[str, Comparison]:
+    """Compare the network with its start on the tested clips; empty if the start returns dimensions or other labels."""
     architecture = task.start.network.architecture
     if architecture.output is Output.LINEAR or len(set(architecture.labels) & set(task.labels)) < MIN_LABELS:
-        return None
+        return {}
     speech = [task.speech[index] for index in tested]
-    logits = start_logits(task.start, speech, cache, track)
+    compared = {}
+    for condition, copy in task.conditions.items():
+        logits = start_logits(task.start, speech, cache, track, copy)
+        predicted = _start_predictions(task, tested, logits)
+        if comparison := compare(predicted, trained[condition], architecture.labels):
+            compared[condition] = comparison
+    return compared
+
+
+def _start_predictions(task: _Task, tested: Indices, logits: Sequence[Array]) -> Predictions:
+    architecture = task.start.network.architecture
     names = {label: number for number, label in enumerate(task.labels)}
+    speech = [task.speech[index] for index in tested]
     scores = [clip_scores(rows, item, architecture.output) for rows, item in zip(logits, speech, strict=True)]
     best = [architecture.labels[int(row.argmax())] for row in scores]
     predicted = np.array([names.get(label, len(names)) for label in best], np.int64)
-    return compare(_predictions(task, tested, predicted), trained, architecture.labels)
+    return _predictions(task, tested, predicted)
 
 
 def _data(manifest: Path, speech: Sequence[LabelledSpeech], left_out: Counter[str], silent: int) -> Data:

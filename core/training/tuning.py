@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from core.errors import TrainingRefused
 from core.evaluation.figures import Indices, count, unweighted_accuracy
 from core.formatting import counted
 from core.model.inputs import Geometry
+from core.training.augmentation import CLEAN, Augmentation, Copy
 from core.training.cache import ArrayCache, hash_of
 from core.training.head import class_weights
 from core.training.speech import LabelledSpeech, Track, untracked
@@ -37,7 +38,7 @@ from core.training.speech import LabelledSpeech, Track, untracked
 ALL_LAYERS = -1
 """All layers of the encoder, and the feature encoder."""
 
-_VERSION = 2
+_VERSION = 3
 """Raised when the same options give another network, so that the cache is not used."""
 _BATCH = 16
 _PATIENCE_EPOCHS = 5
@@ -112,12 +113,18 @@ class Tuner:
         The waveforms of the clips, and the state of the training.
     start
         The hash of the start's weights.
+    augmentation
+        Changes each clip in each epoch, in another way.
+    conditions
+        The copies of the validation set. The mean of their unweighted accuracies chooses the epoch.
     """
 
     tuning: Tuning
     cache: ArrayCache
     start: str
     seed: int
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    conditions: Sequence[Copy] = (CLEAN,)
 
     def tune(
         self,
@@ -141,9 +148,9 @@ class Tuner:
         The number of epochs of the chosen network.
         """
         clips = (training.identity(), validation.identity() if validation else epochs)
-        key = hash_of(
-            "tuning", _VERSION, asdict(self.tuning), self.start, self.seed, clips, network.architecture.labels
-        )
+        copies = (self.augmentation.identity, [copy.identity for copy in self.conditions] if validation else ())
+        labels = network.architecture.labels
+        key = hash_of("tuning", _VERSION, asdict(self.tuning), self.start, self.seed, clips, labels, copies)
         folder = self.cache.folder(key)
         finished = folder / "epochs.json"
         if finished.exists():
@@ -202,8 +209,8 @@ class Tuner:
             network,
             arguments,
             class_weights=class_weights(training.targets, labels),
-            train_dataset=_Utterances(training, self.cache),
-            eval_dataset=_Utterances(validation, self.cache) if validation else None,
+            train_dataset=_Utterances(training, self.cache, self.augmentation),
+            eval_dataset=_Copies(validation, self.cache, self.conditions) if validation else None,
             data_collator=_Collator(geometry_of(network)),
             compute_metrics=lambda evaluated: {_SCORE: _score(evaluated.predictions, evaluated.label_ids, labels)},
             callbacks=[stopping, _ShowProgress(track, steps)],
@@ -240,11 +247,34 @@ def choose_tuning(network: SpeechNetwork, layers: int | None, lora_rank: int, ep
 
 
 class _Utterances(Dataset[tuple[Waveform, int]]):
-    """The utterances of clips, each with the index of its label."""
+    """The utterances of clips, changed at random, each with the index of its label."""
 
-    def __init__(self, examples: LabelledClips, cache: ArrayCache) -> None:
+    def __init__(self, examples: LabelledClips, cache: ArrayCache, augmentation: Augmentation) -> None:
         self._rows = [
             (item, number, int(target))
+            for item, target in zip(examples.speech, examples.targets, strict=True)
+            for number in range(len(item.durations_s))
+        ]
+        self._cache = cache
+        self._augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[Waveform, int]:
+        item, number, target = self._rows[index]
+        # PyTorch's random numbers, because the Trainer saves their state.
+        random = np.random.default_rng(int(torch.randint(2**62, ())))
+        return self._augmentation.apply(item.waveforms(self._cache)[number], random), target
+
+
+class _Copies(Dataset[tuple[Waveform, int]]):
+    """The utterances of clips in several conditions, each with the index of its label."""
+
+    def __init__(self, examples: LabelledClips, cache: ArrayCache, copies: Sequence[Copy]) -> None:
+        self._rows = [
+            (item, number, int(target), copy)
+            for copy in copies
             for item, target in zip(examples.speech, examples.targets, strict=True)
             for number in range(len(item.durations_s))
         ]
@@ -254,8 +284,8 @@ class _Utterances(Dataset[tuple[Waveform, int]]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> tuple[Waveform, int]:
-        item, number, target = self._rows[index]
-        return item.waveforms(self._cache)[number], target
+        item, number, target, copy = self._rows[index]
+        return item.waveforms(self._cache, copy)[number], target
 
 
 class _Collator:

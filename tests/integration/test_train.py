@@ -15,17 +15,19 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from core.checkpoints.geometry import geometry_of
 from core.checkpoints.loading import load_classifier
 from core.cli.train import train_checkpoint
 from core.errors import CheckpointUnreadable, FolderRefused, ManifestUnreadable, TrainingRefused
 from core.settings import MediaLimits, SegmentationSettings
 from core.training import states
+from core.training.augmentation import KINDS, Noise, conditions
 from core.training.cache import ArrayCache
 from core.training.head import Examples, fit_head, head_logits
 from core.training.manifest import Clip
 from core.training.network import start_network, write_network
 from core.training.speech import LabelledSpeech, SpeechReader
-from core.training.states import mean_states
+from core.training.states import mean_states, network_logits, start_logits
 from core.training.training import TrainingOptions, train
 from tests.conftest import ROOT, MakeMedia
 from tests.support import emotion2vec
@@ -168,7 +170,9 @@ def test_a_training_writes_a_checkpoint_and_its_report(manifest: Path, small_che
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| calm | 4 |" in card
     page = (out / "training.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 3
+    assert list(written["figures"]) == ["clean", "telephone", "noise, 10 dB"]
+    assert all(f'<td class="name">{name}</td>' in page and f"| {name} | 8 |" in card for name in written["figures"])
     assert "trained &lt;&amp;&gt; network" in page
     assert "<script" not in page
 
@@ -222,9 +226,58 @@ def test_a_second_run_continues_one_that_was_killed(
     monkeypatch.setattr(SpeechReader, "_decode", lambda *_: pytest.fail("a clip was decoded again"))
 
     train_with(given)
-    assert len(computed) == len(FILES)
+    assert len(computed) == 3 * len(FILES)  # clean, on a telephone and in noise
     train_with(given)
-    assert len(computed) == len(FILES)
+    assert len(computed) == 3 * len(FILES)
+
+
+def test_the_head_is_trained_on_changed_copies_too(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path, computed: list[Waveform]
+) -> None:
+    contents, methods = [], []
+    for number, kinds in enumerate([KINDS, KINDS, ("telephone",), ()]):
+        given = options(manifest, small_checkpoint, tmp_path / "out", augment=kinds, cache=tmp_path / "cache")
+        computed.clear()
+        methods.append(train_with(given).method)
+        assert len(computed) == [4, 0, 1, 0][number] * len(FILES)
+        contents.append((tmp_path / "out" / "model.safetensors").read_bytes())
+
+    assert contents[0] == contents[1]
+    assert len(set(contents)) == 3
+    assert methods[0].endswith("with telephone, noise, reverb, gain")
+    assert methods[3].endswith("without augmentation")
+
+
+def test_the_conditions_differ_for_the_network_and_for_its_start(
+    small_checkpoint: Path, tmp_path: Path, speech_like: Callable[[int, int], Waveform]
+) -> None:
+    start = read_checkpoint(small_checkpoint)
+    network = start_network(start, LABELS, seed=1)
+    speech = _Speech([speech_like(16_000, 0)], tmp_path / "cache")
+    copies = conditions(Noise()).values()
+    (item,) = speech.items
+
+    rows = [
+        [network_logits(network, item, speech.cache, copy) for copy in copies],
+        [start_logits(start, speech.items, speech.cache, copy=copy)[0] for copy in copies],
+        [mean_states(start, network, speech.items, speech.cache, copy=copy)[0] for copy in copies],
+    ]
+
+    for logits, copy, means in zip(rows[0], copies, rows[2], strict=True):
+        (waveform,) = item.waveforms(speech.cache)
+        expected = network(torch.from_numpy(geometry_of(network).network_input(copy(waveform, "clip 0 0")))[None])
+        np.testing.assert_array_equal(logits, expected.detach().numpy())
+        np.testing.assert_allclose(head_logits(network, means), logits, rtol=0, atol=1e-5)
+    assert all(len({row.tobytes() for row in each}) == 3 for each in rows)
+
+
+def test_noise_that_is_missing_is_refused_before_the_clips_are_read(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SpeechReader, "read", lambda *_: pytest.fail("clips were read"))
+
+    with pytest.raises(TrainingRefused, match=r"--noise .* is not a folder"):
+        train_with(options(manifest, small_checkpoint, tmp_path / "out", noise=tmp_path / "missing"))
 
 
 def test_parts_and_channels_of_one_recording_are_clips(

@@ -20,6 +20,7 @@ from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.errors import TrainingRefused
 from core.training import tuning
+from core.training.augmentation import CLEAN, KINDS, Augmentation, Clean, Copy, Telephone
 from core.training.cache import ArrayCache
 from core.training.head import Examples, fit_head
 from core.training.manifest import Clip
@@ -183,7 +184,8 @@ def test_a_tuning_that_was_killed_continues_with_the_same_result(
 
     def tuned(folder: Path, **options: Any) -> dict[str, torch.Tensor]:
         network = with_head(small_checkpoint, labelled, cache)
-        Tuner(tuning, _cache(cache, folder), "start", seed=1).tune(network, labelled, None, epochs=3, **options)
+        tuner = Tuner(tuning, _cache(cache, folder), "start", seed=1, augmentation=Augmentation(KINDS))
+        tuner.tune(network, labelled, None, epochs=3, **options)
         return network.state_dict()
 
     expected = tuned(tmp_path / "whole")
@@ -191,9 +193,56 @@ def test_a_tuning_that_was_killed_continues_with_the_same_result(
         tuned(tmp_path / "killed", track=killing)
     continued = tuned(tmp_path / "killed", track=counting)
 
-    assert len(seen) == steps_per_epoch  # of the third epoch
+    assert len(seen) == steps_per_epoch  # of the third epoch, whose copies are those of the whole training
     for name, tensor in expected.items():
         torch.testing.assert_close(continued[name], tensor, rtol=0, atol=0)
+
+
+def test_each_epoch_changes_the_clips_in_another_way(clips: tuple[ArrayCache, LabelledClips]) -> None:
+    cache, labelled = clips
+    changed = tuning._Utterances(labelled, cache, Augmentation(("noise",)))
+    unchanged = tuning._Utterances(labelled, cache, Augmentation())
+
+    def copies() -> list[bytes]:
+        return [changed[0][0].tobytes() for _ in range(10)]
+
+    torch.manual_seed(1)
+    first, second = copies(), copies()
+    torch.manual_seed(1)
+    assert copies() == first != second
+    assert len(set(first)) > 3
+    np.testing.assert_array_equal(unchanged[0][0], labelled.speech[0].waveforms(cache)[0])
+
+
+def test_the_mean_over_the_conditions_chooses_the_epoch(
+    small_checkpoint: Path, clips: tuple[ArrayCache, LabelledClips], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, labelled = clips
+    scored: list[int] = []
+    score = tuning._score
+
+    def counting(logits: Any, targets: Any, labels: int) -> float:
+        scored.append(len(targets))
+        return score(logits, targets, labels)
+
+    monkeypatch.setattr(tuning, "_score", counting)
+
+    def keys(conditions: tuple[Copy, ...], augmentation: Augmentation) -> set[str]:
+        tuner = Tuner(Tuning(1, 0, 1, 1e-3), _cache(cache, tmp_path), "start", 1, augmentation, conditions)
+        tuner.tune(with_head(small_checkpoint, labelled, cache), part(labelled, 0, 16), part(labelled, 16, CLIPS))
+        return {folder.parent.name for folder in (tmp_path / "cache").glob("*/epochs.json")}
+
+    keys((CLEAN,), Augmentation())
+    keys((Clean(), Telephone()), Augmentation())
+    found = keys((Clean(), Telephone()), Augmentation(("gain",)))
+
+    assert scored == [8, 16, 16]
+    assert len(found) == 3  # each has its own place in the cache
+    copies = tuning._Copies(part(labelled, 16, CLIPS), cache, (CLEAN, Telephone()))
+    assert [copies[number][1] for number in range(len(copies))] == [0, 1] * 8
+    (waveform,) = labelled.speech[16].waveforms(cache)
+    np.testing.assert_array_equal(copies[0][0], waveform)
+    np.testing.assert_array_equal(copies[8][0], Telephone()(waveform, ""))
 
 
 def test_the_clips_of_a_batch_get_their_median_length(small_checkpoint: Path) -> None:
