@@ -41,7 +41,7 @@ from core.results import Error, Output, Result, Source, json_schema
 from core.settings import MediaLimits, SegmentationSettings
 from handlers.batch_operations import _describe
 from tests.conftest import ROOT, MakeMedia
-from tests.support.browser import running_browser
+from tests.support.browser import accessibility_violations, running_browser
 from tests.support.outputs import DIMENSIONS, dimensional_result, write_package
 from tests.support.serving import folder_service, serving
 from tests.support.workers import function_result
@@ -302,6 +302,7 @@ def test_the_report_draws_a_line_for_each_dimension_in_each_lane(browser: webdri
     page = open_report(browser, dimensional_result(CALL), tmp_path)
 
     text = page.find_element(By.TAG_NAME, "body").text
+    assert accessibility_violations(page) == []
     assert "On average: arousal 0.71, dominance 0.53, valence 0.16" in text
     assert "The training data has values from 0 to 1. The model can exceed them." in text
     assert not MADE_UP.search(words_of(page.page_source))
