@@ -12,7 +12,7 @@ from core.paths import default_model
 from core.pipeline import Pipeline
 from core.recordings import classify_file
 from core.results import Model, Result
-from core.settings import MediaLimits, ModelSettings, SegmentationSettings, SpeakerMode, SpeakerSettings
+from core.settings import MediaLimits, ModelSettings, ScoreSettings, SegmentationSettings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import SpeakerSeparator
 
 _logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class AudioEmotion:
         The labels to decide between; by default, all.
     speakers
         Whether to separate two speakers who share a channel.
+    unsure_below
+        Scores below this threshold get the flag `unsure`; by default, none do.
     segmentation
         How recordings are cut into utterances.
     limits
@@ -54,6 +56,7 @@ class AudioEmotion:
         labels: Mapping[str, str] | None = None,
         only: Sequence[str] = (),
         speakers: SpeakerMode = "off",
+        unsure_below: float = 0.0,
         segmentation: SegmentationSettings | None = None,
         limits: MediaLimits | None = None,
         threads: int | None = None,
@@ -64,8 +67,9 @@ class AudioEmotion:
         if classifier.identity.demo:
             _logger.warning("%s", DEMO_NOTICE)
         separator = SpeakerSeparator(SpeakerSettings(speakers=speakers), threads)
+        scores = ScoreSettings(unsure_below=unsure_below)
         self._pipeline = Pipeline(
-            classifier, limits or MediaLimits(), segmentation or SegmentationSettings(), separator
+            classifier, limits or MediaLimits(), segmentation or SegmentationSettings(), separator, scores
         )
 
     @property

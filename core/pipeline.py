@@ -32,7 +32,7 @@ from core.results import (
     Voices,
 )
 from core.resumption import ProgressStore, Resumption
-from core.settings import MediaLimits, SegmentationSettings, Settings, SpeakerMode, SpeakerSettings
+from core.settings import MediaLimits, ScoreSettings, SegmentationSettings, Settings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import MIN_UTTERANCES, SpeakerSeparator, Times
 
 _MIN_PEAK = 1e-6
@@ -126,6 +126,8 @@ class Pipeline:
         How recordings are cut.
     speakers
         Separates speakers who share a channel; by default, none are.
+    scores
+        Which scores are marked as unsure; by default, none are.
 
     Raises
     ------
@@ -139,11 +141,13 @@ class Pipeline:
         limits: MediaLimits,
         segmentation: SegmentationSettings,
         speakers: SpeakerSeparator | None = None,
+        scores: ScoreSettings | None = None,
     ) -> None:
         self._classifier = classifier
         self._limits = limits
         self._segmentation = segmentation
         self.speakers = speakers or SpeakerSeparator(SpeakerSettings())
+        self._scores = scores or ScoreSettings()
         # Loaded before the first recording, because Lambda gives the function more CPU time while it starts.
         self._vad = VoiceActivityDetector.load()
 
@@ -155,7 +159,7 @@ class Pipeline:
     @property
     def settings(self) -> tuple[Settings, ...]:
         """The settings that change a result."""
-        return self._limits, self._segmentation, self.speakers.options
+        return self._limits, self._segmentation, self.speakers.options, self._scores
 
     @property
     def model(self) -> Model:
@@ -307,6 +311,7 @@ class Pipeline:
             speech_s=sum(channel.speech_s for channel in channels),
             channels=channels,
             processing=progress.processing,
+            unsure_below=self._scores.unsure_below or None if overall and overall.scores else None,
         ).with_figures()
 
 

@@ -157,6 +157,9 @@ class Model(_Part):
         return self.dimensions or self.labels
 
 
+_UNSURE = "Present if `score` is below the recording's `unsure_below`. The emotion is then the best guess."
+
+
 class EmotionScores(_Part):
     """The output of the model: a score for each emotion, or a value for each dimension."""
 
@@ -174,6 +177,7 @@ class EmotionScores(_Part):
     dimensions: dict[str, Value] | None = Field(
         default=None, description="A value for each dimension of the model, which can exceed `dimensions_range`."
     )
+    unsure: Literal[True] | None = Field(default=None, description=_UNSURE)
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
@@ -201,6 +205,11 @@ class EmotionScores(_Part):
         assert self.emotion is not None
         assert self.score is not None
         return self.emotion, self.score
+
+    def marked(self, unsure_below: float, **others: Any) -> Self:
+        """Return a copy whose flag `unsure` follows from the score, with other fields replaced too."""
+        is_unsure = self.score is not None and self.score < unsure_below
+        return self.model_copy(update={"unsure": True if is_unsure else None, **others})
 
 
 class Utterance(EmotionScores):
@@ -333,6 +342,13 @@ class Channel(SpeechFigures):
     )
     utterances: tuple[Utterance, ...] = Field(description="The channel's utterances, in order of time.")
 
+    def marked(self, unsure_below: float, **others: Any) -> Self:
+        """Return a copy whose flags follow from the scores of the channel, its speakers and its utterances."""
+        parts: dict[str, Any] = {"utterances": tuple(part.marked(unsure_below) for part in self.utterances)}
+        if self.speakers:
+            parts["speakers"] = tuple(speaker.marked(unsure_below) for speaker in self.speakers)
+        return super().marked(unsure_below, **parts, **others)
+
     @property
     def lanes(self) -> list[list[Utterance]]:
         """The utterances of each speaker, or all utterances if the channel is not split."""
@@ -426,6 +442,11 @@ class Result(_Part):
     scores: dict[str, Probability] | None = Field(
         default=None, description="Mean scores of all utterances, weighted by duration."
     )
+    unsure: Literal[True] | None = Field(default=None, description=_UNSURE)
+    unsure_below: Probability | None = Field(
+        default=None,
+        description="The setting `UNSURE_BELOW`: the score below which `unsure` is present. Absent if it is 0.",
+    )
     margin: Probability | None = Field(default=None, description=_MARGIN)
     shares: dict[str, Probability] | None = Field(default=None, description=_SHARES)
     dimensions: dict[str, Value] | None = Field(
@@ -504,7 +525,20 @@ class Result(_Part):
         own = iter(figures.lanes)
         channels = tuple(channel.with_figures(own) for channel in self.channels)
         whole = {name: getattr(figures, name) for name in ("silence_s", "overlap_s", "interruptions")}
-        return Result(**{**dict(self), **whole, **_mix(self.utterances), "channels": channels})
+        result = Result(**{**dict(self), **whole, **_mix(self.utterances), "channels": channels})
+        return result.marked(self.unsure_below or 0.0)
+
+    def marked(self, unsure_below: float) -> "Result":
+        """Return a copy in which every score below a threshold has the flag `unsure`; 0 removes the flags.
+
+        The flags follow from the stored scores, so another threshold needs no inference. Dimensions have no flags.
+        """
+        if self.scores is None:
+            return self
+        is_unsure = self.score is not None and self.score < unsure_below
+        channels = self.channels and tuple(channel.marked(unsure_below) for channel in self.channels)
+        flags = {"unsure": True if is_unsure else None, "unsure_below": unsure_below or None}
+        return self.model_copy(update={**flags, "channels": channels})
 
     def with_request_id(self, request_id: str | None) -> "Result":
         """Return a copy with the id of the request that stores it."""
@@ -516,6 +550,7 @@ class Result(_Part):
             "status": self.status,
             "emotion": self.emotion,
             "score": self.score,
+            "unsure": self.unsure,
             "margin": self.margin,
             "shares": self.shares,
             "dimensions": self.dimensions,

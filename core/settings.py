@@ -123,6 +123,14 @@ class SpeakerSettings(Settings):
     """File of the speaker network, which `make speakers` writes. It is loaded only if speakers are separated."""
 
 
+class ScoreSettings(Settings):
+    """Settings for what results say about scores."""
+
+    unsure_below: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Score below which a recording, channel, speaker or utterance gets the flag `unsure`. 0 sets no flags. The label
+    stays. Choose it by the calibration of the model (docs/how-to/evaluate.md)."""
+
+
 class ModelSettings(Settings):
     """The model to load, and the resources to run it with."""
 

@@ -2,7 +2,8 @@
 
 A mean hides a change of mood, so the words name each emotion's share of the speech time. They say "mixed" if no emotion
 has more than half of the time, if another one has the highest mean score, or if the two best mean scores are close
-(docs/decisions/0035-mixed-emotions.md).
+(docs/decisions/0035-mixed-emotions.md). A recording may also be unsure: its mean score is below the threshold of the
+user (docs/decisions/0048-unsure.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,20 @@ def verdict(utterances: Sequence[Utterance]) -> str:
     elif best_share > _MIN_MAIN_SHARE:
         others.append(f"but {_ranked(means.scores)[1][0]} has nearly the same mean score")
     return f"mixed ({', '.join([f'{best} {best_share:.0%} of the time', *others])})"
+
+
+def doubt_in_words(result: Result) -> str | None:
+    """Return what is unsure, such as "Unsure: the mean score of neutral is 45%, below 60%.", or None."""
+    if result.unsure_below is None:
+        return None
+    parts = []
+    if result.unsure and result.score is not None:
+        score = f"the mean score of {result.emotion} is {result.score:.0%}"
+        parts.append(f"Unsure: {score}, below {result.unsure_below:.0%}.")
+    count, whole = sum(part.unsure is not None for part in result.utterances), len(result.utterances)
+    if count and whole > 1:
+        parts.append(f"The scores of {count:,} of {counted(whole, 'utterance')} are below {result.unsure_below:.0%}.")
+    return " ".join(parts) or None
 
 
 def turns_in_words(figures: SpeechFigures) -> str | None:

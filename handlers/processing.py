@@ -24,6 +24,7 @@ from core.settings import (
     MediaLimits,
     MetricSettings,
     ModelSettings,
+    ScoreSettings,
     SegmentationSettings,
     SpeakerSettings,
     StorageSettings,
@@ -48,7 +49,8 @@ def delivery() -> Delivery:
     limits = settings.read(MediaLimits)
     warn_if_too_small(limits.max_size_bytes)
     speakers = SpeakerSeparator(settings.read(SpeakerSettings), threads)
-    pipeline = Pipeline(classifier, limits, settings.read(SegmentationSettings), speakers)
+    segmentation, scores = settings.read(SegmentationSettings), settings.read(ScoreSettings)
+    pipeline = Pipeline(classifier, limits, segmentation, speakers, scores)
     storage = Storage(s3_client(settings.read(StorageSettings)))
     function = settings.read(FunctionSettings)
     return Delivery(storage, pipeline, function, queue(function.queue_url) if function.queue_url else None)

@@ -112,6 +112,15 @@ Speakers = Annotated[
         show_default=False,
     ),
 ]
+UnsureBelow = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Mark results whose score is lower as unsure: 0.5. The label stays. Default: none are marked.",
+        show_default=False,
+    ),
+]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print only one result document per line.")]
 Csv = Annotated[
     bool, typer.Option("--csv", help="Print only a CSV header and one row per utterance, or as --per says.")
@@ -165,6 +174,7 @@ def classify(  # noqa: PLR0913, PLR0917 (each is an option)
     labels: Labels = "",
     only: Only = "",
     speakers: Speakers = None,
+    unsure_below: UnsureBelow = None,
     per: Per = "utterance",
     recursive: Annotated[bool, typer.Option("--recursive", help="Include folders in folders.")] = False,
     files_from: Annotated[
@@ -216,7 +226,7 @@ def classify(  # noqa: PLR0913, PLR0917 (each is an option)
         raise typer.BadParameter("--resume needs --out.")
     named = [*(files or ()), *(files_listed_in(files_from) if files_from else ())]
     recordings = list(recordings_in(named, is_recursive=recursive))
-    options = PipelineOptions(model or default_model(), labels, only, speakers)
+    options = PipelineOptions(model or default_model(), labels, only, speakers, unsure_below)
     if out:
         raise typer.Exit(classify_into_file(recordings, options, out, per=per, jobs=jobs, resume=resume))
     raise typer.Exit(classify_files(recordings, options, form=form, per=per, jobs=jobs))
@@ -262,6 +272,7 @@ def report(
     ] = "",
     model: ModelDir = None,
     speakers: Speakers = None,
+    unsure_below: UnsureBelow = None,
 ) -> None:
     """Write a result as one self-contained HTML page: who talks, the mood, where to listen, and a timeline.
 
@@ -271,7 +282,7 @@ def report(
     from core.cli.parallel import PipelineOptions
     from core.cli.report import ReportOptions, parse_names, write_report
 
-    pipeline = PipelineOptions(model or default_model(), speakers=speakers)
+    pipeline = PipelineOptions(model or default_model(), speakers=speakers, unsure_below=unsure_below)
     options = ReportOptions(pipeline, audio, parse_names(names))
     raise typer.Exit(write_report(source, out, options))
 

@@ -6,7 +6,7 @@ from core import settings
 from core.checkpoints import loading
 from core.cli.tables import show_demo_notice
 from core.model.classifier import EmotionClassifier, default_threads
-from core.settings import CLI_PREFIX, ModelSettings, SpeakerMode, SpeakerSettings
+from core.settings import CLI_PREFIX, ModelSettings, ScoreSettings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import SpeakerSeparator
 
 
@@ -23,6 +23,12 @@ def speaker_settings(mode: SpeakerMode | None) -> SpeakerSettings:
     """Return the command's settings; the option `--speakers` wins over the environment."""
     options = settings.read(SpeakerSettings, prefix=CLI_PREFIX)
     return options if mode is None else options.model_copy(update={"speakers": mode})
+
+
+def score_settings(unsure_below: float | None) -> ScoreSettings:
+    """Return the command's settings; the option `--unsure-below` wins over the environment."""
+    options = settings.read(ScoreSettings, prefix=CLI_PREFIX)
+    return options if unsure_below is None else ScoreSettings(unsure_below=unsure_below)
 
 
 def load_separator(mode: SpeakerMode | None) -> SpeakerSeparator:

@@ -101,13 +101,13 @@ class CsvTable:
             own = [*_fields("channel", "channel"), *_fields("utterance", "start_s", "end_s", "emotion", "score")]
             own += [(name, _value("utterance", name, "scores", "dimensions")) for name in self.names]
             end = [_ERROR, *_MADE_BY, *_fields("channel", "track"), *_fields("utterance", "speaker"), _DURATION]
-            return [*start, *own, *end, *_fields("recording", "speech_s"), _ERROR_CODE]
+            return [*start, *own, *end, *_fields("recording", "speech_s"), _ERROR_CODE, _unsure("utterance")]
         if self.per == "channel":
             own = [*_fields("channel", "channel", "track", "speaker"), _DURATION]
             own += [*_fields("channel", *_TURNS), *self._means("channel")]
         else:
             own = [_DURATION, *_fields("recording", *_CONVERSATION), *self._means("recording")]
-        return [*start, *own, _ERROR, _ERROR_CODE, *_MADE_BY]
+        return [*start, *own, _ERROR, _ERROR_CODE, *_MADE_BY, _unsure(self.per)]
 
     def _means(self, part: CsvRow) -> Iterator[tuple[str, _Cell]]:
         [emotion, score, margin] = _fields(part, "emotion", "score", "margin")
@@ -122,6 +122,10 @@ class CsvTable:
 def _fields(part: CsvRow, *names: str) -> list[tuple[str, _Cell]]:
     """Return a column for each field of a recording, channel or utterance."""
     return [(name, partial(_field, part, name)) for name in names]
+
+
+def _unsure(part: CsvRow) -> tuple[str, _Cell]:
+    return "unsure", lambda row: "true" if _field(part, "unsure", row) else None
 
 
 def _field(part: CsvRow, name: str, row: _Row) -> object:

@@ -21,7 +21,7 @@ from core.local.workers import Workers, running_workers
 from core.paths import is_ignored
 from core.results import Result
 from core.scratch import warn_if_too_small
-from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings, SpeakerMode
+from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, ScoreSettings, SegmentationSettings, SpeakerMode
 
 EXPECTATIONS = "expected.json"
 """A file in the folder of samples with the emotion of each."""
@@ -77,6 +77,7 @@ def function_settings(speakers: SpeakerMode | None = None) -> dict[str, str]:
         **limits.model_dump(),
         **segmentation.model_dump(),
         **separation.model_dump(),
+        **settings.read(ScoreSettings, prefix=CLI_PREFIX).model_dump(),
         "speakers_model": separation.speakers_model.resolve(),
         "inference_threads": threads or "",
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 from core import settings
 from core.checkpoints import loading
-from core.cli.classifier import speaker_settings
+from core.cli.classifier import score_settings, speaker_settings
 from core.cli.journal import FileVersion
 from core.errors import AudioEmotionError, GivenUp, WorkerEnded
 from core.model.classifier import default_threads
@@ -39,6 +39,7 @@ class PipelineOptions:
     labels: str = ""
     only: str = ""
     speakers: SpeakerMode | None = None
+    unsure_below: float | None = None
 
     def pipeline(self, threads: int | None = None) -> Pipeline:
         """Load the model.
@@ -55,6 +56,7 @@ class PipelineOptions:
             settings.read(MediaLimits, prefix=CLI_PREFIX),
             settings.read(SegmentationSettings, prefix=CLI_PREFIX),
             SpeakerSeparator(speaker_settings(self.speakers), threads),
+            score_settings(self.unsure_below),
         )
 
 

@@ -77,6 +77,8 @@ def _loaded(options: ReportOptions) -> Pipeline:
 
 
 def _write_page(result: Result, out: Path, audio: Path | None, options: ReportOptions) -> None:
+    if options.pipeline.unsure_below is not None:
+        result = result.marked(options.pipeline.unsure_below)
     sound = sound_for(result, audio, out) if audio else None
     _write(out, render(result, sound, names=options.names))
     if sound and sound.link:

@@ -151,7 +151,9 @@ class _Columns:
 def _outcome(result: Result) -> str:
     if result.error:
         return f"[red]failed: {escape(printable(result.error.message))}[/red]"
-    return escape(verdict(result.utterances)) if result.utterances else "[dim]no speech[/dim]"
+    if not result.utterances:
+        return "[dim]no speech[/dim]"
+    return escape(verdict(result.utterances)) + (", unsure" if result.unsure else "")
 
 
 def timelines(results: Iterable[Result], width: int) -> Iterator[Group]:
@@ -172,7 +174,7 @@ def _figures(result: Result, channels: Sequence[Channel]) -> Iterator[Text | Tab
         for channel in channels:
             table.add_row(
                 _channel_name(channel).removeprefix("channel "),
-                escape(verdict(channel.utterances)),
+                escape(verdict(channel.utterances)) + (", unsure" if channel.unsure else ""),
                 f"{channel.talk_share:.0%}",
                 str(channel.turns),
                 clock(channel.longest_turn_s or 0.0),
@@ -286,5 +288,6 @@ def _utterance_table(channels: Sequence[Channel], dimensions: Sequence[str], sty
             table.add_row(*numbers, *times, *(f"{part.values[name]:.2f}" for name in dimensions))
         else:
             emotion, score = part.best
-            table.add_row(*numbers, *times, Text(emotion, styles[emotion].colour), f"{score:.1%}")
+            mark = ", unsure" if part.unsure else ""
+            table.add_row(*numbers, *times, Text(emotion + mark, styles[emotion].colour), f"{score:.1%}")
     return table

@@ -280,7 +280,8 @@
     if (part.emotion >= 0) {
       const swatch = document.createElement("i");
       swatch.className = `swatch e${part.emotion}`;
-      const emotion = cell(labels[part.emotion], "name");
+      const mark = part.values[part.emotion] < data.unsureBelow ? ", unsure" : "";
+      const emotion = cell(labels[part.emotion] + mark, "name");
       emotion.prepend(swatch);
       row.append(emotion, cell(number(part.values[part.emotion])));
     }

@@ -7,7 +7,7 @@ from core.report.lanes import Lane
 from core.report.looks import Looks, capitalised, swatch, text
 from core.report.moments import Moment, buttons
 from core.results import Output, Result
-from core.verdict import conversation_in_words, verdict
+from core.verdict import conversation_in_words, doubt_in_words, verdict
 
 _EVEN_SHARE = 0.05
 """A smaller difference of talk shares is called even."""
@@ -23,6 +23,8 @@ def headline(result: Result) -> str:
 def sentences(result: Result, lanes: Sequence[Lane], moments: Sequence[Sequence[Moment]]) -> str:
     """Return two or three sentences: the speaker who talks most, where to listen first, and the conversation."""
     found = []
+    if doubt := doubt_in_words(result):
+        found.append(doubt)
     if len(lanes) > 1:
         found.append(_talk(lanes))
     strongest = [(lane, own[0]) for lane, own in zip(lanes, moments, strict=True) if own]
@@ -56,7 +58,7 @@ def tiles(
     """Yield a tile for each speaker."""
     yield '<ul class="tiles">'
     for lane, own in zip(lanes, moments, strict=True):
-        mood = text(capitalised(verdict(lane.utterances)))
+        mood = text(capitalised(verdict(lane.utterances)) + (", unsure" if lane.channel.unsure else ""))
         bar = mix_bar(lane, looks) if lane.channel.shares else ""
         yield f'<li class="tile"><h3>{text(lane.name)}</h3><p class="mood">{mood}</p>{bar}'
         figures = (f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _figures(lane))

@@ -28,6 +28,7 @@ def page_data(result: Result, lanes: Sequence[Lane], looks: Looks) -> dict[str, 
         "duration": result.audio.duration_s if result.audio else 0.0,
         "dimensions": result.model.dimensions is not None,
         "labels": labels,
+        "unsureBelow": result.unsure_below or 0.0,
         "letters": [looks[label].letter for label in labels if label in looks],
         "lanes": [
             {

@@ -13,6 +13,7 @@ from core.settings import (
     ApiSettings,
     MediaLimits,
     ModelSettings,
+    ScoreSettings,
     SegmentationSettings,
     SpeakerSettings,
     StorageSettings,
@@ -54,6 +55,7 @@ def _serve(listener: socket.socket) -> int:
             read(MediaLimits),
             read(SegmentationSettings),
             read(SpeakerSettings),
+            read(ScoreSettings),
             read(StorageSettings),
         )
     except AudioEmotionError as error:

@@ -9,6 +9,7 @@ from core.settings import (
     ApiSettings,
     MediaLimits,
     ModelSettings,
+    ScoreSettings,
     SegmentationSettings,
     SpeakerSettings,
     StorageSettings,
@@ -32,6 +33,7 @@ _service = Service.load(
     read(MediaLimits),
     read(SegmentationSettings),
     read(SpeakerSettings),
+    read(ScoreSettings),
     read(StorageSettings),
 )
 _adapter = Mangum(

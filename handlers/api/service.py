@@ -21,6 +21,7 @@ from core.settings import (
     ApiSettings,
     MediaLimits,
     ModelSettings,
+    ScoreSettings,
     SegmentationSettings,
     SpeakerSettings,
     StorageSettings,
@@ -83,6 +84,7 @@ class Service:
         limits: MediaLimits,
         segmentation: SegmentationSettings,
         speakers: SpeakerSettings,
+        scores: ScoreSettings,
         storage: StorageSettings,
     ) -> "Service":
         """Load the model, and store results in the buckets if the settings name them, or in a folder.
@@ -102,7 +104,7 @@ class Service:
         else:
             warn_if_too_small(limits.max_size_bytes)
             store = FolderResultStore(settings, limits.max_size_bytes)
-        recogniser = Recogniser(Pipeline(classifier, limits, segmentation, separator), store)
+        recogniser = Recogniser(Pipeline(classifier, limits, segmentation, separator, scores), store)
         return cls(settings, limits, store, recogniser, Workers(settings.api_concurrency, settings.api_waiting))
 
 

@@ -30,6 +30,7 @@ from core.settings import (
     ApiSettings,
     MediaLimits,
     ModelSettings,
+    ScoreSettings,
     SegmentationSettings,
     SpeakerSettings,
     StorageSettings,
@@ -279,7 +280,15 @@ def test_programs_with_a_temporary_folder_check_it_at_start(
         processing.delivery.__wrapped__()
     elif program == "API":
         model = ModelSettings(model_dir=package)
-        Service.load(model, ApiSettings(), MediaLimits(), SegmentationSettings(), SpeakerSettings(), StorageSettings())
+        Service.load(
+            model,
+            ApiSettings(),
+            MediaLimits(),
+            SegmentationSettings(),
+            SpeakerSettings(),
+            ScoreSettings(),
+            StorageSettings(),
+        )
     else:
         monkeypatch.setattr(local_command, "running_stack", _stop)
         with pytest.raises(KeyboardInterrupt):

@@ -117,8 +117,8 @@ def test_csv_has_a_row_for_each_utterance_under_one_header(run: Run) -> None:
     assert [row["recording"] for row in rows].count("calls/a.wav") == 2
     assert next(row for row in rows if row["recording"] == "c.txt")["error"] == "Nothing could be decoded."
     assert [row["anger"] for row in rows if row["recording"] == "calls/b.wav"] == ["0.6", "0.2"]
-    assert list(rows[0])[-10:-3] == ["error", "model", "fingerprint", "demo", "finished_at", "track", "speaker"]
-    assert list(rows[0])[-3:] == ["duration_s", "speech_s", "error_code"]
+    assert list(rows[0])[-11:-4] == ["error", "model", "fingerprint", "demo", "finished_at", "track", "speaker"]
+    assert list(rows[0])[-4:] == ["duration_s", "speech_s", "error_code", "unsure"]
     for row in rows:
         assert (row["model"], row["fingerprint"], row["demo"]) == ("m", "sha256:f", "false")
     assert {row["finished_at"] for row in rows if row["recording"] == "calls/a.wav"} == {f"{NOW:%Y-%m-%dT%H:%M:%SZ}"}

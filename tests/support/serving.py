@@ -13,6 +13,7 @@ from core.settings import (
     ApiSettings,
     MediaLimits,
     ModelSettings,
+    ScoreSettings,
     SegmentationSettings,
     SpeakerSettings,
     StorageSettings,
@@ -30,7 +31,13 @@ def folder_service(
     api = ApiSettings.model_validate({"results_folder": folder, **settings})
     model = ModelSettings(model_dir=package)
     return Service.load(
-        model, api, MediaLimits(), SegmentationSettings(), speakers or SpeakerSettings(), StorageSettings()
+        model,
+        api,
+        MediaLimits(),
+        SegmentationSettings(),
+        speakers or SpeakerSettings(),
+        ScoreSettings(),
+        StorageSettings(),
     )
 
 
@@ -43,6 +50,7 @@ def service_from_environment(package: Path) -> Service:
         read(MediaLimits),
         read(SegmentationSettings),
         read(SpeakerSettings),
+        read(ScoreSettings),
         read(StorageSettings),
     )
 

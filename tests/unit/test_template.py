@@ -14,6 +14,7 @@ from core.settings import (
     MediaLimits,
     MetricSettings,
     ModelSettings,
+    ScoreSettings,
     SegmentationSettings,
     Settings,
     SpeakerSettings,
@@ -394,6 +395,7 @@ def test_every_environment_variable_is_a_setting() -> None:
             SpeakerSettings,
             MediaLimits,
             ModelSettings,
+            ScoreSettings,
         )
         for name in group.model_fields
     } | POWERTOOLS

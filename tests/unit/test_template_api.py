@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from core.settings import ApiSettings, MediaLimits, ModelSettings, SegmentationSettings, SpeakerSettings, read
+from core.settings import (
+    ApiSettings,
+    MediaLimits,
+    ModelSettings,
+    ScoreSettings,
+    SegmentationSettings,
+    SpeakerSettings,
+    read,
+)
 from handlers.api.app import ALLOWED_HEADERS, EXPOSED_HEADERS
 from tools.invoke import API_FUNCTION, API_HANDLER, FUNCTION
 from tools.template import read_template
@@ -81,7 +89,7 @@ def test_only_this_api_may_invoke_the_function() -> None:
 
 
 def test_every_environment_variable_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = (ApiSettings, SegmentationSettings, MediaLimits, ModelSettings, SpeakerSettings)
+    groups = (ApiSettings, SegmentationSettings, MediaLimits, ModelSettings, ScoreSettings, SpeakerSettings)
     fields = {name.upper() for group in groups for name in group.model_fields}
     assert set(variables()) <= fields | POWERTOOLS
     # Both functions accept the same recordings and give the same results.

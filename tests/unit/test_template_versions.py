@@ -15,6 +15,7 @@ from tests.support.cloudformation import TEMPLATE, Deployed
 
 PARAMETERS: dict[str, dict[str, Any]] = TEMPLATE["Parameters"]
 OTHER_TEXTS = {
+    "UnsureBelow": "0.655",
     "ExistingUploadsBucket": "recordings",
     "ExistingUploadsKeys": "calls/*.wav",
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1",
@@ -87,6 +88,7 @@ def test_the_settings_of_a_backfill_change_the_function() -> None:
         "MaxSizeBytes",
         "Channels",
         "Speakers",
+        "UnsureBelow",
         "ResultsPrefix",
         "Reports",
         "DeleteResults",
