@@ -58,5 +58,5 @@ def _show(report: TrainingReport, console: Console) -> None:
         accuracy = percent(figures.unweighted_accuracy)
         table.add_row(condition, f"{figures.clips:,}", accuracy, *compared(report, condition))
     console.print(table)
-    for sentence in (report.split, *report.limits):
+    for sentence in (report.split, report.calibration_in_words, *report.limits):
         console.print(sentence, highlight=False, markup=False)

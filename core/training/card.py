@@ -36,6 +36,7 @@ def _lines(report: TrainingReport, name: str) -> Iterator[str]:
         yield from ("", f"Recall, {condition}:", "", "| label | recall |", "|---|---:|")
         yield from (f"| {_plain(label)} | {percent(recall)} |" for label, recall in figures.recall.items())
     yield from ("", "Values in brackets are 95 % intervals from a bootstrap over speakers, or over clips without them.")
+    yield from ("", report.calibration_in_words)
     yield from ("", "## Limits", "", *(f"- {sentence}" for sentence in report.limits))
     yield "- A label is how a person sounds to the annotators, not what the person feels."
     yield "- Other speakers, languages, microphones and lines usually give less. Measure with `audio-emotion evaluate`."

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 
-from core.evaluation.page import matrix_section
+from core.evaluation.page import matrix_section, reliability_section
 from core.evaluation.predictions import percent
 from core.formatting import counted, printable
 from core.report import static_page
@@ -39,6 +39,9 @@ def _body(report: TrainingReport, name: str) -> Iterator[str]:
     yield "</tbody></table></div>"
     yield '<p class="hint">In brackets: 95 % intervals. A difference is clear if its interval excludes zero.</p>'
     yield "</section>"
+    condition, calibrations = next(iter(report.calibration.items()))
+    yield from reliability_section(f"Calibration, {condition}", calibrations.after)
+    yield from reliability_section(f"Without the temperature, {condition}", calibrations.before)
     for condition, figures in report.figures.items():
         comparison = report.comparison.get(condition)
         yield from matrix_section(f"Trained network, {condition}", figures, report.labels)
@@ -60,7 +63,7 @@ def _verdict(report: TrainingReport) -> Iterator[str]:
         points = f"{100 * comparison.difference.value:+.1f} points"
         chance = "more than" if comparison.is_more_than_chance else "not more than"
         yield f"<p>{points} compared with the start checkpoint, which is {chance} chance.</p>"
-    yield "</section>"
+    yield f"<p>{_text(report.calibration_in_words)}</p></section>"
 
 
 def _left(column: int) -> str:

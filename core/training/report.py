@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from core.evaluation.calibration import Calibration
 from core.evaluation.figures import Estimate, estimate_difference, unweighted_accuracy
 from core.evaluation.predictions import Figures, Predictions
 from core.formatting import counted
@@ -51,6 +52,14 @@ def compare(start: Predictions, trained: Predictions, start_labels: Sequence[str
     )
 
 
+@dataclass(frozen=True)
+class Calibrations:
+    """The calibration on the tested clips without and with the temperature."""
+
+    before: Calibration
+    after: Calibration
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """The clips of a training.
@@ -85,8 +94,10 @@ class TrainingReport:
         What was trained, in words.
     folds, tested_folds
         The number of folds, and of those that a network was trained for and tested on.
-    figures, comparison
-        By condition of the recordings: ``clean``.
+    figures, comparison, calibration
+        By condition of the recordings, such as ``clean``.
+    temperature
+        The divisor of the logits, which the last layer of the saved network contains.
     """
 
     version: str
@@ -101,6 +112,8 @@ class TrainingReport:
     tested_speakers: int
     figures: Mapping[str, Figures]
     comparison: Mapping[str, Comparison]
+    temperature: float
+    calibration: Mapping[str, Calibrations]
 
     def to_json(self) -> str:
         """Format the report as a JSON object."""
@@ -117,6 +130,16 @@ class TrainingReport:
         return (
             f"{tested} of {len(self.data.speakers)} were tested, by a network that was trained without "
             f"{'that speaker' if self.tested_speakers == 1 else 'them'}."
+        )
+
+    @property
+    def calibration_in_words(self) -> str:
+        """How the temperature changes the scores, as a sentence."""
+        condition, found = next(iter(self.calibration.items()))
+        before, after = found.before.expected_error, found.after.expected_error
+        return (
+            f"The temperature {self.temperature:.2f} changes the expected calibration error on {condition} recordings "
+            f"from {before:.3f} to {after:.3f}."
         )
 
     @property

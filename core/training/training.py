@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from core import __version__
 from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from core.checkpoints.network import SpeechNetwork
 from core.errors import FolderRefused
+from core.evaluation.calibration import Calibration
 from core.evaluation.figures import Indices, Values
 from core.evaluation.predictions import Figures, Predictions, bootstrap_groups
 from core.formatting import counted
@@ -26,10 +28,11 @@ from core.training.head import Examples, fit_head, head_logits
 from core.training.manifest import check_counts, read_clips
 from core.training.network import check_start, start_network, write_network
 from core.training.page import training_page
-from core.training.report import MIN_LABELS, Comparison, Data, TrainingReport, compare
+from core.training.report import MIN_LABELS, Calibrations, Comparison, Data, TrainingReport, compare
 from core.training.speech import LabelledSpeech, SpeechReader, Track, untracked
 from core.training.splits import Split, make_splits
 from core.training.states import mean_states, network_logits, start_logits
+from core.training.temperature import fit_temperature, fold_temperature
 from core.training.tuning import LabelledClips, Tuner, choose_tuning
 
 REPORT_FILE = "training.json"
@@ -132,13 +135,26 @@ class _Task:
             return network_logits(network, self.speech[index], self.cache, self.conditions[condition])
         return head_logits(network, self.means[condition][index])
 
+    def temperature(self, network: SpeechNetwork, validation: Indices) -> float:
+        """Fit the temperature of a network on its validation set, in the conditions that chose its length."""
+        logits, targets = [], []
+        for condition, index in product(self._validated, validation.tolist()):
+            logits.append(self.logits(network, index, condition))
+            targets += [self.targets[index]] * len(logits[-1])
+        return fit_temperature(np.concatenate(logits), np.array(targets, np.int64))
+
+    @property
+    def _validated(self) -> list[str]:
+        """All conditions, or only the clean one without augmentation."""
+        return list(self.conditions) if self.changed else [CLEAN_NAME]
+
     def _examples(self, indices: Indices) -> Examples:
         means = [self.means[CLEAN_NAME], *([self.changed] if self.changed else [])]
         return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
 
     def _validation(self, indices: Indices) -> Examples:
-        """Return the clips in all conditions, or only clean ones without augmentation."""
-        means = self.means.values() if self.changed else [self.means[CLEAN_NAME]]
+        """Return the clips in the validated conditions."""
+        means = [self.means[condition] for condition in self._validated]
         return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
 
     def _clips(self, indices: Indices) -> LabelledClips:
@@ -202,15 +218,20 @@ def train(
     task = _task(options, start, speech, Augmentation(options.augment, noise), cache, track)
     _note_gaps(task, note)
     folds = task.splits[: options.folds or (1 if task.tuner else None)]
-    tested, predictions, length = _test_folds(task, folds, track)
-    network = task.fit_all(length, track)
+    tested = _test_folds(task, folds, track)
+    predictions = {
+        condition: _predictions(task, tested.indices, scores.argmax(axis=1))
+        for condition, scores in tested.calibrated.items()
+    }
+    network = task.fit_all(tested.length, track)
+    fold_temperature(network, tested.temperature)
     report = TrainingReport(
         version=__version__,
         start_id=start.model_id,
         start_revision=start.revision,
         labels=task.labels,
         data=_data(options.manifest, speech, left_out, silent),
-        method=f"{task.tuner.tuning if task.tuner else 'the head'}, trained in {length}, {_augmented(options)}",
+        method=f"{task.tuner.tuning if task.tuner else 'the head'}, trained in {tested.length}, {_augmented(options)}",
         options={
             "seed": options.seed,
             "augment": options.augment,
@@ -218,9 +239,11 @@ def train(
         },
         folds=len(task.splits),
         tested_folds=len(folds),
-        tested_speakers=len({speech[index].clip.speaker for index in tested}),
+        tested_speakers=len({speech[index].clip.speaker for index in tested.indices}),
         figures={condition: Figures.of(predicted) for condition, predicted in predictions.items()},
-        comparison=_compare(task, tested, predictions, cache, track),
+        comparison=_compare(task, tested.indices, predictions, cache, track),
+        temperature=tested.temperature,
+        calibration=_calibrations(task, tested),
     )
     _write(options.out, network, report)
     return report
@@ -286,19 +309,62 @@ def _note_gaps(task: _Task, note: Callable[[str], None]) -> None:
             note(f"Only {speakers.pop()} has clips of {label}, so no network learns and tests it: add other speakers.")
 
 
-def _test_folds(task: _Task, folds: Sequence[Split], track: Track) -> tuple[Indices, dict[str, Predictions], _Length]:
-    """Train a network for each fold; return the tested clips, predictions by condition, and the median length."""
-    scores: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
-    lengths = []
+@dataclass(frozen=True)
+class _Tested:
+    """What the networks of the folds return for the clips that they are tested on.
+
+    Attributes
+    ----------
+    indices
+        The clips.
+    raw, calibrated
+        The scores without and with the fold's temperature by condition, shape ``(clips, labels)``.
+    length
+        The median length.
+    temperature
+        The median temperature.
+    """
+
+    indices: Indices
+    raw: Mapping[str, Values]
+    calibrated: Mapping[str, Values]
+    length: _Length
+    temperature: float
+
+
+def _test_folds(task: _Task, folds: Sequence[Split], track: Track) -> _Tested:
+    """Train a network for each fold; its validation set chooses the temperature, and its test set chooses nothing."""
+    raw: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
+    calibrated: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
+    lengths, temperatures = [], []
     for split in track(folds, "Training folds", len(folds)):
         network, length = task.fit(split, track)
         lengths.append(length)
-        for condition, rows in scores.items():
-            for index in split.testing:
-                rows.append(clip_scores(task.logits(network, int(index), condition), task.speech[index]))
-    tested = np.concatenate([split.testing for split in folds])
-    predictions = {name: _predictions(task, tested, np.stack(rows).argmax(axis=1)) for name, rows in scores.items()}
-    return tested, predictions, _Length.median(lengths)
+        temperatures.append(task.temperature(network, split.validation))
+        for condition, index in product(task.conditions, split.testing.tolist()):
+            logits = task.logits(network, index, condition)
+            raw[condition].append(clip_scores(logits, task.speech[index]))
+            calibrated[condition].append(clip_scores(logits / temperatures[-1], task.speech[index]))
+    return _Tested(
+        np.concatenate([split.testing for split in folds]),
+        {condition: np.stack(rows) for condition, rows in raw.items()},
+        {condition: np.stack(rows) for condition, rows in calibrated.items()},
+        _Length.median(lengths),
+        float(np.median(temperatures)),
+    )
+
+
+def _calibrations(task: _Task, tested: _Tested) -> dict[str, Calibrations]:
+    targets = task.targets[tested.indices]
+    return {
+        condition: Calibrations(
+            *(
+                Calibration.of(scores.max(axis=1), scores.argmax(axis=1) == targets)
+                for scores in (tested.raw[condition], tested.calibrated[condition])
+            )
+        )
+        for condition in task.conditions
+    }
 
 
 def clip_scores(logits: Array, speech: LabelledSpeech, output: Output = Output.SOFTMAX) -> Values:

@@ -20,7 +20,7 @@ from core.checkpoints.loading import load_classifier
 from core.cli.train import train_checkpoint
 from core.errors import CheckpointUnreadable, FolderRefused, ManifestUnreadable, TrainingRefused
 from core.settings import MediaLimits, SegmentationSettings
-from core.training import states
+from core.training import states, training
 from core.training.augmentation import KINDS, Noise, conditions
 from core.training.cache import ArrayCache
 from core.training.head import Examples, fit_head, head_logits
@@ -170,11 +170,43 @@ def test_a_training_writes_a_checkpoint_and_its_report(manifest: Path, small_che
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| calm | 4 |" in card
     page = (out / "training.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 3 + 2  # confusion matrices and reliability diagrams
+    assert report.calibration_in_words in card
+    assert report.calibration_in_words in page
+    assert set(written["calibration"]) == set(written["figures"])
     assert list(written["figures"]) == ["clean", "telephone", "noise, 10 dB"]
     assert all(f'<td class="name">{name}</td>' in page and f"| {name} | 8 |" in card for name in written["figures"])
     assert "trained &lt;&amp;&gt; network" in page
     assert "<script" not in page
+
+
+def test_the_temperature_of_the_validation_sets_is_in_the_last_layer(
+    manifest: Path, small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[tuple[int, ...]] = []
+
+    def with_temperature(temperature: float) -> Any:
+        def fit(logits: Any, targets: Any) -> float:
+            assert len(logits) == len(targets)
+            fitted.append(tuple(targets))
+            return temperature
+
+        monkeypatch.setattr(training, "fit_temperature", fit)
+        report = train_with(options(manifest, small_checkpoint, tmp_path / str(temperature)))
+        network = read_checkpoint(tmp_path / str(temperature)).network
+        return report, network.get_submodule("classifier").state_dict()
+
+    plain, last = with_temperature(1.0)
+    hot, scaled = with_temperature(4.0)
+
+    assert fitted[0]
+    assert len(fitted[0]) < len(FILES)  # neither the training set nor the test set
+    assert (plain.temperature, hot.temperature) == (1.0, 4.0)
+    for name, tensor in last.items():
+        torch.testing.assert_close(scaled[name], tensor / 4)
+    assert plain.calibration["clean"].before == plain.calibration["clean"].after == hot.calibration["clean"].before
+    assert hot.calibration["clean"].after != hot.calibration["clean"].before
+    assert hot.figures["clean"].confusion == plain.figures["clean"].confusion
 
 
 def test_the_start_is_compared_on_the_labels_that_both_have(
@@ -440,6 +472,7 @@ def test_the_command_prints_the_figures_and_the_limits(
     printed = " ".join(capsys.readouterr().out.split())
     assert "clean 8" in printed
     assert "Each of the 3 speakers was tested by a network that was trained without that speaker." in printed
+    assert "changes the expected calibration error on clean recordings from" in printed
     assert f"Checkpoint and training.html: {out}/" in printed
 
 
