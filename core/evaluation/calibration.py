@@ -13,7 +13,7 @@ BINS = 15
 """The number of bins of Guo et al."""
 
 _SIZE = 300
-_LEFT, _TOP, _RIGHT, _BOTTOM = 50, 34, 14, 44
+_LEFT, _TOP, _RIGHT, _BOTTOM = 64, 34, 14, 44
 """Sizes of the picture in pixels."""
 
 
