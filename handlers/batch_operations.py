@@ -17,7 +17,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from core.delivery import Outcome, Upload
 from core.delivery.versions import known_version_id
 from core.errors import EventNotUnderstood, TransientError
-from core.verdict import verdict
+from core.results.verdict import verdict
 from handlers import processing
 from handlers.log import logger
 from handlers.processing import metrics

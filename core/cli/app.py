@@ -217,7 +217,7 @@ def classify(  # noqa: PLR0913, PLR0917 (each is an option)
     """
     from core.cli.classify import classify_files, classify_into_file
     from core.cli.parallel import PipelineOptions
-    from core.recordings import files_listed_in, recordings_in
+    from core.library.recordings import files_listed_in, recordings_in
 
     if not files and not files_from:
         raise typer.BadParameter("Name recordings or folders, or a list of them with --files-from.")

@@ -12,7 +12,7 @@ from core.audio.conversion import ConvertedFiles, convert
 from core.cli.streams import reason_of
 from core.errors import AudioEmotionError
 from core.formatting import printable
-from core.recordings import descriptor_of, open_recording, recordings_in
+from core.library.recordings import descriptor_of, open_recording, recordings_in
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 
 

@@ -23,9 +23,9 @@ from core.evaluation.page import SUBSET_HEADER, evaluation_page, subset_cells, s
 from core.evaluation.predictions import percent, points
 from core.evaluation.report import TELEPHONE_RATE_HZ, EmotionReport, Subset, compare_models, report_of
 from core.formatting import counted, printable
+from core.library.recordings import check_file, classify_file
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
-from core.recordings import check_file, classify_file
 from core.results import Error, Model
 from core.settings import CLI_PREFIX, MediaLimits, SegmentationSettings
 

@@ -17,10 +17,10 @@ from core.checkpoints import loading
 from core.cli.classifier import score_settings, speaker_settings
 from core.cli.journal import FileVersion
 from core.errors import AudioEmotionError, GivenUp, WorkerEnded
+from core.library.recordings import classify_file, descriptor_of, source_of
 from core.model.classifier import default_threads
 from core.model.labels import parse_only, parse_renamed
 from core.pipeline import Pipeline
-from core.recordings import classify_file, descriptor_of, source_of
 from core.results import Model, Result
 from core.settings import CLI_PREFIX, MediaLimits, ModelSettings, SegmentationSettings, SpeakerMode
 from core.speakers.separation import SpeakerSeparator

@@ -13,8 +13,8 @@ from core.cli.sound import sound_for
 from core.cli.tables import classification_progress, show_demo_notice
 from core.errors import ResultUnreadable
 from core.formatting import counted, printable
+from core.library.recordings import classify_file, is_recording_name, recordings_in
 from core.pipeline import Pipeline
-from core.recordings import classify_file, is_recording_name, recordings_in
 from core.report import PAGE_START, IndexRow, index_page, render
 from core.results import Result
 

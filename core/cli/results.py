@@ -13,7 +13,7 @@ from core.cli.tables import OutputFormat, result_table
 from core.formatting import counted
 from core.operations.results import ResultFilter, StoredResult, results_in_bucket, results_in_folder
 from core.results import Result
-from core.verdict import main_emotion
+from core.results.verdict import main_emotion
 
 
 def show_results(

@@ -17,7 +17,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ, Block
 from core.cli.tables import progress_bar
 from core.errors import DecoderUnavailable, RecordingError, ResultUnreadable
 from core.formatting import printable
-from core.recordings import check_file
+from core.library.recordings import check_file
 from core.report import Sound
 from core.results import Result
 from core.settings import CLI_PREFIX, MediaLimits

@@ -23,7 +23,7 @@ from rich.text import Text
 from core.emotions import LabelStyle, label_styles
 from core.formatting import DEMO_NOTICE, clock, printable
 from core.results import Channel, Model, Result, Utterance
-from core.verdict import conversation_in_words, verdict
+from core.results.verdict import conversation_in_words, verdict
 
 OutputFormat = Literal["table", "json", "csv"]
 """The output formats of `classify` and `results`."""

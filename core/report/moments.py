@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from core.emotions import standard_name
 from core.formatting import clock
-from core.metrics import MAX_PAUSE_S
 from core.report.lanes import Lane
 from core.report.looks import Looks, swatch, text
 from core.results import Utterance
+from core.results.metrics import MAX_PAUSE_S
 
 _NO_EMOTION = frozenset(("neutral", "other", "unknown"))
 _LONG_S = 6.0

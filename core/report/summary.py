@@ -7,7 +7,7 @@ from core.report.lanes import Lane
 from core.report.looks import Looks, capitalised, swatch, text
 from core.report.moments import Moment, buttons
 from core.results import Output, Result
-from core.verdict import conversation_in_words, doubt_in_words, verdict
+from core.results.verdict import conversation_in_words, doubt_in_words, verdict
 
 _EVEN_SHARE = 0.05
 """A smaller difference of talk shares is called even."""

@@ -16,7 +16,7 @@ import soundfile
 from core.audio.conversion import convert
 from core.cli.convert import convert_files
 from core.errors import RecordingNotFound, RecordingTooLarge, RecordingUnreadable
-from core.recordings import open_recording, recordings_in
+from core.library.recordings import open_recording, recordings_in
 from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT
 

@@ -19,8 +19,8 @@ from core.cli import parallel
 from core.cli.app import main
 from core.cli.parallel import Task, classify_in_workers, number_of_workers
 from core.errors import AudioEmotionError, DiskUnavailable, WorkerEnded
+from core.library.recordings import classify_file, files_listed_in, recordings_in
 from core.pipeline import Pipeline
-from core.recordings import classify_file, files_listed_in, recordings_in
 from core.results import Result
 from tests.conftest import ROOT
 from tests.support.deadly import MODEL, DeadlyOptions

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from core.audio_emotion import AudioEmotion
 from core.cli.app import main
 from core.cli.local import function_settings
+from core.library.audio_emotion import AudioEmotion
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.results import Result, Source

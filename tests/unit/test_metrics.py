@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.metrics import ConversationFigures, LaneFigures, Span, conversation_figures
+from core.results.metrics import ConversationFigures, LaneFigures, Span, conversation_figures
 
 
 def lane_of(figures: ConversationFigures, number: int) -> LaneFigures:

@@ -19,7 +19,7 @@ from core.results import (
     Speaker,
     Utterance,
 )
-from core.verdict import doubt_in_words
+from core.results.verdict import doubt_in_words
 
 LABELS = ("anger", "neutral")
 MODEL = Model(id="m", revision="1", precision="fp32", fingerprint="sha256:1", labels=LABELS)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.results import Channel, EmotionScores, MeanScores, Output, Utterance
-from core.verdict import main_emotion, turns_in_words, verdict
+from core.results.verdict import main_emotion, turns_in_words, verdict
 
 LABELS = ("neutral", "anger", "sad", "fear")
 

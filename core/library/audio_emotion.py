@@ -7,10 +7,10 @@ from pathlib import Path
 
 from core.checkpoints.loading import load_classifier
 from core.formatting import DEMO_NOTICE
+from core.library.recordings import classify_file
 from core.model.classifier import default_threads
 from core.paths import default_model
 from core.pipeline import Pipeline
-from core.recordings import classify_file
 from core.results import Model, Result
 from core.settings import MediaLimits, ModelSettings, ScoreSettings, SegmentationSettings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import SpeakerSeparator
