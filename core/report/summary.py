@@ -48,8 +48,8 @@ def _talk(lanes: Sequence[Lane]) -> str:
     most, second, *others = sorted(lanes, key=lambda lane: -(lane.channel.talk_share or 0.0))
     share, second_share = most.channel.talk_share or 0.0, second.channel.talk_share or 0.0
     if not others and share - second_share < _EVEN_SHARE:
-        return f"{most.name} and {second.name} talk about equally long."
-    return f"{most.name} talks most: {share:.0%} of the speech."
+        return f"{capitalised(most.name)} and {second.name} talk about equally long."
+    return f"{capitalised(most.name)} talks most: {share:.0%} of the speech."
 
 
 def tiles(

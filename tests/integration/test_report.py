@@ -373,6 +373,13 @@ def test_utterances_are_paged_and_filtered(show: Open, result: Result) -> None:
     assert not page.find_element(By.ID, "before").is_enabled()
 
 
+def test_a_sentence_begins_with_a_capital_letter_of_the_name(result: Result) -> None:
+    one, even = call(result, 40, [(1, 3)], [(4, 7.5), (11, 13)]), call(result, 40, [(1, 3)], [(4, 6)])
+
+    assert "Customer talks most: " in render(one, names=("agent", "customer"))
+    assert "Agent and customer talk about equally long." in render(even, names=("agent", "customer"))
+
+
 def test_the_summary_says_who_talks_most_and_where_to_listen(show: Open, result: Result) -> None:
     page = show(call(result, 40, [(1, 3), (8, 10), (14, 16)], [(4, 7.5), (11, 13), (18, 24), (24, 30)]))
 
