@@ -105,14 +105,14 @@ def _extremes(parts: Sequence[Utterance], dimensions: Sequence[str]) -> list[Mom
 
 
 def buttons(lane: Lane, moments: Sequence[Moment], looks: Looks, *, has_sound: bool) -> str:
-    """Return a list of the moments with a button each, which plays the moment, or shows it if there is no sound."""
+    """Return a list of the moments by time, with buttons that play the moment, or show it if there is no sound."""
     verb = "Play" if has_sound else "Show"
     icon = '<span class="play" aria-hidden="true">\N{BLACK RIGHT-POINTING TRIANGLE}</span>' if has_sound else ""
     items = (
         f'<li><button type="button" class="moment" data-utterance="{lane.key}-{each.index}">{icon}'
         f'<span class="unseen">{verb} </span><b>{clock(each.start_s)}</b> {_swatch(each, looks)}{text(each.words)}'
         "</button></li>"
-        for each in moments
+        for each in sorted(moments, key=lambda moment: moment.start_s)
     )
     return f'<ul class="moments">{"".join(items)}</ul>'
 

@@ -23,7 +23,8 @@ from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
 from core.report import Sound, render
 from core.report.lanes import lanes_of
-from core.report.moments import moments_of
+from core.report.looks import looks_of, styles_of
+from core.report.moments import buttons, moments_of
 from core.results import Audio, Channel, EmotionScores, Error, Result, Source, Utterance
 from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT, MakeMedia
@@ -453,9 +454,12 @@ def test_the_moments_are_the_strongest_stretches_that_are_not_neutral(result: Re
     )
     (lane,) = lanes_of(one.with_figures())
 
-    found = [(moment.start_s, moment.end_s, moment.words) for moment in moments_of(lane, 1)]
+    strongest = moments_of(lane, 1)
+    shown = buttons(lane, strongest, looks_of(styles_of(one)), has_sound=True)
 
+    found = [(moment.start_s, moment.end_s, moment.words) for moment in strongest]
     assert found == [(24, 30, "happy 90%"), (10, 17, "sad 70%"), (21, 24, "sad 50%"), (6, 7, "anger 99%")]
+    assert re.findall(r"<b>(.*?)</b>", shown) == ["0:06", "0:10", "0:21", "0:24"]
 
 
 def test_a_single_utterance_has_plain_bars(show: Open, result: Result) -> None:
