@@ -55,7 +55,6 @@ _SUPPORTED_IN_A_WINDOW: Mapping[str, tuple[object, ...]] = {
     "feat_extract_norm": ("group",),
     "do_stable_layer_norm": (False,),
     "conv_bias": (False,),
-    "use_weighted_layer_sum": (False,),
 }
 
 _PREPROCESSOR: Mapping[str, tuple[object, ...]] = {

@@ -189,6 +189,10 @@ def record_source(folder: Path, repo_id: str, revision: str, overrides: Mapping[
         The values of `core.checkpoints.architecture.Overrides` that the user chose for this copy of the checkpoint.
     """
     source = {"id": repo_id, "revision": revision, **({"overrides": dict(overrides)} if overrides else {})}
-    document = json.dumps(source, indent=2)
-    (folder / SOURCE_FILE).write_text(document + "\n", encoding="utf-8")
+    write_source(folder, source)
     return revision
+
+
+def write_source(folder: Path, source: Mapping[str, Any]) -> None:
+    """Write the record of a checkpoint's source."""
+    (folder / SOURCE_FILE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")

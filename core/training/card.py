@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from core.audio.waveform import SAMPLE_RATE_HZ, WINDOW_SAMPLES
+from core.checkpoints.architecture import InputMode
 from core.evaluation.predictions import percent, points
 from core.formatting import clock, counted, printable
 from core.training.report import TrainingReport
@@ -18,6 +20,11 @@ def _lines(report: TrainingReport, name: str) -> Iterator[str]:
     yield f"Speech emotion recognition, trained from `{_plain(report.start_id)}` ({_plain(report.start_revision)})."
     yield f"Labels: {', '.join(map(_plain, report.labels))}."
     yield f"`audio-emotion train` {report.version} wrote this checkpoint: {report.method}."
+    if report.input_mode is InputMode.PADDED_WINDOW:
+        yield (
+            f"The network classifies a padded window: pad each clip with zeros to {WINDOW_SAMPLES:,} samples at "
+            f"{SAMPLE_RATE_HZ:,} Hz, then normalise them. Give transformers no attention mask."
+        )
     yield from ("", "## Data", "", f"{clock(report.data.duration_s)} of speech.", "")
     yield from _table("label", report.data.clips)
     if report.data.speakers:

@@ -1,7 +1,7 @@
 """The network that a training starts from and saves: the encoder of a checkpoint under transformers' own head.
 
-The head uses a weighted sum of all hidden states and classifies the clip alone, without padding. Any program that reads
-`AutoModelForAudioClassification` therefore computes the same logits.
+The head uses a weighted sum of all hidden states, so `AutoModelForAudioClassification` computes the same logits from
+the same samples: those of the clip alone, or of a padded window if the start classifies one.
 """
 
 import json
@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from transformers import AutoModelForAudioClassification
 
 from core.audio.waveform import SAMPLE_RATE_HZ
-from core.checkpoints.architecture import STOCK, Encoder, InputMode
+from core.checkpoints.architecture import STOCK, Encoder, InputMode, Overrides
 from core.checkpoints.checkpoint import Checkpoint
-from core.checkpoints.files import CONFIG_FILE, PREPROCESSOR_FILE
+from core.checkpoints.files import CONFIG_FILE, PREPROCESSOR_FILE, SOURCE_FILE, write_source
 from core.checkpoints.network import SpeechNetwork, build_network
 from core.errors import TrainingRefused
 from core.results import Output
@@ -47,7 +47,6 @@ def start_network(start: Checkpoint, labels: tuple[str, ...], seed: int) -> Spee
     """Build a network with a copy of a checkpoint's encoder and a random head for other labels, in evaluation mode."""
     architecture = replace(
         start.network.architecture,
-        input_mode=InputMode.CLIP,
         has_weighted_sum=True,
         head=STOCK,
         output=Output.SOFTMAX,
@@ -79,7 +78,7 @@ def transformers_config(network: SpeechNetwork, name: str) -> dict[str, Any]:
 
 
 def write_network(network: SpeechNetwork, folder: Path, name: str) -> None:
-    """Write the three files of a checkpoint in transformers' layout."""
+    """Write the files of a checkpoint in transformers' layout, and source.json if it classifies a padded window."""
     folder.mkdir(parents=True, exist_ok=True)
     extractor = {
         "do_normalize": network.architecture.is_normalised,
@@ -94,3 +93,7 @@ def write_network(network: SpeechNetwork, folder: Path, name: str) -> None:
         (folder / file).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    if network.architecture.input_mode is InputMode.CLIP:
+        (folder / SOURCE_FILE).unlink(missing_ok=True)  # of an earlier training
+    else:
+        write_source(folder, {"overrides": Overrides(input_mode=network.architecture.input_mode).recorded()})

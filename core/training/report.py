@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from core.checkpoints.architecture import InputMode
 from core.evaluation.calibration import Calibration
 from core.evaluation.figures import Estimate, estimate_difference, unweighted_accuracy
 from core.evaluation.predictions import Figures, Predictions
@@ -92,6 +93,8 @@ class TrainingReport:
     ----------
     method
         What was trained, in words.
+    input_mode
+        The samples that the network classifies.
     folds, tested_folds
         The number of folds, and of those that a network was trained for and tested on.
     figures, comparison, calibration
@@ -106,6 +109,7 @@ class TrainingReport:
     labels: tuple[str, ...]
     data: Data
     method: str
+    input_mode: InputMode
     options: Mapping[str, object]
     folds: int
     tested_folds: int

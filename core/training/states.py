@@ -14,7 +14,7 @@ from core.training.augmentation import CLEAN, Copy
 from core.training.cache import Array, ArrayCache, hash_of
 from core.training.speech import LabelledSpeech, Track, untracked
 
-_VERSION = 1
+_VERSION = 2
 """Raised when the same network gives other states, so that the cache is not used."""
 
 
@@ -46,7 +46,8 @@ def mean_states(
         states = network.base_model(samples, output_hidden_states=True).hidden_states
         return np.stack([state[0].mean(dim=0).numpy() for state in states])
 
-    identity = ("states", _VERSION, start.weights_sha256, network.architecture.is_normalised)
+    architecture = network.architecture
+    identity = ("states", _VERSION, start.weights_sha256, architecture.is_normalised, architecture.input_mode)
     return _each("Computing states", compute, identity, speech, cache, track, copy)
 
 

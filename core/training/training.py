@@ -232,6 +232,7 @@ def train(
         labels=task.labels,
         data=_data(options.manifest, speech, left_out, silent),
         method=f"{task.tuner.tuning if task.tuner else 'the head'}, trained in {tested.length}, {_augmented(options)}",
+        input_mode=network.architecture.input_mode,
         options={
             "seed": options.seed,
             "augment": options.augment,

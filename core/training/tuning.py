@@ -1,7 +1,7 @@
 """Trains layers of the encoder together with the head, by transformers' Trainer.
 
-The clips of a batch get the same length, because padding would change the network: a group norm has no mask. The
-Trainer saves its state after each epoch, from which a killed run continues.
+The clips of a batch get the same length, because padding would change a network that classifies the clip alone: a group
+norm has no mask. The Trainer saves its state after each epoch, from which a killed run continues.
 """
 
 import json
@@ -29,6 +29,7 @@ from core.checkpoints.network import SpeechNetwork
 from core.errors import TrainingRefused
 from core.evaluation.figures import Indices, count, unweighted_accuracy
 from core.formatting import counted
+from core.model.clip_inputs import ClipGeometry
 from core.model.inputs import Geometry
 from core.training.augmentation import CLEAN, Augmentation, Copy
 from core.training.cache import ArrayCache, hash_of
@@ -38,7 +39,7 @@ from core.training.speech import LabelledSpeech, Track, untracked
 ALL_LAYERS = -1
 """All layers of the encoder, and the feature encoder."""
 
-_VERSION = 3
+_VERSION = 4
 """Raised when the same options give another network, so that the cache is not used."""
 _BATCH = 16
 _PATIENCE_EPOCHS = 5
@@ -289,14 +290,20 @@ class _Copies(Dataset[tuple[Waveform, int]]):
 
 
 class _Collator:
-    """Makes a batch of utterances of one length, the median: longer ones are cut at random, shorter ones repeated."""
+    """Makes a batch of padded windows, or of clips of one length, the median.
+
+    Longer clips are cut at random, and shorter ones repeated.
+    """
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
 
     def __call__(self, rows: Sequence[tuple[Waveform, int]]) -> dict[str, torch.Tensor]:
-        length = int(np.median([waveform.size for waveform, _ in rows]))
-        inputs = [self._geometry.network_input(_of_length(waveform, length)) for waveform, _ in rows]
+        waveforms = [waveform for waveform, _ in rows]
+        if isinstance(self._geometry, ClipGeometry):
+            length = int(np.median([waveform.size for waveform in waveforms]))
+            waveforms = [_of_length(waveform, length) for waveform in waveforms]
+        inputs = [self._geometry.network_input(waveform) for waveform in waveforms]
         targets = torch.tensor([target for _, target in rows])
         return {"input_values": torch.from_numpy(np.stack(inputs)), "labels": targets}
 

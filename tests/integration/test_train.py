@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from core.audio.waveform import Waveform
+from core.audio.waveform import WINDOW_SAMPLES, Waveform
+from core.checkpoints.architecture import InputMode
 from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.loading import load_classifier
@@ -133,6 +134,37 @@ def test_a_head_trained_on_means_gives_transformers_logits_on_the_clip(
         np.testing.assert_allclose(logits_by_transformers(tmp_path / "out", waveform), from_means, rtol=0, atol=1e-5)
         own = load_classifier(tmp_path / "out", threads=1).logits(waveform)
         np.testing.assert_allclose(own, from_means, rtol=0, atol=1e-5)
+
+
+def test_a_start_that_classifies_padded_windows_gives_a_network_that_does(
+    small_checkpoint: Path, tmp_path: Path, speech_like: Callable[[int, int], Waveform]
+) -> None:
+    start, out = read_checkpoint(small_checkpoint), tmp_path / "out"
+    network = start_network(start, LABELS, seed=1)
+    speech = _Speech([speech_like(20_000, 1)], tmp_path / "cache")
+    (means,) = mean_states(start, network, speech.items, speech.cache)
+    (waveform,) = speech.items[0].waveforms(speech.cache)
+
+    write_network(network, out, "out")
+
+    from_means = head_logits(network, means)[0]
+    padded = np.pad(waveform, (0, WINDOW_SAMPLES - waveform.size))
+    np.testing.assert_allclose(logits_by_transformers(out, padded), from_means, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(load_classifier(out, threads=1).logits(waveform), from_means, rtol=0, atol=1e-5)
+    alone = logits_by_transformers(out, waveform)
+    assert np.abs(alone - from_means).max() > 1e-3
+
+
+def test_a_network_that_classifies_clips_replaces_one_that_classifies_windows(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
+    (kind, *_) = STOCK_KINDS
+    config = {**kind.config, "use_weighted_layer_sum": True}
+    clips = write_checkpoint(kind.build(), config, tmp_path / "start")
+    for start, expected in ((small_checkpoint, InputMode.PADDED_WINDOW), (clips, InputMode.CLIP)):
+        write_network(start_network(read_checkpoint(start), LABELS, seed=1), tmp_path / "out", "out")
+
+        assert read_checkpoint(tmp_path / "out").network.architecture.input_mode is expected
 
 
 def test_a_head_learns_what_the_means_tell_apart(small_checkpoint: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.checkpoints.architecture import InputMode
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
@@ -245,8 +246,19 @@ def test_the_mean_over_the_conditions_chooses_the_epoch(
     np.testing.assert_array_equal(copies[8][0], Telephone()(waveform, ""))
 
 
-def test_the_clips_of_a_batch_get_their_median_length(small_checkpoint: Path) -> None:
+def test_a_batch_of_windows_has_each_clip_as_in_inference(small_checkpoint: Path) -> None:
     geometry = geometry_of(start_network(read_checkpoint(small_checkpoint), LABELS, seed=1))
+    ramp = np.linspace(-1, 1, 6_000, dtype=np.float32)
+
+    batch = tuning._Collator(geometry)([(ramp[:2_000], 0), (ramp, 1)])["input_values"].numpy()
+
+    np.testing.assert_array_equal(batch, [geometry.network_input(ramp[:2_000]), geometry.network_input(ramp)])
+
+
+def test_the_clips_of_a_batch_get_their_median_length(tmp_path: Path) -> None:
+    kind = next(kind for kind in SMALL_NETWORKS if kind.architecture.input_mode is InputMode.CLIP)
+    start = write_checkpoint(kind.build(), kind.config, tmp_path)
+    geometry = geometry_of(start_network(read_checkpoint(start), LABELS, seed=1))
     ramp = np.linspace(-1, 1, 6_000, dtype=np.float32)
     rows = [(ramp[:2_000], 0), (ramp[:3_000], 1), (ramp, 0)]
 
