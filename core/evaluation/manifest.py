@@ -13,6 +13,8 @@ from core.errors import ManifestUnreadable
 
 _DELIMITERS = ",;\t"
 """The separators of columns; if the header has as many of each, the first."""
+_PART_COLUMNS = ("start_s", "end_s", "channel")
+"""The columns with which a manifest of a training describes a part of a recording."""
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
@@ -62,7 +64,8 @@ def read_manifest(
     Raises
     ------
     ManifestUnreadable
-        If the file or a column is missing, or no recording has one of the model's labels.
+        If the file or a column is missing, if a line describes a part of a recording, or if no recording has one of the
+        model's labels.
     """
     header, rows = read_columns(manifest)
     if not {"path", "emotion"} <= set(header):
@@ -70,7 +73,12 @@ def read_manifest(
             f"{manifest} needs a header with the columns path and emotion, because the model returns emotions."
         )
     labelled, left_out = [], Counter[str]()
-    for _, row in rows:
+    for line, row in rows:
+        if part := next((column for column in _PART_COLUMNS if (row.get(column) or "").strip()), None):
+            raise ManifestUnreadable(
+                f"Line {line} of {manifest} describes a part of a recording ({part}). An evaluation classifies whole "
+                "recordings: write the part to a file of its own."
+            )
         name = (row["emotion"] or "").strip()
         emotion = _meaning(name, labels, own_names)
         if emotion is None:

@@ -77,6 +77,15 @@ def test_an_unusable_manifest_is_refused_in_one_sentence(tmp_path: Path, text: s
         read_manifest(manifest, LABELS, {})
 
 
+@pytest.mark.parametrize("part", ["2.5,,", ",4,", ",,1"])
+def test_a_part_of_a_recording_is_refused_because_whole_recordings_are_classified(tmp_path: Path, part: str) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"path,emotion,start_s,end_s,channel\na.wav,anger,,,\nb.wav,anger,{part}\n", encoding="utf-8")
+
+    with pytest.raises(ManifestUnreadable, match=r"Line 3 of .* describes a part of a recording"):
+        read_manifest(manifest, LABELS, {})
+
+
 def test_the_picture_shows_every_count() -> None:
     svg = confusion_matrix_svg(compute_metrics([Prediction("a", "anger", "happy")] * 17), LABELS)
 
