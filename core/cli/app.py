@@ -17,8 +17,8 @@ from core.paths import SAMPLES, default_model
 from core.settings import CLI_PREFIX, SpeakerMode
 
 if TYPE_CHECKING:
-    from core.cli.csv_output import CsvRow
     from core.cli.tables import OutputFormat
+    from core.results.csv_table import CsvRow
 
 
 class _Command(TyperCommand):

@@ -8,7 +8,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import Progress
 
-from core.cli.csv_output import CsvRow, CsvTable, csv_writer
 from core.cli.journal import hash_of, version_of
 from core.cli.parallel import (
     Finished,
@@ -29,6 +28,7 @@ from core.cli.tables import (
 )
 from core.formatting import counted, printable
 from core.results import Model, Result
+from core.results.csv_table import CsvRow, CsvTable, csv_writer
 
 _MAX_TIMELINES = 20
 """Recordings with a timeline below the table. The results of more are not kept in memory."""
@@ -196,7 +196,7 @@ class _JsonLines:
 
 class _Csv:
     def __init__(self, _: Console, model: Model, per: CsvRow, __: Sequence[Path]) -> None:
-        self._table = CsvTable(model.names, model.labels, per)
+        self._table = CsvTable.of([model], per)
         self._rows = csv_writer(sys.stdout)
         self._rows.writerow(self._table.header)
 

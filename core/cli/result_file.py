@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from core.cli.csv_output import CsvRow, CsvTable, csv_writer
 from core.cli.journal import FileVersion, Journal
 from core.errors import FolderRefused
 from core.results import Model, Result
+from core.results.csv_table import CsvRow, CsvTable, csv_writer
 
 if TYPE_CHECKING:
     import pyarrow
@@ -192,7 +192,7 @@ def open_result_file(file: Path, model: Model, made_by: str, per: CsvRow, *, res
     file.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(_journal_of(file), made_by, "result", fresh=not resume)
     part = file.with_name(f".{file.name}.part")
-    writer = _WRITERS[file.suffix](part, CsvTable(model.names, model.labels, per))
+    writer = _WRITERS[file.suffix](part, CsvTable.of([model], per))
     try:
         results = ResultFile(file, writer, journal)
         if writer.is_readable_early:

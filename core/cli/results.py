@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from core.cli.aws import aws_client
-from core.cli.csv_output import CsvRow, CsvTable, csv_writer
 from core.cli.tables import OutputFormat, result_table
 from core.formatting import counted
 from core.operations.results import ResultFilter, StoredResult, results_in_bucket, results_in_folder
-from core.results import Result
+from core.results import Model, Result
+from core.results.csv_table import CsvRow, CsvTable, csv_writer
 from core.results.verdict import main_emotion
 
 
@@ -79,16 +79,15 @@ def _write_csv(results: Iterator[Result], per: CsvRow) -> None:
 
     They are known only after the last document, so the results are buffered in a temporary file.
     """
-    names: dict[str, None] = {}
-    labels: set[str] = set()
+    models: list[Model] = []
     with tempfile.TemporaryFile("w+", encoding="utf-8") as buffer:
         for result in results:
-            names |= dict.fromkeys(result.model.names)
-            labels.update(result.model.labels)
+            if result.model not in models:
+                models.append(result.model)
             buffer.write(result.to_json() + "\n")
         buffer.seek(0)
         rows = csv_writer(sys.stdout)
-        table = CsvTable(tuple(names), labels, per)
+        table = CsvTable.of(models, per)
         rows.writerow(table.header)
         for line in buffer:
             rows.writerows(table.rows(Result.model_validate_json(line)))

@@ -1,4 +1,4 @@
-"""The result document, its figures (`metrics`) and its emotions in words (`verdict`)."""
+"""The result document, its figures (`metrics`), its emotions in words (`verdict`), and its CSV (`csv_table`)."""
 
 from core.results.document import Error, Processing, Result, json_schema, now
 from core.results.fields import Audio, Milliseconds, Model, Output, Probability, Seconds, Source, Value

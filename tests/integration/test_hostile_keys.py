@@ -12,7 +12,6 @@ from urllib.parse import quote_plus
 import pytest
 from rich.console import Console
 
-from core.cli.csv_output import CsvTable, csv_writer
 from core.cli.tables import result_table
 from core.delivery.keys import result_key_for
 from core.delivery.report_pages import page_key_for
@@ -22,6 +21,7 @@ from core.local.stack import RESULTS_BUCKET, RESULTS_PREFIX, UPLOADS_BUCKET, Sta
 from core.local.workers import running_workers
 from core.report import render
 from core.results import Result
+from core.results.csv_table import CsvTable, csv_writer
 from handlers.events import uploads_in
 
 KEYS = [

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from core.cli.csv_output import CsvTable
 from core.report import render
 from core.results import (
     Audio,
@@ -19,6 +18,7 @@ from core.results import (
     Speaker,
     Utterance,
 )
+from core.results.csv_table import CsvTable
 from core.results.verdict import doubt_in_words
 
 LABELS = ("anger", "neutral")

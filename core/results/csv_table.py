@@ -4,13 +4,15 @@ New columns are added at the end, so that scripts that address columns by number
 """
 
 import csv
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
-from core.results import Channel, Result, Utterance
+from core.results.document import Result
+from core.results.fields import Model
+from core.results.speech import Channel, Utterance
 
 if TYPE_CHECKING:
     import _csv
@@ -69,6 +71,16 @@ class CsvTable:
     names: Sequence[str]
     labels: Container[str]
     per: CsvRow
+
+    @classmethod
+    def of(cls, models: Iterable[Model], per: CsvRow) -> "CsvTable":
+        """Return the table of the results of several models, which has the labels and dimensions of all."""
+        names: dict[str, None] = {}
+        labels: set[str] = set()
+        for model in models:
+            names |= dict.fromkeys(model.names)
+            labels.update(model.labels)
+        return cls(tuple(names), labels, per)
 
     @property
     def header(self) -> list[str]:
