@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,9 @@ from core.speakers.separation import MIN_UTTERANCES, SpeakerSeparator, Times
 _MIN_PEAK = 1e-6
 """Digital silence counts as -120 dBFS, because JSON has no infinity."""
 
+Advance = Callable[[float], None]
+"""Is called with the share of a recording that is processed, from 0 to 1."""
+
 
 @dataclass
 class _Progress:
@@ -53,6 +56,17 @@ class _Progress:
     voices: dict[ChannelGroup, Voices] = field(default_factory=dict)
     is_continued: bool = False
     """Whether another invocation has classified all utterances."""
+    advance: Advance | None = None
+    duration_s: float | None = None
+    """The duration that the headers claim, and in a second pass that of the first one."""
+    passes: int = 1
+    finished_passes: int = 0
+
+    def report(self, samples: int) -> None:
+        """Pass on the share that is processed after this many samples of a pass, if the duration is known."""
+        if self.advance and self.duration_s:
+            share = min(samples / SAMPLE_RATE_HZ / self.duration_s, 1.0)
+            self.advance((self.finished_passes + share) / self.passes)
 
     def state(self) -> State:
         """Return what the next invocation needs."""
@@ -174,6 +188,7 @@ class Pipeline:
         deadline: Deadline | None = None,
         store: ProgressStore | None = None,
         speakers: SpeakerMode | None = None,
+        advance: Advance | None = None,
     ) -> Result:
         """Classify one recording.
 
@@ -189,6 +204,8 @@ class Pipeline:
             The stored progress of the recording. Without one, a recording that exceeds the deadline fails.
         speakers
             Whether to separate speakers in this recording; by default as in all recordings.
+        advance
+            Is called after each block of a recording whose duration is known.
 
         Returns
         -------
@@ -201,8 +218,8 @@ class Pipeline:
         RecordingUnfinished
             If the progress is stored and another invocation can continue.
         """
-        progress = _Progress()
         mode, deadline = speakers or self.speakers.mode, deadline or Deadline()
+        progress = _Progress(advance=advance, passes=1 if mode == "off" else 2)
         try:
             self.speakers.check(mode)
             self._classify(path, progress, deadline, store)
@@ -219,7 +236,7 @@ class Pipeline:
         progress.info = probe(path, self._limits, deadline)
         progress.decode_s = time.monotonic() - started
         # A recording that can continue in another invocation need not fit into this one.
-        duration_s = claimed_s(path, progress.info)
+        duration_s = progress.duration_s = claimed_s(path, progress.info)
         estimate = ProgressEstimate(None if store else duration_s, deadline)
         resumption = self._resumption(store, deadline)
         if stored := resumption.load(duration_s):
@@ -272,7 +289,8 @@ class Pipeline:
                 times[group] = [(part.start_s, part.end_s) for part in parts]
         if not times:
             return
-        estimate = ProgressEstimate(progress.decoded_samples / SAMPLE_RATE_HZ, deadline)
+        progress.duration_s, progress.finished_passes = progress.decoded_samples / SAMPLE_RATE_HZ, 1
+        estimate = ProgressEstimate(progress.duration_s, deadline)
         started, decoded_s = time.monotonic(), progress.decode_s
         try:
             with closing(decode(path, progress.info, self._limits, deadline)) as blocks:
@@ -327,4 +345,5 @@ def _with_progress(blocks: Iterable[Block], progress: _Progress, estimate: Progr
         yield block
         # The generator resumes when the next block is requested, after this block was processed.
         estimate.check(samples / SAMPLE_RATE_HZ)
+        progress.report(samples)
         waiting_since = time.monotonic()

@@ -10,6 +10,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -41,7 +42,7 @@ class FolderResultStore:
         self._max_size_bytes = max_size_bytes
         self._lock = threading.Lock()
         self._forms: dict[str, _Form] = {}  # unused forms: key -> form; the id in the key cannot be guessed
-        self._pending: set[str] = set()
+        self._pending: dict[str, float | None] = {}  # id -> the share that is classified, if it is known
         self._not_stored: dict[str, str] = {}  # id -> why its result could not be written
         self._worker: ThreadPoolExecutor | None = None
         self._closing = threading.Event()
@@ -85,6 +86,11 @@ class FolderResultStore:
         except FileNotFoundError:
             return Missing.PENDING if pending else Missing.UNKNOWN
 
+    def progress(self, recording_id: str) -> float | None:
+        """Return the share of an upload that is classified."""
+        with self._lock:
+            return self._pending.get(recording_id)
+
     def create_upload(self, base_url: str, speakers: SpeakerMode | None = None) -> PresignedUpload:
         """Create a form for one recording, which is posted to this API."""
         recording_id = new_id()
@@ -123,7 +129,7 @@ class FolderResultStore:
             # One thread: /recognize/ must stay responsive while a long recording is classified.
             self._worker = self._worker or ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
             self._worker.submit(self._classify, recording_id, path, recogniser, form.speakers)
-            self._pending.add(recording_id)
+            self._pending[recording_id] = None
 
     def close(self) -> None:
         """Finish the current upload, and store a `failed` result for each waiting one."""
@@ -139,7 +145,7 @@ class FolderResultStore:
             if self._closing.is_set():
                 result = recogniser.give_up(recording_id, path, "The server was shut down.")
             else:
-                result = recogniser.classify_upload(recording_id, path, speakers)
+                result = recogniser.classify_upload(recording_id, path, speakers, partial(self._advance, recording_id))
             self.store(recording_id, result)
         except DiskUnavailable as error:
             _logger.error("The result of an upload could not be stored. %s", error)
@@ -150,8 +156,12 @@ class FolderResultStore:
             _logger.exception("The result of an upload could not be stored.")
         finally:
             with self._lock:
-                self._pending.discard(recording_id)
+                self._pending.pop(recording_id, None)
             shutil.rmtree(path.parent, ignore_errors=True)
+
+    def _advance(self, recording_id: str, share: float) -> None:
+        with self._lock:
+            self._pending[recording_id] = share
 
     def _file(self, recording_id: str) -> Path:
         # Safe as a path: callers have validated the id, and the operator sets the prefix.

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from core.deadline import Deadline
 from core.errors import GivenUp, TransientError
 from core.online.result_store import ResultStore, new_id
-from core.pipeline import Pipeline
+from core.pipeline import Advance, Pipeline
 from core.results import Model, Result, Source
 from core.scratch import disk_errors, scratch_folder
 from core.settings import SpeakerMode
@@ -75,10 +75,12 @@ class Recogniser:
         self._store.store(recording_id, result)
         return Recognised(recording_id, result)
 
-    def classify_upload(self, recording_id: str, path: Path, speakers: SpeakerMode | None = None) -> Result:
+    def classify_upload(
+        self, recording_id: str, path: Path, speakers: SpeakerMode | None = None, advance: Advance | None = None
+    ) -> Result:
         """Classify an upload, and return a `failed` result even if an error on the server prevents it."""
         try:
-            return self._classify(recording_id, path, None, speakers)
+            return self._classify(recording_id, path, None, speakers, advance)
         except TransientError as error:
             return self.give_up(recording_id, path, str(error))
         except Exception:
@@ -93,14 +95,19 @@ class Recogniser:
         return Result.failed(self._source(recording_id, path), self.model, error)
 
     def _classify(
-        self, recording_id: str, path: Path, deadline: Deadline | None, speakers: SpeakerMode | None
+        self,
+        recording_id: str,
+        path: Path,
+        deadline: Deadline | None,
+        speakers: SpeakerMode | None,
+        advance: Advance | None = None,
     ) -> Result:
         source = self._source(recording_id, path)
         try:
-            return self._pipeline.run(path, source, deadline=deadline, speakers=speakers)
+            return self._pipeline.run(path, source, deadline=deadline, speakers=speakers, advance=advance)
         except TransientError:
             # The queue would deliver the upload again. Here a client waits, so retry once.
-            return self._pipeline.run(path, source, deadline=deadline, speakers=speakers)
+            return self._pipeline.run(path, source, deadline=deadline, speakers=speakers, advance=advance)
 
     def _source(self, recording_id: str, path: Path) -> Source:
         return Source(key=self._store.key_for(recording_id), size_bytes=path.stat().st_size)

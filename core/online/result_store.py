@@ -70,6 +70,10 @@ class ResultStore(Protocol):
         """Return the result document of a recording, or why there is none."""
         ...
 
+    def progress(self, recording_id: str) -> float | None:
+        """Return the share of an upload that is classified, from 0 to 1; None if it is not known."""
+        ...
+
     def create_upload(self, base_url: str, speakers: SpeakerMode | None = None) -> PresignedUpload:
         """Create a form for one upload, in which speakers are separated as requested or, by default, as in others."""
         ...
@@ -148,6 +152,10 @@ class S3ResultStore:
             return document
         upload = self._storage.head(self._uploads_bucket, self.key_for(recording_id))
         return Missing.PENDING if upload else Missing.UNKNOWN
+
+    def progress(self, recording_id: str) -> float | None:  # noqa: ARG002 (the store on S3 knows none)
+        """Return None: the function that classifies reports no progress."""
+        return None
 
     def create_upload(
         self,

@@ -168,6 +168,10 @@ class Result(Part):
         flags = {"unsure": True if is_unsure else None, "unsure_below": unsure_below or None}
         return self.model_copy(update={**flags, "channels": channels})
 
+    def named(self, name: str) -> "Result":
+        """Return a copy whose source is a file of this name instead of an upload."""
+        return self.model_copy(update={"source": Source(key=name, size_bytes=self.source.size_bytes)})
+
     def with_request_id(self, request_id: str | None) -> "Result":
         """Return a copy with the id of the request that stores it."""
         return self.model_copy(update={"processing": self.processing.model_copy(update={"request_id": request_id})})

@@ -1,5 +1,6 @@
-"""Upload a recording that is too large for one request, and read results: `/uploads` and `/results/{id}`."""
+"""Upload a recording that is too large for one request, and read results: `/uploads`, `/results/{id}` and CSV."""
 
+import io
 from datetime import datetime
 from typing import Annotated
 
@@ -8,9 +9,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from core.errors import UploadFormRejected
+from core.formatting import counted
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
 from core.online.result_store import Missing, is_id
-from core.results import Result
+from core.results import Model, Probability, Result
+from core.results.csv_table import CsvRow, CsvTable, csv_writer
 from core.settings import SpeakerMode
 from handlers.api.problems import ProblemError, problem_responses
 from handlers.api.recognize import RESULT_EXAMPLE, SPEAKERS_DESCRIPTION, check_speakers, posted_recording
@@ -21,6 +24,9 @@ router = APIRouter(tags=["Recordings"])
 RecordingId = Annotated[
     str, Path(description="The `id` that POST /uploads returned.", json_schema_extra={"format": "uuid"})
 ]
+
+MAX_NAME_LENGTH = 1024
+_MAX_CSV_RESULTS = 500
 
 _UPLOAD_EXAMPLE = {
     "id": "0b9f7c0e-6a5c-4b58-9d35-6f6a1c7a4c11",
@@ -47,6 +53,28 @@ class Pending(BaseModel):
     """The recording has been uploaded but not classified yet."""
 
     status: str = Field(default="on_its_way", examples=["on_its_way"])
+    progress: Probability | None = Field(
+        default=None, description="Share of the recording that has been classified; absent if it is not known."
+    )
+
+
+class NamedResult(BaseModel):
+    """A result, and the name of its recording, which the server does not store."""
+
+    id: str = Field(description="Id of the result.", json_schema_extra={"format": "uuid"})
+    name: str = Field(
+        description="Name for the column `recording`.",
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        examples=["call.wav"],
+    )
+
+
+class CsvRequest(BaseModel):
+    """The results of a CSV file."""
+
+    results: list[NamedResult] = Field(min_length=1, max_length=_MAX_CSV_RESULTS)
+    per: CsvRow = Field(default="utterance", description="What has a row.")
 
 
 @router.post(
@@ -121,7 +149,7 @@ async def read_result(recording_id: RecordingId, service: CurrentService) -> Res
     """
     document = await find_result(recording_id, service)
     if document is None:
-        return pending_response()
+        return await pending_response(recording_id, service)
     return Response(document, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
@@ -142,7 +170,53 @@ async def find_result(recording_id: str, service: Service) -> bytes | None:
     return None if found is Missing.PENDING else found
 
 
-def pending_response() -> Response:
+async def pending_response(recording_id: str, service: Service) -> Response:
     """Return the answer for a recording that has not been classified yet."""
+    pending = Pending(progress=service.store.progress(recording_id))
     headers = {"Cache-Control": "no-store", "Retry-After": "1"}
-    return Response(Pending().model_dump_json(), 202, headers=headers, media_type="application/json")
+    body = pending.model_dump_json(exclude_none=True)
+    return Response(body, 202, headers=headers, media_type="application/json")
+
+
+@router.post(
+    "/results.csv",
+    summary="Read results as CSV",
+    response_class=Response,
+    response_description="The columns of `audio-emotion classify --csv --per …`, with the labels of all models.",
+    responses={
+        200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+        **problem_responses("malformed", "cross_site", "no_result", "invalid", "internal", "unavailable"),
+    },
+)
+async def read_csv(wanted: CsvRequest, service: CurrentService) -> Response:
+    """Return results as one CSV file, in the order of the request.
+
+    The status is 404 if a result does not exist, or not yet. `missing` lists the ids without a result.
+    """
+    content = await run_sync(_csv, wanted, service)
+    return Response(content, headers={"Cache-Control": "no-store"}, media_type="text/csv; charset=utf-8")
+
+
+def _csv(wanted: CsvRequest, service: Service) -> str:
+    documents: list[tuple[str, bytes]] = []
+    missing = []
+    for each in wanted.results:
+        found = service.store.find(each.id) if is_id(each.id) else Missing.UNKNOWN
+        if isinstance(found, Missing):
+            missing.append(each.id)
+        else:
+            documents.append((each.name, found))
+    if missing:
+        detail = f"{len(missing):,} of {counted(len(wanted.results), 'recording')} have no result."
+        raise ProblemError("no_result", detail, extensions={"missing": missing})
+    models: list[Model] = []
+    # Parsed twice, because the results of hundreds of long calls would fill the memory.
+    for _, document in documents:
+        if (model := Result.model_validate_json(document).model) not in models:
+            models.append(model)
+    table, content = CsvTable.of(models, wanted.per), io.StringIO()
+    rows = csv_writer(content)
+    rows.writerow(table.header)
+    for name, document in documents:
+        rows.writerows(table.rows(Result.model_validate_json(document).named(name)))
+    return content.getvalue()

@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from core.audio.formats import ACCEPTED_FORMATS, FORMAT_NAMES
 from core.emotions import label_styles
-from core.report import render
+from core.paths import SAMPLES
+from core.report import Sound, render
 from core.results import Result
 from handlers.api.problems import ProblemError, problem_responses
-from handlers.api.results import Pending, RecordingId, find_result, pending_response
+from handlers.api.results import MAX_NAME_LENGTH, Pending, RecordingId, find_result, pending_response
 from handlers.api.service import CurrentService
 
 router = APIRouter(tags=["Recordings"])
@@ -28,12 +31,15 @@ router = APIRouter(tags=["Recordings"])
 _STATIC = Path(__file__).parent / "static"
 _PAGES = ("page.html", "docs.html")
 _SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
+_SAMPLE = "sample.ogg"
+_NAME = "Name of the recording, for the title. The server does not store it."
 _EMOTION_STYLES = "emotions.css"  # generated
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".ogg": "audio/ogg",
 }
 
 
@@ -48,23 +54,33 @@ _MEDIA_TYPES = {
         **problem_responses("no_result", "invalid", "internal", "unavailable"),
     },
 )
-async def report(recording_id: RecordingId, service: CurrentService, player: bool = False) -> Response:
+async def report(
+    recording_id: RecordingId,
+    service: CurrentService,
+    name: Annotated[str | None, Query(description=_NAME, min_length=1, max_length=MAX_NAME_LENGTH)] = None,
+    player: Annotated[bool, Query(description="Whether the report has an audio player without a sound.")] = False,
+    linked: Annotated[bool, Query(description="Whether a saved report plays the file `name` in its folder.")] = False,
+) -> Response:
     """Return a result as a page for people.
 
-    With `?player=1` the report has an empty audio player. The page at `/` fills it with the recording.
+    The page at `/` fills the empty player of `?player=1` with the recording, in the shown report and in a saved one.
     """
     document = await find_result(recording_id, service)
     if document is None:
-        return pending_response()
-    page = await run_sync(_render, document, player)
+        return await pending_response(recording_id, service)
+    page = await run_sync(_render, document, name, player, linked)
     # The report has its own policy in a <meta> tag. Only a header can restrict the pages that frame it.
     policy = "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
     return Response(page, headers=headers, media_type="text/html; charset=utf-8")
 
 
-def _render(document: bytes, player: bool) -> str:
-    return render(Result.model_validate_json(document), player=player)
+def _render(document: bytes, name: str | None, player: bool, linked: bool) -> str:
+    result = Result.model_validate_json(document)
+    if name is None:
+        return render(result, player=player)
+    sound = Sound("", b"", link=quote(name, safe="")) if linked else None
+    return render(result.named(name), sound, player=player)
 
 
 @router.get("/", include_in_schema=False)
@@ -123,7 +139,9 @@ class _File:
 
 @cache
 def _static_files() -> Mapping[str, Path]:
-    return {path.name: path for path in (*_STATIC.iterdir(), *_swagger_ui_files())}
+    files = {path.name: path for path in (*_STATIC.iterdir(), *_swagger_ui_files())}
+    sample = SAMPLES / "conversation.ogg"  # not in the image
+    return files | ({_SAMPLE: sample} if sample.exists() else {})
 
 
 def _swagger_ui_files() -> list[Path]:
@@ -138,7 +156,7 @@ def _swagger_ui_files() -> list[Path]:
 def _read(name: str) -> _File:
     content = _static_files()[name].read_bytes()
     if name == "page.html":
-        content = _with_formats(content.decode()).encode()
+        content = _filled(content.decode()).encode()
     return _file(name, content)
 
 
@@ -151,10 +169,12 @@ def _file(name: str, content: bytes) -> _File:
     return _File(content, _MEDIA_TYPES[Path(name).suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
 
 
-def _with_formats(page: str) -> str:
-    """Return the page with the accepted formats in place of its two placeholders."""
+def _filled(page: str) -> str:
+    """Return the page with the accepted formats in place of two placeholders, and the sample if there is one."""
     extensions = ",".join(f".{extension}" for accepted in ACCEPTED_FORMATS for extension in accepted.extensions)
-    return page.replace("{extensions}", extensions).replace("{formats}", html.escape(FORMAT_NAMES))
+    sample = "" if _SAMPLE in _static_files() else "hidden"
+    page = page.replace("{extensions}", extensions).replace("{sample}", sample)
+    return page.replace("{formats}", html.escape(FORMAT_NAMES))
 
 
 def _emotion_styles(labels: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.deadline import Deadline
-from core.pipeline import Pipeline
+from core.pipeline import Advance, Pipeline
 from core.results import Result, Source
 from core.resumption import ProgressStore
 from core.settings import SpeakerMode
@@ -39,10 +39,11 @@ def _noted(
     deadline: Deadline | None = None,
     store: ProgressStore | None = None,
     speakers: SpeakerMode | None = None,
+    advance: Advance | None = None,
 ) -> Result:
     _note("begun", source)
     try:
-        return _run(self, path, source, deadline=deadline, store=store, speakers=speakers)
+        return _run(self, path, source, deadline=deadline, store=store, speakers=speakers, advance=advance)
     finally:
         _note("ended", source)
 
