@@ -322,7 +322,7 @@ def test_the_page_offers_the_choice_and_sends_it(address: str, call: Path, tmp_p
         choice.select_by_value("2")
         for count, file in enumerate((call, large), start=1):
             browser.find_element(By.ID, "file").send_keys(str(file))
-            while len(browser.find_elements(By.CSS_SELECTOR, ".item button:enabled")) < count:
+            while len(browser.find_elements(By.CSS_SELECTOR, ".item .open:enabled")) < count:
                 time.sleep(0.1)
             browser.find_element(By.CSS_SELECTOR, ".item button").click()
             frame = browser.find_element(By.ID, "report")

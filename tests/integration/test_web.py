@@ -1,9 +1,7 @@
 """The API's pages in a real browser, whose fake microphone plays a recording."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ import soundfile
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,23 +20,11 @@ from handlers.api.service import Service
 from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import running_browser
 from tests.support.serving import folder_service, service_from_environment, serving
+from tests.support.web_page import drop, finished, open_page, set_view, until
 
 ANGER = ROOT / "samples" / "anger.wav"
 CONVERSATION = ROOT / "samples" / "conversation.ogg"
 NASTY = "<img src=x onerror=\"document.title='broken'\">.wav"
-
-# Dropping a file: WebDriver can only fill in a file input, so a temporary input passes the file to the drop events.
-DROP = """
-const source = document.createElement("input");
-source.type = "file"; source.id = "dropped"; document.body.append(source);
-"""
-RELEASE = """
-const source = document.getElementById("dropped"), carried = new DataTransfer();
-for (const file of source.files) carried.items.add(new File([file], arguments[1] || file.name, {type: file.type}));
-source.remove();
-for (const kind of ["dragenter", "dragover", "drop"])
-  arguments[0].dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,31 +52,10 @@ def address(service: Service) -> Iterator[str]:
 @pytest.fixture
 def page(browser: webdriver.Chrome, address: str) -> Iterator[webdriver.Chrome]:
     """Open the page; fail on any error in the console, such as a violation of the policy."""
-    browser.get(f"{address}/")
-    until(lambda: browser.find_element(By.ID, "about").text)
+    open_page(browser, address)
     yield browser
     errors = [entry for entry in browser.get_log("browser") if "status of 422" not in entry["message"]]  # type: ignore[no-untyped-call]
     assert errors == []
-
-
-def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    give_up = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-    return found
-
-
-def drop(page: webdriver.Chrome, file: Path, name: str | None = None) -> None:
-    page.execute_script(DROP)
-    page.find_element(By.ID, "dropped").send_keys(str(file))
-    page.execute_script(RELEASE, page.find_element(By.ID, "drop"), name)
-
-
-def finished(page: webdriver.Chrome, count: int = 1) -> list[WebElement]:
-    """Wait until a number of recordings is finished, and return the list."""
-    until(lambda: len(page.find_elements(By.CSS_SELECTOR, ".item progress[hidden]")) == count)
-    return page.find_elements(By.CSS_SELECTOR, ".item")
 
 
 def test_a_dropped_file_is_classified_and_its_report_shown(page: webdriver.Chrome) -> None:
@@ -209,7 +173,7 @@ def test_the_page_works_with_the_keyboard(page: webdriver.Chrome) -> None:
     finished(page, 2)
 
     reached = []
-    for _ in range(9):
+    for _ in range(20):
         page.switch_to.active_element.send_keys(Keys.TAB)
         reached.append(page.switch_to.active_element.get_attribute("id") or page.switch_to.active_element.text)
         if "anger.wav" in reached[-1]:
@@ -217,7 +181,8 @@ def test_the_page_works_with_the_keyboard(page: webdriver.Chrome) -> None:
     page.switch_to.active_element.send_keys(Keys.ENTER)
 
     choices = ["speakers"] if page.find_element(By.ID, "speakers").is_displayed() else []
-    order = ["choose", "record", *choices, "happy.mp3", "anger.wav"]
+    tools = ["of-name", "of-emotion", "of-state", "order", "per", "csv", "clear"]
+    order = ["choose", "record", "sample", *choices, *tools, "happy.mp3", "\u00d7", "anger.wav"]
     assert [name.partition("\n")[0] for name in reached][2:] == order
     assert page.find_element(By.ID, "shown-name").text == "anger.wav"
     assert page.switch_to.active_element.get_attribute("id") == "shown-name"
@@ -234,18 +199,14 @@ def test_the_page_has_a_dark_theme_and_fits_a_phone(page: webdriver.Chrome) -> N
     drop(page, CONVERSATION)
     finished(page)
     try:
-        dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
-        phone = {"width": 390, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        set_view(page, scheme="dark", width_px=390)
 
         assert body.value_of_css_property("background-color") != light
         assert page.execute_script("return document.documentElement.scrollWidth") <= 390
         for button in page.find_elements(By.CSS_SELECTOR, ".drop button, .item button, .shown .button"):
             assert button.rect["height"] >= 44, "too small for a finger"
     finally:
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        set_view(page)
 
 
 def test_the_policy_blocks_inline_scripts(page: webdriver.Chrome) -> None:
@@ -261,12 +222,11 @@ def test_the_policy_blocks_inline_scripts(page: webdriver.Chrome) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_api_reference_works_under_its_policy(browser: webdriver.Chrome, address: str, theme: str) -> None:
-    features = [{"name": "prefers-color-scheme", "value": theme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    set_view(browser, scheme=theme)
     try:
         browser.get("about:blank")  # a page that is open already would only change its anchor
         browser.get(f"{address}/docs#problems")
-        until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".opblock")) == 5)
+        until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".opblock")) == 6)
         until(lambda: browser.find_element(By.ID, "problems").get_property("open"))
         assert "request_too_large" in browser.find_element(By.ID, "problems").text
         is_dark = "return getComputedStyle(document.documentElement).backgroundColor !== 'rgba(0, 0, 0, 0)'"
@@ -279,7 +239,7 @@ def test_the_api_reference_works_under_its_policy(browser: webdriver.Chrome, add
         assert '"predict": "anger"' in answer.text
         assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
     finally:
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        set_view(browser)
 
 
 class Throttled:
@@ -319,8 +279,7 @@ def test_the_page_retries_after_throttling_and_a_short_outage(
     # ANGER exceeds the limit, so the page uploads it; the other file fits.
     small = folder_service(package, tmp_path, api_max_request_bytes=happy.stat().st_size + 4000)
     with serving(small, behind=behind) as address:
-        browser.get(f"{address}/")
-        until(lambda: browser.find_element(By.ID, "about").text)
+        open_page(browser, address)
         drop(browser, ANGER)
         finished(browser)
         drop(browser, happy)
@@ -346,13 +305,12 @@ def test_an_answer_without_a_body_still_shows_a_message(
         return refuse
 
     with serving(small, behind=behind) as address:
-        browser.get(f"{address}/")
-        until(lambda: browser.find_element(By.ID, "about").text)
+        open_page(browser, address)
         drop(browser, ANGER)
         drop(browser, ROOT / "samples" / "happy.mp3")
         items = finished(browser, 2)
 
-    assert [item.text.splitlines()[-1] for item in items] == 2 * ["The server answered 403."]
+    assert [item.find_element(By.CLASS_NAME, "detail").text for item in items] == 2 * ["The server answered 403."]
     browser.get_log("browser")  # type: ignore[no-untyped-call]
 
 
@@ -370,8 +328,7 @@ def test_a_large_recording_is_uploaded_to_the_bucket_and_its_result_shown(
         for name, value in stack.environment(package).items():
             monkeypatch.setenv(name, value)
         with serving(service_from_environment(package)) as address:
-            browser.get(f"{address}/")
-            until(lambda: browser.find_element(By.ID, "about").text)
+            open_page(browser, address)
 
             drop(browser, large)
             (item,) = finished(browser)
