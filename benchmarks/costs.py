@@ -1,25 +1,13 @@
-"""Service times, drain times and prices, calculated from measured processor times and AWS's documented limits.
+"""Service times, drain times and prices, calculated from processor times and AWS's documented limits.
 
 `python -m benchmarks.costs` prints the tables of docs/scale.md and docs/decisions/0034-prices.md. Nothing runs on AWS.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
-
-from core.operations.backfill import (
-    GB_S_USD,
-    INVOCATION_USD,
-    LEASE_DELETES,
-    LEASE_PUTS,
-    RESULT_PUTS,
-    RESULT_READS,
-    S3_READ_USD,
-    S3_WRITE_USD,
-    UPLOAD_READS,
-)
-from core.settings import MEMORY_MB_PER_VCPU, FunctionSettings
+from core.operations.costs import CALL, CLIP, HOURS, PROCESSORS, S3_WAIT_S, Processor, Workload, expected_usd
+from core.operations.prices import GB_S_USD, LEASE_DELETES, LEASE_PUTS, RESULT_PUTS
+from core.settings import FunctionSettings
 from tests.support.tables import show
 
 MEMORY_SIZES_MB = (1769, 3008, 5307, 7076, 10_240)
@@ -27,24 +15,12 @@ DEPLOYED_MEMORY_MB = 3008
 """MemorySizeMb of template.yaml."""
 TIMEOUTS_S = (300, 600, 900)
 
-SECOND_THREAD = 1.7
-"""Two threads on two vCPUs are 1.62 to 1.75 times as fast as one with AVX2 only (`benchmarks.speed`). VNNI is not
-measured."""
-S3_WAIT_S = 0.15
-"""Seven S3 requests of about 21 ms each. An assumption."""
-
 S3_WRITES_PER_S = 3500
 """PUT and DELETE requests for each partition; a new bucket has one."""
 FIRST_POLLERS, POLLERS_PER_S = 5, 5
 """An event source mapping starts with 5 concurrent batches and adds 300 a minute."""
 
-# US dollars in us-east-1. docs/scale.md has the source and date of each.
-LAMBDA_GB_S = {"x86_64": GB_S_USD, "arm64": 0.0000133334}
-LAMBDA_TMP_GB_S = 0.0000000309
-TMP_MB, FREE_TMP_MB = 2560, 512
-"""EphemeralStorageMb of template.yaml. Lambda bills the part above 512 MB."""
-SQS_REQUEST, SQS_REQUESTS = 0.40 / 1e6, 3
-"""A message is sent, received and deleted."""
+# US dollars. docs/decisions/0034-prices.md has the source and date of each.
 SERVER_HOUR, SERVER_VCPUS = 0.2016, 4
 """m7i.xlarge."""
 APIS_PER_HOUR = {
@@ -52,71 +28,6 @@ APIS_PER_HOUR = {
     "AssemblyAI, transcription with sentiment of the text ($0.37 + $0.02 an hour)": 0.39,
     "Deepgram, Nova-3 transcription, without sentiment ($0.0048 a minute)": 0.0048 * 60,
 }
-
-
-@dataclass(frozen=True)
-class Processor:
-    """Processor times of one thread, in seconds, with the int8 package at the published size.
-
-    Attributes
-    ----------
-    utterances_s
-        Inference, by the utterance's duration in seconds (`benchmarks.speed`).
-    reference_s
-        Inference in transformers, for any duration.
-    recording_s, audio_second_s
-        Decoding and segmentation, for a recording and for each second of it (`benchmarks.stages`).
-    """
-
-    name: str
-    utterances_s: Mapping[int, float]
-    reference_s: float
-    recording_s: float = 0.0095
-    audio_second_s: float = 0.0052
-
-    def inference_s(self, duration_s: float) -> float:
-        """Return the time of one utterance, from the line through the measured durations."""
-        slope, offset = np.polyfit(list(self.utterances_s), list(self.utterances_s.values()), 1)
-        return float(offset + slope * duration_s)
-
-
-PROCESSORS = (
-    Processor("VNNI", {1: 0.155, 2: 0.219, 4: 0.335, 6: 0.414}, 1.349),
-    Processor("AVX2 only", {1: 0.661, 2: 1.053, 4: 1.888, 6: 2.328}, 2.575),
-)
-"""AMD EPYC, measured on 23 and 24 November 2026. Decoding and segmentation were measured with AVX2 only."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Recordings of one kind."""
-
-    name: str
-    duration_s: float
-    utterances: int
-    utterance_s: float
-
-    @property
-    def recordings(self) -> float:
-        """The number of recordings in a thousand hours."""
-        return 1000 * 3600 / self.duration_s
-
-    def service_s(self, processor: Processor, memory_mb: int) -> float:
-        """Return the time that Lambda bills for one recording in a warm environment."""
-        inference_s = self.utterances * processor.inference_s(self.utterance_s)
-        around_s = processor.recording_s + processor.audio_second_s * self.duration_s
-        return inference_s / speedup(memory_mb) + around_s + S3_WAIT_S
-
-
-CLIP = Workload("utterance of 2 s", 2.0, 1, 2.0)
-CALL = Workload("call of 5 min", 300.0, 120, 1.67)
-"""Speech in two thirds of it, as in samples/conversation.ogg."""
-
-
-def speedup(memory_mb: int) -> float:
-    """Return inference's speed by Amdahl's law, relative to one vCPU. One and two vCPUs are measured."""
-    parallel = 2 * (1 - 1 / SECOND_THREAD)
-    return 1 / ((1 - parallel) + parallel * MEMORY_MB_PER_VCPU / memory_mb)
 
 
 def longest_call_s(processor: Processor, memory_mb: int, timeout_s: float) -> float:
@@ -144,25 +55,28 @@ def drain_s(count: float, service_s: float, max_concurrency: int, partitions: in
     return max(fleet_s, count / recordings_per_s(partitions))
 
 
-def lambda_cost(workload: Workload, processor: Processor, memory_mb: int, architecture: str) -> float:
-    """Return dollars for a thousand hours: the function, /tmp, the queue and S3, without storage and logs."""
-    service_s = workload.service_s(processor, memory_mb)
-    time = service_s * memory_mb / 1024 * LAMBDA_GB_S[architecture]
-    tmp = service_s * (TMP_MB - FREE_TMP_MB) / 1024 * LAMBDA_TMP_GB_S
-    s3 = (RESULT_PUTS + LEASE_PUTS) * S3_WRITE_USD + (UPLOAD_READS + RESULT_READS) * S3_READ_USD  # DELETE is free
-    return workload.recordings * (time + tmp + INVOCATION_USD + s3 + SQS_REQUESTS * SQS_REQUEST)
+def break_even_share(workload: Workload, fast: Processor, slow: Processor, other: Processor) -> float:
+    """Return the share of a fast processor in a mixture with a slow one that costs what another does."""
+    fast_usd, slow_usd, other_usd = (expected_usd(workload, each, DEPLOYED_MEMORY_MB) for each in (fast, slow, other))
+    return (slow_usd - other_usd) / (slow_usd - fast_usd)
 
 
-def server_cost(workload: Workload, processor: Processor, utilisation: float) -> float:
-    """Return dollars for a thousand hours on a server that runs transformers, one process for each vCPU."""
-    needed_s = workload.recordings * workload.utterances * processor.reference_s
+def server_cost(workload: Workload, reference_s: float, utilisation: float) -> float:
+    """Return dollars for a thousand hours on a server that runs transformers, one process for each vCPU.
+
+    Parameters
+    ----------
+    reference_s
+        Inference in transformers for one utterance.
+    """
+    needed_s = workload.recordings * workload.utterances * reference_s
     return needed_s / SERVER_VCPUS / 3600 * SERVER_HOUR / utilisation
 
 
 def main() -> None:
     """Print the tables."""
-    kinds = [(processor, workload) for processor in PROCESSORS for workload in (CLIP, CALL)]
-    names = [f"{workload.name}, {processor.name}" for processor, workload in kinds]
+    kinds = [(processor, workload) for workload in (CLIP, CALL) for processor in PROCESSORS]
+    names = [f"{workload.name}, {processor.label}" for processor, workload in kinds]
     show(
         "Billed seconds for one recording",
         ["MB", *names],
@@ -172,32 +86,32 @@ def main() -> None:
         ],
     )
     show(
-        "Lambda on x86_64, $ for a thousand hours",
+        f"Lambda, each processor at the price of its architecture, $ for {HOURS:,} hours",
         ["MB", *names],
         [
-            [f"{mb:,}", *(f"{lambda_cost(workload, processor, mb, 'x86_64'):.2f}" for processor, workload in kinds)]
+            [f"{mb:,}", *(f"{expected_usd(workload, processor, mb):.2f}" for processor, workload in kinds)]
             for mb in MEMORY_SIZES_MB
         ],
     )
-    arm = [lambda_cost(workload, processor, DEPLOYED_MEMORY_MB, "arm64") for processor, workload in kinds]
-    print(f"\narm64 at {DEPLOYED_MEMORY_MB:,} MB, if as fast: {', '.join(f'{dollars:.2f}' for dollars in arm)}")
+    _show_break_even()
+    on_server = [(p.reference_s, p.name, w) for p, w in kinds if p.reference_s is not None]
     show(
-        "transformers on an m7i.xlarge, $ for a thousand hours",
-        ["busy", *names],
+        f"transformers on an m7i.xlarge, $ for {HOURS:,} hours",
+        ["busy", *(f"{workload.name}, {name}" for _, name, workload in on_server)],
         [
-            [f"{busy:.0%}", *(f"{server_cost(workload, processor, busy):,.2f}" for processor, workload in kinds)]
+            [f"{busy:.0%}", *(f"{server_cost(workload, s, busy):,.2f}" for s, _, workload in on_server)]
             for busy in (1.0, 0.3, 0.05)
         ],
     )
     show(
         "List prices of other services",
-        ["for a thousand hours", "$"],
-        [[name, f"{1000 * dollars:,.0f}"] for name, dollars in APIS_PER_HOUR.items()],
+        [f"for {HOURS:,} hours", "$"],
+        [[name, f"{HOURS * dollars:,.0f}"] for name, dollars in APIS_PER_HOUR.items()],
     )
-    _show_drains(names)
+    _show_drains(kinds)
     show(
         "Longest call that finishes",
-        ["MB", *(f"{processor.name}, {timeout_s} s" for processor in PROCESSORS for timeout_s in TIMEOUTS_S)],
+        ["MB", *(f"{processor.label}, {timeout_s} s" for processor in PROCESSORS for timeout_s in TIMEOUTS_S)],
         [
             [f"{mb:,}", *(_duration(longest_call_s(p, mb, timeout_s)) for p in PROCESSORS for timeout_s in TIMEOUTS_S)]
             for mb in MEMORY_SIZES_MB
@@ -205,8 +119,22 @@ def main() -> None:
     )
 
 
-def _show_drains(names: Sequence[str]) -> None:
-    services_s = [workload.service_s(p, DEPLOYED_MEMORY_MB) for p in PROCESSORS for workload in (CLIP, CALL)]
+def _show_break_even() -> None:
+    """Print how large the share of fast x86 processors must be for x86_64 to cost what arm64 does."""
+    vnni, avx2, arm = PROCESSORS
+    price_ratio = GB_S_USD["x86_64"] / GB_S_USD["arm64"]
+    print(f"\narm64 costs less if it bills less than {price_ratio:.2f} times the time of x86_64.")
+    for workload in (CLIP, CALL):
+        arm_s, *x86_s = (workload.service_s(each, DEPLOYED_MEMORY_MB) for each in (arm, vnni, avx2))
+        ratios = {vnni.name: arm_s / x86_s[0], avx2.name: arm_s / x86_s[1]}
+        share = break_even_share(workload, vnni, avx2, arm)
+        times = " and ".join(f"{ratio:.2f} times that of {name}" for name, ratio in ratios.items())
+        print(f"{workload.name}: its time is {times}. {share:.0%} of {vnni.name} make x86_64 as cheap.")
+
+
+def _show_drains(kinds: Sequence[tuple[Processor, Workload]]) -> None:
+    services_s = [workload.service_s(processor, DEPLOYED_MEMORY_MB) for processor, workload in kinds]
+    names = [f"{workload.name}, {processor.label}" for processor, workload in kinds]
     rows = []
     for max_concurrency, partitions in ((5, 1), (10, 1), (100, 1), (1000, 1), (1000, 4)):
         drains_s = [drain_s(1e6, service_s, max_concurrency, partitions) for service_s in services_s]

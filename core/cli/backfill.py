@@ -80,7 +80,7 @@ def _show_forecast(estimate: Forecast, stack: DeployedStack, scope: Scope, model
     )
     if not stack.backfill_concurrency:
         console.print("BackfillConcurrency is 0: only the concurrency limit of the account applies.")
-    cost_usd = estimate.cost_usd(stack.memory_size_mb)
+    cost_usd = estimate.cost_usd(stack.memory_size_mb, stack.architecture)
     console.print(f"About {cost_usd:,.2f} US dollars at list prices in us-east-1, without cold starts and traffic.")
 
 

@@ -19,6 +19,19 @@ from core.delivery.keys import is_folder_marker, result_key_for
 from core.delivery.metadata import has_speakers
 from core.errors import AwsRefused
 from core.operations.deployed_stack import DeployedStack, aws_errors
+from core.operations.prices import (
+    INVOCATION_USD,
+    JOB_USD,
+    LEASE_PUTS,
+    OBJECT_USD,
+    READS_IF_DONE,
+    RESULT_PUTS,
+    RESULT_READS,
+    S3_READ_USD,
+    S3_WRITE_USD,
+    UPLOAD_READS,
+    function_usd,
+)
 from core.operations.results import StoredResult, read_results
 from core.operations.s3_listing import ReservoirSample, S3Object, list_objects
 
@@ -30,20 +43,6 @@ REPORTS_PREFIX = "backfill"
 
 ENDED = ("Complete", "Failed", "Cancelled")
 """The final states of a job."""
-
-UPLOAD_READS, RESULT_READS = 2, 2
-"""S3 reads for one recording: HEAD and GET of the upload; HEAD of the result before and after the lease is taken.
-
-tests/integration/test_scale.py counts the requests that a delivery makes.
-"""
-RESULT_PUTS, LEASE_PUTS, LEASE_DELETES = 1, 1, 1
-READS_IF_DONE = 2
-"""S3 reads for a recording that already has its result: HEAD of the upload, HEAD of the result."""
-
-# List prices in US dollars in us-east-1, on x86. A DELETE is free.
-JOB_USD, OBJECT_USD = 0.25, 1e-6
-INVOCATION_USD, GB_S_USD = 0.2e-6, 16.6667e-6
-S3_WRITE_USD, S3_READ_USD = 5e-6, 0.4e-6
 
 _SAMPLE_SIZE = 200
 """Results to read for the estimate. A share is then known to within seven points."""
@@ -101,7 +100,7 @@ class Forecast:
         """Total time of the function; None if unknown."""
         return None if self.seconds_each is None else self.to_classify * self.seconds_each
 
-    def cost_usd(self, memory_size_mb: int) -> float | None:
+    def cost_usd(self, memory_size_mb: int, architecture: str = "x86_64") -> float | None:
         """Return the cost at list prices; None if unknown."""
         if self.work_s is None:
             return None
@@ -109,8 +108,8 @@ class Forecast:
         puts = self.to_classify * (RESULT_PUTS + LEASE_PUTS)
         reads = self.to_classify * (UPLOAD_READS + RESULT_READS) + done * READS_IF_DONE
         requests_usd = puts * S3_WRITE_USD + reads * S3_READ_USD
-        function_usd = self.recordings * INVOCATION_USD + self.work_s * memory_size_mb / 1024 * GB_S_USD
-        return JOB_USD + self.recordings * OBJECT_USD + function_usd + requests_usd
+        time_usd = self.recordings * INVOCATION_USD + function_usd(self.work_s, memory_size_mb, architecture)
+        return JOB_USD + self.recordings * OBJECT_USD + time_usd + requests_usd
 
 
 def forecast(s3: "S3Client", stack: DeployedStack, scope: Scope, fingerprint: str | None) -> Forecast:

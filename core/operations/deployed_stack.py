@@ -21,6 +21,8 @@ class DeployedStack:
     ----------
     backfill_concurrency
         Maximum number of recordings that a backfill classifies at once; 0 if only the account's limit applies.
+    architecture
+        Architecture of the functions' processors, `x86_64` or `arm64`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class DeployedStack:
     backfill_concurrency: int
     log_retention_days: int
     speakers: str = "off"
+    architecture: str = "x86_64"
 
     @property
     def log_groups(self) -> tuple[str, ...]:
@@ -91,6 +94,7 @@ def find_stack(name: str, cloudformation: Any) -> DeployedStack:
             backfill_concurrency=int(parameters["BackfillConcurrency"]),
             log_retention_days=int(parameters["LogRetentionDays"]),
             speakers=parameters.get("Speakers", "off"),
+            architecture=parameters.get("Architecture", "x86_64"),
         )
     except KeyError as error:
         raise StackUnknown(

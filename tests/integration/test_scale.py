@@ -11,7 +11,7 @@ from core.delivery import Delivery, Upload
 from core.delivery.storage import Storage, s3_client
 from core.local.stack import UPLOADS_BUCKET, running_stack
 from core.model.classifier import EmotionClassifier
-from core.operations import backfill
+from core.operations import prices
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits, SegmentationSettings, StorageSettings
 from tests.support.faults.fault_proxy import faulty
@@ -37,13 +37,13 @@ def test_a_recording_makes_the_s3_requests_that_costs_and_backfills_assume(
 
     assert calls == {
         ("HEAD", "a.wav"): 1,
-        ("GET", "a.wav"): backfill.UPLOAD_READS - 1,
-        ("HEAD", "results"): backfill.RESULT_READS,
-        ("PUT", "results"): backfill.RESULT_PUTS,
-        ("PUT", "claims"): backfill.LEASE_PUTS,
-        ("DELETE", "claims"): backfill.LEASE_DELETES,
+        ("GET", "a.wav"): prices.UPLOAD_READS - 1,
+        ("HEAD", "results"): prices.RESULT_READS,
+        ("PUT", "results"): prices.RESULT_PUTS,
+        ("PUT", "claims"): prices.LEASE_PUTS,
+        ("DELETE", "claims"): prices.LEASE_DELETES,
     }
-    assert calls_if_done == {"HEAD": backfill.READS_IF_DONE}
+    assert calls_if_done == {"HEAD": prices.READS_IF_DONE}
 
 
 def test_a_small_soak_loses_nothing_and_repeats_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.operations import backfill
+from core.operations import prices
 from tests.support.cloudformation import STACK, TEMPLATE, Deployed
 
 ROOT = Path(__file__).parents[2]
@@ -211,11 +211,11 @@ def test_the_estimated_cost_uses_the_prices_of_a_backfill_s_estimate() -> None:
     values = {"Duration": 1_000_000, "Invocations": 500, "Classified": 900, "NoSpeech": 60, "Failed": 40}
     arithmetic = re.sub(r"\b([a-z]\d)\b", lambda match: str(values[ids[match[1]]]), expression)
     requests_usd = (
-        (backfill.RESULT_PUTS + backfill.LEASE_PUTS) * backfill.S3_WRITE_USD
-        + (backfill.UPLOAD_READS + backfill.RESULT_READS) * backfill.S3_READ_USD
+        (prices.RESULT_PUTS + prices.LEASE_PUTS) * prices.S3_WRITE_USD
+        + (prices.UPLOAD_READS + prices.RESULT_READS) * prices.S3_READ_USD
         + 3 * 0.40e-6  # SQS: a message is sent, received and deleted (docs/decisions/0034-prices.md)
     )
-    expected = 2000 * 3008 / 1024 * backfill.GB_S_USD + 1000 * (backfill.INVOCATION_USD + requests_usd)
+    expected = 2000 * 3008 / 1024 * prices.GB_S_USD["x86_64"] + 1000 * (prices.INVOCATION_USD + requests_usd)
     assert eval(arithmetic, {"SUM": sum, "__builtins__": {}}) == pytest.approx(expected, rel=1e-5)
 
 
