@@ -5,20 +5,18 @@ The job includes recordings that have a final result of the deployed model: each
 milliseconds and no inference. The estimate of time and cost comes from a sample of the stored results.
 """
 
-import json
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from core.delivery import is_final
 from core.delivery.keys import is_folder_marker, result_key_for
 from core.delivery.metadata import has_speakers
 from core.errors import AwsRefused
 from core.operations.deployed_stack import DeployedStack, aws_errors
+from core.operations.invocation import error_of, invoke
 from core.operations.prices import (
     INVOCATION_USD,
     JOB_USD,
@@ -48,9 +46,6 @@ _SAMPLE_SIZE = 200
 """Results to read for the estimate. A share is then known to within seven points."""
 _PRIORITY = 10
 _NO_TASKS = {"invocationSchemaVersion": "2.0", "invocationId": "activation", "tasks": []}
-_NOT_ACTIVE = ("CodeArtifactUserPendingException", "ResourceConflictException", "ResourceNotReadyException")
-"""Lambda's errors for a version that is inactive or pending. The first is not in its API's reference
-(https://github.com/boto/boto3/issues/3788)."""
 
 
 @dataclass(frozen=True)
@@ -176,18 +171,9 @@ def activate(lambda_client: Any, stack: DeployedStack) -> None:
     AwsRefused
         If the function does not start, or AWS cannot be reached or refuses the request.
     """
-    request = {"FunctionName": stack.backfill_version_arn, "Payload": json.dumps(_NO_TASKS)}
-    with aws_errors("the backfill function"):
-        try:
-            answer = lambda_client.invoke(**request)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _NOT_ACTIVE:
-                raise
-            lambda_client.get_waiter("function_active_v2").wait(FunctionName=stack.backfill_version_arn)
-            answer = lambda_client.invoke(**request)
-    if "FunctionError" in answer:
-        reason = json.load(answer["Payload"]).get("errorMessage", answer["FunctionError"])
-        raise AwsRefused(f"The backfill function does not start: {reason}")
+    answer = invoke(lambda_client, stack.backfill_version_arn, _NO_TASKS, "the backfill function")
+    if error := error_of(answer):
+        raise AwsRefused(f"The backfill function does not start: {error[1]}")
 
 
 def job_request(stack: DeployedStack, scope: Scope) -> dict[str, Any]:
