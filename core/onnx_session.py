@@ -1,9 +1,10 @@
 """ONNX Runtime sessions with a fixed number of threads, exact 8-bit products and no telemetry."""
 
 import os
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from core.processor import VNNI, processor_flags
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -45,12 +46,7 @@ def onnx_session(
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-@cache
 def processor_has_vnni() -> bool:
     """Detect whether the processor adds 8-bit products in 32 bits; True if unknown, as on Arm."""
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return True
-    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), None)
-    return flags is None or bool({"avx512_vnni", "avx_vnni"} & set(flags.split()))
+    flags = processor_flags()
+    return flags is None or "asimd" in flags or bool(VNNI & flags)

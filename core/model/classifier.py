@@ -1,6 +1,5 @@
 """Classifies a waveform: ONNX Runtime computes the scores of the emotions from a serving package."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ from core.model.inputs import Geometry
 from core.model.labels import LabelChoice, relabelled
 from core.model.package import MODEL_FILE, Manifest, check_hashes, read_manifest
 from core.onnx_session import onnx_session
+from core.processor import cores
 from core.results import Model, Output
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
 
@@ -145,7 +145,7 @@ def default_threads(options: ModelSettings) -> int:
     """
     if options.inference_threads is not None:
         return options.inference_threads
-    visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    visible = cores()
     if options.aws_lambda_function_memory_size is None:
         return visible
     return max(1, min(visible, round(options.aws_lambda_function_memory_size / MEMORY_MB_PER_VCPU)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from core import onnx_session
+from core import onnx_session, processor
 from core.export.graph.builder import CONTRIB, Floats
 from core.export.graph.precision import quantise_per_column
 
@@ -63,14 +63,15 @@ def _int8_product(weight: Floats) -> bytes:
         ("flags\t: fpu avx2 avx512_vnni\n", True),
         ("flags\t: fpu avx2 avx_vnni\n", True),
         ("flags\t: avx2\n", False),
+        ("Features\t: fp asimd asimddp\n", True),
         ("", True),
     ],
 )
 def test_vnni_is_detected(described: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: described)
-    onnx_session.processor_has_vnni.cache_clear()
+    processor._cpuinfo.cache_clear()
     assert onnx_session.processor_has_vnni() is expected
-    onnx_session.processor_has_vnni.cache_clear()
+    processor._cpuinfo.cache_clear()
 
 
 def test_onnxruntime_writes_nothing_to_the_home_folder(package: Path, tmp_path: Path) -> None:
