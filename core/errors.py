@@ -29,6 +29,7 @@
     ├── RecordingSuperseded            not a failure: the version was deleted or overwritten
     ├── RecordingUnfinished            not a failure: another invocation continues
     ├── EventNotUnderstood
+    ├── BenchmarkFailed
     ├── SettingsInvalid
     ├── ResultUnreadable
     ├── OperationFailed                an operator's command failed on AWS
@@ -223,6 +224,10 @@ class RecordingUnfinished(AudioEmotionError):
 
 class EventNotUnderstood(AudioEmotionError):
     """The event is of an unknown kind."""
+
+
+class BenchmarkFailed(AudioEmotionError):
+    """The built-in speech could not be classified, or not in time."""
 
 
 class SettingsInvalid(AudioEmotionError):

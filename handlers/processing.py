@@ -18,6 +18,7 @@ from core.delivery.storage import Storage, s3_client
 from core.errors import TransientError
 from core.model.classifier import default_threads
 from core.pipeline import Pipeline
+from core.process import start_ms
 from core.scratch import remove_leftovers, warn_if_too_small
 from core.settings import (
     FunctionSettings,
@@ -53,6 +54,7 @@ def delivery() -> Delivery:
     pipeline = Pipeline(classifier, limits, segmentation, speakers, scores)
     storage = Storage(s3_client(settings.read(StorageSettings)))
     function = settings.read(FunctionSettings)
+    start_ms()  # the model is loaded
     return Delivery(storage, pipeline, function, queue(function.queue_url) if function.queue_url else None)
 
 

@@ -1,4 +1,4 @@
-"""Lambda entry point for uploads, which arrive in SQS messages, S3 events or EventBridge events."""
+"""Lambda entry point for uploads, in SQS messages, S3 events or EventBridge events, and for the benchmark."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +10,7 @@ from core.delivery import Removal, Upload
 from core.delivery.queue import CONTINUES
 from core.errors import EventNotUnderstood
 from handlers import processing
+from handlers.benchmark import answer, is_benchmark
 from handlers.events import event_from_json, is_queue_batch, uploads_in
 from handlers.log import logger
 from handlers.processing import metrics
@@ -25,7 +26,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
     Returns
     -------
-    For a batch of SQS messages, the messages to retry; otherwise the number of uploads.
+    For a batch of SQS messages, the messages to retry; for a benchmark, its outcome; otherwise the number of uploads.
 
     Raises
     ------
@@ -35,6 +36,8 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         If an event that did not come from the queue is of an unknown kind.
     """
     metrics.add_metric("Invocations", MetricUnit.Count, 1)
+    if is_benchmark(event):
+        return answer(event, context)
     invocation = processing.Invocation(processing.delivery(), context)
     if not is_queue_batch(event):
         uploads = uploads_in(event)

@@ -96,14 +96,20 @@ class Outcome:
 
 
 class Delivery:
-    """Classifies uploads and stores their results in the results bucket."""
+    """Classifies uploads and stores their results in the results bucket.
+
+    Attributes
+    ----------
+    pipeline
+        Turns a downloaded upload into its result.
+    """
 
     def __init__(
         self, storage: Storage, pipeline: Pipeline, settings: FunctionSettings, queue: UploadQueue | None = None
     ) -> None:
         self._queue = queue
         self._storage = storage
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self.settings = settings
 
     def deliver(self, upload: Upload, attempt: Attempt = _DEFAULT_ATTEMPT) -> Outcome:
@@ -297,7 +303,7 @@ class Delivery:
             if self._is_older(upload, metadata.sequencer):
                 raise RecordingSuperseded(f"{upload.key} has the result of a newer upload.")
         elif (
-            metadata.fingerprint == self._pipeline.model.fingerprint
+            metadata.fingerprint == self.pipeline.model.fingerprint
             and has_speakers(metadata.speakers, self._speakers_of(upload))
             and is_final(metadata.state, metadata.error, retry_recoverable=attempt.retry_recoverable)
         ):
@@ -333,12 +339,12 @@ class Delivery:
         An invalid one is no error here: the result that reports it is stored already, or is made next.
         """
         try:
-            return requested_speakers(upload) or self._pipeline.speakers.mode
+            return requested_speakers(upload) or self.pipeline.speakers.mode
         except MetadataInvalid:
             return "invalid"
 
     def _lease_key(self, upload: Upload) -> str:
-        parts = (upload.identity, self._pipeline.model.fingerprint)
+        parts = (upload.identity, self.pipeline.model.fingerprint)
         prefix = leases_prefix_for(self._result_key(upload), self.settings.leases_prefix)
         return prefix + hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -353,13 +359,13 @@ class Delivery:
         if deadline.is_half_spent:
             raise OutOfTime("The invocation has too little time left to classify another recording.")
         try:
-            self._pipeline.limits.check_size(upload.size_bytes or 0)
+            self.pipeline.limits.check_size(upload.size_bytes or 0)
             speakers = requested_speakers(upload)
             with scratch_folder() as folder:
                 # A fixed name, because the key is untrusted input.
                 path = folder / "recording"
                 self._download(upload, path, deadline.restarted())
-                result = self._pipeline.run(path, upload.source, deadline=deadline, store=progress, speakers=speakers)
+                result = self.pipeline.run(path, upload.source, deadline=deadline, store=progress, speakers=speakers)
                 if result.status == "failed" and not path.exists():
                     raise DecoderUnavailable("The recording vanished from the temporary folder during decoding.")
                 return result
@@ -378,7 +384,7 @@ class Delivery:
             raise StorageUnavailable(f"S3 sent {upload.key} so slowly that too little time is left to classify it.")
 
     def _failed(self, upload: Upload, error: RecordingError) -> Result:
-        return Result.failed(upload.source, self._pipeline.model, error)
+        return Result.failed(upload.source, self.pipeline.model, error)
 
     def _give_up(self, upload: Upload, attempt: Attempt, cause: TransientError | None = None) -> None:
         """Store a `given_up` result, unless another result of the same version is stored.
@@ -413,7 +419,7 @@ class Delivery:
             source_version=upload.identity,
             source_etag=upload.etag,
             sequencer=upload.sequencer or "",
-            fingerprint=self._pipeline.model.fingerprint,
+            fingerprint=self.pipeline.model.fingerprint,
             state=state,
             error=result.error.code if result.error else "",
             speakers=speakers_of(result, self._speakers_of(upload)),

@@ -37,7 +37,7 @@ def private_checkout(tmp_path: Path) -> Path:
     """A copy of the code, as `git clone` makes it under umask 077."""
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    for name in ("core", "handlers"):
+    for name in ("core", "handlers", "samples"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [checkout, *checkout.rglob("*")]:
         path.chmod(path.stat().st_mode & 0o700)

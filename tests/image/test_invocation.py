@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.audio.formats import FORMATS
+from core.benchmark import Answer
 from core.local.stack import UPLOADS_BUCKET, Stack
 from core.model.classifier import EmotionClassifier
 from core.pipeline import Pipeline
@@ -49,6 +50,15 @@ def test_the_test_event_is_acknowledged(function: Container, stack: Stack, name:
     before = stack.results()
     assert function.invoke(event(name)) == answer
     assert stack.results() == before
+
+
+def test_a_benchmark_classifies_the_speech_in_the_image(function: Container, stack: Stack) -> None:
+    before = stack.results()
+    answer = Answer.model_validate(function.invoke({"benchmark": {"rounds": 1}}))
+    assert [each.utterances for each in answer.recordings] == [1, 1, 1, 1, 7]
+    assert answer.peak_memory_mb is not None
+    assert stack.results() == before
+    assert function.run("ls", "-A", "/tmp") == ""
 
 
 def test_an_unknown_event_is_rejected(function: Container) -> None:

@@ -92,7 +92,7 @@ def test_the_function_and_the_api_read_the_setting(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     processing.delivery.cache_clear()
     try:
-        assert _is_unsure(processing.delivery()._pipeline)
+        assert _is_unsure(processing.delivery().pipeline)
     finally:
         processing.delivery.cache_clear()
     monkeypatch.delenv("RESULTS_BUCKET")
