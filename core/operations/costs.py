@@ -85,7 +85,13 @@ Decoding and segmentation were measured with AVX2 only, and are assumed for the 
 
 @dataclass(frozen=True)
 class Workload:
-    """Recordings of one kind."""
+    """Recordings of one kind.
+
+    Attributes
+    ----------
+    utterance_s
+        Duration of what the classifier gets of each utterance.
+    """
 
     name: str
     duration_s: float
@@ -105,7 +111,10 @@ class Workload:
 
 
 CLIP = Workload("utterance of 2 s", 2.0, 1, 2.0)
-CALL = Workload("call of 5 min", 300.0, 120, 1.67)
+SPEECH_S, PAUSES_S = 1.67, 1.0
+"""Speech of an utterance in a call, and the parts of the pauses around it that the classifier gets too
+(docs/decisions/0013-audio-around-an-utterance.md)."""
+CALL = Workload("call of 5 min", 300.0, 120, SPEECH_S + PAUSES_S)
 """Speech in two thirds of it, as in samples/conversation.ogg."""
 
 

@@ -4,16 +4,23 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
+from core.audio.decode import decode
+from core.audio.probe import probe
+from core.audio.utterances import cut
+from core.audio.voice_activity import VoiceActivityDetector
+from core.audio.waveform import SAMPLE_RATE_HZ
 from core.benchmark import CLIPS_S, Answer, Request, run, write_recordings
 from core.deadline import Deadline
 from core.errors import BenchmarkFailed, EventNotUnderstood
 from core.local.stack import Stack, running_stack
 from core.local.workers import LocalContext
 from core.model.classifier import EmotionClassifier
+from core.operations.costs import PAUSES_S
 from core.pipeline import Pipeline
 from core.process import peak_memory_mb, start_ms
 from core.results import Result, Source
@@ -173,6 +180,14 @@ def test_the_clips_are_the_speech_of_the_call(tmp_path: Path) -> None:
     *clips, call = write_recordings(tmp_path)
     assert call == ROOT / "samples" / "conversation.ogg"
     assert [clip.stat().st_size for clip in clips] == [44 + 32_000 * seconds for seconds in CLIPS_S]
+
+
+def test_a_call_costs_the_pauses_around_its_utterances() -> None:
+    call, limits = ROOT / "samples" / "conversation.ogg", MediaLimits()
+    blocks = decode(call, probe(call, limits), limits)
+    segments = list(cut(blocks, SegmentationSettings(), VoiceActivityDetector.load()))
+    around_s = [segment.waveform.size / SAMPLE_RATE_HZ - segment.duration_s for segment in segments]
+    assert median(around_s) == pytest.approx(PAUSES_S, abs=0.01)
 
 
 def test_a_kernel_without_proc_leaves_out_what_it_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
