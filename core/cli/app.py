@@ -535,6 +535,30 @@ def status(
     raise typer.Exit(run_status(named_stack(stack, bucket), model or default_model(), sample=sample, as_json=as_json))
 
 
+@app.command(**_examples("benchmark --stack my-stack", "benchmark --function my-stack-classify --json"))
+def benchmark(
+    stack: StackName = _STACK,
+    bucket: UploadsBucket = None,
+    function: Annotated[
+        str | None,
+        typer.Option(help="ARN or name of the function, instead of the stack's name.", show_default=False),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=50, help="How often each recording is classified, if the timeout permits.")
+    ] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the deployed function, and calculate what a thousand hours of audio cost on it.
+
+    The function classifies speech that its image contains: four utterances and a call. Nothing is stored.
+    """
+    from core.cli.aws import named_stack
+    from core.cli.benchmark import run_benchmark
+
+    name = function or named_stack(stack, bucket).classify_function
+    raise typer.Exit(run_benchmark(name, rounds, as_json=as_json))
+
+
 @app.command(
     **_examples(
         "results --emotion angry", "results --stack audio-emotion --since 12h --csv --per recording > calls.csv"

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from rich.console import Console
 
 from core.operations.deployed_stack import DeployedStack, aws_errors, find_stack, stack_name_from_bucket
@@ -24,17 +25,21 @@ def named_stack(name: str, bucket: str | None) -> DeployedStack:
     return find_stack(stack_name_from_bucket(bucket) if bucket else name, aws_client("cloudformation"))
 
 
-def aws_client(service: str) -> Any:
-    """Return a client for the region in AWS_REGION, as the AWS CLI does, or for boto3's region without one.
+def aws_client(service: str, *, region: str | None = None, config: Config | None = None) -> Any:
+    """Return a client for a region, by default that in AWS_REGION, as the AWS CLI does, or else boto3's.
 
     Raises
     ------
     AwsRefused
         If no region is set, or the AWS configuration is invalid.
     """
-    region = os.environ.get("AWS_REGION")
+    region = region or os.environ.get("AWS_REGION")
+    options: dict[str, Any] = {
+        **({"region_name": region} if region else {}),
+        **({"config": config} if config else {}),
+    }
     with aws_errors(f"a client of {service}"):
-        return boto3.client(service, region_name=region) if region else boto3.client(service)  # type: ignore[call-overload]
+        return boto3.client(service, **options)  # type: ignore[call-overload]
 
 
 def aws_console() -> Console:

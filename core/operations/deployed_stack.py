@@ -42,6 +42,11 @@ class DeployedStack:
     architecture: str = "x86_64"
 
     @property
+    def classify_function(self) -> str:
+        """The name of the function that classifies uploads."""
+        return f"{self.name}-classify"
+
+    @property
     def log_groups(self) -> tuple[str, ...]:
         """The log groups that contain keys of recordings."""
         return tuple(f"/aws/lambda/{self.name}-{function}" for function in ("classify", "backfill"))

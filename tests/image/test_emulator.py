@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from typer.testing import CliRunner
 
+from core.cli.app import app
 from core.local.stack import Stack
 from tests.image.conftest import event, result
+from tests.support.lambda_api import LambdaApi
 from tools.emulator import emulated
 from tools.invoke import BACKFILL_HANDLER, stage
 
@@ -39,6 +42,22 @@ def test_a_function_without_its_bucket_says_which_variable_is_missing(sam: None,
         answer = invoke({})
     assert answer["errorType"] == "SettingsInvalid"
     assert "RESULTS_BUCKET" in answer["errorMessage"]
+
+
+def test_a_benchmark_is_answered_through_lambda_s_api(
+    sam: None, stack: Stack, package: Path, log: IO[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = stack.environment(package) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    configuration = {"FunctionName": "classify", "Architectures": ["x86_64"], "MemorySize": 3008, "Timeout": 300}
+    with emulated(environment, log) as invoke, LambdaApi(invoke, configuration).serving() as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", api.endpoint)
+        ended = CliRunner().invoke(app, ["benchmark", "--function", "classify", "--rounds", "1", "--json"])
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.stdout)["benchmark"]
+    assert [each["utterances"] for each in found["recordings"]] == [1, 1, 1, 1, 7]
+    assert found["start_ms"] > 0
 
 
 def test_a_task_of_s3_batch_operations_is_answered(sam: None, stack: Stack, package: Path, log: IO[bytes]) -> None:

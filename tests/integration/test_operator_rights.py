@@ -12,6 +12,7 @@ import boto3
 import pytest
 from typer.testing import CliRunner
 
+from core.benchmark import Answer, Measurement
 from core.cli.app import app
 from core.delivery.keys import leases_prefix_for
 from core.errors import GivenUp
@@ -23,7 +24,7 @@ from tests.support.permissions import Right, as_list, recorded
 from tools.deploy import deploy
 
 POLICY_FILE = Path(__file__).parents[2] / "docs" / "how-to" / "operator-policy.json"
-COMMANDS = ("Status", "Results", "Redrive", "Backfill", "Forget", "Deploy")
+COMMANDS = ("Status", "Results", "Redrive", "Backfill", "Benchmark", "Forget", "Deploy")
 DEPLOYED = Deployed()
 UPLOADS, RESULTS = (DEPLOYED.resources()[name]["BucketName"] for name in ("UploadsBucket", "ResultsBucket"))
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-uploads"
@@ -45,9 +46,11 @@ caller may pass the role of a job.
 
 ARGUMENTS = {"Backfill": ("--yes", "--wait"), "Forget": ("a.wav", "--yes")}
 
-Answer = dict[str, Any] | str
+MODEL = Model(id="m", revision="r", precision="fp32", fingerprint="sha256:0", labels=("anger", "sad"))
+
+AwsAnswer = dict[str, Any] | str
 """An answer of AWS, or the code of an error."""
-ANSWERS: dict[str, list[Answer]] = {
+ANSWERS: dict[str, list[AwsAnswer]] = {
     "cloudformation.DescribeStacks": [
         {
             "Stacks": [
@@ -67,8 +70,17 @@ ANSWERS: dict[str, list[Answer]] = {
     "cloudwatch.GetMetricStatistics": [{"Datapoints": []}],
     "sqs.StartMessageMoveTask": [{"TaskHandle": "t"}],
     "sqs.ListMessageMoveTasks": [{"Results": [{"Status": "COMPLETED"}]}],
-    "lambda.Invoke": ["ResourceConflictException", {"StatusCode": 200, "Payload": io.BytesIO()}],
-    "lambda.GetFunction": [{"Configuration": {"State": "Active"}, "Code": {"ResolvedImageUri": IMAGE}}],
+    "lambda.GetFunction": [
+        {
+            "Configuration": {
+                "FunctionName": f"{STACK}-classify",
+                "MemorySize": 3008,
+                "Timeout": 900,
+                "State": "Active",
+            },
+            "Code": {"ResolvedImageUri": IMAGE},
+        }
+    ],
     "lambda.GetAlias": [{"FunctionVersion": VERSION.rpartition(":")[2]}],
     "lambda.ListVersionsByFunction": [
         {"Versions": [{"FunctionArn": arn, "Version": arn.rpartition(":")[2]} for arn in (VERSION, OLD_VERSION)]}
@@ -104,8 +116,7 @@ def stack(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         for bucket in (UPLOADS, RESULTS):
             running.s3.create_bucket(Bucket=bucket)
             running.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        model = Model(id="m", revision="r", precision="fp32", fingerprint="sha256:0", labels=("anger", "sad"))
-        document = Result.failed(Source(key="a.wav"), model, GivenUp("No.")).to_json().encode()
+        document = Result.failed(Source(key="a.wav"), MODEL, GivenUp("No.")).to_json().encode()
         lease_key = leases_prefix_for("results/a.wav.json", "claims/") + "lease"
         for bucket, key in ((UPLOADS, "a.wav"), (RESULTS, "results/a.wav.json"), (RESULTS, lease_key)):
             running.s3.put_object(Bucket=bucket, Key=key, Body=document)
@@ -118,11 +129,22 @@ def stack(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         yield running
 
 
+def benchmark_answer(model: Model) -> bytes:
+    """Return the answer of the function that classifies uploads to the benchmark event."""
+    recordings = tuple(
+        Measurement(name=name, duration_s=2.0, utterances=1, total_ms=(90.0,), inference_ms=(80,))
+        for name in ("1 s", "2 s", "4 s", "6 s", "conversation")
+    )
+    machine = {"processor": "p", "architecture": "x86_64", "flags": (), "cores": 2, "threads": 2, "version": "1.0.0"}
+    figures = {"speakers": "off", "start_ms": 900, "peak_memory_mb": 200, "recordings": recordings}
+    return Answer(**machine, **figures, model=model).model_dump_json().encode()  # type: ignore[arg-type]
+
+
 def answer_for_aws() -> None:
     """Answer the calls to services that moto lacks."""
     assert boto3.DEFAULT_SESSION is not None
 
-    def prepared(left: list[Answer]) -> Callable[..., Any]:
+    def prepared(left: list[AwsAnswer]) -> Callable[..., Any]:
         def reply(**_: Any) -> Any:
             chosen = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(chosen, str):
@@ -131,7 +153,9 @@ def answer_for_aws() -> None:
 
         return reply
 
-    for operation, answers in ANSWERS.items():
+    # The first invocation of an inactive function fails.
+    invoked: AwsAnswer = {"StatusCode": 200, "Payload": io.BytesIO(benchmark_answer(MODEL))}
+    for operation, answers in {**ANSWERS, "lambda.Invoke": ["ResourceConflictException", invoked]}.items():
         boto3.DEFAULT_SESSION.events.register(f"before-call.{operation}", prepared(list(answers)))
 
 
