@@ -62,6 +62,15 @@ def cloudformation(stack: dict[str, Any] | None) -> Iterator[Any]:
         yield client
 
 
+@pytest.mark.parametrize(("given", "architecture"), [("arm64", "arm64"), (None, "x86_64")], ids=["arm64", "absent"])
+def test_a_stack_without_an_architecture_is_on_x86_64(given: str | None, architecture: str) -> None:
+    described = described_by_cloudformation()
+    named = [each for each in described["Parameters"] if each["ParameterKey"] != "Architecture"]
+    chosen = [{"ParameterKey": "Architecture", "ParameterValue": given}] if given else []
+    with cloudformation({**described, "Parameters": named + chosen}) as client:
+        assert find_stack(STACK, client).architecture == architecture
+
+
 @pytest.fixture(scope="module")
 def world(aws_server: str) -> Iterator[Stack]:
     with running_stack(endpoint=aws_server) as running, pytest.MonkeyPatch.context() as patched:
