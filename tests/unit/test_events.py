@@ -18,6 +18,9 @@ from aws_lambda_powertools.utilities.parser.models import (
     SqsModel,
 )
 
+from core.benchmark import Request
+from handlers.benchmark import request_in
+
 ROOT = Path(__file__).parents[2]
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 UPLOADS_BUCKET = "audio-emotion-uploads"
@@ -68,6 +71,7 @@ def test_every_sample_event_is_tested() -> None:
         "s3-test-event",
         "eventbridge",
         "api-recognize",
+        "benchmark",
     }
 
 
@@ -77,6 +81,10 @@ def test_an_event_fits_into_256_kb_and_has_example_accounts_and_addresses_only(p
     assert len(text.encode()) < 256 * 1024
     assert set(re.findall(r"\b\d{12}\b", text)) <= {"123456789012"}
     assert set(re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", text)) <= {"203.0.113.7"}
+
+
+def test_the_benchmark_event_is_valid() -> None:
+    assert request_in(event("benchmark")) == Request(rounds=3)
 
 
 @pytest.mark.parametrize("name", S3_EVENTS)

@@ -34,7 +34,7 @@ def modules(*packages: str) -> list[str]:
 
 
 IN_LAMBDA = [
-    *modules("core.audio", "core.model", "core.speakers", "core.pipeline", "core.delivery"),
+    *modules("core.audio", "core.model", "core.speakers", "core.pipeline", "core.benchmark", "core.delivery"),
     *("handlers.s3_upload", "handlers.batch_operations", "handlers.api.app"),
 ]
 
