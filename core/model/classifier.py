@@ -52,7 +52,7 @@ class EmotionClassifier:
         ----------
         verify
             Whether to compare the files with the hashes in the manifest. For the package in the image, the build has
-            already checked the hashes, and reading 113 MB would delay every cold start.
+            already checked the hashes, and reading 123 MB would delay every cold start.
 
         Raises
         ------

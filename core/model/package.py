@@ -184,7 +184,7 @@ def check_hashes(folder: Path, manifest: Manifest) -> None:
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal.
 
-    The file is read in chunks, because the whole weights would add 113 MB to the peak memory.
+    The file is read in chunks, because the whole weights would add 123 MB to the peak memory.
     """
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

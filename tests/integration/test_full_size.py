@@ -22,13 +22,17 @@ from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.loading import load_classifier
 from core.checkpoints.network import build_network
-from core.export.exporter import export
+from core.checkpoints.reference import ReferenceNetwork
+from core.export.exporter import export, write_package
 from core.export.graph import Precision
 from core.model.classifier import EmotionClassifier
 from core.settings import MediaLimits
 from tests.support.networks import HUBERT_BASE_CH, old_name
 
 CLIPS = 40
+
+MAX_INT8_PACKAGE_BYTES = 140_000_000
+"""The package is part of the image, which Lambda loads over the network."""
 
 SPREAD = 4.0
 """The factor of the last projection. With random weights alone the scores are nearly uniform and always agree. Scaled,
@@ -142,6 +146,14 @@ def test_the_package_agrees_with_pytorch_in_every_score(
     ]
     assert len(changes) == CLIPS + 1
     assert max(changes) < 1e-4
+
+
+def test_the_int8_package_is_small(checkpoint: Path, waveforms: list[Waveform], tmp_path: Path) -> None:
+    read = read_checkpoint(checkpoint)
+
+    write_package(read, tmp_path, Precision.INT8, waveforms[:1], [ReferenceNetwork(read).logits(waveforms[0])])
+
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < MAX_INT8_PACKAGE_BYTES
 
 
 def test_pytorch_agrees_with_the_published_program_s_steps(

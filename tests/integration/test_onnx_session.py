@@ -3,15 +3,20 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from core import onnx_session, processor
+from core.export.graph import Precision, build_graph
 from core.export.graph.builder import CONTRIB, Floats
 from core.export.graph.precision import quantise_per_column
+from tests.support.networks import random_network, small_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +43,34 @@ def test_a_processor_without_vnni_needs_exact_products() -> None:
     saturated = onnx_session.onnx_session(_int8_product(weight), 1, has_vnni=True).run(None, {"rows": rows})[0]
 
     assert np.abs(saturated / (rows @ weight) - 1).max() > 0.05
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT8_FFN])
+def test_every_8_bit_product_of_a_serving_graph_is_exact_without_vnni(
+    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime makes a product exact by unsigned weights, also in the loop of the feature encoder."""
+    options, written = onnxruntime.SessionOptions(), tmp_path / "optimised.onnx"
+    options.optimized_model_filepath = str(written)
+    monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: options)
+    model = build_graph(random_network(small_config()), precision)
+
+    onnx_session.onnx_session(model.SerializeToString(), 1, has_vnni=False)
+
+    types = list(_weight_types(onnx.load(written).graph))
+    assert len(types) == len(list(_weight_types(model.graph)))
+    assert set(_weight_types(model.graph)) == {TensorProto.INT8}
+    assert set(types) == {TensorProto.UINT8}
+
+
+def _weight_types(graph: onnx.GraphProto) -> Iterator[int]:
+    """Yield the type of the weight of each 8-bit product."""
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from _weight_types(attribute.g)
+        if node.op_type in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
+            yield types[node.input[1]]
 
 
 def _int8_product(weight: Floats) -> bytes:

@@ -18,9 +18,10 @@ from core.audio.offset import remove_offset
 from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
-from core.export.graph import Precision, build_graph
+from core.export.graph import Precision, build_graph, network
 from core.model.classifier import Logits
 from core.model.window_inputs import WindowGeometry
+from core.onnx_session import onnx_session
 from tests.support.networks import random_network, small_config
 
 SpeechLike = Callable[[int, int], Waveform]
@@ -200,3 +201,23 @@ def test_lower_precisions_stay_close_to_the_reference(
         change = np.abs(logits - pair.reference(waveform)).max()
         # 8 bits resolve 1 in 127. The lower bound excludes the float32 graph.
         assert TOLERANCE < change < 0.5
+
+
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("name", ["published", "kernel-5-stride-3", "kernel-1-stride-2"])
+def test_the_chunks_of_the_feature_encoder_do_not_change_the_logits(
+    name: str, precision: Precision, speech_like: SpeechLike, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = random_network(CONFIGS[name])
+    geometry = geometry_of(random, exact=not precision.groups_tokens)
+    sessions = []
+    for frames in (1, 7, 1_000):
+        monkeypatch.setattr(network, "_MAX_CHUNK_FRAMES", frames)
+        sessions.append(onnx_session(build_graph(random, precision).SerializeToString(), threads=1))
+
+    for samples in (1, 400, 20_000, WINDOW_SAMPLES):
+        inputs = geometry.graph_inputs(speech_like(samples, samples))
+        logits = [session.run(["logits"], inputs)[0][0] for session in sessions]
+        # Chunks of other lengths may add the terms of a product in another order.
+        np.testing.assert_allclose(logits[0], logits[2], atol=TOLERANCE)
+        np.testing.assert_allclose(logits[1], logits[2], atol=TOLERANCE)

@@ -1,8 +1,6 @@
 """The part of a serving graph that depends on a clip without padding (see `core.model.clip_inputs`).
 
-- The positional convolution is computed from its inputs and cut to the clip, because the reference's zero padding adds
-  nothing.
-- WavLM's position bias depends only on the distance of two frames, so it is a table without logarithms.
+WavLM's position bias depends only on the distance of two frames, so it is a table without logarithms.
 """
 
 import numpy as np
@@ -33,17 +31,13 @@ class ClipGraph(NetworkGraphBuilder):
         return self._node("Slice", rows, start, "frame_count", axis)
 
     def _embeddings(self, frames: str) -> str:
-        kernel = self._config.num_conv_pos_embeddings
-        # The reference pads half a kernel before and after, less one after for an even kernel.
-        first = self._constant(np.array([(kernel - 1) - kernel // 2]))
-        end, axis = self._node("Add", "frame_count", first), self._constant(np.array([0]))
-        convolved = self._node("Slice", self._spread_kernel(frames), first, end, axis)
         bias = self._constant(self._weights[f"{self._prefix}.encoder.pos_conv_embed.conv.bias"])
-        embedding = self._node("BiasGelu", convolved, bias, domain=CONTRIB)
-        return self._node("Unsqueeze", self._node("Add", frames, embedding), axis)
+        embedding = self._node("BiasGelu", self._positional_convolution(frames), bias, domain=CONTRIB)
+        tokens = self._node("Add", frames, embedding)
+        return self._node("Unsqueeze", tokens, self._constant(np.array([0])))
 
     def _attention_bias(self) -> str:
-        """Look up WavLM's position bias, shape ``(1, heads, frames, frames)``, which all layers share."""
+        """Look up WavLM's position bias, shape ``(heads, frames, frames)``, which all layers share."""
         if self._position_table is None:
             return ""
         centre = self._position_table.shape[1] // 2
@@ -51,8 +45,7 @@ class ClipGraph(NetworkGraphBuilder):
         frame = self._node("Range", zero, self._node("Squeeze", "frame_count"), one)
         key = self._node("Add", frame, self._constant(np.array(centre)))
         distance = self._node("Sub", key, self._node("Unsqueeze", frame, self._constant(np.array([1]))))
-        bias = self._node("Gather", self._constant(self._position_table), distance, axis=1)
-        return self._node("Unsqueeze", bias, self._constant(np.array([0])))
+        return self._node("Gather", self._constant(self._position_table), distance, axis=1)
 
     def _mean(self, hidden: str) -> str:
         return self._node("ReduceMean", hidden, self._constant(np.array([1])), keepdims=0)

@@ -41,8 +41,11 @@ class Emotion2vecGraph(ClipGraph):
     def _layer_count(self) -> int:
         return int(self._config.num_prenet_layers + self._config.num_hidden_layers)
 
-    def _query_key_value(self, prefix: str, *, int8: bool) -> Linear:
-        return self._read_linear(f"{prefix}.qkv", int8=int8)
+    def _query_key_value(self, prefix: str, *, int8: bool) -> Iterator[Linear]:
+        together = self._read_linear(f"{prefix}.qkv")
+        assert together.bias is not None
+        weights, biases = np.split(together.weight, 3, axis=1), np.split(together.bias, 3)
+        return (Linear(weight, bias, int8) for weight, bias in zip(weights, biases, strict=True))
 
     def _embeddings(self, frames: str) -> str:
         """Add the positional convolutions to the frames, and put the extra tokens in front."""
@@ -65,7 +68,7 @@ class Emotion2vecGraph(ClipGraph):
         return self._node("Squeeze", self._node("Gelu", normed, domain=CONTRIB), first)
 
     def _attention_bias(self) -> str:
-        """Compute ALiBi's bias, shape ``(1, heads, tokens, tokens)``, which all layers share.
+        """Compute ALiBi's bias, shape ``(heads, tokens, tokens)``, which all layers share.
 
         It falls with the distance of two frames, and is 0 from and to an extra token.
         """
@@ -75,7 +78,7 @@ class Emotion2vecGraph(ClipGraph):
         distance = self._node("Cast", self._node("Abs", difference), to=TensorProto.FLOAT)
         extra = self._config.num_extra_tokens
         distance = self._node("Pad", distance, self._constant(np.array([extra, extra, 0, 0])))
-        scale = np.maximum(self._weights[f"{self._prefix}.{_AUDIO}.alibi_scale"][0], 0)
+        scale = np.maximum(self._weights[f"{self._prefix}.{_AUDIO}.alibi_scale"], 0).reshape(-1, 1, 1)
         slopes = np.array(alibi_slopes(self._config.num_attention_heads), np.float32)
         return self._node("Mul", distance, self._constant(-slopes[:, None, None] * scale))
 

@@ -1,15 +1,16 @@
 """Single layers of the serving graphs: convolutions as products, attention, feed-forward and norms."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 
 import numpy as np
 
 from core.checkpoints.architecture import Encoder
 from core.checkpoints.network import SpeechNetwork
-from core.export.graph.builder import CONTRIB, TO_THE_END, Floats, GraphBuilder
+from core.export.graph.builder import CONTRIB, TO_THE_END, Array, Floats, GraphBuilder
 from core.export.graph.precision import Linear, Precision, quantise_per_column
+from core.export.graph.spectrum import Spectrum
 
 _CONV_NORM_EPSILON = 1e-5
 """The default of nn.GroupNorm and nn.LayerNorm, which the feature encoder uses. The config names the value of the other
@@ -17,6 +18,9 @@ norms."""
 
 _PAIRED = (3, 2)
 """The kernel and the stride of convolutions that compute two frames with a shared product."""
+
+_MIDDLE = np.array([128], np.uint8)
+"""The integer that stands for 0, because VNNI multiplies unsigned activations with signed weights."""
 
 
 class LayerBuilder(GraphBuilder, ABC):
@@ -37,17 +41,24 @@ class LayerBuilder(GraphBuilder, ABC):
         weights[f"{self._prefix}.encoder.pos_conv_embed.conv.weight"] = convolution.weight.detach().numpy()
         return weights
 
-    def _first_convolution(self) -> str:
-        """Add the first convolution, always in float32: it is a thousandth of the work, and needs the precision."""
-        prefix = f"{self._prefix}.feature_extractor.conv_layers.0.conv"
-        kernel = self._constant(np.ascontiguousarray(self._weights[f"{prefix}.weight"][:, 0, :].T))
-        bias = self._weights.get(f"{prefix}.bias")
-        if bias is None:
-            return self._node("MatMul", "rows", kernel)
-        return self._node("Gemm", "rows", kernel, self._constant(bias))
+    def _first_layer(self) -> Callable[[str], str]:
+        """Return a function that adds the first layer to rows of samples.
 
-    def _first_convolution_with_group_norm(self) -> str:
-        """Add the first convolution, with its group norm folded into the kernel, and the activation.
+        The first convolution is always in float32: it is a thousandth of the work, and needs the precision.
+        """
+        if self._has_group_norm:
+            return self._first_layer_with_group_norm()
+        prefix = f"{self._prefix}.feature_extractor.conv_layers.0.conv"
+        kernel, bias = self._weights[f"{prefix}.weight"][:, 0, :].T, self._weights.get(f"{prefix}.bias")
+
+        def add(rows: str) -> str:
+            product = Linear(np.ascontiguousarray(kernel), bias)
+            return self._layer_norm_and_activation(self._linear(rows, product), 0)
+
+        return add
+
+    def _first_layer_with_group_norm(self) -> Callable[[str], str]:
+        """Fold the group norm into the first convolution's kernel, and return a function that adds the layer.
 
         The inputs `row_mean` and `row_covariance` hold the clip's statistics. The norm removes the convolution's bias.
         """
@@ -60,10 +71,15 @@ class LayerBuilder(GraphBuilder, ABC):
         variance = self._node("ReduceSum", products, self._constant(np.array([0])), keepdims=1)
         deviation = self._node("Sqrt", self._node("Add", variance, self._constant(np.float32(_CONV_NORM_EPSILON))))
         gain = self._node("Div", scale, deviation)
+        folded = self._node("Mul", kernel, gain)
         offset = self._node("Sub", shift, self._node("Mul", mean, gain))
-        rows = self._node("MatMul", "rows", self._node("Mul", kernel, gain))
         flat = self._node("Reshape", offset, self._constant(np.array([-1])))
-        return self._node("BiasGelu", rows, flat, domain=CONTRIB)
+        return lambda rows: self._node("BiasGelu", self._node("MatMul", rows, folded), flat, domain=CONTRIB)
+
+    @property
+    def _has_group_norm(self) -> bool:
+        """Whether the feature encoder has one norm, over the time of its first layer, instead of one in each layer."""
+        return bool(self._config.feat_extract_norm == "group")
 
     def _layer_norm_and_activation(self, rows: str, layer: int) -> str:
         """Add the layer norm and the activation after a convolution."""
@@ -79,21 +95,40 @@ class LayerBuilder(GraphBuilder, ABC):
         prefix = f"{self._prefix}.feature_extractor.conv_layers.{layer}.conv"
         weight, bias = self._weights[f"{prefix}.weight"], self._weights.get(f"{prefix}.bias")
         stride = self._config.conv_stride[layer]
-        outputs, channels, kernel = weight.shape
-        int8 = self._precision is Precision.INT8
+        _, channels, kernel = weight.shape
+        if self._precision is Precision.INT8:
+            return self._int8_convolution(rows, weight, bias, stride)
         frames_are_even = prod(self._config.conv_stride[layer + 1 :]) % 2 == 0
-        if not int8 and (kernel, stride) == _PAIRED and frames_are_even:
+        if (kernel, stride) == _PAIRED and frames_are_even:
             return self._convolution_in_pairs(rows, weight, bias)
         total = "" if bias is None else self._constant(bias)
         for first_tap in range(0, kernel, stride):
             taps = min(stride, kernel - first_tap)
-            part = weight[:, :, first_tap : first_tap + taps].transpose(2, 1, 0).reshape(taps * channels, outputs)
             source = self._taps(rows, channels, stride, first_tap, taps)
-            if int8:
-                product = self._int8_by_row(source, part)
-                total = self._node("Add", total, product) if total else product
-            else:
-                total = self._node("Gemm", source, self._constant(part), *([total] if total else []))
+            part = self._constant(_taps_of(weight, first_tap, taps))
+            total = self._node("Gemm", source, part, *([total] if total else []))
+        return total
+
+    def _int8_convolution(self, rows: str, weight: Floats, bias: Floats | None, stride: int) -> str:
+        """Add a convolution of activations that are quantised once, with a scale for each block of `stride` rows.
+
+        Taps beyond the stride use the integers and the scales of later blocks. The last block is repeated where the
+        last frames need more rows.
+        """
+        _, channels, kernel = weight.shape
+        blocks = self._node("Reshape", rows, self._constant(np.array([-1, stride * channels])))
+        integers, scales = self._quantised_rows(blocks)
+        total = "" if bias is None else self._constant(bias)
+        for first_tap in range(0, kernel, stride):
+            taps = min(stride, kernel - first_tap)
+            source = integers if taps == stride else self._slice(integers, 0, taps * channels, axis=1)
+            source, scale = (self._later_rows(value, first_tap // stride) for value in (source, scales))
+            part, part_scale = quantise_per_column(_taps_of(weight, first_tap, taps))
+            constants: list[Array | np.generic] = [part, np.float32(1), part_scale, _MIDDLE]
+            constants.append(np.zeros(part_scale.shape, np.int8))
+            product = self._node("MatMulIntegerToFloat", source, *map(self._constant, constants), domain=CONTRIB)
+            scaled = self._node("Mul", product, scale)
+            total = self._node("Add", total, scaled) if total else scaled
         return total
 
     def _convolution_in_pairs(self, rows: str, weight: Floats, bias: Floats | None) -> str:
@@ -135,16 +170,31 @@ class LayerBuilder(GraphBuilder, ABC):
         gathered = self._node("Gather", rows, self._node("Min", indices, last), axis=0)
         return self._node("Reshape", gathered, self._constant(np.array([-1, taps * channels])))
 
-    def _int8_by_row(self, rows: str, weight: Floats) -> str:
-        """Add a product that scales each row of activations to [-1, 1], and scales the row of the result back."""
+    def _later_rows(self, rows: str, by: int) -> str:
+        """Return the row that comes a number of rows after each; the last row is repeated."""
+        if by == 0:
+            return rows
+        count = self._row_count(rows)
+        start, one = self._constant(np.array(by)), self._constant(np.array(1))
+        later = self._node("Range", start, self._node("Add", count, start), one)
+        return self._node("Gather", rows, self._node("Min", later, self._node("Sub", count, one)), axis=0)
+
+    def _quantised_rows(self, rows: str) -> tuple[str, str]:
+        """Quantise each row with its own scale to integers around 128.
+
+        Returns
+        -------
+        The integers, shape ``(rows, channels)``, and the scales, shape ``(rows, 1)``.
+        """
         axis = self._constant(np.array([1]))
         highest = self._node("ReduceMax", rows, axis, keepdims=1)
         lowest = self._node("ReduceMin", rows, axis, keepdims=1)
         # Above zero, because a row of zeros would become NaN.
         size = self._node("Max", highest, self._node("Neg", lowest), self._constant(np.float32(1e-9)))
-        scaled = self._node("Mul", rows, self._node("Reciprocal", size))
-        product = self._linear(scaled, Linear(weight, None, int8=True))
-        return self._node("Mul", product, size)
+        scales = self._node("Mul", size, self._constant(np.float32(1 / 127)))
+        flat = self._node("Squeeze", scales, axis)
+        middle = self._node("Expand", self._constant(_MIDDLE), self._node("Shape", flat))
+        return self._node("QuantizeLinear", rows, flat, middle, axis=0), scales
 
     def _projection(self, rows: str) -> str:
         """Project features to hidden states, shape ``(frames, hidden)``."""
@@ -159,19 +209,54 @@ class LayerBuilder(GraphBuilder, ABC):
         """The epsilon of the layer norm before the projection."""
         return float(self._config.layer_norm_eps)
 
-    def _spread_kernel(self, rows: str) -> str:
-        """Add each row times the positional kernel to the tokens that it affects: ``(rows + kernel - 1, hidden)``.
+    def _positional_convolution(self, rows: str) -> str:
+        """Convolve rows with the positional kernel in the frequency domain, without its bias: ``(rows, hidden)``.
 
-        The sums are those of a convolution, ordered by input, so that omitted rows cost nothing.
+        `core.export.graph.spectrum` describes the matrices.
         """
-        groups = self._config.num_conv_pos_embedding_groups
         weight = self._weights[f"{self._prefix}.encoder.pos_conv_embed.conv.weight"]
-        hidden, inputs, kernel = weight.shape
-        transposed = weight.reshape(groups, hidden // groups, inputs, kernel).transpose(0, 2, 1, 3)[..., ::-1]
-        columns = self._node("Unsqueeze", self._node("Transpose", rows, perm=[1, 0]), self._constant(np.array([0])))
-        shared = self._constant(transposed.reshape(hidden, hidden // groups, kernel), name="position_kernel")
-        spread = self._node("ConvTranspose", columns, shared, group=groups)
-        return self._node("Transpose", self._node("Squeeze", spread, self._constant(np.array([0]))), perm=[1, 0])
+        groups, channels = self._config.num_conv_pos_embedding_groups, weight.shape[1]
+        spectrum = Spectrum.of(weight, groups)
+        windows = self._overlapping_windows(rows, spectrum, groups, channels)
+        transformed = self._node("MatMul", self._constant(spectrum.forward), windows)
+        # Real and imaginary parts, frequencies, blocks, channels.
+        shape = self._constant(np.array([groups, 2, spectrum.forward.shape[0] // 2, -1, channels]))
+        transformed = self._node("Reshape", transformed, shape)
+        flat = self._constant(np.array([groups, spectrum.forward.shape[0], -1]))
+        parts = []
+        for kernel, inverse in (
+            (spectrum.kernel_real, spectrum.inverse_real),
+            (spectrum.kernel_imaginary, spectrum.inverse_imaginary),
+        ):
+            product = self._node("MatMul", transformed, self._constant(kernel[:, None]))
+            parts.append(self._node("MatMul", self._constant(inverse), self._node("Reshape", product, flat)))
+        shape = self._constant(np.array([groups, spectrum.hop, -1, channels]))
+        blocks = self._node("Transpose", self._node("Reshape", self._node("Add", *parts), shape), perm=[2, 1, 0, 3])
+        convolved = self._node("Reshape", blocks, self._constant(np.array([-1, groups * channels])))
+        start, axis = self._constant(np.array([0])), self._constant(np.array([0]))
+        return self._node("Slice", convolved, start, self._node("Shape", rows, start=0, end=1), axis)
+
+    def _overlapping_windows(self, rows: str, spectrum: Spectrum, groups: int, channels: int) -> str:
+        """Pad rows as the reference does, and cut them into windows: ``(groups, window, blocks * channels)``.
+
+        The reference pads half a kernel before and after, less one after for an even kernel.
+        """
+        hop = self._constant(np.array([spectrum.hop]))
+        before = self._config.num_conv_pos_embeddings // 2
+        count = self._node("Shape", rows, start=0, end=1)
+        blocks = self._node("Div", self._node("Add", count, self._constant(np.array([spectrum.hop - 1]))), hop)
+        hops = self._node("Add", blocks, self._constant(np.array([spectrum.segments - 1])))
+        used = self._node("Add", count, self._constant(np.array([before])))
+        after = self._node("Sub", self._node("Mul", hops, hop), used)
+        pads = self._node("Concat", self._constant(np.array([before, 0])), after, self._constant(np.array([0])), axis=0)
+        shape = self._constant(np.array([-1, spectrum.hop, groups, channels]))
+        cut = self._node("Transpose", self._node("Reshape", self._node("Pad", rows, pads), shape), perm=[2, 1, 0, 3])
+        axis, segments = self._constant(np.array([2])), []
+        for number in range(spectrum.segments):
+            first = self._constant(np.array([number]))
+            segments.append(self._node("Slice", cut, first, self._node("Add", blocks, first), axis))
+        shape = self._constant(np.array([groups, spectrum.segments * spectrum.hop, -1]))
+        return self._node("Reshape", self._node("Concat", *segments, axis=1), shape)
 
     def _feed_forward(self, hidden: str, prefix: str) -> str:
         int8 = self._precision is not Precision.FP32
@@ -185,29 +270,36 @@ class LayerBuilder(GraphBuilder, ABC):
         Parameters
         ----------
         bias
-            Shape ``(1, 1, tokens, tokens)`` or ``(1, heads, tokens, tokens)``. WavLM scales it by its gate.
+            Broadcast to ``(heads, tokens, tokens)``. WavLM scales it by its gate.
         """
         int8 = self._precision is Precision.INT8
-        together = self._linear(hidden, self._query_key_value(prefix, int8=int8))
-        queries, keys, values = self._split(together, 3)
+        heads, size = self._config.num_attention_heads, self._config.hidden_size // self._config.num_attention_heads
+        shape = self._constant(np.array([-1, heads, size]))
+        queries, keys, values = (
+            self._node("Reshape", self._linear(hidden, linear), shape)
+            for linear in self._query_key_value(prefix, int8=int8)
+        )
+        # The operator reads the heads where they are, while MultiHeadAttention copies each of them first.
+        scores = self._node(
+            *("FusedMatMul", queries, keys), domain=CONTRIB, transBatchA=1, transBatchB=1, transB=1, alpha=size**-0.5
+        )
         if self._architecture.encoder is Encoder.WAVLM:
             bias = self._node("Mul", self._position_gate(hidden, prefix), bias)
-        attended = self._node(
-            "MultiHeadAttention",
-            *(queries, keys, values, *(("", "", bias) if bias else ())),
-            domain=CONTRIB,
-            num_heads=self._config.num_attention_heads,
-        )
+        weights = self._node("Softmax", self._node("Add", scores, bias) if bias else scores, axis=-1)
+        attended = self._node("FusedMatMul", weights, values, domain=CONTRIB, transBatchB=1)
+        shape = self._constant(np.array([1, -1, heads * size]))
+        attended = self._node("Reshape", self._node("Transpose", attended, perm=[1, 0, 2]), shape)
         return self._linear(attended, self._read_linear(f"{prefix}.out_proj", int8=int8))
 
-    def _query_key_value(self, prefix: str, *, int8: bool) -> Linear:
-        """Return the products of self-attention's queries, keys and values as one."""
-        parts = [self._read_linear(f"{prefix}.{name}") for name in ("q_proj", "k_proj", "v_proj")]
-        biases = [part.bias for part in parts if part.bias is not None]
-        return Linear(np.concatenate([part.weight for part in parts], axis=1), np.concatenate(biases), int8)
+    def _query_key_value(self, prefix: str, *, int8: bool) -> Iterator[Linear]:
+        """Yield the products of self-attention's queries, keys and values.
+
+        One product for all three would have to be split, which takes longer than quantising its input three times.
+        """
+        return (self._read_linear(f"{prefix}.{name}", int8=int8) for name in ("q_proj", "k_proj", "v_proj"))
 
     def _position_gate(self, hidden: str, prefix: str) -> str:
-        """Add the gate of WavLM's position bias, shape ``(1, heads, tokens, 1)``.
+        """Add the gate of WavLM's position bias, shape ``(heads, tokens, 1)``.
 
         transformers projects each head's part of the attention's input to eight values, and sums each half. Here the
         sums are folded into the weights.
@@ -215,10 +307,10 @@ class LayerBuilder(GraphBuilder, ABC):
         heads = self._config.num_attention_heads
         weight, bias = (self._weights[f"{prefix}.gru_rel_pos_linear.{name}"] for name in ("weight", "bias"))
         folded = Linear(np.ascontiguousarray(weight.reshape(2, 4, -1).sum(axis=1).T), bias.reshape(2, 4).sum(axis=1))
-        parts = self._node("Reshape", hidden, self._constant(np.array([1, -1, heads, weight.shape[1]])))
+        parts = self._node("Reshape", hidden, self._constant(np.array([-1, heads, weight.shape[1]])))
         gates = self._node("Sigmoid", self._linear(parts, folded))
-        outer, inner = self._split(self._node("Transpose", gates, perm=[0, 2, 1, 3]), 2)
-        scale = self._constant(self._weights[f"{prefix}.gru_rel_pos_const"])
+        outer, inner = self._split(self._node("Transpose", gates, perm=[1, 0, 2]), 2)
+        scale = self._constant(self._weights[f"{prefix}.gru_rel_pos_const"][0])
         one, two = self._constant(np.float32(1)), self._constant(np.float32(2))
         return self._node("Add", self._node("Mul", outer, self._node("Sub", self._node("Mul", inner, scale), one)), two)
 
@@ -259,3 +351,9 @@ class LayerBuilder(GraphBuilder, ABC):
     def _norm_weights(self, prefix: str) -> tuple[str, str]:
         scale, shift = (self._constant(self._weights[f"{prefix}.{name}"]) for name in ("weight", "bias"))
         return scale, shift
+
+
+def _taps_of(weight: Floats, first_tap: int, taps: int) -> Floats:
+    """Return some taps of a convolution's weight as a matrix, shape ``(taps * channels, outputs)``."""
+    outputs, channels, _ = weight.shape
+    return weight[:, :, first_tap : first_tap + taps].transpose(2, 1, 0).reshape(taps * channels, outputs)

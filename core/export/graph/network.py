@@ -1,23 +1,26 @@
 """Builds the serving graph of any architecture from its layers.
 
 The graph is built by hand rather than traced, because it computes less than the reference
-(docs/decisions/0004-positional-convolution.md, 0005-padding-shortcut.md, 0006-feature-encoder.md and
-0028-more-architectures.md):
+(docs/decisions/0005-padding-shortcut.md, 0006-feature-encoder.md, 0028-more-architectures.md and
+0052-cheaper-graph.md):
 
 - The feature encoder has a row for each frame. A convolution is one product for the taps within its stride, and one
   more for each further group of taps. The first product needs no copy of the rows, only a reshape.
 - The first layer's group norm is folded into its kernel: mean and variance of ``W x`` are ``W mean(x)`` and
   ``W cov(x) W'``, which need ten by ten numbers instead of millions.
-- Weight norm is folded. Attention and GELU are ONNX Runtime's fused operators. Layer norms are computed as instance
-  norms, which are faster and equal.
+- The feature encoder runs over chunks of the clip in a loop, so that its activations stay in the processor's cache.
+- The positional convolution is computed in the frequency domain.
+- Weight norm is folded. GELU is ONNX Runtime's fused operator. Attention is two products that read each head in place.
+  Layer norms are computed as instance norms, which are faster and equal.
 - The mean over time precedes the weighted sum of the states and the head's affine steps, so these cost nothing.
 
 For 8-bit products, weights have a scale for each column. Activations have one scale for each product in the
-transformer, whose layer norms keep rows similar. In the feature encoder, they have one for each row, because a single
-scale would lose the quiet frames (docs/decisions/0002-eight-bit-products.md).
+transformer, whose layer norms keep rows similar. In the feature encoder, they have one for each row of a product,
+because a single scale would lose the quiet frames (docs/decisions/0002-eight-bit-products.md).
 """
 
 from abc import ABC, abstractmethod
+from math import prod
 
 import numpy as np
 import onnx
@@ -26,6 +29,9 @@ from onnx import TensorProto, helper
 from core.checkpoints.architecture import LAYER_WEIGHTS, TANH, Dense
 from core.export.graph.builder import CONTRIB
 from core.export.graph.layers import LayerBuilder
+
+_MAX_CHUNK_FRAMES = 64
+"""The activations of this many frames fit into a processor's cache: docs/decisions/0052-cheaper-graph.md."""
 
 
 class NetworkGraphBuilder(LayerBuilder, ABC):
@@ -52,22 +58,55 @@ class NetworkGraphBuilder(LayerBuilder, ABC):
         """Return the graph's inputs after those of the feature encoder."""
 
     def _feature_encoder(self) -> str:
-        """Turn rows of samples into features, shape ``(frames, conv_dim[-1])``."""
-        layers = range(1, len(self._config.conv_kernel))
-        if self._has_group_norm:
-            rows = self._first_convolution_with_group_norm()
-            for layer in layers:
-                rows = self._node("Gelu", self._convolution(rows, layer), domain=CONTRIB)
-            return rows
-        rows = self._layer_norm_and_activation(self._first_convolution(), 0)
-        for layer in layers:
-            rows = self._layer_norm_and_activation(self._convolution(rows, layer), layer)
-        return rows
+        """Turn rows of samples into features, shape ``(frames, conv_dim[-1])``, in chunks of about equal length.
+
+        Chunks overlap by the rows on which the last frame of each depends, so the features equal those of all rows.
+        """
+        rows_per_frame = self._constant(np.array([prod(self._config.conv_stride[1:])]))
+        frames = self._node("Div", self._node("Shape", "rows", start=0, end=1), rows_per_frame)
+        chunks = self._rounded_up(frames, self._constant(np.array([_MAX_CHUNK_FRAMES])))
+        chunk_frames = self._rounded_up(frames, chunks)
+        chunk_rows = self._node("Mul", chunk_frames, rows_per_frame)
+        first_layer = self._first_layer()
+        zero = self._constant(np.array([0]))
+
+        def encode(number: str, features: str) -> str:
+            start = self._node("Mul", number, chunk_rows)
+            end = self._node("Add", self._node("Add", start, chunk_rows), self._constant(np.array([self._halo_rows])))
+            rows = first_layer(self._node("Slice", "rows", start, end, zero))
+            encoded = self._node("Slice", self._later_layers(rows), zero, chunk_frames, zero)
+            return self._node("Concat", features, encoded, axis=0)
+
+        none = self._constant(np.zeros((0, self._config.conv_dim[-1]), np.float32))
+        return self._loop(self._node("Squeeze", chunks), none, encode)
 
     @property
-    def _has_group_norm(self) -> bool:
-        """Whether the feature encoder has one norm, over the time of its first layer, instead of one in each layer."""
-        return bool(self._config.feat_extract_norm == "group")
+    def _halo_rows(self) -> int:
+        """The rows after a chunk on which its last frame depends, rounded up to whole frames.
+
+        A kernel that reaches into a block of `stride` rows depends on the whole block, by the scale of its integers.
+        """
+        kernels, strides = self._config.conv_kernel[1:], self._config.conv_stride[1:]
+        reach = 1
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            reach = (reach - 1) * stride + -(-kernel // stride) * stride
+        per_frame = prod(strides)
+        return int(max(0, -(-reach // per_frame) - 1) * per_frame)
+
+    def _rounded_up(self, value: str, divisor: str) -> str:
+        """Add a division of integers that rounds up."""
+        before = self._node("Sub", value, self._constant(np.array([1])))
+        return self._node("Add", self._node("Div", before, divisor), self._constant(np.array([1])))
+
+    def _later_layers(self, rows: str) -> str:
+        """Add the feature encoder's layers after the first."""
+        for layer in range(1, len(self._config.conv_kernel)):
+            rows = self._convolution(rows, layer)
+            if self._has_group_norm:
+                rows = self._node("Gelu", rows, domain=CONTRIB)
+            else:
+                rows = self._layer_norm_and_activation(rows, layer)
+        return rows
 
     @abstractmethod
     def _frames(self, rows: str) -> str:
