@@ -14,6 +14,9 @@ _END_GROUPS = 8
 With 8, the averages change scores much less than 8-bit products do: docs/decisions/0005-padding-shortcut.md.
 """
 
+_CLIP_GROUPS = 16
+"""The same for tokens after the clip: docs/decisions/0053-groups-after-the-clip.md."""
+
 _VARIANCE_FLOORS = {Encoder.EMOTION2VEC: 1e-5}
 """FunASR normalises with PyTorch's `layer_norm`, whose default this is."""
 
@@ -39,12 +42,14 @@ def geometry_of(network: SpeechNetwork, *, exact: bool = True) -> Geometry:
             has_group_norm=has_group_norm,
             variance_floor=_VARIANCE_FLOORS.get(network.architecture.encoder, VARIANCE_FLOOR),
         )
+    position_kernel = network.config.num_conv_pos_embeddings
     return WindowGeometry(
         window_samples=WINDOW_SAMPLES,
         kernels=kernels,
         strides=strides,
-        position_kernel=network.config.num_conv_pos_embeddings,
-        end_group_tokens=1 if exact else max(1, network.config.num_conv_pos_embeddings // _END_GROUPS),
+        position_kernel=position_kernel,
+        end_group_tokens=1 if exact else max(1, position_kernel // _END_GROUPS),
+        clip_group_tokens=1 if exact else max(1, position_kernel // _CLIP_GROUPS),
         is_normalised=network.architecture.is_normalised,
         has_group_norm=has_group_norm,
     )

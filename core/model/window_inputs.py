@@ -15,16 +15,18 @@ the clip, and one of each set of equal vectors:
 Both are exact up to rounding, for any kernels and strides. A third step is an approximation, used only with 8-bit
 products, whose rounding is larger:
 
-- **Tokens at the window's end.** The positional kernel of the last tokens reaches over the end of the window. These
-  tokens differ little from their neighbours. Groups of neighbours are replaced by their mean, whose weight is the
-  number of tokens.
+- **Tokens of padding.** The positional kernel of the tokens just after the clip reaches into it, and that of the last
+  tokens reaches over the end of the window. Except for the first eighth of a kernel after the clip, these tokens differ
+  little from their neighbours. Groups of neighbours are replaced by their mean, whose weight is the number of tokens.
 
 An evident DC offset is removed first, because the padding would turn it into a step. The reference network gets the
 same input.
 
-`core.export.graph.window` builds the graph. Measured in docs/decisions/0005-padding-shortcut.md.
+`core.export.graph.window` builds the graph. Measured in docs/decisions/0005-padding-shortcut.md and
+0053-groups-after-the-clip.md.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,6 +53,8 @@ class WindowGeometry(Convolutions):
         The kernel of the positional convolution, in frames.
     end_group_tokens
         The number of neighbouring tokens at the window's end that are replaced by their mean; 1 is exact.
+    clip_group_tokens
+        The same for tokens after the clip, from an eighth of the positional kernel on.
     is_normalised
         Whether the window is scaled to zero mean and unit variance.
     has_group_norm
@@ -62,6 +66,7 @@ class WindowGeometry(Convolutions):
     strides: tuple[int, ...]
     position_kernel: int
     end_group_tokens: int = 1
+    clip_group_tokens: int = 1
     is_normalised: bool = True
     has_group_norm: bool = True
 
@@ -82,7 +87,14 @@ class WindowGeometry(Convolutions):
         shared_token = min(first_padding_frame + self.position_kernel // 2, tokens - 1)
         counts = np.ones(tokens, np.float32)
         counts[shared_token] += self.window_frames - tokens
-        shares = _shares(tokens, shared_token + 1, self.end_group_tokens)
+        first_grouped = min(first_padding_frame + self.position_kernel // 8, shared_token)
+        groups = (
+            (first_grouped, 1),
+            (shared_token, self.clip_group_tokens),
+            (shared_token + 1, 1),
+            (tokens, self.end_group_tokens),
+        )
+        shares = _shares(groups)
         return Plan(
             # Up to the first frame with only padding, even if that frame begins after the window. The graph repeats the
             # last row where a kernel needs more rows, so the last row must contain only padding.
@@ -125,7 +137,8 @@ class WindowGeometry(Convolutions):
         plan = self.plan(clip.size)
         rows = _normalised_rows(clip, self, plan.first_layer_rows)
         statistics = row_statistics(rows, self.first_layer_frames) if self.has_group_norm else {}
-        grouped = {"token_shares": plan.token_shares} if self.end_group_tokens > 1 else {}
+        is_grouped = max(self.end_group_tokens, self.clip_group_tokens) > 1
+        grouped = {"token_shares": plan.token_shares} if is_grouped else {}
         return {
             "rows": rows,
             **statistics,
@@ -161,14 +174,19 @@ class Plan:
     token_weights: npt.NDArray[np.float32]
 
 
-def _shares(tokens: int, first_grouped: int, group: int) -> npt.NDArray[np.float32]:
+def _shares(groups: Iterable[tuple[int, int]]) -> npt.NDArray[np.float32]:
     """Return a matrix of zeros and ones in which each row is a group of tokens.
 
-    Tokens before `first_grouped` are alone in their groups, and the others are in groups of `group` tokens.
+    Parameters
+    ----------
+    groups
+        The end of each part of the tokens, and the number of tokens in each of its groups. The last may have fewer.
     """
-    numbers = np.arange(tokens)
-    groups = np.where(numbers < first_grouped, numbers, first_grouped + (numbers - first_grouped) // group)
-    return np.asarray(groups == np.arange(groups[-1] + 1)[:, None], np.float32)
+    numbers: list[int] = []
+    for end, group in groups:
+        first = numbers[-1] + 1 if numbers else 0
+        numbers += [first + token // group for token in range(end - len(numbers))]
+    return np.asarray(np.array(numbers) == np.arange(numbers[-1] + 1)[:, None], np.float32)
 
 
 def _normalised_rows(clip: Waveform, geometry: WindowGeometry, count: int) -> npt.NDArray[np.float32]:

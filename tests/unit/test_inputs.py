@@ -24,6 +24,8 @@ GEOMETRIES = [
     WindowGeometry(WINDOW_SAMPLES, (10, 1, 3, 1, 2), (20, 2, 2, 2, 2), 512),
     replace(PUBLISHED, end_group_tokens=16),
     replace(PUBLISHED, end_group_tokens=7),
+    replace(PUBLISHED, clip_group_tokens=5),
+    replace(PUBLISHED, end_group_tokens=16, clip_group_tokens=8),
 ]
 
 
@@ -56,19 +58,32 @@ def test_the_tokens_count_every_frame_of_the_window_once(samples: int, geometry:
     assert plan.token_frames.max() < plan.first_layer_rows * geometry.strides[0] / geometry.stride_samples
 
 
-@pytest.mark.parametrize(("samples", "tokens", "groups"), [(16_000, 178, 119), (32_000, 228, 169), (90_000, 299, 299)])
+@pytest.mark.parametrize(
+    ("samples", "tokens", "groups"),
+    [(16_000, 178, 77), (32_000, 228, 127), (80_000, 299, 271), (90_000, 299, 299)],
+)
 def test_only_tokens_of_padding_are_replaced_by_their_mean(samples: int, tokens: int, groups: int) -> None:
-    plan = replace(PUBLISHED, end_group_tokens=16).plan(samples)
+    plan = replace(PUBLISHED, end_group_tokens=16, clip_group_tokens=8).plan(samples)
 
-    # 63 tokens follow the one that represents all equal ones, 16 in a group; after a long clip there are none.
+    # After 16 tokens, groups of 8 until the token that represents all equal ones. 63 tokens follow it, 16 in a group.
+    # After a long clip there are none.
     assert plan.token_shares.shape == (groups, tokens)
     together = (plan.token_shares > 0).sum(axis=1)
-    seen = -(-samples // 320) + 64
-    assert (together[:seen] == 1).all()
-    assert together.max() == (1 if groups == tokens else 16)
+    first_padding = -(-samples // 320)
+    assert (together[: first_padding + 16] == 1).all()
+    assert set(together[first_padding + 16 :]) <= {1, 7, 8, 15, 16}
+    assert (together.max() == 1) == (groups == tokens)
     assert np.dot(plan.token_weights, plan.token_shares @ plan.token_frames) == pytest.approx(
-        np.minimum(np.arange(299), -(-samples // 320)).sum()
+        np.minimum(np.arange(299), first_padding).sum()
     )
+
+
+def test_the_token_that_represents_all_equal_ones_is_not_averaged() -> None:
+    plan = replace(PUBLISHED, end_group_tokens=16, clip_group_tokens=8).plan(16_000)
+
+    shared = plan.token_weights.argmax()
+    assert plan.token_weights[shared] == 299 - 178 + 1
+    assert (plan.token_shares[shared] > 0).nonzero()[0].tolist() == [50 + 64]
 
 
 @settings(deadline=None)  # a busy machine is slow
