@@ -21,11 +21,21 @@ from pathlib import Path
 
 from core.local.stack import Stack, running_stack
 from core.settings import MEMORY_MB_PER_VCPU
-from tools.container import IMAGE, SANDBOX, Container, Network, docker, network_to_embedded_s3, running_function
+from tools.container import (
+    ARCHITECTURES,
+    SANDBOX,
+    Container,
+    Network,
+    docker,
+    function_image,
+    network_to_embedded_s3,
+    running_function,
+)
 from tools.emulator import ROOT
 from tools.invoke import stage
 from tools.template import read_template
 
+IMAGE = function_image(ARCHITECTURES[0])
 MEMORY_MB = int(read_template(ROOT / "template.yaml")["Parameters"]["MemorySizeMb"]["Default"])
 AS_DEPLOYED = (f"--cpus={MEMORY_MB / MEMORY_MB_PER_VCPU:.2f}", f"--memory={MEMORY_MB}m")
 
@@ -91,7 +101,7 @@ class Measurement:
         return self._repeat(once)
 
     def _function(self, *options: str, model: str) -> AbstractContextManager[Container]:
-        return running_function(self._network, self._environment(model), *options)
+        return running_function(self._network, self._environment(model), *options, image=IMAGE)
 
     def _environment(self, model: str) -> dict[str, str]:
         memory = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB)}

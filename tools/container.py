@@ -11,8 +11,8 @@ from typing import Any
 from core.local.workers import HANDLER
 from tools.emulator import Event, emulator_program, invoke
 
-IMAGE = "classifyfunction:latest"
-"""The image name that `sam build` derives from the function's name and DockerTag in template.yaml."""
+ARCHITECTURES = ("x86_64", "arm64")
+"""Architectures of the image, as template.yaml names them. The first one is the default."""
 
 SANDBOX = (
     "--read-only",
@@ -23,7 +23,49 @@ SANDBOX = (
 )
 """Options of `docker run`: a read-only root, a small /tmp, no capabilities, no new privileges."""
 
+_ON_GRAVITON2 = (
+    "--platform=linux/arm64",
+    # QEMU's default processor has instructions that Graviton2 lacks, and ONNX Runtime chooses its kernels by them.
+    "--env=QEMU_CPU=neoverse-n1",
+    # Lambda shows no list of processors, so ONNX Runtime asks the kernel instead.
+    "--tmpfs=/sys/devices/system/cpu:ro",
+)
+"""Options of `docker run` for an image for arm64."""
+
 _PORT = 8080
+
+
+def function_image(architecture: str) -> str:
+    """Return the image name that `sam build` derives from the function's name and DockerTag in template.yaml."""
+    return f"classifyfunction:{architecture}"
+
+
+def architecture_of(image: str) -> str:
+    """Return the architecture of an image that is present, as Docker names it: ``amd64`` or ``arm64``."""
+    return docker("image", "inspect", "--format", "{{.Architecture}}", image)
+
+
+def is_emulated(image: str) -> bool:
+    """Return whether the engine runs the image's programs under emulation."""
+    native = {"x86_64": "amd64", "aarch64": "arm64"}
+    return architecture_of(image) != native[docker("info", "--format", "{{.Architecture}}")]
+
+
+def processor_options(image: str) -> tuple[str, ...]:
+    """Return options of `docker run` that show an image for arm64 the processor of Lambda; none for x86_64."""
+    return _ON_GRAVITON2 if architecture_of(image) == "arm64" else ()
+
+
+def run_program(image: str, program: str, *arguments: str, options: Sequence[str] = ()) -> str:
+    """Run a program of the image in a container of its own, and return its output.
+
+    Parameters
+    ----------
+    options
+        Options of `docker run`, such as `SANDBOX` or a volume.
+    """
+    given = [*processor_options(image), *options, f"--entrypoint={program}"]
+    return docker("run", "--rm", *given, image, *arguments)
 
 
 @dataclass(frozen=True)
@@ -89,13 +131,15 @@ def running_function(
     network: Network,
     environment: Mapping[str, str],
     *options: str,
-    image: str = IMAGE,
+    image: str,
     runtime: Sequence[str] = ("/usr/bin/python3", "-m", "awslambdaric", HANDLER),
 ) -> Iterator[Container]:
     """Run the function's image on a network, and remove the container at the end.
 
     Parameters
     ----------
+    image
+        Name of the image, from `function_image`.
     environment
         Environment variables of the function.
     options
@@ -106,6 +150,7 @@ def running_function(
     name = f"audio-emotion-{uuid.uuid4().hex[:12]}"
     # The image does not contain the emulator, because Lambda's counterpart runs outside the image.
     given = [f"--volume={emulator_program()}:/emulator:ro", "--entrypoint=/emulator", f"--network={network.name}"]
+    given += processor_options(image)
     variables = [f"--env={key}={value}" for key, value in {**environment, "AWS_ENDPOINT_URL": network.endpoint}.items()]
     try:
         docker("run", "--detach", "--name", name, *given, *variables, *options, image, "--log-level", "error", *runtime)

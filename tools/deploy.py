@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 STACKS = ROOT / "stacks"
 
 DEFAULT_STACK = "audio-emotion"
+DEFAULT_ARCHITECTURE = "x86_64"
 ASKED = {
     "AlarmEmail": "Email address for alarms (empty: none)",
     "ExistingUploadsBucket": "Existing bucket with recordings (empty: create a bucket)",
@@ -40,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
     parser.add_argument("--sam", default="sam", help="the SAM CLI")
     parser.add_argument("--stack", help="name of the stack")
+    parser.add_argument("--architecture", default=DEFAULT_ARCHITECTURE, help="the architecture of the built image")
     parser.add_argument("sam_arguments", nargs="*", help="further arguments of `sam deploy`")
     given = parser.parse_args(arguments)
     try:
-        name, region = _stack(given.stack)
+        name, region = _stack(given.stack, given.architecture)
         return deploy(given.sam, name, region, given.sam_arguments)
     except (OperationFailed, ValueError) as error:
         typer.echo(error, err=True)
@@ -92,13 +94,14 @@ def _sam(sam: str, *arguments: Sequence[str]) -> int:
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
-def _stack(name: str | None) -> tuple[str, str]:
+def _stack(name: str | None, architecture: str) -> tuple[str, str]:
     """Return the name and the region of the stack, and write its file after asking if there is none.
 
     Raises
     ------
     ValueError
-        If the file is missing and there is no terminal to ask, or the name or the file is invalid.
+        If the file is missing and there is no terminal to ask, or the name or the file is invalid, or if the image is
+        for another architecture than the functions.
     """
     is_terminal = sys.stdin.isatty()
     if name is None and is_terminal:
@@ -113,8 +116,12 @@ def _stack(name: str | None) -> tuple[str, str]:
         template = read_template(ROOT / "template.yaml")
         region = _ask("AWS region", boto3.session.Session().region_name or "us-east-1", _REGION.fullmatch)
         file.parent.mkdir(exist_ok=True)
-        file.write_text(stack_file(name, region, _answers(template), template), encoding="utf-8")
+        values = _answers(template)
+        if architecture != DEFAULT_ARCHITECTURE:
+            values["Architecture"] = architecture
+        file.write_text(stack_file(name, region, values, template), encoding="utf-8")
         typer.echo(f"The answers are in {file.relative_to(ROOT)}, with every other parameter to change.")
+    _check_architecture(file, architecture)
     return name, _region_in(file)
 
 
@@ -123,6 +130,18 @@ def _region_in(file: Path) -> str:
     if match is None:
         raise ValueError(f"{file.relative_to(ROOT)} has no region.")
     return match[1]
+
+
+def _check_architecture(file: Path, architecture: str) -> None:
+    # Lambda accepts an image for another architecture, and then every invocation fails.
+    # The SAM CLI also reads parameters from a list or from one string.
+    match = re.search(r"""^[^#\n]*\bArchitecture *= *["']?(\w+)""", file.read_text(encoding="utf-8"), re.MULTILINE)
+    expected = match[1] if match else DEFAULT_ARCHITECTURE
+    if architecture != expected:
+        raise ValueError(
+            f"{file.relative_to(ROOT)} has the Architecture {expected}, and the image is for {architecture}. Run make "
+            f'deploy ARCH={expected}, or write Architecture = "{architecture}" into the file.'
+        )
 
 
 def _answers(template: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ is a cold start, because it imports the handler.
 import http.client
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -37,7 +38,9 @@ def emulator_program() -> Path:
     FileNotFoundError
         If the SAM CLI is not installed.
     """
-    found = sorted(SAM_ENVIRONMENT.glob("lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64"))
+    # The program of this machine's architecture also starts functions that the kernel runs under emulation.
+    name = "aws-lambda-rie-" + ("arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64")
+    found = sorted(SAM_ENVIRONMENT.glob(f"lib/python3*/site-packages/samcli/local/rapid/{name}"))
     if not found:
         raise FileNotFoundError(
             f"The Lambda emulator is missing: the SAM CLI is not installed in {SAM_ENVIRONMENT.name}."

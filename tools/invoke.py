@@ -1,7 +1,8 @@
 """Invoke the function on this machine with a sample event, and show the results that it writes.
 
-    python -m tools.invoke events/s3-put.json             with `sam local invoke`, in the function's image
-    python -m tools.invoke --process events/s3-put.json   with Lambda's emulator, without an image
+    python -m tools.invoke events/s3-put.json                        with `sam local invoke`, in the function's image
+    python -m tools.invoke --architecture arm64 events/s3-put.json   in the image for arm64
+    python -m tools.invoke --process events/s3-put.json              with Lambda's emulator, without an image
 
 The local S3 of `core.local` replaces AWS. Before the invocation, the script uploads a sample for each key in the event
 and replaces the version in the event with that of the upload.
@@ -21,7 +22,7 @@ from urllib.parse import unquote_plus
 from core.local.stack import UPLOADS_BUCKET, Stack, running_stack
 from core.local.workers import HANDLER
 from core.paths import SAMPLES, default_model
-from tools.container import network_to_embedded_s3
+from tools.container import ARCHITECTURES, function_image, is_emulated, network_to_embedded_s3, running_function
 from tools.emulator import ROOT, SAM_ENVIRONMENT, Event, emulated
 from tools.template import read_template
 
@@ -92,15 +93,37 @@ def _sample_for(key: str, samples: Path) -> Path:
     return alike[0]
 
 
-def invoke_by_sam(event: Event, stack: Stack) -> int:
-    """Run `sam local invoke` with the image that `sam build` made, and return its exit status."""
+def invoke_in_image(event: Event, stack: Stack, architecture: str) -> int:
+    """Invoke the image that `sam build` made for an architecture, and return the exit status."""
     if not BUILT_TEMPLATE.is_file():
         raise SystemExit("The image has not been built. Run `make image` first.")
+    image = function_image(architecture)
+    # `sam local invoke` also emulates Lambda's emulator, and gives up before the emulator listens.
+    return invoke_under_qemu(event, stack, image) if is_emulated(image) else invoke_by_sam(event, stack, architecture)
+
+
+def invoke_under_qemu(event: Event, stack: Stack, image: str) -> int:
+    """Run an image for another processor under this machine's emulator of Lambda; return 1 if it raised an error."""
+    _, handler = function_for(event)
+    runtime = ("/usr/bin/python3", "-m", "awslambdaric", handler)
+    environment = stack.environment(Path("/opt/model")) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "3008"}
+    with (
+        network_to_embedded_s3() as network,
+        running_function(network, environment, image=image, runtime=runtime) as function,
+    ):
+        answer = function.invoke(event)
+        _print(f"{function.log()}answer: {json.dumps(answer)}")
+    return 1 if "errorMessage" in answer else 0
+
+
+def invoke_by_sam(event: Event, stack: Stack, architecture: str) -> int:
+    """Run `sam local invoke` with the image that `sam build` made for an architecture, and return its exit status."""
     WORK_FOLDER.mkdir(parents=True, exist_ok=True)
     event_file, template_file = WORK_FOLDER / "event.json", WORK_FOLDER / "template.json"
     name, _ = function_for(event)
     command = [str(SAM_ENVIRONMENT / "bin" / "sam"), "local", "invoke", name, "--skip-pull-image"]
     command += ["--template", str(template_file), "--event", str(event_file)]
+    command += ["--parameter-overrides", f"Architecture={architecture}"]
     with network_to_embedded_s3() as network:
         command += ["--docker-network", network.name]
         variables = stack.environment(Path("/opt/model")) | {"AWS_ENDPOINT_URL": network.endpoint}
@@ -136,11 +159,14 @@ def main() -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.invoke", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("event", type=Path, help="a file in events/")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default=ARCHITECTURES[0], help="that of the image")
     parser.add_argument("--process", action="store_true", help="use Lambda's emulator instead of the image")
     options = parser.parse_args()
     with running_stack() as stack:
         event = stage(json.loads(options.event.read_text(encoding="utf-8")), stack)
-        status = (invoke_emulated if options.process else invoke_by_sam)(event, stack)
+        status = (
+            invoke_emulated(event, stack) if options.process else invoke_in_image(event, stack, options.architecture)
+        )
         for key in sorted(stack.results()):
             document = json.loads(stack.result(key))
             _print(f"\n{key}\n{json.dumps(document, indent=2, ensure_ascii=False)}")

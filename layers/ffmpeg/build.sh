@@ -5,7 +5,8 @@
 #   build.sh soxr FOLDER      build libsoxr as a static library, which Debian does not ship
 #   build.sh ffmpeg FOLDER    build ffmpeg and ffprobe; the image needs FOLDER/install
 #
-# The steps are separate, so that a change of components.txt repeats only the last step.
+# The steps are separate, so that a change of components.txt repeats only the last step. DEBIAN_ARCH, such as arm64,
+# names the architecture to build for; by default, it is that of this machine.
 #
 # The programs link statically with all libraries except libc, because Debian's ffmpeg spends most of its start on
 # loading 200 shared libraries. Debian's hardening flags stay on, because the programs parse untrusted uploads. See
@@ -18,6 +19,19 @@ mkdir -p "$2"
 cd "$2"
 root=$PWD
 jobs=$(nproc)
+
+# dpkg-buildflags reads DEB_HOST_ARCH, unlike dpkg-architecture.
+DEB_HOST_ARCH=${DEBIAN_ARCH:-$(dpkg --print-architecture)}
+export DEB_HOST_ARCH
+tool_prefix='' cmake_cross=() ffmpeg_cross=()
+if [[ $DEB_HOST_ARCH != "$(dpkg --print-architecture)" ]]; then
+  processor=$(dpkg-architecture -a "$DEB_HOST_ARCH" -q DEB_HOST_GNU_CPU)
+  tool_prefix=$(dpkg-architecture -a "$DEB_HOST_ARCH" -q DEB_HOST_GNU_TYPE)-
+  cmake_cross=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR="$processor" -DCMAKE_C_COMPILER="${tool_prefix}gcc")
+  # --cross-prefix would also look for a pkg-config of that name. The paths of the prefix suit every architecture.
+  ffmpeg_cross=(--enable-cross-compile --target-os=linux --arch="$processor" --cross-prefix="$tool_prefix"
+    --pkg-config=pkg-config)
+fi
 
 # Print the flags for ./configure, such as --enable-decoder=flac.
 components() {
@@ -44,7 +58,7 @@ build_soxr() {
   cmake -S libsoxr -B libsoxr-build -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$root/prefix" \
     -DCMAKE_INSTALL_LIBDIR=lib -DBUILD_SHARED_LIBS=OFF -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DWITH_OPENMP=OFF \
     -DWITH_LSR_BINDINGS=OFF -DBUILD_TESTS=OFF -DBUILD_EXAMPLES=OFF \
-    -DCMAKE_C_FLAGS="$(dpkg-buildflags --get CFLAGS) $(dpkg-buildflags --get CPPFLAGS)"
+    -DCMAKE_C_FLAGS="$(dpkg-buildflags --get CFLAGS) $(dpkg-buildflags --get CPPFLAGS)" "${cmake_cross[@]}"
   cmake --build libsoxr-build --parallel "$jobs"
   cmake --install libsoxr-build
 }
@@ -65,11 +79,11 @@ build_ffmpeg() {
       --enable-pthreads --enable-libsoxr --pkg-config-flags=--static --toolchain=hardened \
       --extra-cflags="$(dpkg-buildflags --get CFLAGS) -I$root/prefix/include" \
       --extra-ldflags="-L$root/prefix/lib" --extra-libs=-lm \
-      "${flags[@]}" || { tail -n 40 ffbuild/config.log >&2; exit 1; }
+      "${ffmpeg_cross[@]}" "${flags[@]}" || { tail -n 40 ffbuild/config.log >&2; exit 1; }
     make --silent -j"$jobs" ffmpeg ffprobe
   )
   check_built
-  for program in ffmpeg ffprobe; do strip --strip-all -o "$programs/$program" "ffmpeg-build/$program"; done
+  for program in ffmpeg ffprobe; do "${tool_prefix}strip" --strip-all -o "$programs/$program" "ffmpeg-build/$program"; done
   # Both licences are LGPL 2.1 or later.
   cp ffmpeg/debian/copyright "$licences/copyright"
   cp libsoxr/debian/copyright "$licences/copyright.libsoxr"

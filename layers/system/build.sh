@@ -50,7 +50,7 @@ rm -rf "$root"/usr/lib/python3.11/{ensurepip,idlelib,lib2to3,pydoc_data,test,tki
 # Results use UTC, so other time zones are not needed.
 find "$root/usr/share/zoneinfo" -mindepth 1 ! -path '*/Etc' ! -path '*/Etc/UTC' ! -name UTC -delete 2>/dev/null || true
 # Tables for iconv. Python has its own, and this ffmpeg does not use iconv.
-rm -rf "$root"/usr/lib/x86_64-linux-gnu/gconv "$root"/usr/share/perl5 "$root"/usr/sbin/* "$root"/etc/{cron*,logrotate.d,init.d}
+rm -rf "$root"/usr/lib/*-linux-gnu/gconv "$root"/usr/share/perl5 "$root"/usr/sbin/* "$root"/etc/{cron*,logrotate.d,init.d}
 # No program may gain root privileges.
 find "$root" -xdev -type f -perm /6000 -exec chmod a-s {} +
 

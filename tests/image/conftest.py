@@ -1,6 +1,7 @@
 """Fixtures for the tests of the image: the image, an S3 that its containers reach, and a sandboxed container."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,17 @@ from typing import Any
 import pytest
 
 from core.local.stack import Stack, running_stack
-from tools.container import IMAGE, SANDBOX, Container, Network, docker, network_to_embedded_s3, running_function
+from tools.container import (
+    ARCHITECTURES,
+    SANDBOX,
+    Container,
+    Network,
+    docker,
+    function_image,
+    is_emulated,
+    network_to_embedded_s3,
+    running_function,
+)
 from tools.emulator import ROOT, emulator_program
 from tools.template import read_template
 
@@ -26,13 +37,30 @@ def sam() -> None:
 
 
 @pytest.fixture(scope="session")
-def image(sam: None) -> str:
+def architecture() -> str:
+    """The architecture of the image under test: ``x86_64`` or ``arm64``."""
+    name = os.environ.get("AUDIO_EMOTION_IMAGE_ARCH") or ARCHITECTURES[0]
+    assert name in ARCHITECTURES
+    return name
+
+
+@pytest.fixture(scope="session")
+def image(sam: None, architecture: str) -> str:
     """The name of the function's image."""
+    name = function_image(architecture)
     try:
-        docker("image", "inspect", IMAGE)
+        docker("image", "inspect", name)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip(f"There is no image {IMAGE}. `make test-image` builds it on a machine with a Docker engine.")
-    return IMAGE
+        pytest.skip(f"There is no image {name}. `make test-image` builds it on a machine with a Docker engine.")
+    return name
+
+
+@pytest.fixture(autouse=True)
+def skip_under_emulation(request: pytest.FixtureRequest) -> None:
+    """Skip a test with the mark ``native`` if the engine emulates the image's processor, and give the mark's reason."""
+    mark = request.node.get_closest_marker("native")
+    if mark and is_emulated(request.getfixturevalue("image")):
+        pytest.skip(f"QEMU emulates the processor. {mark.kwargs['reason']}")
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +85,12 @@ def network(image: str, stack: Stack) -> Iterator[Network]:
 
 
 @pytest.fixture(scope="session")
-def function(network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
+def function(image: str, network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
     """A sandboxed container of the function, shared by all tests."""
     environment = stack.environment(Path("/opt/model")) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)}
     limit = f"--memory={memory_mb}m"
-    with running_function(network, environment, *SANDBOX, limit, "--memory-swap", f"{memory_mb}m") as container:
+    limits = (limit, "--memory-swap", f"{memory_mb}m")
+    with running_function(network, environment, *SANDBOX, *limits, image=image) as container:
         yield container
 
 

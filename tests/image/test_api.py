@@ -35,11 +35,11 @@ def process(sam: None, stack: Stack, package: Path, memory_mb: int, log: IO[byte
 
 
 @pytest.fixture(scope="module")
-def container(network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
+def container(image: str, network: Network, stack: Stack, memory_mb: int) -> Iterator[Container]:
     environment = stack.environment(Path("/opt/model")) | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb)}
     runtime = ("/usr/bin/python3", "-m", "awslambdaric", API_HANDLER)
     limits = (f"--memory={memory_mb}m", "--memory-swap", f"{memory_mb}m")
-    with running_function(network, environment, *SANDBOX, *limits, runtime=runtime) as container:
+    with running_function(network, environment, *SANDBOX, *limits, image=image, runtime=runtime) as container:
         yield container
 
 

@@ -12,7 +12,7 @@ import pytest
 from core.audio.formats import CODECS, FORMATS
 from core.audio.waveform import SAMPLE_RATE_HZ
 from tests.support import amr, hostile, recorders
-from tools.container import docker
+from tools.container import run_program
 from tools.emulator import ROOT
 
 # Name and encoder options of one file for each format in use. This machine's ffmpeg encodes them.
@@ -147,7 +147,7 @@ def decoded_in_the_image(image: str, folder: Path) -> dict[str, Any]:
         "--tmpfs=/tmp",
         f"--volume={folder.resolve()}:/media:ro",
     ]
-    output = docker("run", "--rm", *sandbox, "--entrypoint=/usr/bin/python3", image, "-c", DECODE_ALL, "/media")
+    output = run_program(image, "/usr/bin/python3", "-c", DECODE_ALL, "/media", options=sandbox)
     outcomes: dict[str, Any] = json.loads(output)
     return outcomes
 
@@ -330,5 +330,5 @@ def test_the_list_of_components_and_the_code_accept_the_same_containers() -> Non
 
 
 def test_the_image_s_ffmpeg_decodes_exactly_the_accepted_codecs(image: str) -> None:
-    listed = docker("run", "--rm", "--network=none", "--entrypoint=ffmpeg", image, "-hide_banner", "-codecs")
+    listed = run_program(image, "ffmpeg", "-hide_banner", "-codecs", options=("--network=none",))
     assert {line.split()[1] for line in listed.splitlines() if re.match(r" D.A", line)} == CODECS

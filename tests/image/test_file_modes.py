@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.container import docker
+from tools.container import architecture_of, docker, run_program
 from tools.emulator import ROOT
 
 LAMBDA_USER = "65534:65534"
@@ -50,13 +50,14 @@ def image_of_private_checkout(image: str, private_checkout: Path, tmp_path: Path
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(f"FROM {image}\nUSER root\nRUN rm -rf /var/task\n{code_stage()}USER {LAMBDA_USER}\n")
     name = f"private-checkout-{uuid.uuid4().hex[:8]}"
-    docker("build", "--quiet", "--tag", name, "--file", str(dockerfile), str(private_checkout))
+    platform = f"--platform=linux/{architecture_of(image)}"
+    docker("build", "--quiet", platform, "--tag", name, "--file", str(dockerfile), str(private_checkout))
     yield name
     docker("image", "rm", "--force", name)
 
 
 def run_as_lambda(image: str, *command: str) -> str:
-    return docker("run", "--rm", "--user", LAMBDA_USER, "--entrypoint", "/usr/bin/python3", image, *command)
+    return run_program(image, "/usr/bin/python3", *command, options=("--user", LAMBDA_USER))
 
 
 def test_the_code_of_a_private_checkout_is_readable(image_of_private_checkout: str) -> None:

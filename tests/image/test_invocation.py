@@ -96,6 +96,21 @@ def test_it_runs_as_an_unprivileged_user_and_can_write_to_tmp_only(function: Con
     assert status["NoNewPrivs"] == "1"
 
 
+@pytest.mark.native(reason="It ignores limits of memory (RLIMIT_AS).")
+def test_a_decoder_cannot_exceed_its_memory(function: Container) -> None:
+    # This machine's and Lambda's kernel apply the limit; the sandbox of the container does not.
+    program = (
+        "from core.audio.ffmpeg import run_sandboxed\n"
+        "from core.deadline import Deadline\n"
+        "from core.settings import MediaLimits\n"
+        "greedy = ['/usr/bin/python3', '-c', 'import time; time.sleep(0.5); bytearray(512 << 20)']\n"
+        "with run_sandboxed(greedy, MediaLimits(decoder_memory_mb=256), Deadline.after(60)) as decoder:\n"
+        "  decoder.read(1)\n"
+        "print(decoder.messages.decode())\n"
+    )
+    assert run_python(function, program).endswith("MemoryError")
+
+
 def test_the_container_is_on_the_internal_network_only(function: Container, network: Network) -> None:
     assert docker("network", "inspect", "--format", "{{.Internal}}", network.name) == "true"
     attached = docker(

@@ -149,6 +149,37 @@ def test_a_later_deployment_asks_nothing(checkout: Checkout) -> None:
     assert output == ""
 
 
+def test_the_stack_of_an_image_for_arm64_has_functions_for_arm64(checkout: Checkout) -> None:
+    status, output = checkout.deploy("--architecture", "arm64", answers="\n\n\n\n")
+    assert status == 3, output
+    assert checkout.file()["parameter_overrides"] == {"Architecture": "arm64"}
+    assert checkout.deploy("--architecture", "arm64", "--stack", "audio-emotion")[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "architecture", "built"),
+    [
+        ('[default.deploy.parameters.parameter_overrides]\nArchitecture = "arm64"\n', "arm64", "x86_64"),
+        ('parameter_overrides = "Paused=true Architecture=arm64"\n', "arm64", "x86_64"),
+        ('[default.deploy.parameters.parameter_overrides]\n# Architecture = "arm64"\n', "x86_64", "arm64"),
+        ("", "x86_64", "arm64"),
+    ],
+    ids=["table", "string", "comment", "nothing"],
+)
+def test_an_image_for_another_architecture_is_not_deployed(
+    checkout: Checkout, overrides: str, architecture: str, built: str
+) -> None:
+    (checkout.folder / "stacks").mkdir()
+    head = f'version = 0.1\n[default.deploy.parameters]\nstack_name = "calls"\nregion = "{REGION}"\n'
+    (checkout.folder / "stacks" / "calls.toml").write_text(head + overrides)
+
+    status, output = checkout.deploy("--stack", "calls", "--architecture", built)
+
+    assert (status, checkout.calls) == (1, [])
+    assert f"stacks/calls.toml has the Architecture {architecture}, and the image is for {built}." in output
+    assert checkout.deploy("--stack", "calls", "--architecture", architecture)[0] == 3
+
+
 def test_without_a_terminal_a_missing_file_is_an_error(checkout: Checkout) -> None:
     status, output = checkout.deploy("--stack", "calls")
     assert (status, checkout.calls) == (1, [])

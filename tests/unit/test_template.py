@@ -22,6 +22,8 @@ from core.settings import (
 )
 from tests.support.cloudformation import ACCOUNT, REGION, STACK, TEMPLATE, Deployed
 from tests.support.permissions import Right, as_list, granted
+from tools.container import ARCHITECTURES
+from tools.deploy import DEFAULT_ARCHITECTURE
 
 ROOT = Path(__file__).parents[2]
 PARAMETER_SETS = [
@@ -430,9 +432,36 @@ def test_a_parameter_and_its_setting_have_the_same_values(parameter: str, group:
 
 def test_the_function_is_an_image_that_starts_the_s3_handler() -> None:
     assert FUNCTION["PackageType"] == "Image"
-    assert FUNCTION["Architectures"] == ["x86_64"]
     assert FUNCTION["ImageConfig"]["Command"] == ["handlers.s3_upload.handler"]
     assert (ROOT / RESOURCES["ClassifyFunction"]["Metadata"]["Dockerfile"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "debian", "compilers", "name"),
+    [
+        ("x86_64", "debian:bookworm-slim", "debian:bookworm-slim", "amd64"),
+        ("arm64", "arm64v8/debian:bookworm-slim", "audio-emotion-compilers", "arm64"),
+    ],
+)
+def test_every_function_and_its_image_have_the_same_architecture(
+    architecture: str, debian: str, compilers: str, name: str
+) -> None:
+    stack = Deployed(Architecture=architecture, ApiAuth="iam")
+    functions = stack.described("AWS::Serverless::Function")
+    assert len(functions) == 3
+    for function in functions.values():
+        assert stack.resolve(function["Properties"]["Architectures"]) == [architecture]
+        built = stack.resolve(function["Metadata"])
+        assert built["DockerTag"] == architecture
+        assert built["DockerBuildArgs"] == {"BASE_IMAGE": debian, "BUILD_IMAGE": compilers, "DEBIAN_ARCH": name}
+
+
+def test_the_default_architecture_is_x86_64_in_every_place() -> None:
+    assert TEMPLATE["Parameters"]["Architecture"]["Default"] == DEFAULT_ARCHITECTURE == ARCHITECTURES[0]
+    assert TEMPLATE["Parameters"]["Architecture"]["AllowedValues"] == list(ARCHITECTURES)
+    dockerfile = (ROOT / "layers" / "Dockerfile").read_text(encoding="utf-8")
+    defaults = dict(re.findall(r"^ARG (\w+)=(\S+)$", dockerfile, re.MULTILINE))
+    assert defaults == Deployed().resolve(RESOURCES["ClassifyFunction"]["Metadata"])["DockerBuildArgs"]
 
 
 def test_the_function_reports_the_failed_messages_of_a_batch() -> None:

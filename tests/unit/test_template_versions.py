@@ -92,6 +92,7 @@ def test_the_settings_of_a_backfill_change_the_function() -> None:
         "ResultsPrefix",
         "Reports",
         "DeleteResults",
+        "Architecture",
         "MemorySizeMb",
         "TimeoutS",
         "EphemeralStorageMb",
