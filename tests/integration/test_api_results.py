@@ -21,6 +21,7 @@ from core.pipeline import Pipeline
 from core.results import Result
 from core.settings import CLI_PREFIX, SpeakerSettings
 from handlers.api.service import Service
+from handlers.log import logger
 from tests.conftest import ROOT
 from tests.support.serving import folder_service, serving
 from tests.support.voices import write_speaker_network
@@ -249,12 +250,16 @@ def test_a_linked_report_plays_the_file_in_its_folder_only(client: httpx2.Client
 
 
 def test_a_name_is_neither_stored_nor_logged(
-    client: httpx2.Client, service: Service, conversation: str, caplog: pytest.LogCaptureFixture
+    client: httpx2.Client, service: Service, conversation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log = io.StringIO()
+    for handler in logger.handlers:
+        monkeypatch.setattr(handler, "stream", log)
     client.get(f"/results/{conversation}/report", params={"name": "private.wav"})
     read_csv(client, {conversation: "private.wav"})
 
     store = service.store
     assert isinstance(store, FolderResultStore)
     assert b"private" not in store.find(conversation)  # type: ignore[operator]
-    assert "private" not in caplog.text
+    assert '"route":"/results.csv"' in log.getvalue()
+    assert "private" not in log.getvalue()
