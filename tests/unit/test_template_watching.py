@@ -220,8 +220,7 @@ def test_the_estimated_cost_uses_the_prices_of_a_backfill_s_estimate() -> None:
 
 
 def test_the_estimated_cost_uses_the_price_of_the_architecture() -> None:
-    gb_s_usd = {"x86_64": backfill.GB_S_USD, "arm64": 0.0000133334}  # docs/decisions/0034-prices.md
-    for architecture, price in gb_s_usd.items():
+    for architecture, price in prices.GB_S_USD.items():
         stack = Deployed(Architecture=architecture, **WATCHED).resources()
         assert f"/1024*{price:.10f}+" in stack["StackDashboard"]["DashboardBody"]
 
