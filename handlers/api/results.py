@@ -1,6 +1,7 @@
 """Upload a recording that is too large for one request, and read results: `/uploads`, `/results/{id}` and CSV."""
 
 import io
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, Field
 from core.errors import UploadFormRejected
 from core.formatting import counted
 from core.online.folder_store import UPLOAD_PATH, FolderResultStore
-from core.online.result_store import Missing, is_id
+from core.online.result_store import ID_LENGTH, Missing, is_id
 from core.results import Model, Probability, Result
 from core.results.csv_table import CsvRow, CsvTable, csv_writer
 from core.settings import SpeakerMode
@@ -27,6 +28,8 @@ RecordingId = Annotated[
 
 MAX_NAME_LENGTH = 1024
 _MAX_CSV_RESULTS = 500
+_MAX_CSV_BYTES = 64_000_000
+"""Maximum size of the result documents of one CSV file. A call of an hour has about 0.3 MB."""
 
 _UPLOAD_EXAMPLE = {
     "id": "0b9f7c0e-6a5c-4b58-9d35-6f6a1c7a4c11",
@@ -61,7 +64,7 @@ class Pending(BaseModel):
 class NamedResult(BaseModel):
     """A result, and the name of its recording, which the server does not store."""
 
-    id: str = Field(description="Id of the result.", json_schema_extra={"format": "uuid"})
+    id: str = Field(description="Id of the result.", max_length=ID_LENGTH, json_schema_extra={"format": "uuid"})
     name: str = Field(
         description="Name for the column `recording`.",
         min_length=1,
@@ -185,7 +188,9 @@ async def pending_response(recording_id: str, service: Service) -> Response:
     response_description="The columns of `audio-emotion classify --csv --per …`, with the labels of all models.",
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-        **problem_responses("malformed", "cross_site", "no_result", "invalid", "internal", "unavailable"),
+        **problem_responses(
+            "malformed", "cross_site", "no_result", "request_too_large", "invalid", "internal", "unavailable"
+        ),
     },
 )
 async def read_csv(wanted: CsvRequest, service: CurrentService) -> Response:
@@ -198,17 +203,7 @@ async def read_csv(wanted: CsvRequest, service: CurrentService) -> Response:
 
 
 def _csv(wanted: CsvRequest, service: Service) -> str:
-    documents: list[tuple[str, bytes]] = []
-    missing = []
-    for each in wanted.results:
-        found = service.store.find(each.id) if is_id(each.id) else Missing.UNKNOWN
-        if isinstance(found, Missing):
-            missing.append(each.id)
-        else:
-            documents.append((each.name, found))
-    if missing:
-        detail = f"{len(missing):,} of {counted(len(wanted.results), 'recording')} have no result."
-        raise ProblemError("no_result", detail, extensions={"missing": missing})
+    documents = _documents(wanted.results, service)
     models: list[Model] = []
     # Parsed twice, because the results of hundreds of long calls would fill the memory.
     for _, document in documents:
@@ -220,3 +215,29 @@ def _csv(wanted: CsvRequest, service: Service) -> str:
     for name, document in documents:
         rows.writerows(table.rows(Result.model_validate_json(document).named(name)))
     return content.getvalue()
+
+
+def _documents(results: Sequence[NamedResult], service: Service) -> list[tuple[str, bytes]]:
+    """Return the name and the document of each result.
+
+    Raises
+    ------
+    ProblemError
+        If a result does not exist, or if the documents together exceed `_MAX_CSV_BYTES`.
+    """
+    documents: list[tuple[str, bytes]] = []
+    missing, size_bytes = [], 0
+    for each in results:
+        found = service.store.find(each.id) if is_id(each.id) else Missing.UNKNOWN
+        if isinstance(found, Missing):
+            missing.append(each.id)
+            continue
+        size_bytes += len(found)
+        if size_bytes > _MAX_CSV_BYTES:
+            detail = f"The documents of the results exceed {_MAX_CSV_BYTES:,} bytes. Request fewer results at once."
+            raise ProblemError("request_too_large", detail)
+        documents.append((each.name, found))
+    if missing:
+        detail = f"The server has no result for {len(missing):,} of {counted(len(results), 'id')}."
+        raise ProblemError("no_result", detail, extensions={"missing": missing})
+    return documents

@@ -204,7 +204,22 @@ def test_ids_without_a_result_are_named(client: httpx2.Client, anger: str) -> No
 
     assert (answer.status_code, answer.json()["code"]) == (404, "no_result")
     assert answer.json()["missing"] == unknown
-    assert answer.json()["detail"] == "2 of 3 recordings have no result."
+    assert answer.json()["detail"] == "The server has no result for 2 of 3 ids."
+
+
+def test_the_documents_of_a_csv_file_have_a_limit(
+    client: httpx2.Client, anger: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = service.store.find(anger)
+    assert isinstance(document, bytes)
+    monkeypatch.setattr("handlers.api.results._MAX_CSV_BYTES", 2 * len(document))
+    results = [{"id": anger, "name": "a.wav"}] * 2
+    assert client.post("/results.csv", json={"results": results}).status_code == 200
+
+    answer = client.post("/results.csv", json={"results": [*results, results[0]]})
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+    assert answer.json()["detail"].startswith(f"The documents of the results exceed {2 * len(document):,} bytes.")
 
 
 @pytest.mark.parametrize(
@@ -215,8 +230,15 @@ def test_ids_without_a_result_are_named(client: httpx2.Client, anger: str) -> No
         '{"results": []}',
         '{"results": [{"id": "x", "name": ""}]}',
         '{"results": [{"id": "x"}], "per": 1}',
+        json.dumps({"results": [{"id": "x" * 37, "name": "x"}]}),
+        json.dumps({"results": [{"id": "\ud800", "name": "x"}]}),
+        json.dumps({"results": [{"id": "x", "name": "\ud800"}]}),
+        json.dumps({"results": [{"id": "x", "name": "x"}] * 501}),
     ],
-    ids=["text", "no results", "empty", "empty name", "no name"],
+    ids=[
+        *("text", "no results", "empty", "empty name", "no name"),
+        *("long id", "surrogate in the id", "surrogate in the name", "too many"),
+    ],
 )
 def test_an_invalid_request_for_csv_is_refused(client: httpx2.Client, body: str) -> None:
     answer = client.post("/results.csv", content=body, headers={"content-type": "application/json"})
