@@ -140,8 +140,7 @@ class _File:
 @cache
 def _static_files() -> Mapping[str, Path]:
     files = {path.name: path for path in (*_STATIC.iterdir(), *_swagger_ui_files())}
-    sample = SAMPLES / "conversation.ogg"  # not in the image
-    return files | ({_SAMPLE: sample} if sample.exists() else {})
+    return files | {_SAMPLE: SAMPLES / "conversation.ogg"}
 
 
 def _swagger_ui_files() -> list[Path]:
@@ -170,11 +169,9 @@ def _file(name: str, content: bytes) -> _File:
 
 
 def _filled(page: str) -> str:
-    """Return the page with the accepted formats in place of two placeholders, and the sample if there is one."""
+    """Return the page with the accepted formats in place of two placeholders."""
     extensions = ",".join(f".{extension}" for accepted in ACCEPTED_FORMATS for extension in accepted.extensions)
-    sample = "" if _SAMPLE in _static_files() else "hidden"
-    page = page.replace("{extensions}", extensions).replace("{sample}", sample)
-    return page.replace("{formats}", html.escape(FORMAT_NAMES))
+    return page.replace("{extensions}", extensions).replace("{formats}", html.escape(FORMAT_NAMES))
 
 
 def _emotion_styles(labels: Sequence[str]) -> str:

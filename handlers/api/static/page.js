@@ -111,7 +111,7 @@ const readHealth = async () => {
   $("speakers-option").hidden = !health.speakers_available;
   $("speakers").value = health.speakers;
   $("demo").hidden = !health.model.demo;
-  $("sample-note").hidden = $("sample").hidden || health.model.demo;
+  $("sample-note").hidden = health.model.demo;
   if (health.model.dimensions) {
     $("lead").textContent = `Add a recording of speech. The report shows ${health.model.dimensions.join(", ")} of each utterance.`;
   }
