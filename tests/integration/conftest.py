@@ -3,12 +3,19 @@
 import io
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import soundfile
 
 from core.local.stack import running_server
 from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from handlers.api.service import Service
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +78,35 @@ def speech() -> bytes:
 def other_speech() -> bytes:
     """The bytes of another such file."""
     return (ROOT / "samples" / "happy.mp3").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a module's HTTP API for results."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def service(package: Path, results: Path) -> "Service":
+    """The service behind a module's HTTP API, with the demo model."""
+    from tests.support.serving import folder_service  # most tests need no web framework
+
+    return folder_service(package, results)
+
+
+@pytest.fixture(scope="module")
+def address(service: "Service") -> Iterator[str]:
+    """The address of a module's HTTP API."""
+    from tests.support.serving import serving
+
+    with serving(service) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator["httpx2.Client"]:
+    """A client of a module's HTTP API."""
+    import httpx2
+
+    with httpx2.Client(base_url=address, timeout=600) as client:
+        yield client

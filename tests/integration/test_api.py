@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,7 @@ from jsonschema import Draft202012Validator
 from core.errors import RecordingError
 from handlers.api import web
 from handlers.api.problems import KINDS
-from handlers.api.service import Service
 from tests.support.api import ANGER, SAMPLES, problem
-from tests.support.serving import folder_service, serving
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, results: Path) -> Service:
-    return folder_service(package, results)
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=address, timeout=600) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -17,29 +17,7 @@ from core.results import Result
 from handlers.api.service import Service, Workers
 from tests.conftest import MakeMedia
 from tests.support.api import ANGER, EXPECTED, SAMPLES, problem, wait_for
-from tests.support.serving import folder_service, serving
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, results: Path) -> Service:
-    return folder_service(package, results)
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=address, timeout=600) as client:
-        yield client
+from tests.support.serving import serving
 
 
 def form_of(*parts: tuple[str, bytes]) -> dict[str, Any]:

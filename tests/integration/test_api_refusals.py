@@ -2,32 +2,11 @@
 
 import re
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from handlers.api import middleware
-from handlers.api.service import Service
-from tests.support.serving import folder_service, serving
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, results: Path) -> Service:
-    return folder_service(package, results)
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
-
 
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
 FORM = "Content-Type: multipart/form-data; boundary=b\r\n"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from core.settings import CLI_PREFIX, SpeakerSettings
 from handlers.api.service import Service
 from handlers.log import logger
 from tests.conftest import ROOT
-from tests.support.serving import folder_service, serving
+from tests.support.serving import folder_service
 from tests.support.voices import write_speaker_network
 
 ANGER = ROOT / "samples" / "anger.wav"
@@ -35,12 +35,6 @@ def service(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
     folder = tmp_path_factory.mktemp("results")
     network = write_speaker_network(folder / "speakers.onnx")
     return folder_service(package, folder / "results", speakers=SpeakerSettings(speakers_model=network))
-
-
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[httpx2.Client]:
-    with serving(service) as address, httpx2.Client(base_url=address, timeout=600) as client:
-        yield client
 
 
 def classified(client: httpx2.Client, content: bytes) -> str:

@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,29 +15,7 @@ from handlers.api.server import HOST_NAMES
 from handlers.api.service import Service
 from handlers.log import logger
 from tests.support.api import ANGER, other_settings, problem
-from tests.support.serving import folder_service, serving
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, results: Path) -> Service:
-    return folder_service(package, results)
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=address, timeout=600) as client:
-        yield client
+from tests.support.serving import serving
 
 
 def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx2.Client) -> None:

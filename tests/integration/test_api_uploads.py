@@ -4,7 +4,7 @@ import errno
 import io
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,28 +22,6 @@ from handlers.api.service import Service
 from tests.conftest import MakeMedia
 from tests.support.api import ANGER, problem, wait_for
 from tests.support.serving import folder_service, serving
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, results: Path) -> Service:
-    return folder_service(package, results)
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=address, timeout=600) as client:
-        yield client
 
 
 def raises(error: Exception) -> Callable[..., None]:

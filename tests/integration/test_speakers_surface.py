@@ -206,18 +206,6 @@ def service(package: Path, network: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=address, timeout=600) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def client_without(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     """A client of a server on which the speaker network is not installed."""
     service = folder_service(

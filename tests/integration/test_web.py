@@ -16,7 +16,6 @@ from core.audio.waveform import SAMPLE_RATE_HZ
 from core.local.stack import UPLOADS_BUCKET, running_stack
 from core.local.workers import running_workers
 from core.results import Result
-from handlers.api.service import Service
 from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import running_browser
 from tests.support.serving import folder_service, service_from_environment, serving
@@ -36,17 +35,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         running.set_script_timeout(120)
         running.capabilities["downloads"] = downloads
         yield running
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return folder_service(package, tmp_path_factory.mktemp("results"))
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from core.results import Result
 from handlers.api.service import Service
 from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import accessibility_violations, running_browser
-from tests.support.serving import folder_service, serving
 from tests.support.web_page import (
     checked_page,
     choose,
@@ -44,17 +42,6 @@ NASTY = "<img src=x onerror=\"document.title='broken'\">.wav"
 def browser() -> Iterator[webdriver.Chrome]:
     with running_browser() as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return folder_service(package, tmp_path_factory.mktemp("results"))
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
 
 
 @pytest.fixture

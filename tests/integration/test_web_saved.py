@@ -15,7 +15,6 @@ from selenium.webdriver.support.select import Select
 from handlers.api.service import Service
 from tests.conftest import ROOT, MakeMedia
 from tests.support.browser import running_browser
-from tests.support.serving import folder_service, serving
 from tests.support.web_page import (
     checked_page,
     choose,
@@ -43,17 +42,6 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
     with downloading_browser(downloads) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def service(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return folder_service(package, tmp_path_factory.mktemp("results"))
-
-
-@pytest.fixture(scope="module")
-def address(service: Service) -> Iterator[str]:
-    with serving(service) as address:
-        yield address
 
 
 @pytest.fixture
