@@ -132,6 +132,12 @@ def test_the_tables_show_the_function_beside_the_documents_processors(served: Se
     assert next(line for line in lines if line.startswith("utterance of 6 s")).count("ms") == 2 + len(PROCESSORS)
 
 
+def test_the_option_has_the_limits_of_the_event() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["benchmark", "--help"], env={"COLUMNS": "300"}).output.split())
+    assert f"[1<=x<={benchmark.MAX_ROUNDS}] How often each recording is classified" in shown
+    assert f"if the timeout permits. [default: {benchmark.DEFAULT_ROUNDS}]" in shown
+
+
 def test_a_warm_environment_tells_how_long_its_start_took(served: Served) -> None:
     served(log=REPORT.replace("\tInit Duration: 1320.15 ms", ""))
     assert "the environment was already warm" in run("--function", NAME).stdout
