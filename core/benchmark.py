@@ -45,7 +45,7 @@ _SPEECH_FROM_S = 0.2
 
 
 class Request(Part):
-    """What the benchmark event asks for."""
+    """The options of the benchmark event."""
 
     rounds: int = Field(default=DEFAULT_ROUNDS, ge=1, le=MAX_ROUNDS, strict=True)
 

@@ -1,4 +1,4 @@
-"""What the kernel tells about this process: how long its start took, and its peak memory."""
+"""The duration of this process's start and its peak memory, as the kernel reports them."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @cache
 def start_ms() -> int | None:
-    """Return how long the start of this process took; None if the kernel does not tell it.
+    """Return how long the start of this process took; None if the kernel does not report it.
 
     The first call marks the end of the start. The kernel stores the beginning in steps of ten milliseconds.
     """
@@ -22,7 +22,7 @@ def start_ms() -> int | None:
 
 
 def peak_memory_mb() -> int | None:
-    """Return the peak of this process's resident memory, without its children; None if the kernel does not tell it.
+    """Return the peak of this process's resident memory, without its children; None if the kernel does not report it.
 
     Not getrusage, whose peak includes the parent process.
     """

@@ -20,7 +20,7 @@ _ARM_PARTS = {
 
 
 def processor_name() -> str:
-    """Return the processor's name, or its architecture if the kernel does not tell the name."""
+    """Return the processor's name, or its architecture if the kernel does not report the name."""
     fields = _cpuinfo()
     return fields.get("model name") or _ARM_PARTS.get(fields.get("CPU part", "")) or platform.machine()
 

@@ -30,7 +30,7 @@ def is_benchmark(event: Mapping[str, Any]) -> bool:
 
 
 def request_in(event: Mapping[str, Any]) -> "Request":
-    """Return what a benchmark event asks for.
+    """Return the options of a benchmark event.
 
     Raises
     ------

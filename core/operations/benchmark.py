@@ -39,7 +39,7 @@ class FunctionConfiguration:
 
 @dataclass(frozen=True)
 class LambdaReport:
-    """What Lambda reports about an invocation.
+    """Lambda's report of an invocation.
 
     Attributes
     ----------

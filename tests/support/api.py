@@ -1,4 +1,4 @@
-"""What the tests of the HTTP API share."""
+"""Paths, settings and assertions for the tests of the HTTP API."""
 
 import json
 import time

@@ -4,7 +4,7 @@ The rows are cut into blocks of `hop` rows. The output of a block depends on a w
 output is the beginning of the window's circular correlation with the kernel.
 
 The frequencies are odd, ``(f + 1/2) / size``. A window of real numbers has exactly ``size / 2`` complex ones, so all
-products have one shape. What wraps around changes its sign, and the beginning is free of it.
+products have one shape. Products that wrap around change their sign, and the beginning has none of them.
 
 The spectrum of a kernel needs ``(kernel + hop) / kernel`` times its memory. The hop is half a kernel:
 docs/decisions/0052-cheaper-graph.md.
