@@ -27,15 +27,14 @@ KINDS = ("telephone", "noise", "reverb", "gain")
 """The values of `--augment`."""
 NO_AUGMENTATION = "none"
 
-_VERSION = 1
+_VERSION = 2
 """Raised when the same options give other copies, so that the cache is not used."""
 _TELEPHONE_HZ = 8_000
 _TELEPHONE_BAND_HZ = (300.0, 3_400.0)
 _MIN_SNR_DB, _MAX_SNR_DB = 0.0, 20.0
 _TESTED_SNR_DB = 10.0
-_MAX_EXPONENT = 2.0
-"""The power of generated noise falls with frequency to the power of 0 (white), 1 (pink) or up to 2 (brown)."""
-_PINK = 1.0
+_WHITE, _PINK, _BROWN = 0.0, 1.0, 2.0
+"""The powers of frequency with which the power of generated noise falls."""
 _MIN_NOISE_HZ = 20.0
 _DECAY_S = (0.2, 0.6)
 """The time in which a room's sound decays by 60 dB."""
@@ -135,9 +134,9 @@ class Augmentation:
         """Return a changed copy of the same length, in the order of a call: the room, then the telephone."""
         steps: dict[str, tuple[float, Callable[[Waveform, np.random.Generator], Waveform]]] = {
             "reverb": (0.2, _reverberate),
-            "noise": (0.5, self._add_noise),
+            "noise": (0.7, self._add_noise),
             "gain": (0.3, _amplify),
-            "telephone": (0.4, _telephone),
+            "telephone": (0.3, _telephone),
         }
         for kind, (share, change) in steps.items():
             # Drawn for other kinds too: with one kind less, the others stay the same.
@@ -147,7 +146,8 @@ class Augmentation:
         return waveform
 
     def _add_noise(self, waveform: Waveform, random: np.random.Generator) -> Waveform:
-        snr_db, exponent = random.uniform(_MIN_SNR_DB, _MAX_SNR_DB), random.uniform(0, _MAX_EXPONENT)
+        snr_db = random.uniform(_MIN_SNR_DB, _MAX_SNR_DB)
+        exponent = random.choice([_WHITE, _PINK, random.uniform(_WHITE, _BROWN)])
         return add_noise(waveform, self.noise.draw(waveform.size, random, exponent), snr_db)
 
 

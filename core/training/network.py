@@ -22,6 +22,8 @@ from core.errors import TrainingRefused
 from core.results import Output
 
 WEIGHTS_FILE = "model.safetensors"
+_DROPOUTS = {"layerdrop": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+"""With layers left out, the weighted sum has fewer states than weights. PyTorch's fast attention has no dropout."""
 INNER_SIZE = 256
 """transformers' default for `classifier_proj_size`."""
 _ENCODERS = (Encoder.HUBERT, Encoder.WAV2VEC2, Encoder.WAVLM)
@@ -55,7 +57,7 @@ def start_network(start: Checkpoint, labels: tuple[str, ...], seed: int) -> Spee
     )
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        network = build_network(architecture, start.network.config.to_dict(), INNER_SIZE)
+        network = build_network(architecture, start.network.config.to_dict() | _DROPOUTS, INNER_SIZE)
     network.base_model.load_state_dict(start.network.base_model.state_dict())
     return network.eval()
 

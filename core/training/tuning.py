@@ -35,11 +35,12 @@ from core.training.augmentation import CLEAN, Augmentation, Copy
 from core.training.cache import ArrayCache, hash_of
 from core.training.head import class_weights
 from core.training.speech import LabelledSpeech, Track, untracked
+from core.training.temperature import fold_temperature
 
 ALL_LAYERS = -1
 """All layers of the encoder, and the feature encoder."""
 
-_VERSION = 4
+_VERSION = 5
 """Raised when the same options give another network, so that the cache is not used."""
 _BATCH = 16
 _PATIENCE_EPOCHS = 5
@@ -52,7 +53,9 @@ _NETWORK_FILE = "network.safetensors"
 _SMALL = 10_000_000
 """Networks with fewer parameters are trained as a whole by default: docs/decisions/0042-training.md."""
 _LEARNING_RATE = 3e-5
-_LEARNING_RATE_OF_SMALL = 1e-4
+_LEARNING_RATE_OF_SMALL = 3e-4
+_HEAD_TEMPERATURE = 4.0
+"""Divides the logits of the trained head first, because a steep head makes training unstable: docs/decisions/0042."""
 _LEARNING_RATE_OF_LORA = 5e-4
 
 
@@ -142,7 +145,7 @@ class Tuner:
         validation
             The clips whose unweighted accuracy chooses the epoch.
         epochs
-            Without validation, the number of epochs after which to stop.
+            Without validation, the number of epochs, over which the learning rate falls to zero.
 
         Returns
         -------
@@ -157,9 +160,12 @@ class Tuner:
         if finished.exists():
             _load(network, folder)
             return int(json.loads(finished.read_text(encoding="utf-8")))
+        fold_temperature(network, _HEAD_TEMPERATURE)
         _choose_parameters(network, self.tuning)
         trainer = self._trainer(network, training, validation, epochs, folder / "trainer", track)
         trainer.train(resume_from_checkpoint=_last_state(folder / "trainer"))
+        # Otherwise, the network would keep computing in bfloat16.
+        trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
         if validation:
             epochs = _best_epoch(trainer)
         _merge_lora(network)
@@ -178,7 +184,8 @@ class Tuner:
         folder: Path,
         track: Track,
     ) -> Trainer:
-        steps = self.tuning.epochs * math.ceil(sum(len(item.durations_s) for item in training.speech) / _BATCH)
+        epochs = epochs or self.tuning.epochs
+        steps = epochs * math.ceil(sum(len(item.durations_s) for item in training.speech) / _BATCH)
         has_gpu = torch.cuda.is_available()
         arguments = TrainingArguments(
             output_dir=str(folder),
@@ -186,7 +193,7 @@ class Tuner:
             bf16=torch.cuda.is_bf16_supported() if has_gpu else torch.cpu._is_avx512_bf16_supported(),
             per_device_train_batch_size=_BATCH,
             per_device_eval_batch_size=1,
-            num_train_epochs=self.tuning.epochs,
+            num_train_epochs=epochs,
             learning_rate=self.tuning.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=round(_WARM_UP_SHARE * steps),
@@ -205,7 +212,7 @@ class Tuner:
             disable_tqdm=True,
         )
         labels = len(network.architecture.labels)
-        stopping = EarlyStoppingCallback(_PATIENCE_EPOCHS) if validation else _StopAfter(epochs)
+        stopping = [EarlyStoppingCallback(_PATIENCE_EPOCHS)] if validation else []
         trainer = _Trainer(
             network,
             arguments,
@@ -214,7 +221,7 @@ class Tuner:
             eval_dataset=_Copies(validation, self.cache, self.conditions) if validation else None,
             data_collator=_Collator(geometry_of(network)),
             compute_metrics=lambda evaluated: {_SCORE: _score(evaluated.predictions, evaluated.label_ids, labels)},
-            callbacks=[stopping, _ShowProgress(track, steps)],
+            callbacks=[*stopping, _ShowProgress(track, steps)],
         )
         trainer.remove_callback(PrinterCallback)
         return trainer
@@ -331,16 +338,6 @@ class _Trainer(Trainer):  # type: ignore[misc]
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
 
-class _StopAfter(TrainerCallback):  # type: ignore[misc]
-    """Ends a training after some epochs of a longer schedule."""
-
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
-
-    def on_epoch_end(self, _arguments: Any, state: Any, control: Any, **_: Any) -> None:
-        control.should_training_stop = round(state.epoch) >= self._epochs
-
-
 class _ShowProgress(TrainerCallback):  # type: ignore[misc]
     def __init__(self, track: Track, steps: int) -> None:
         self._steps: Iterator[int] = iter(track(range(steps), "Training layers", steps))
@@ -357,7 +354,6 @@ def _score(logits: Any, targets: Any, labels: int) -> float:
 
 def _choose_parameters(network: SpeechNetwork, tuning: Tuning) -> None:
     """Freeze the encoder but for the layers to train, and add the matrices of LoRA."""
-    network.config.layerdrop = 0.0
     encoder = network.base_model
     encoder.requires_grad_(tuning.layers == ALL_LAYERS)
     for layer in encoder.encoder.layers[len(encoder.encoder.layers) - max(0, tuning.layers) :]:

@@ -136,6 +136,35 @@ def test_the_network_learns_and_the_best_epoch_is_chosen(
     assert 1 <= epochs <= 6
 
 
+def test_a_tuning_starts_with_softer_scores_and_the_same_decisions(
+    small_checkpoint: Path, clips: tuple[ArrayCache, LabelledClips], tmp_path: Path
+) -> None:
+    cache, labelled = clips
+    network = with_head(small_checkpoint, labelled, cache)
+    item = labelled.speech[0]
+    before = network_logits(network, item, cache)
+
+    Tuner(Tuning(1, 0, 1, 0.0), _cache(cache, tmp_path), "start", seed=1).tune(network, labelled, None, epochs=1)
+
+    np.testing.assert_allclose(network_logits(network, item, cache) * 4, before, rtol=1e-4, atol=1e-5)
+
+
+def test_the_learning_rate_of_a_whole_training_falls_to_zero(
+    small_checkpoint: Path, clips: tuple[ArrayCache, LabelledClips], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, labelled = clips
+    trainers: list[Any] = []
+    make = Tuner._trainer
+    monkeypatch.setattr(Tuner, "_trainer", lambda *given: trainers.append(make(*given)) or trainers[-1])
+
+    tuner = Tuner(Tuning(1, 0, 5, 1e-3), _cache(cache, tmp_path), "start", seed=1)
+    tuner.tune(with_head(small_checkpoint, labelled, cache), labelled, None, epochs=2)
+
+    (trainer,) = trainers
+    assert trainer.state.epoch == 2
+    assert trainer.lr_scheduler.get_last_lr() == pytest.approx([0.0, 0.0], abs=1e-9)
+
+
 def test_the_same_tuning_gives_the_same_network_and_a_finished_one_is_not_repeated(
     small_checkpoint: Path,
     clips: tuple[ArrayCache, LabelledClips],
