@@ -77,7 +77,7 @@ class TrainingOptions:
     names: Mapping[str, str]
     unfreeze: int | None = None
     lora_rank: int = 0
-    epochs: int = 20
+    epochs: int = 12
     augment: tuple[str, ...] = ()
     noise: Path | None = None
     folds: int | None = None
