@@ -24,6 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from core.audio.waveform import Waveform
+from core.checkpoints.architecture import InputMode
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.errors import TrainingRefused
@@ -192,7 +193,7 @@ class Tuner:
             use_cpu=not has_gpu,
             bf16=torch.cuda.is_bf16_supported() if has_gpu else torch.cpu._is_avx512_bf16_supported(),
             per_device_train_batch_size=_BATCH,
-            per_device_eval_batch_size=1,
+            per_device_eval_batch_size=_BATCH if network.architecture.input_mode is InputMode.PADDED_WINDOW else 1,
             num_train_epochs=epochs,
             learning_rate=self.tuning.learning_rate,
             lr_scheduler_type="cosine",
