@@ -62,6 +62,12 @@ def with_head(start: Path, clips: LabelledClips, cache: ArrayCache) -> SpeechNet
     return network
 
 
+def checkpoint_of_clips(folder: Path) -> Path:
+    """Write a checkpoint that classifies clips without padding."""
+    kind = next(kind for kind in SMALL_NETWORKS if kind.architecture.input_mode is InputMode.CLIP)
+    return write_checkpoint(kind.build(), kind.config, folder)
+
+
 def changed(before: dict[str, torch.Tensor], after: SpeechNetwork) -> set[str]:
     """Return the parts of the network whose tensors differ: `head`, `features`, `layer 0` and so on, or `other`."""
     parts = set()
@@ -122,18 +128,19 @@ def test_lora_is_merged_into_the_layers_that_it_was_trained_in(
 
 
 def test_the_network_learns_and_the_best_epoch_is_chosen(
-    small_checkpoint: Path, clips: tuple[ArrayCache, LabelledClips], tmp_path: Path
+    clips: tuple[ArrayCache, LabelledClips], tmp_path: Path
 ) -> None:
     cache, labelled = clips
     training, validation = part(labelled, 0, 16), part(labelled, 16, CLIPS)
-    network = with_head(small_checkpoint, training, cache)
-    tuner = Tuner(Tuning(ALL_LAYERS, 0, 6, 2e-3), _cache(cache, tmp_path), "start", seed=1)
+    # The short tones would hardly change the means of padded windows.
+    network = with_head(checkpoint_of_clips(tmp_path / "start"), training, cache)
+    tuner = Tuner(Tuning(ALL_LAYERS, 0, 12, 2e-3), _cache(cache, tmp_path), "start", seed=1)
 
     epochs = tuner.tune(network, training, validation)
 
     predicted = [network_logits(network, item, cache)[0].argmax() for item in validation.speech]
-    assert np.mean(predicted == validation.targets) >= 0.75
-    assert 1 <= epochs <= 6
+    assert np.mean(predicted == validation.targets) >= 0.9  # 0.75 with the head alone
+    assert 1 < epochs <= 12
 
 
 def test_a_tuning_starts_with_softer_scores_and_the_same_decisions(
@@ -285,9 +292,7 @@ def test_a_batch_of_windows_has_each_clip_as_in_inference(small_checkpoint: Path
 
 
 def test_the_clips_of_a_batch_get_their_median_length(tmp_path: Path) -> None:
-    kind = next(kind for kind in SMALL_NETWORKS if kind.architecture.input_mode is InputMode.CLIP)
-    start = write_checkpoint(kind.build(), kind.config, tmp_path)
-    geometry = geometry_of(start_network(read_checkpoint(start), LABELS, seed=1))
+    geometry = geometry_of(start_network(read_checkpoint(checkpoint_of_clips(tmp_path)), LABELS, seed=1))
     ramp = np.linspace(-1, 1, 6_000, dtype=np.float32)
     rows = [(ramp[:2_000], 0), (ramp[:3_000], 1), (ramp, 0)]
 
