@@ -27,7 +27,7 @@ KINDS = ("telephone", "noise", "reverb", "gain")
 """The values of `--augment`."""
 NO_AUGMENTATION = "none"
 
-_VERSION = 3
+_VERSION = 2
 """Raised when the same options give other copies, so that the cache is not used."""
 _TELEPHONE_HZ = 8_000
 _TELEPHONE_BAND_HZ = (300.0, 3_400.0)
@@ -134,7 +134,7 @@ class Augmentation:
         """Return a changed copy of the same length, in the order of a call: the room, then the telephone."""
         steps: dict[str, tuple[float, Callable[[Waveform, np.random.Generator], Waveform]]] = {
             "reverb": (0.2, _reverberate),
-            "noise": (0.5, self._add_noise),
+            "noise": (0.7, self._add_noise),
             "gain": (0.3, _amplify),
             "telephone": (0.3, _telephone),
         }

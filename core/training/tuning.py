@@ -44,7 +44,9 @@ ALL_LAYERS = -1
 _VERSION = 5
 """Raised when the same options give another network, so that the cache is not used."""
 _BATCH = 16
-_PATIENCE_EPOCHS = 5
+_PATIENCE_SHARE = 0.6
+"""Share of the epochs without a better network after which a training ends. It is more than half, because accuracy
+rises when the learning rate falls: docs/decisions/0042-training.md."""
 _WARM_UP_SHARE = 0.1
 _WEIGHT_DECAY = 0.01
 _LORA_LAYERS = ["intermediate_dense", "output_dense"]
@@ -213,7 +215,7 @@ class Tuner:
             disable_tqdm=True,
         )
         labels = len(network.architecture.labels)
-        stopping = [EarlyStoppingCallback(_PATIENCE_EPOCHS)] if validation else []
+        stopping = [EarlyStoppingCallback(math.ceil(_PATIENCE_SHARE * epochs))] if validation else []
         trainer = _Trainer(
             network,
             arguments,
