@@ -162,7 +162,12 @@ def test_the_learning_rate_of_a_whole_training_falls_to_zero(
     cache, labelled = clips
     trainers: list[Any] = []
     make = Tuner._trainer
-    monkeypatch.setattr(Tuner, "_trainer", lambda *given: trainers.append(make(*given)) or trainers[-1])
+
+    def making(*given: Any) -> Any:
+        trainers.append(make(*given))
+        return trainers[-1]
+
+    monkeypatch.setattr(Tuner, "_trainer", making)
 
     tuner = Tuner(Tuning(1, 0, 5, 1e-3), _cache(cache, tmp_path), "start", seed=1)
     tuner.tune(with_head(small_checkpoint, labelled, cache), labelled, None, epochs=2)
