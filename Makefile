@@ -101,23 +101,26 @@ lock: ## rewrite requirements/*.txt (needs pip-tools)
 clean: ## remove everything that make has built, but not the results in out/
 	rm -rf build .aws-sam .venv .venv-sam .venv-audit
 
+install_packages = @echo "Installing the packages in $<. It may take some minutes."; \
+	$(BIN)/pip install --quiet --requirement $<
+
 # One virtual environment, in which each level adds packages to the level before.
 $(VENV)/local: requirements/local.txt pyproject.toml | system
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements/local.txt
+	$(install_packages)
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/model: requirements/model.txt $(VENV)/local
-	$(BIN)/pip install --quiet --requirement requirements/model.txt
+	$(install_packages)
 	@touch $@
 
 $(VENV)/train: requirements/train.txt $(VENV)/model
-	$(BIN)/pip install --quiet --requirement requirements/train.txt
+	$(install_packages)
 	@touch $@
 
 $(VENV)/dev: requirements/dev.txt requirements/no-deps.txt $(VENV)/local
-	$(BIN)/pip install --quiet --requirement requirements/dev.txt
+	$(install_packages)
 	$(BIN)/pip install --quiet --no-deps --requirement requirements/no-deps.txt
 	@touch $@ $(VENV)/model $(VENV)/train
 

@@ -77,11 +77,11 @@ def classify_into_file(
     check_result_file(out, resume=resume)
     run = _Run(files, options, jobs)
     failures = FailureLog(Console(stderr=True))
-    count = 0
+    kept = count = 0
     try:
         with open_result_file(out, run.model, run.made_by, per, resume=resume) as results:
             remaining = [file for file in files if str(file) not in results.finished]
-            count = len(files) - len(remaining)
+            kept = count = len(files) - len(remaining)
             with classification_progress(failures.console) as progress:
                 for task, result in run.results(remaining, progress, finished=count):
                     results.write(result, task.version)
@@ -91,8 +91,9 @@ def classify_into_file(
     except KeyboardInterrupt:
         failures.note(f"Stopped: {count:,} of {counted(len(files), 'recording')} finished. Continue with --resume.")
         raise
+    earlier = f", {kept:,} of them by an earlier run" if kept else ""
     failed = f", {failures.count:,} failed" if failures.count else ""
-    Console().print(f"Wrote {out}: {counted(count, 'recording')}{failed}.", highlight=False, markup=False)
+    Console().print(f"Wrote {out}: {counted(count, 'recording')}{earlier}{failed}.", highlight=False, markup=False)
     return int(failures.count > 0)
 
 
