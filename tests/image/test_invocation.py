@@ -52,6 +52,7 @@ def test_the_test_event_is_acknowledged(function: Container, stack: Stack, name:
     assert stack.results() == before
 
 
+@pytest.mark.native(reason="Two emulated rounds take longer than a benchmark may.")
 def test_a_benchmark_classifies_the_speech_in_the_image(function: Container, stack: Stack) -> None:
     before = stack.results()
     answer = Answer.model_validate(function.invoke({"benchmark": {"rounds": 1}}))
