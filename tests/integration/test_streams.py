@@ -36,6 +36,7 @@ _COMMANDS = {
     "forget": ["forget", _NAME, "--stack", _NAME],
     "redrive": ["redrive", "--stack", _NAME],
     "status": ["status", "--stack", _NAME],
+    "benchmark": ["benchmark", "--stack", _NAME],
     "results": ["results", "--folder", "results"],
     "schema": ["schema"],
     "model list": ["model", "list"],
@@ -46,7 +47,7 @@ _COMMANDS = {
 
 _FORMS = {"classify": ["--json", "--csv"], "results": ["--json", "--csv"], "evaluate": ["--json"]}
 
-_SILENT = ("demo", "local", "backfill", "forget", "redrive", "status", "train", "model export")
+_SILENT = ("demo", "local", "backfill", "forget", "redrive", "status", "benchmark", "train", "model export")
 """Commands whose arguments above make them fail, so that they print on standard error only."""
 
 
