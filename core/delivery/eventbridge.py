@@ -26,9 +26,11 @@ _logger = logging.getLogger(__name__)
 
 
 def events_client() -> "EventBridgeClient":
-    """Return a client that gives up within six seconds, because the invocation's time is nearly over."""
-    retries: Any = {"mode": "standard", "max_attempts": 2}
-    return boto3.client("events", config=Config(connect_timeout=1, read_timeout=2, retries=retries))
+    """Return a client that gives up within six seconds, because the invocation's time is nearly over.
+
+    It repeats no call: after a timeout, EventBridge may have published the event, and a retry would publish a second.
+    """
+    return boto3.client("events", config=Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1}))
 
 
 class ResultPublisher:

@@ -11,6 +11,7 @@ import pytest
 import handlers.processing
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
 from core.local.workers import LocalContext
+from tests.support.faults.fault_proxy import Fault, faulty
 
 Events = Callable[[], list[dict[str, Any]]]
 
@@ -102,6 +103,18 @@ def test_a_failure_is_published_with_its_own_detail_type(stack: Stack, arrived: 
     assert event["detail-type"] == "Recording Failed"
     assert event["detail"]["error"]["code"] == "not_audio"
     assert "emotion" not in event["detail"]
+
+
+def test_an_event_whose_answer_is_lost_is_not_published_again(
+    stack: Stack, arrived: Events, speech: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faulty(stack.endpoint, plan=lambda _: Fault.LOST_RESET) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", proxy.endpoint)
+        deliver(stack, "a.wav", speech)
+
+    assert proxy.injected == {Fault.LOST_RESET: 1}
+    [event] = arrived()
+    assert event["detail"]["source"]["key"] == "a.wav"
 
 
 @pytest.mark.parametrize("fault", ["no endpoint", "refused"])
