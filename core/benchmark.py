@@ -19,10 +19,9 @@ from core.audio.probe import probe
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.deadline import Deadline
 from core.errors import BenchmarkFailed
+from core.machine import architecture, cores, peak_memory_mb, processor_name, start_ms, vector_flags
 from core.paths import SAMPLES
 from core.pipeline import Pipeline
-from core.process import peak_memory_mb, start_ms
-from core.processor import architecture, cores, processor_name, vector_flags
 from core.results import Model, Result, Source
 from core.results.fields import Part
 from core.scratch import scratch_folder

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.processor import VNNI, processor_flags
+from core.machine import VNNI, processor_flags
 
 if TYPE_CHECKING:
     import onnxruntime

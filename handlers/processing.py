@@ -16,9 +16,9 @@ from core.delivery.eventbridge import ResultPublisher
 from core.delivery.queue import UploadQueue, retry_delay_s
 from core.delivery.storage import Storage, s3_client
 from core.errors import TransientError
+from core.machine import start_ms
 from core.model.classifier import default_threads
 from core.pipeline import Pipeline
-from core.process import start_ms
 from core.scratch import remove_leftovers, warn_if_too_small
 from core.settings import (
     FunctionSettings,

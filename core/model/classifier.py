@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from core.audio.waveform import Waveform
+from core.machine import cores
 from core.model.inputs import Geometry
 from core.model.labels import LabelChoice, relabelled
 from core.model.package import MODEL_FILE, Manifest, check_hashes, read_manifest
 from core.onnx_session import onnx_session
-from core.processor import cores
 from core.results import Model, Output
 from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
 

@@ -19,10 +19,10 @@ from core.deadline import Deadline
 from core.errors import BenchmarkFailed, EventNotUnderstood
 from core.local.stack import Stack, running_stack
 from core.local.workers import LocalContext
+from core.machine import peak_memory_mb, start_ms
 from core.model.classifier import EmotionClassifier
 from core.operations.costs import PAUSES_S
 from core.pipeline import Pipeline
-from core.process import peak_memory_mb, start_ms
 from core.results import Result, Source
 from core.settings import MediaLimits, SegmentationSettings
 from tests.conftest import ROOT, MakeMedia

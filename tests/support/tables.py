@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from core.machine import cores, processor_name, vector_flags
 from core.onnx_session import processor_has_vnni
-from core.processor import cores, processor_name, vector_flags
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,7 +1,8 @@
-"""The processor of this machine: its name, and the instructions that decide how fast a network is."""
+"""The processor of this machine, and the start and memory of this process, as the kernel reports them."""
 
 import os
 import platform
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -57,3 +58,30 @@ def _cpuinfo() -> Mapping[str, str]:
         return {}
     first = text.partition("\n\n")[0]
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+@cache
+def start_ms() -> int | None:
+    """Return how long the start of this process took; None if the kernel does not report it.
+
+    The first call marks the end of the start. The kernel stores the beginning in steps of ten milliseconds.
+    """
+    try:
+        # The name of the program, in parentheses, may contain spaces. The start is the 22nd field of proc(5).
+        after_name = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        started_s = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+        return round((time.clock_gettime(time.CLOCK_BOOTTIME) - started_s) * 1000)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+
+
+def peak_memory_mb() -> int | None:
+    """Return the peak of this process's resident memory, without its children; None if the kernel does not report it.
+
+    Not getrusage, whose peak includes the parent process.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return None
