@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from core import onnx_session, processor
+from core import machine, onnx_session
 from core.export.graph import Precision, build_graph
 from core.export.graph.builder import CONTRIB, Floats
 from core.export.graph.precision import quantise_per_column
@@ -102,9 +102,9 @@ def _int8_product(weight: Floats) -> bytes:
 )
 def test_vnni_is_detected(described: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: described)
-    processor._cpuinfo.cache_clear()
+    machine._cpuinfo.cache_clear()
     assert onnx_session.processor_has_vnni() is expected
-    processor._cpuinfo.cache_clear()
+    machine._cpuinfo.cache_clear()
 
 
 def test_onnxruntime_writes_nothing_to_the_home_folder(package: Path, tmp_path: Path) -> None:
