@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import soundfile
 
-from core.local.stack import running_server
+from core.local.stack import Stack, running_server, running_stack
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -23,6 +23,21 @@ def aws_server() -> Iterator[str]:
     """The endpoint of moto's server. `running_stack` empties it for each stack, so at most one stack is in use."""
     with running_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """An empty stack, whose function's environment this process has."""
+    from handlers import processing
+
+    with running_stack(endpoint=aws_server) as running:
+        for name, value in running.environment(package).items():
+            monkeypatch.setenv(name, value)
+        for cached in (processing.delivery, processing._publisher):
+            cached.cache_clear()
+        yield running
+        for cached in (processing.delivery, processing._publisher):
+            cached.cache_clear()
 
 
 class Clock:

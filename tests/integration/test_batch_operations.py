@@ -1,8 +1,6 @@
 """The entry point for S3 Batch Operations, on moto's S3."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -11,21 +9,11 @@ import pytest
 import handlers.processing
 from core.delivery.storage import Storage
 from core.errors import DeadlineExceeded, EventNotUnderstood, StorageUnavailable
-from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack
 from core.local.workers import LocalContext
 from core.pipeline import Pipeline
 from handlers.batch_operations import upload_of
 from tests.conftest import ROOT
-
-
-@pytest.fixture
-def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    with running_stack(endpoint=aws_server) as running:
-        for name, value in running.environment(package).items():
-            monkeypatch.setenv(name, value)
-        handlers.processing.delivery.cache_clear()
-        yield running
-        handlers.processing.delivery.cache_clear()
 
 
 def event(schema: str, **task: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +16,7 @@ from core.audio.waveform import SAMPLE_RATE_HZ
 from core.benchmark import CLIPS_S, Answer, Request, run, write_recordings
 from core.deadline import Deadline
 from core.errors import BenchmarkFailed, EventNotUnderstood
-from core.local.stack import Stack, running_stack
+from core.local.stack import Stack
 from core.local.workers import LocalContext
 from core.machine import peak_memory_mb, start_ms
 from core.model.classifier import EmotionClassifier
@@ -29,18 +28,6 @@ from tests.conftest import ROOT, MakeMedia
 from tests.integration.conftest import Clock
 
 BENCHMARK = {"benchmark": {"rounds": 1}}
-
-
-@pytest.fixture
-def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    from handlers.processing import delivery
-
-    with running_stack(endpoint=aws_server) as running:
-        for name, value in running.environment(package).items():
-            monkeypatch.setenv(name, value)
-        delivery.cache_clear()
-        yield running
-        delivery.cache_clear()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -13,7 +12,7 @@ from typer.testing import CliRunner, Result
 from core import benchmark
 from core.cli.app import app
 from core.deadline import Deadline
-from core.local.stack import Stack, running_stack
+from core.local.stack import Stack
 from core.local.workers import LocalContext
 from core.model.classifier import EmotionClassifier
 from core.operations.benchmark import run_on
@@ -35,16 +34,9 @@ CONFIGURATION = {
 
 
 @pytest.fixture
-def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    from handlers.processing import delivery
-
-    with running_stack(endpoint=aws_server) as running:
-        for name, value in running.environment(package).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("COLUMNS", "200")
-        delivery.cache_clear()
-        yield running
-        delivery.cache_clear()
+def stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    monkeypatch.setenv("COLUMNS", "200")
+    return stack
 
 
 @pytest.fixture(scope="module")

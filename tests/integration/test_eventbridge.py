@@ -1,15 +1,14 @@
 """A stored result is published on EventBridge at most once, and a failure to publish never affects it."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
 
 import handlers.processing
-from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack
 from core.local.workers import LocalContext
 from tests.support.faults.fault_proxy import Fault, faulty
 
@@ -28,15 +27,9 @@ ANGRY_CALLS: dict[str, Any] = {
 
 
 @pytest.fixture
-def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    with running_stack(endpoint=aws_server) as running:
-        for name, value in {**running.environment(package), "EVENT_BUS": "results"}.items():
-            monkeypatch.setenv(name, value)
-        handlers.processing.delivery.cache_clear()
-        handlers.processing._publisher.cache_clear()
-        yield running
-        handlers.processing.delivery.cache_clear()
-        handlers.processing._publisher.cache_clear()
+def stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    monkeypatch.setenv("EVENT_BUS", "results")
+    return stack
 
 
 @pytest.fixture

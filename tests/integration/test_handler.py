@@ -32,18 +32,6 @@ def event(name: str) -> dict[str, Any]:
     return loaded
 
 
-@pytest.fixture
-def stack(aws_server: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    from handlers.processing import delivery
-
-    with running_stack(endpoint=aws_server) as running:
-        for name, value in running.environment(package).items():
-            monkeypatch.setenv(name, value)
-        delivery.cache_clear()
-        yield running
-        delivery.cache_clear()
-
-
 def invoke(payload: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
     from handlers.s3_upload import handler
 
