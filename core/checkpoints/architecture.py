@@ -102,7 +102,7 @@ LAYER_WEIGHTS = "layer_weights"
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What a checkpoint's files leave open or get wrong; None for what they say.
+    """Values that a checkpoint's files leave open or get wrong; None for the files' own value.
 
     The registry has those of a repository. source.json has those of one copy, as a JSON object with these keys.
 

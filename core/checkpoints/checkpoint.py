@@ -82,7 +82,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class _Description:
-    """What the files of a checkpoint say of its network.
+    """The description of a network in the files of its checkpoint.
 
     Attributes
     ----------

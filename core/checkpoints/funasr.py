@@ -80,7 +80,7 @@ class _Network(BaseModel):
 
 @dataclass(frozen=True)
 class FunAsrConfig:
-    """What config.yaml says of a network.
+    """The description of a network in config.yaml.
 
     Attributes
     ----------

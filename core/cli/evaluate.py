@@ -40,7 +40,7 @@ _RecordingT = TypeVar("_RecordingT", LabelledRecording, RatedRecording)
 
 
 class _Outcome(TypedDict):
-    """What a model returned for a recording, as in the journal."""
+    """A model's answer for a recording, as in the journal."""
 
     predicted: str | dict[str, float]
     """The emotion, `NO_SPEECH`, `FAILED`, or the values of the dimensions."""

@@ -1,4 +1,4 @@
-"""What the commands share: the application, its help, and the options that several commands have."""
+"""The application, its help, and the options that several commands have."""
 
 from datetime import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an evaluation measured on labelled recordings, as in figures.json: metrics, intervals, calibration, subsets."""
+"""The figures of an evaluation on labelled recordings, as in figures.json: metrics, intervals, calibration, subsets."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -107,7 +107,7 @@ class EmotionReport:
 
     @property
     def notes(self) -> Iterator[str]:
-        """What the figures mean, as sentences."""
+        """The meaning of the figures, as sentences."""
         yield f"Intervals are 95 % intervals of a bootstrap over {self.drawn}."
         if self.drawn == "recordings":
             yield "They are too narrow for other speakers: name at least two in the column speaker."

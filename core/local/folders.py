@@ -265,7 +265,7 @@ def _short(name: str) -> str:
 
 @dataclass
 class _Seen:
-    """What the inbox knows of a file."""
+    """The inbox's record of a file."""
 
     state: tuple[int, int]
     changed_s: float

@@ -23,7 +23,7 @@ _COLUMNS = ("Recording", "Duration", "Unpleasant", "Mood", "Listen first")
 
 @dataclass(frozen=True)
 class IndexRow:
-    """What the index says about a recording.
+    """The row of a recording in the index.
 
     Attributes
     ----------

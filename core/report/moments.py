@@ -41,7 +41,7 @@ class Moment:
 
     @property
     def strength(self) -> float:
-        """What the stretches of emotions are ranked by."""
+        """The measure by which stretches of emotions are ranked."""
         return self.value * min(1.0, (self.end_s - self.start_s) / _LONG_S)
 
     @property

@@ -1,4 +1,4 @@
-"""What the report says about its limits: the footer, and the pages of recordings without a result to show."""
+"""The report's limits: the footer, and the pages of recordings without a result to show."""
 
 from collections.abc import Iterator
 

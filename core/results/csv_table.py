@@ -41,7 +41,7 @@ def csv_writer(stream: TextIO) -> "_csv.Writer":
 
 
 class _Row(NamedTuple):
-    """What a row of the table describes; None if the row has no channel or utterance."""
+    """The subject of a row of the table; None if the row has no channel or utterance."""
 
     recording: Result
     channel: Channel | None = None

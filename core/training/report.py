@@ -1,4 +1,4 @@
-"""What a training measured: the figures of the network and of its start on the same clips, as in training.json."""
+"""The figures of a training: those of the network and of its start on the same clips, as in training.json."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -148,7 +148,7 @@ class TrainingReport:
 
     @property
     def limits(self) -> list[str]:
-        """What the figures do not show, as sentences."""
+        """The limits of the figures, as sentences."""
         sentences = [
             "The saved network was trained on all clips in the same way. Its own figures are not known.",
             f"If {self.start_id} has learned from these clips or speakers, all figures are too good.",

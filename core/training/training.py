@@ -42,7 +42,7 @@ PAGE_FILE = "training.html"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What a user chooses.
+    """The options of a training.
 
     Attributes
     ----------
@@ -312,7 +312,7 @@ def _note_gaps(task: _Task, note: Callable[[str], None]) -> None:
 
 @dataclass(frozen=True)
 class _Tested:
-    """What the networks of the folds return for the clips that they are tested on.
+    """The scores that the networks of the folds return for the clips that they are tested on.
 
     Attributes
     ----------

@@ -64,7 +64,7 @@ _LEARNING_RATE_OF_LORA = 5e-4
 
 @dataclass(frozen=True)
 class Tuning:
-    """What is trained besides the head.
+    """The parts of a network that are trained besides the head.
 
     Attributes
     ----------

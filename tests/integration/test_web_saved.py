@@ -1,4 +1,4 @@
-"""What the page saves in a real browser: the CSV of its list, and reports with their audio."""
+"""The files that the page saves in a real browser: the CSV of its list, and reports with their audio."""
 
 import csv
 import io

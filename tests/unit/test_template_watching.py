@@ -1,4 +1,4 @@
-"""What `template.yaml` offers to watch a stack: dashboard, budget, traces, tags, and the pause switch."""
+"""The means of `template.yaml` to watch a stack: dashboard, budget, traces, tags, and the pause switch."""
 
 import json
 import os

@@ -66,7 +66,7 @@ _ANSWERS = {
 
 KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 _KMS_ACTIONS = {"GET": "kms:Decrypt", "PUT": "kms:GenerateDataKey"}
-"""What S3 does with the key of an encrypted object. It uses no key for HEAD and DELETE."""
+"""The action of S3 with the key of an encrypted object. It uses no key for HEAD and DELETE."""
 
 LIES = frozenset({Fault.NOT_FOUND, Fault.PRECONDITION})
 """Untrue answers. S3 is consistent, so it gives these answers only where they are true."""
