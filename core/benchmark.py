@@ -9,6 +9,7 @@ import wave
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -98,7 +99,7 @@ class Answer(Part):
     speakers: str
     start_ms: int | None
     peak_memory_mb: int | None
-    recordings: tuple[Measurement, ...]
+    recordings: Annotated[tuple[Measurement, ...], Field(min_length=1)]
 
     @property
     def rounds(self) -> int:

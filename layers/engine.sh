@@ -21,8 +21,8 @@ trap clean_up EXIT
 
 # An interrupted debootstrap leaves /proc mounted in its folder. Deleting must not enter a mounted file system.
 clean_up() {
-  if [[ -d $work/root ]]; then
-    umount "$work"/root/{proc,sys} 2>/dev/null || true
+  if [[ -d $work/tree ]]; then
+    umount "$work"/tree/{proc,sys} 2>/dev/null || true
     rm -rf --one-file-system "$work"
   else
     rm -rf "$work"
@@ -81,7 +81,7 @@ register_qemu() {
 label_arm64() {
   printf 'FROM scratch\nADD root.tar /\n' >"$work/Dockerfile"
   docker build --quiet --platform=linux/arm64 --tag="$1" --file="$work/Dockerfile" "$work" >/dev/null || return
-  rm "$work/root.tar"
+  rm "$work/tree.tar"
 }
 
 # Make Debian for arm64 as DOCKER_ENGINE_TOOL makes the base image, with the certificates of this machine.
@@ -89,12 +89,12 @@ bootstrap_arm64() {
   is_debian_root || return
   echo "Making Debian for arm64 with debootstrap, which takes minutes" >&2
   command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq debootstrap >/dev/null; } || return
-  debootstrap --arch=arm64 --variant=minbase --include=ca-certificates "$(release)" "$work/root" "$(archive)" \
+  debootstrap --arch=arm64 --variant=minbase --include=ca-certificates "$(release)" "$work/tree" "$(archive)" \
     >"$work/debootstrap.log" || { tail -n 20 "$work/debootstrap.log" >&2; return 1; }
-  cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
-  printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$work/root/etc/pip.conf"
-  tar -C "$work/root" -cf "$work/root.tar" . || return
-  rm -rf "$work/root"
+  cp /etc/ssl/certs/ca-certificates.crt "$work/tree/etc/ssl/certs/ca-certificates.crt"
+  printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$work/tree/etc/pip.conf"
+  tar -C "$work/tree" -cf "$work/tree.tar" . || return
+  rm -rf "$work/tree"
   label_arm64 "$arm64_image"
 }
 
@@ -119,7 +119,7 @@ need_compilers() {
   is_present "$compilers_image" && return
   local container
   container=$(docker create "$base_image" true)
-  docker export --output="$work/root.tar" "$container"
+  docker export --output="$work/tree.tar" "$container"
   docker rm "$container" >/dev/null
   label_arm64 "$compilers_image"
 }

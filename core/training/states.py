@@ -1,4 +1,4 @@
-"""The values that the networks compute for each utterance, kept in the cache: the means of the hidden states, and logits."""
+"""The networks' values for each utterance, kept in the cache: the means of the hidden states, and logits."""
 
 from collections.abc import Callable, Sequence
 

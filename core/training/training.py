@@ -24,16 +24,16 @@ from core.settings import MediaLimits, SegmentationSettings
 from core.training.augmentation import CLEAN_NAME, Augmentation, Copy, Noise, RandomCopy, conditions, read_noise
 from core.training.cache import Array, ArrayCache
 from core.training.card import model_card
-from core.training.head import Examples, fit_head, head_logits
 from core.training.manifest import check_counts, read_clips
 from core.training.network import check_start, start_network, write_network
 from core.training.page import training_page
 from core.training.report import MIN_LABELS, Calibrations, Comparison, Data, TrainingReport, compare
 from core.training.speech import LabelledSpeech, SpeechReader, Track, untracked
 from core.training.splits import Split, make_splits
-from core.training.states import mean_states, network_logits, start_logits
-from core.training.temperature import fit_temperature, fold_temperature
-from core.training.tuning import LabelledClips, Tuner, choose_tuning
+from core.training.states import mean_states, start_logits
+from core.training.task import Length, Task
+from core.training.temperature import fold_temperature
+from core.training.tuning import Tuner, choose_tuning
 
 REPORT_FILE = "training.json"
 CARD_FILE = "README.md"
@@ -83,100 +83,6 @@ class TrainingOptions:
     folds: int | None = None
     seed: int = 1
     threads: int = 1
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The clips, as every step needs them.
-
-    Attributes
-    ----------
-    conditions
-        The conditions of the test, by name.
-    means
-        The means of the states in each condition, for each clip.
-    changed
-        The same of randomly changed copies, to train the head with; empty without augmentation.
-    """
-
-    start: Checkpoint
-    labels: tuple[str, ...]
-    speech: Sequence[LabelledSpeech]
-    targets: Indices
-    groups: Indices
-    splits: Sequence[Split]
-    conditions: Mapping[str, Copy]
-    means: Mapping[str, Sequence[Array]]
-    changed: Sequence[Array]
-    tuner: Tuner | None
-    cache: ArrayCache
-    seed: int
-
-    def fit(self, split: Split, track: Track) -> tuple[SpeechNetwork, "_Length"]:
-        """Train a network on the training set of a split; its validation set chooses the length."""
-        network = start_network(self.start, self.labels, self.seed)
-        steps = fit_head(network, self._examples(split.training), self._validation(split.validation))
-        if not self.tuner:
-            return network, _Length(steps, 0)
-        training, validation = self._clips(split.training), self._clips(split.validation)
-        return network, _Length(steps, self.tuner.tune(network, training, validation, track=track))
-
-    def fit_all(self, length: "_Length", track: Track) -> SpeechNetwork:
-        """Train a network on all clips."""
-        network, everything = start_network(self.start, self.labels, self.seed), np.arange(self.targets.size)
-        fit_head(network, self._examples(everything), None, length.steps)
-        if self.tuner:
-            self.tuner.tune(network, self._clips(everything), None, length.epochs, track)
-        return network
-
-    def logits(self, network: SpeechNetwork, index: int, condition: str) -> Array:
-        """Compute the logits of a clip in a condition, shape ``(utterances, labels)``."""
-        if self.tuner:
-            return network_logits(network, self.speech[index], self.cache, self.conditions[condition])
-        return head_logits(network, self.means[condition][index])
-
-    def temperature(self, network: SpeechNetwork, validation: Indices) -> float:
-        """Fit the temperature of a network on its validation set, in the conditions that chose its length."""
-        logits, targets = [], []
-        for condition, index in product(self._validated, validation.tolist()):
-            logits.append(self.logits(network, index, condition))
-            targets += [self.targets[index]] * len(logits[-1])
-        return fit_temperature(np.concatenate(logits), np.array(targets, np.int64))
-
-    @property
-    def _validated(self) -> list[str]:
-        """All conditions, or only the clean one without augmentation."""
-        return list(self.conditions) if self.changed else [CLEAN_NAME]
-
-    def _examples(self, indices: Indices) -> Examples:
-        means = [self.means[CLEAN_NAME], *([self.changed] if self.changed else [])]
-        return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
-
-    def _validation(self, indices: Indices) -> Examples:
-        """Return the clips in the validated conditions."""
-        means = [self.means[condition] for condition in self._validated]
-        return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
-
-    def _clips(self, indices: Indices) -> LabelledClips:
-        return LabelledClips([self.speech[index] for index in indices], self.targets[indices])
-
-
-@dataclass(frozen=True)
-class _Length:
-    """The length of a training: the steps of the head, then the epochs of the layers."""
-
-    steps: int
-    epochs: int
-
-    @classmethod
-    def median(cls, lengths: Sequence["_Length"]) -> "_Length":
-        """Return the median of each."""
-        steps, epochs = ([getattr(length, name) for length in lengths] for name in ("steps", "epochs"))
-        return cls(max(1, int(np.median(steps))), int(np.median(epochs)))
-
-    def __str__(self) -> str:
-        """Return the length in words."""
-        return counted(self.epochs, "epoch") if self.epochs else counted(self.steps, "step")
 
 
 def train(
@@ -267,7 +173,7 @@ def _task(
     augmentation: Augmentation,
     cache: ArrayCache,
     track: Track,
-) -> _Task:
+) -> Task:
     labels = tuple(sorted({item.clip.emotion for item in speech}))
     targets = np.array([labels.index(item.clip.emotion) for item in speech], np.int64)
     speakers = [item.clip.speaker for item in speech]
@@ -283,7 +189,7 @@ def _task(
         changed = mean_states(start, network, speech, cache, track, RandomCopy(augmentation, options.seed))
         validated = list(tested.values())
     tuner = Tuner(tuning, cache, start.weights_sha256, options.seed, augmentation, validated) if tuning else None
-    return _Task(
+    return Task(
         start=start,
         labels=labels,
         speech=speech,
@@ -299,7 +205,7 @@ def _task(
     )
 
 
-def _note_gaps(task: _Task, note: Callable[[str], None]) -> None:
+def _note_gaps(task: Task, note: Callable[[str], None]) -> None:
     """Print what makes the figures worse than the clips could give."""
     if not task.speech[0].clip.speaker:
         note("The manifest has no column speaker, so the figures are too good: name the speakers.")
@@ -329,11 +235,11 @@ class _Tested:
     indices: Indices
     raw: Mapping[str, Values]
     calibrated: Mapping[str, Values]
-    length: _Length
+    length: Length
     temperature: float
 
 
-def _test_folds(task: _Task, folds: Sequence[Split], track: Track) -> _Tested:
+def _test_folds(task: Task, folds: Sequence[Split], track: Track) -> _Tested:
     """Train a network for each fold; its validation set chooses the temperature, and its test set chooses nothing."""
     raw: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
     calibrated: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
@@ -350,12 +256,12 @@ def _test_folds(task: _Task, folds: Sequence[Split], track: Track) -> _Tested:
         np.concatenate([split.testing for split in folds]),
         {condition: np.stack(rows) for condition, rows in raw.items()},
         {condition: np.stack(rows) for condition, rows in calibrated.items()},
-        _Length.median(lengths),
+        Length.median(lengths),
         float(np.median(temperatures)),
     )
 
 
-def _calibrations(task: _Task, tested: _Tested) -> dict[str, Calibrations]:
+def _calibrations(task: Task, tested: _Tested) -> dict[str, Calibrations]:
     targets = task.targets[tested.indices]
     return {
         condition: Calibrations(
@@ -374,12 +280,12 @@ def clip_scores(logits: Array, speech: LabelledSpeech, output: Output = Output.S
     return scores
 
 
-def _predictions(task: _Task, tested: Indices, predicted: Indices) -> Predictions:
+def _predictions(task: Task, tested: Indices, predicted: Indices) -> Predictions:
     return Predictions(task.labels, task.targets[tested], predicted, bootstrap_groups(task.groups[tested].tolist()))
 
 
 def _compare(
-    task: _Task, tested: Indices, trained: Mapping[str, Predictions], cache: ArrayCache, track: Track
+    task: Task, tested: Indices, trained: Mapping[str, Predictions], cache: ArrayCache, track: Track
 ) -> dict[str, Comparison]:
     """Compare the network with its start on the tested clips; empty if the start returns dimensions or other labels."""
     architecture = task.start.network.architecture
@@ -395,7 +301,7 @@ def _compare(
     return compared
 
 
-def _start_predictions(task: _Task, tested: Indices, logits: Sequence[Array]) -> Predictions:
+def _start_predictions(task: Task, tested: Indices, logits: Sequence[Array]) -> Predictions:
     architecture = task.start.network.architecture
     names = {label: number for number, label in enumerate(task.labels)}
     speech = [task.speech[index] for index in tested]

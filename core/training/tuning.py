@@ -18,24 +18,21 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from core.audio.waveform import Waveform
 from core.checkpoints.architecture import InputMode
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.errors import TrainingRefused
-from core.evaluation.figures import Indices, count, unweighted_accuracy
+from core.evaluation.figures import count, unweighted_accuracy
 from core.formatting import counted
-from core.model.clip_inputs import ClipGeometry
-from core.model.inputs import Geometry
 from core.training.augmentation import CLEAN, Augmentation, Copy
+from core.training.batches import ChangedUtterances, Collator, Copies, LabelledClips
 from core.training.cache import ArrayCache, hash_of
 from core.training.head import class_weights
-from core.training.speech import LabelledSpeech, Track, untracked
+from core.training.speech import Track, untracked
 from core.training.temperature import fold_temperature
 
 ALL_LAYERS = -1
@@ -90,24 +87,6 @@ class Tuning:
         if self.layers == ALL_LAYERS:
             return "the head and the whole encoder"
         return f"the head and the upper {counted(self.layers, 'layer')}"
-
-
-@dataclass(frozen=True)
-class LabelledClips:
-    """Clips to train or to choose with.
-
-    Attributes
-    ----------
-    targets
-        The index of each clip's label.
-    """
-
-    speech: Sequence[LabelledSpeech]
-    targets: Indices
-
-    def identity(self) -> list[tuple[str, int]]:
-        """Return what the network learns from these clips, for the key in the cache."""
-        return [(item.key, int(target)) for item, target in zip(self.speech, self.targets, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -220,9 +199,9 @@ class Tuner:
             network,
             arguments,
             class_weights=class_weights(training.targets, labels),
-            train_dataset=_Utterances(training, self.cache, self.augmentation),
-            eval_dataset=_Copies(validation, self.cache, self.conditions) if validation else None,
-            data_collator=_Collator(geometry_of(network)),
+            train_dataset=ChangedUtterances(training, self.cache, self.augmentation),
+            eval_dataset=Copies(validation, self.cache, self.conditions) if validation else None,
+            data_collator=Collator(geometry_of(network)),
             compute_metrics=lambda evaluated: {_SCORE: _score(evaluated.predictions, evaluated.label_ids, labels)},
             callbacks=[*stopping, _ShowProgress(track, steps)],
         )
@@ -255,73 +234,6 @@ def choose_tuning(network: SpeechNetwork, layers: int | None, lora_rank: int, ep
     if layers > (available := network.config.num_hidden_layers):
         raise TrainingRefused(f"--unfreeze {layers} is too much: the encoder has {counted(available, 'layer')}.")
     return Tuning(layers, 0, epochs, _LEARNING_RATE_OF_SMALL if is_small else _LEARNING_RATE) if layers else None
-
-
-class _Utterances(Dataset[tuple[Waveform, int]]):
-    """The utterances of clips, changed at random, each with the index of its label."""
-
-    def __init__(self, examples: LabelledClips, cache: ArrayCache, augmentation: Augmentation) -> None:
-        self._rows = [
-            (item, number, int(target))
-            for item, target in zip(examples.speech, examples.targets, strict=True)
-            for number in range(len(item.durations_s))
-        ]
-        self._cache = cache
-        self._augmentation = augmentation
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> tuple[Waveform, int]:
-        item, number, target = self._rows[index]
-        # PyTorch's random numbers, because the Trainer saves their state.
-        random = np.random.default_rng(int(torch.randint(2**62, ())))
-        return self._augmentation.apply(item.waveforms(self._cache)[number], random), target
-
-
-class _Copies(Dataset[tuple[Waveform, int]]):
-    """The utterances of clips in several conditions, each with the index of its label."""
-
-    def __init__(self, examples: LabelledClips, cache: ArrayCache, copies: Sequence[Copy]) -> None:
-        self._rows = [
-            (item, number, int(target), copy)
-            for copy in copies
-            for item, target in zip(examples.speech, examples.targets, strict=True)
-            for number in range(len(item.durations_s))
-        ]
-        self._cache = cache
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> tuple[Waveform, int]:
-        item, number, target, copy = self._rows[index]
-        return item.waveforms(self._cache, copy)[number], target
-
-
-class _Collator:
-    """Makes a batch of padded windows, or of clips of one length, the median.
-
-    Longer clips are cut at random, and shorter ones repeated.
-    """
-
-    def __init__(self, geometry: Geometry) -> None:
-        self._geometry = geometry
-
-    def __call__(self, rows: Sequence[tuple[Waveform, int]]) -> dict[str, torch.Tensor]:
-        waveforms = [waveform for waveform, _ in rows]
-        if isinstance(self._geometry, ClipGeometry):
-            length = int(np.median([waveform.size for waveform in waveforms]))
-            waveforms = [_of_length(waveform, length) for waveform in waveforms]
-        inputs = [self._geometry.network_input(waveform) for waveform in waveforms]
-        targets = torch.tensor([target for _, target in rows])
-        return {"input_values": torch.from_numpy(np.stack(inputs)), "labels": targets}
-
-
-def _of_length(waveform: Waveform, length: int) -> Waveform:
-    # PyTorch's random numbers, because the Trainer saves their state.
-    first = int(torch.randint(max(1, waveform.size - length + 1), ()))
-    return np.resize(waveform[first : first + length], length)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]

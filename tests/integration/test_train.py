@@ -21,7 +21,7 @@ from core.checkpoints.loading import load_classifier
 from core.cli.train import train_checkpoint
 from core.errors import CheckpointUnreadable, FolderRefused, ManifestUnreadable, TrainingRefused
 from core.settings import MediaLimits, SegmentationSettings
-from core.training import states, training
+from core.training import states, task
 from core.training.augmentation import KINDS, Noise, conditions
 from core.training.cache import ArrayCache
 from core.training.head import Examples, fit_head, head_logits
@@ -223,7 +223,7 @@ def test_the_temperature_of_the_validation_sets_is_in_the_last_layer(
             fitted.append(tuple(targets))
             return temperature
 
-        monkeypatch.setattr(training, "fit_temperature", fit)
+        monkeypatch.setattr(task, "fit_temperature", fit)
         report = train_with(options(manifest, small_checkpoint, tmp_path / str(temperature)))
         network = read_checkpoint(tmp_path / str(temperature)).network
         return report, network.get_submodule("classifier").state_dict()

@@ -20,15 +20,16 @@ from core.checkpoints.checkpoint import read_checkpoint
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.errors import TrainingRefused
-from core.training import tuning
+from core.training import batches, tuning
 from core.training.augmentation import CLEAN, KINDS, Augmentation, Clean, Copy, Telephone
+from core.training.batches import LabelledClips
 from core.training.cache import ArrayCache
 from core.training.head import Examples, fit_head
 from core.training.manifest import Clip
 from core.training.network import start_network
 from core.training.speech import LabelledSpeech
 from core.training.states import mean_states, network_logits
-from core.training.tuning import ALL_LAYERS, LabelledClips, Tuner, Tuning, choose_tuning
+from core.training.tuning import ALL_LAYERS, Tuner, Tuning, choose_tuning
 from tests.conftest import ROOT
 from tests.support.networks import SMALL_NETWORKS, write_checkpoint
 
@@ -242,8 +243,8 @@ def test_a_tuning_that_was_killed_continues_with_the_same_result(
 
 def test_each_epoch_changes_the_clips_in_another_way(clips: tuple[ArrayCache, LabelledClips]) -> None:
     cache, labelled = clips
-    changed = tuning._Utterances(labelled, cache, Augmentation(("noise",)))
-    unchanged = tuning._Utterances(labelled, cache, Augmentation())
+    changed = batches.ChangedUtterances(labelled, cache, Augmentation(("noise",)))
+    unchanged = batches.ChangedUtterances(labelled, cache, Augmentation())
 
     def copies() -> list[bytes]:
         return [changed[0][0].tobytes() for _ in range(10)]
@@ -280,7 +281,7 @@ def test_the_mean_over_the_conditions_chooses_the_epoch(
 
     assert scored == [8, 16, 16]
     assert len(found) == 3  # each has its own place in the cache
-    copies = tuning._Copies(part(labelled, 16, CLIPS), cache, (CLEAN, Telephone()))
+    copies = batches.Copies(part(labelled, 16, CLIPS), cache, (CLEAN, Telephone()))
     assert [copies[number][1] for number in range(len(copies))] == [0, 1] * 8
     (waveform,) = labelled.speech[16].waveforms(cache)
     np.testing.assert_array_equal(copies[0][0], waveform)
@@ -291,7 +292,7 @@ def test_a_batch_of_windows_has_each_clip_as_in_inference(small_checkpoint: Path
     geometry = geometry_of(start_network(read_checkpoint(small_checkpoint), LABELS, seed=1))
     ramp = np.linspace(-1, 1, 6_000, dtype=np.float32)
 
-    batch = tuning._Collator(geometry)([(ramp[:2_000], 0), (ramp, 1)])["input_values"].numpy()
+    batch = batches.Collator(geometry)([(ramp[:2_000], 0), (ramp, 1)])["input_values"].numpy()
 
     np.testing.assert_array_equal(batch, [geometry.network_input(ramp[:2_000]), geometry.network_input(ramp)])
 
@@ -301,8 +302,8 @@ def test_the_clips_of_a_batch_get_their_median_length(tmp_path: Path) -> None:
     ramp = np.linspace(-1, 1, 6_000, dtype=np.float32)
     rows = [(ramp[:2_000], 0), (ramp[:3_000], 1), (ramp, 0)]
 
-    batch = tuning._Collator(geometry)(rows)["input_values"].numpy()
-    (alone,) = tuning._Collator(geometry)([(ramp, 0)])["input_values"].numpy()
+    batch = batches.Collator(geometry)(rows)["input_values"].numpy()
+    (alone,) = batches.Collator(geometry)([(ramp, 0)])["input_values"].numpy()
 
     assert batch.shape == (3, 3_000)
     np.testing.assert_array_equal(batch[1], geometry.network_input(ramp[:3_000]))

@@ -1,0 +1,116 @@
+"""The clips of a training, and the networks that are trained on parts of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from core.checkpoints.checkpoint import Checkpoint
+from core.checkpoints.network import SpeechNetwork
+from core.evaluation.figures import Indices
+from core.formatting import counted
+from core.training.augmentation import CLEAN_NAME, Copy
+from core.training.batches import LabelledClips
+from core.training.cache import Array, ArrayCache
+from core.training.head import Examples, fit_head, head_logits
+from core.training.network import start_network
+from core.training.speech import LabelledSpeech, Track
+from core.training.splits import Split
+from core.training.states import network_logits
+from core.training.temperature import fit_temperature
+from core.training.tuning import Tuner
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length of a training: the steps of the head, then the epochs of the layers."""
+
+    steps: int
+    epochs: int
+
+    @classmethod
+    def median(cls, lengths: Sequence["Length"]) -> "Length":
+        """Return the median of each."""
+        steps, epochs = ([getattr(length, name) for length in lengths] for name in ("steps", "epochs"))
+        return cls(max(1, int(np.median(steps))), int(np.median(epochs)))
+
+    def __str__(self) -> str:
+        """Return the length in words."""
+        return counted(self.epochs, "epoch") if self.epochs else counted(self.steps, "step")
+
+
+@dataclass(frozen=True)
+class Task:
+    """The clips, as every step needs them.
+
+    Attributes
+    ----------
+    conditions
+        The conditions of the test, by name.
+    means
+        The means of the states in each condition, for each clip.
+    changed
+        The same of randomly changed copies, to train the head with; empty without augmentation.
+    """
+
+    start: Checkpoint
+    labels: tuple[str, ...]
+    speech: Sequence[LabelledSpeech]
+    targets: Indices
+    groups: Indices
+    splits: Sequence[Split]
+    conditions: Mapping[str, Copy]
+    means: Mapping[str, Sequence[Array]]
+    changed: Sequence[Array]
+    tuner: Tuner | None
+    cache: ArrayCache
+    seed: int
+
+    def fit(self, split: Split, track: Track) -> tuple[SpeechNetwork, Length]:
+        """Train a network on the training set of a split; its validation set chooses the length."""
+        network = start_network(self.start, self.labels, self.seed)
+        steps = fit_head(network, self._examples(split.training), self._validation(split.validation))
+        if not self.tuner:
+            return network, Length(steps, 0)
+        training, validation = self._clips(split.training), self._clips(split.validation)
+        return network, Length(steps, self.tuner.tune(network, training, validation, track=track))
+
+    def fit_all(self, length: Length, track: Track) -> SpeechNetwork:
+        """Train a network on all clips."""
+        network, everything = start_network(self.start, self.labels, self.seed), np.arange(self.targets.size)
+        fit_head(network, self._examples(everything), None, length.steps)
+        if self.tuner:
+            self.tuner.tune(network, self._clips(everything), None, length.epochs, track)
+        return network
+
+    def logits(self, network: SpeechNetwork, index: int, condition: str) -> Array:
+        """Compute the logits of a clip in a condition, shape ``(utterances, labels)``."""
+        if self.tuner:
+            return network_logits(network, self.speech[index], self.cache, self.conditions[condition])
+        return head_logits(network, self.means[condition][index])
+
+    def temperature(self, network: SpeechNetwork, validation: Indices) -> float:
+        """Fit the temperature of a network on its validation set, in the conditions that chose its length."""
+        logits, targets = [], []
+        for condition, index in product(self._validated, validation.tolist()):
+            logits.append(self.logits(network, index, condition))
+            targets += [self.targets[index]] * len(logits[-1])
+        return fit_temperature(np.concatenate(logits), np.array(targets, np.int64))
+
+    @property
+    def _validated(self) -> list[str]:
+        """All conditions, or only the clean one without augmentation."""
+        return list(self.conditions) if self.changed else [CLEAN_NAME]
+
+    def _examples(self, indices: Indices) -> Examples:
+        means = [self.means[CLEAN_NAME], *([self.changed] if self.changed else [])]
+        return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
+
+    def _validation(self, indices: Indices) -> Examples:
+        """Return the clips in the validated conditions."""
+        means = [self.means[condition] for condition in self._validated]
+        return Examples.joined([Examples.of(each, self.targets, indices) for each in means])
+
+    def _clips(self, indices: Indices) -> LabelledClips:
+        return LabelledClips([self.speech[index] for index in indices], self.targets[indices])
