@@ -79,7 +79,7 @@ register_qemu() {
 
 # Make an image for arm64 of a root file system. `docker import --platform` would label it with the engine's architecture.
 label_arm64() {
-  printf 'FROM scratch\nADD root.tar /\n' >"$work/Dockerfile"
+  printf 'FROM scratch\nADD tree.tar /\n' >"$work/Dockerfile"
   docker build --quiet --platform=linux/arm64 --tag="$1" --file="$work/Dockerfile" "$work" >/dev/null || return
   rm "$work/tree.tar"
 }
