@@ -179,3 +179,13 @@ def test_the_view_has_the_speaker_of_each_utterance(documents: list[Result], tmp
     of_call = [row for row in rows if row["recording"] == separated.source.key]
     assert {row["utterance"]: row["speaker"] for row in of_call} == {n + 1: n % 2 for n in range(len(parts))}
     assert {row["speaker"] for row in rows if row not in of_call} == {None}
+
+
+def test_the_view_flags_the_utterances_that_are_unsure(documents: list[Result], tmp_path: Path) -> None:
+    scores = sorted(part.best[1] for part in documents[0].utterances)
+    marked = documents[0].marked(scores[1])
+
+    rows = rows_of([marked, documents[1]], tmp_path)
+
+    assert [row["score"] for row in rows if row["unsure"]] == [scores[0]]
+    assert {row["unsure"] for row in rows} == {True, False}
