@@ -3,8 +3,9 @@
 import json
 import logging
 import os
+import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import unquote_plus
 import boto3
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
@@ -126,11 +128,28 @@ def running_server() -> Iterator[str]:
 
     server = ThreadedMotoServer(ip_address=_LOOPBACK, port=0, verbose=False)
     server.start()
+    server._server.app = _atomic_conditions(server._server.app)
     try:
         host, port = server.get_host_and_port()
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+def _atomic_conditions(app: "WSGIApplication") -> "WSGIApplication":
+    """Answer conditional requests one after the other.
+
+    Of several concurrent conditional writes, S3 lets one succeed. moto checks and writes in two steps, so it would let
+    several succeed.
+    """
+    lock = threading.Lock()
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        is_conditional = "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ
+        with lock if is_conditional else nullcontext():
+            return app(environ, start_response)
+
+    return answer
 
 
 @contextmanager

@@ -8,16 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.s3.models import S3Backend
 
 from core.cli.local import function_settings, run_demo, run_local
+from core.delivery.s3_errors import WriteConflict
+from core.delivery.storage import Storage
 from core.errors import FolderRefused, PackageRefused
 from core.local.folders import result_files
-from core.local.stack import Stack, StackOptions, running_stack
+from core.local.stack import RESULTS_BUCKET, Stack, StackOptions, running_stack
 from core.local.workers import EventSourceMapping, load_handler, running_workers
 from core.model.package import WEIGHTS_FILE
 from core.paths import SAMPLES
@@ -123,6 +128,28 @@ def test_results_become_files_below_the_folder_whatever_their_keys_are(stack: St
         assert files.fetch_new() == []
         stack.s3.put_object(Bucket="audio-emotion-results", Key="results/a/b.json", Body=b"[]")
         assert [file.read_bytes() for file in files.fetch_new()] == [b"[]"]
+
+
+def test_one_of_several_concurrent_conditional_writes_succeeds(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, storage = S3Backend.put_object, Storage(stack.s3)
+    existing = storage.put(RESULTS_BUCKET, "b", b"0", content_type="text/plain", metadata={}, replaces=None)
+
+    def write_slowly(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.1)  # in which the others would check their conditions
+        return write(*arguments, **options)
+
+    def is_written(key: str, replaces: str | None, body: bytes) -> bool:
+        try:
+            storage.put(RESULTS_BUCKET, key, body, content_type="text/plain", metadata={}, replaces=replaces)
+        except WriteConflict:
+            return False
+        return True
+
+    monkeypatch.setattr(S3Backend, "put_object", write_slowly)
+    bodies = [b"1", b"2", b"3"]
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        for key, replaces in (("a", None), ("b", existing)):
+            assert sum(pool.map(partial(is_written, key, replaces), bodies)) == 1
 
 
 def test_new_results_are_returned_once_and_leases_never(stack: Stack) -> None:
