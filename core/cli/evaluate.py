@@ -114,10 +114,8 @@ def _evaluate_emotions(run: "_Run", model: Model, names: str, other: EmotionClas
 def _classified_emotions(run: "_Run", model: Model, names: str) -> list[Prediction]:
     labelled, skipped = read_manifest(run.manifest, model.labels, parse_names(names, model.labels))
     for name, count in skipped.items():
-        run.errors.note(
-            f"Skipped {counted(count, 'recording')} labelled {name!r}, which is not an emotion of {model.id}. "
-            "--map can translate it."
-        )
+        reason = f"labelled {name!r}, which is not an emotion of {model.id}. --map can translate it."
+        run.errors.note(f"Skipped {counted(count, 'recording')} {reason if name else 'without an emotion.'}")
     return [
         Prediction(
             str(item.path),

@@ -35,6 +35,19 @@ def test_it_writes_metrics_and_a_confusion_matrix(
     assert (out / "confusion.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
+def test_recordings_without_an_emotion_of_the_model_are_named(
+    manifest: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write("a.wav,tired\nb.wav,\nc.wav,\n")
+
+    assert evaluate_manifest(manifest, package, tmp_path / "out", "", as_json=True, fresh=False) == 0
+
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "Skipped 1 recording labelled 'tired', which is not an emotion of" in printed
+    assert "Skipped 2 recordings without an emotion." in printed
+
+
 @pytest.mark.parametrize("name", ["figures.json", "confusion.svg", "finished.jsonl"])
 def test_files_of_another_program_are_neither_replaced_nor_deleted(
     name: str, manifest: Path, package: Path, tmp_path: Path
