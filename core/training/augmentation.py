@@ -27,7 +27,7 @@ KINDS = ("telephone", "noise", "reverb", "gain")
 """The values of `--augment`."""
 NO_AUGMENTATION = "none"
 
-_VERSION = 2
+_VERSION = 3
 """Raised when the same options give other copies, so that the cache is not used."""
 _TELEPHONE_HZ = 8_000
 _TELEPHONE_BAND_HZ = (300.0, 3_400.0)
@@ -134,7 +134,7 @@ class Augmentation:
         """Return a changed copy of the same length, in the order of a call: the room, then the telephone."""
         steps: dict[str, tuple[float, Callable[[Waveform, np.random.Generator], Waveform]]] = {
             "reverb": (0.2, _reverberate),
-            "noise": (0.7, self._add_noise),
+            "noise": (0.5, self._add_noise),
             "gain": (0.3, _amplify),
             "telephone": (0.3, _telephone),
         }
@@ -147,7 +147,7 @@ class Augmentation:
 
     def _add_noise(self, waveform: Waveform, random: np.random.Generator) -> Waveform:
         snr_db = random.uniform(_MIN_SNR_DB, _MAX_SNR_DB)
-        exponent = random.choice([_WHITE, _PINK, random.uniform(_WHITE, _BROWN)])
+        exponent = random.choice([_WHITE, random.uniform(_WHITE, _BROWN)])
         return add_noise(waveform, self.noise.draw(waveform.size, random, exponent), snr_db)
 
 

@@ -18,6 +18,7 @@ from core.evaluation.calibration import Calibration
 from core.evaluation.figures import Indices, Values
 from core.evaluation.predictions import Figures, Predictions, bootstrap_groups
 from core.formatting import counted
+from core.machine import keep_freed_memory
 from core.model.classifier import output_values
 from core.results import Output
 from core.settings import MediaLimits, SegmentationSettings
@@ -111,6 +112,7 @@ def train(
     """
     _check_folder(options.out)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     start = read_checkpoint(options.start)
     check_start(start)
     clips, left_out = read_clips(options.manifest, options.names)
