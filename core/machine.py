@@ -1,6 +1,5 @@
 """The processor of this machine, and the start and memory of this process, as the kernel reports them."""
 
-import ctypes
 import os
 import platform
 import time
@@ -12,9 +11,6 @@ VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 """Instructions that add products of 8-bit numbers in 32 bits. Arm's are `asimddp` and `i8mm`."""
 
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""Parameters of glibc's `mallopt`, from its `malloc.h`."""
 
 _ARM_PARTS = {
     "0xd0c": "Neoverse N1 (Graviton2)",
@@ -89,15 +85,3 @@ def peak_memory_mb() -> int | None:
         return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         return None
-
-
-def keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next tensors of this process; other C libraries ignore it.
-
-    glibc returns large blocks to the kernel, which clears the pages of each tensor again:
-    docs/decisions/0042-training.md.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(_M_MMAP_MAX, 0)
-        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -18,7 +18,6 @@ from core.evaluation.calibration import Calibration
 from core.evaluation.figures import Indices, Values
 from core.evaluation.predictions import Figures, Predictions, bootstrap_groups
 from core.formatting import counted
-from core.machine import keep_freed_memory
 from core.model.classifier import output_values
 from core.results import Output
 from core.settings import MediaLimits, SegmentationSettings
@@ -26,6 +25,7 @@ from core.training.augmentation import CLEAN_NAME, Augmentation, Copy, Noise, Ra
 from core.training.cache import Array, ArrayCache
 from core.training.card import model_card
 from core.training.manifest import check_counts, read_clips
+from core.training.memory import keep_freed_memory
 from core.training.network import check_start, start_network, write_network
 from core.training.page import training_page
 from core.training.report import MIN_LABELS, Calibrations, Comparison, Data, TrainingReport, compare

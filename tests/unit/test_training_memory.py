@@ -1,4 +1,4 @@
-"""The memory of this process."""
+"""The memory of a training."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from tests.conftest import ROOT
 
 CLEARED_PAGES = """
 import ctypes, resource, sys
-from core.machine import keep_freed_memory
+from core.training.memory import keep_freed_memory
 
 if sys.argv[1:]:
     keep_freed_memory()
