@@ -9,8 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from core.formatting import counted
+
 BINS = 15
 """The number of bins of Guo et al."""
+
+_DRAWS = 2_000
+_CHANCE_QUANTILE = 0.95
 
 _SIZE = 300
 _LEFT, _TOP, _RIGHT, _BOTTOM = 64, 34, 14, 44
@@ -48,12 +53,15 @@ class Calibration:
         The number of clips with a score.
     expected_error
         The expected calibration error: the mean difference of a bin's accuracy and mean score, weighted by its clips.
+    chance_error
+        The error that 95 % of calibrated models with these scores stay below. Fewer clips raise it.
     bins
         The bins that have clips, in equal steps of the score.
     """
 
     clips: int
     expected_error: float
+    chance_error: float
     bins: tuple[Bin, ...]
 
     @classmethod
@@ -81,7 +89,7 @@ class Calibration:
             for inside in [numbers == number]
         )
         error = sum(each.clips * abs(each.accuracy - each.score) for each in bins) / known.size
-        return cls(known.size, float(error), bins)
+        return cls(known.size, float(error), _chance_error(known, numbers), bins)
 
     @property
     def in_words(self) -> str:
@@ -89,8 +97,14 @@ class Calibration:
         bias = sum(each.clips * (each.score - each.accuracy) for each in self.bins) / self.clips
         direction = "too high" if bias > 0 else "too low"
         return (
-            f"Expected calibration error {self.expected_error:.3f}: scores are {abs(bias):.3f} {direction} on average."
+            f"Expected calibration error {self.expected_error:.3f}: scores are {abs(bias):.3f} {direction} on average. "
+            f"{self.chance_in_words}"
         )
+
+    @property
+    def chance_in_words(self) -> str:
+        """The error by chance as a sentence."""
+        return f"With {counted(self.clips, 'clip')}, a calibrated model has up to {self.chance_error:.3f} by chance."
 
 
 def reliability_diagram_svg(calibration: Calibration) -> str:
@@ -107,6 +121,16 @@ def reliability_diagram_svg(calibration: Calibration) -> str:
         f'<path d="M{_x(0):g} {_y(0):g}L{_x(1):g} {_y(1):g}" stroke="#111" stroke-dasharray="5 4"/>',
     ]
     return "".join(parts) + "</svg>\n"
+
+
+def _chance_error(scores: npt.NDArray[np.float64], numbers: npt.NDArray[np.int64]) -> float:
+    """Draw the errors of calibrated models, whose clips are correct with the probability of their score.
+
+    The accuracy of each bin is drawn from a normal distribution.
+    """
+    variances = np.bincount(numbers, scores * (1 - scores), BINS)
+    draws = np.random.default_rng(0).standard_normal((_DRAWS, BINS)) * np.sqrt(variances)
+    return float(np.quantile(np.abs(draws).sum(axis=1) / scores.size, _CHANCE_QUANTILE))
 
 
 def _bar(found: Bin) -> str:

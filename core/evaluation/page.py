@@ -50,7 +50,7 @@ def _body(report: EmotionReport, model: Model, manifest: str) -> Iterator[str]:
         yield from reliability_section("Calibration", report.calibration)
 
 
-SUBSET_HEADER = ("recordings", "unweighted accuracy", "calibration error")
+SUBSET_HEADER = ("recordings", "unweighted accuracy", "calibration error (by chance)")
 
 
 def subset_tables(report: EmotionReport) -> Iterator[tuple[str, Mapping[str, Subset]]]:
@@ -61,7 +61,9 @@ def subset_tables(report: EmotionReport) -> Iterator[tuple[str, Mapping[str, Sub
 
 def subset_cells(subset: Subset) -> tuple[str, str, str]:
     """Return the cells below `SUBSET_HEADER`."""
-    error = "-" if subset.calibration_error is None else f"{subset.calibration_error:.3f}"
+    error = "-"
+    if subset.calibration_error is not None:
+        error = f"{subset.calibration_error:.3f} ({subset.calibration_error_by_chance:.3f})"
     return f"{subset.recordings:,}", percent(subset.unweighted_accuracy), error
 
 

@@ -30,11 +30,14 @@ class Subset:
     ----------
     calibration_error
         The expected calibration error; None if no recording has a score.
+    calibration_error_by_chance
+        What a calibrated model has with as many recordings, as in `Calibration.chance_error`.
     """
 
     recordings: int
     unweighted_accuracy: Estimate
     calibration_error: float | None
+    calibration_error_by_chance: float | None
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,9 @@ def _subsets(
 def _subset(rows: Sequence[Prediction], labels: Sequence[str]) -> Subset:
     accuracy = estimate(_predictions(rows, labels).counts(), unweighted_accuracy)[0]
     calibration = _calibration(rows)
-    return Subset(len(rows), accuracy, calibration.expected_error if calibration else None)
+    if not calibration:
+        return Subset(len(rows), accuracy, None, None)
+    return Subset(len(rows), accuracy, calibration.expected_error, calibration.chance_error)
 
 
 def _duration(row: Prediction) -> str:

@@ -138,12 +138,12 @@ class TrainingReport:
 
     @property
     def calibration_in_words(self) -> str:
-        """How the temperature changes the scores, as a sentence."""
+        """How the temperature changes the scores, as sentences."""
         condition, found = next(iter(self.calibration.items()))
         before, after = found.before.expected_error, found.after.expected_error
         return (
             f"The temperature {self.temperature:.2f} changes the expected calibration error on {condition} recordings "
-            f"from {before:.3f} to {after:.3f}."
+            f"from {before:.3f} to {after:.3f}. {found.after.chance_in_words}"
         )
 
     @property

@@ -50,6 +50,23 @@ def test_drawn_labels_are_calibrated_and_sharpened_logits_are_not() -> None:
     assert calibration_of(3 * logits, targets).expected_error > 0.1
 
 
+@pytest.mark.parametrize("clips", [60, 240, 4000])
+def test_one_calibrated_model_in_twenty_exceeds_the_error_by_chance(clips: int) -> None:
+    found = [calibration_of(*drawn(clips, seed)) for seed in range(200)]
+    limit = float(np.median([each.chance_error for each in found]))
+
+    exceeding = np.mean([each.expected_error > limit for each in found])
+    assert 0.01 < exceeding < 0.12  # 0.05, and what 200 models leave to chance
+    assert f"With {clips:,} clips, a calibrated model has up to " in found[0].in_words
+
+
+def test_few_clips_raise_the_error_by_chance_and_certain_scores_lower_it() -> None:
+    few, many = (calibration_of(*drawn(clips)).chance_error for clips in (60, 4000))
+
+    assert few > 3 * many
+    assert Calibration.of([1.0, 1.0], [True, True]).chance_error == 0.0
+
+
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
 def test_the_temperature_undoes_a_factor_on_unseen_clips(factor: float) -> None:
     logits, targets = drawn(seed=1)

@@ -51,6 +51,7 @@ def test_subsets_have_the_figures_of_their_recordings() -> None:
         assert own.calibration is not None
         assert subset.unweighted_accuracy.value == pytest.approx(own.metrics.unweighted_accuracy)
         assert subset.calibration_error == own.calibration.expected_error
+        assert subset.calibration_error_by_chance == own.calibration.chance_error
 
 
 def test_recordings_without_a_score_count_as_wrong_but_have_no_calibration() -> None:
