@@ -16,6 +16,7 @@ REGION = "us-east-1"
 STACK = "audio-emotion"
 
 TEMPLATE = read_template(Path(__file__).parents[2] / "template.yaml")
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 
 _PSEUDO = {
     "AWS::AccountId": ACCOUNT,
@@ -35,6 +36,11 @@ _EAGER: dict[str, Callable[[Any], Any]] = {
     "Fn::Base64": lambda text: base64.b64encode(text.encode()).decode(),
     "Fn::FindInMap": lambda path: TEMPLATE["Mappings"][path[0]][path[1]][path[2]],
 }
+
+
+def properties(name: str) -> Any:
+    """Return the properties of a resource as they are in the template."""
+    return RESOURCES[name]["Properties"]
 
 
 def transformed(template: Mapping[str, Any], parameters: Mapping[str, str], image: str = "1") -> dict[str, Any]:
@@ -66,7 +72,7 @@ class Deployed:
         self._stack = stack
         self._place = {"AWS::Partition": partition, "AWS::Region": region}
         self._parameters = defaults | parameters
-        self._resources: dict[str, Any] = TEMPLATE["Resources"]
+        self._resources = RESOURCES
 
     def transformed(self, image: str = "1") -> "Deployed":
         """Return the stack after SAM's transform, which CloudFormation runs with the values of the parameters.

@@ -17,19 +17,13 @@ from core.settings import (
     read,
 )
 from handlers.api.app import ALLOWED_HEADERS, EXPOSED_HEADERS
+from tests.support.cloudformation import RESOURCES, TEMPLATE, properties
 from tools.invoke import API_FUNCTION, API_HANDLER, FUNCTION
-from tools.template import read_template
 
 ROOT = Path(__file__).parents[2]
-TEMPLATE = read_template(ROOT / "template.yaml")
-RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 API = {name: resource for name, resource in RESOURCES.items() if name.startswith("Api")}
 ROUTES = {name: resource["Properties"] for name, resource in API.items() if resource["Type"].endswith("::Route")}
 POWERTOOLS = {"POWERTOOLS_LOG_LEVEL"}
-
-
-def properties(name: str) -> Any:
-    return RESOURCES[name]["Properties"]
 
 
 def variables() -> dict[str, Any]:
