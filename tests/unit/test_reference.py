@@ -2,6 +2,7 @@
 
 import pytest
 
+from core.cli.app import app
 from tools import reference
 
 PAGES = reference.pages()
@@ -27,3 +28,9 @@ def test_every_reference_page_is_generated() -> None:
 )
 def test_a_page_has_entries(page: str, entry: str) -> None:
     assert entry in PAGES[page]
+
+
+def test_every_command_has_a_help_text() -> None:
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert {"backfill", "redrive", "status", "results"} <= commands
+    assert all(command.callback.__doc__ for command in app.registered_commands if command.callback)
