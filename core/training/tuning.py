@@ -32,13 +32,14 @@ from core.training.augmentation import CLEAN, Augmentation, Copy
 from core.training.batches import ChangedUtterances, Collator, Copies, LabelledClips
 from core.training.cache import ArrayCache, hash_of
 from core.training.head import class_weights
+from core.training.masking import masked_spans
 from core.training.speech import Track, untracked
 from core.training.temperature import fold_temperature
 
 ALL_LAYERS = -1
 """All layers of the encoder, and the feature encoder."""
 
-_VERSION = 5
+_VERSION = 6
 """Raised when the same options give another network, so that the cache is not used."""
 _BATCH = 16
 _PATIENCE_SHARE = 0.6
@@ -145,7 +146,8 @@ class Tuner:
         fold_temperature(network, _HEAD_TEMPERATURE)
         _choose_parameters(network, self.tuning)
         trainer = self._trainer(network, training, validation, epochs, folder / "trainer", track)
-        trainer.train(resume_from_checkpoint=_last_state(folder / "trainer"))
+        with masked_spans(network):
+            trainer.train(resume_from_checkpoint=_last_state(folder / "trainer"))
         # Otherwise, the network would keep computing in bfloat16.
         trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
         if validation:
