@@ -150,7 +150,7 @@ class TrainingReport:
     def limits(self) -> list[str]:
         """The limits of the figures, as sentences."""
         sentences = [
-            "The saved network was trained on all clips in the same way. Its own figures are not known.",
+            "The saved network was trained on all clips, to the last epoch. Its own figures are not known.",
             f"If {self.start_id} has learned from these clips or speakers, all figures are too good.",
         ]
         if 1 < self.tested_speakers < ROUGH_SPEAKERS:

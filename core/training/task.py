@@ -9,7 +9,6 @@ import numpy as np
 from core.checkpoints.checkpoint import Checkpoint
 from core.checkpoints.network import SpeechNetwork
 from core.evaluation.figures import Indices
-from core.formatting import counted
 from core.training.augmentation import CLEAN_NAME, Copy
 from core.training.batches import LabelledClips
 from core.training.cache import Array, ArrayCache
@@ -20,24 +19,6 @@ from core.training.splits import Split
 from core.training.states import network_logits
 from core.training.temperature import fit_temperature
 from core.training.tuning import Tuner
-
-
-@dataclass(frozen=True)
-class Length:
-    """The length of a training: the steps of the head, then the epochs of the layers."""
-
-    steps: int
-    epochs: int
-
-    @classmethod
-    def median(cls, lengths: Sequence["Length"]) -> "Length":
-        """Return the median of each."""
-        steps, epochs = ([getattr(length, name) for length in lengths] for name in ("steps", "epochs"))
-        return cls(max(1, int(np.median(steps))), int(np.median(epochs)))
-
-    def __str__(self) -> str:
-        """Return the length in words."""
-        return counted(self.epochs, "epoch") if self.epochs else counted(self.steps, "step")
 
 
 @dataclass(frozen=True)
@@ -67,21 +48,23 @@ class Task:
     cache: ArrayCache
     seed: int
 
-    def fit(self, split: Split, track: Track) -> tuple[SpeechNetwork, Length]:
-        """Train a network on the training set of a split; its validation set chooses the length."""
+    def fit(self, split: Split, track: Track) -> tuple[SpeechNetwork, int]:
+        """Train a network on the training set of a split, and return the steps of the head.
+
+        The validation set chooses these steps and the epoch of the layers.
+        """
         network = start_network(self.start, self.labels, self.seed)
         steps = fit_head(network, self._examples(split.training), self._validation(split.validation))
-        if not self.tuner:
-            return network, Length(steps, 0)
-        training, validation = self._clips(split.training), self._clips(split.validation)
-        return network, Length(steps, self.tuner.tune(network, training, validation, track=track))
-
-    def fit_all(self, length: Length, track: Track) -> SpeechNetwork:
-        """Train a network on all clips."""
-        network, everything = start_network(self.start, self.labels, self.seed), np.arange(self.targets.size)
-        fit_head(network, self._examples(everything), None, length.steps)
         if self.tuner:
-            self.tuner.tune(network, self._clips(everything), None, length.epochs, track)
+            self.tuner.tune(network, self._clips(split.training), self._clips(split.validation), track)
+        return network, steps
+
+    def fit_all(self, steps: int, track: Track) -> SpeechNetwork:
+        """Train a network on all clips, the layers for all epochs."""
+        network, everything = start_network(self.start, self.labels, self.seed), np.arange(self.targets.size)
+        fit_head(network, self._examples(everything), None, steps)
+        if self.tuner:
+            self.tuner.tune(network, self._clips(everything), None, track)
         return network
 
     def logits(self, network: SpeechNetwork, index: int, condition: str) -> Array:

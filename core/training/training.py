@@ -32,7 +32,7 @@ from core.training.report import MIN_LABELS, Calibrations, Comparison, Data, Tra
 from core.training.speech import LabelledSpeech, SpeechReader, Track, untracked
 from core.training.splits import Split, make_splits
 from core.training.states import mean_states, start_logits
-from core.training.task import Length, Task
+from core.training.task import Task
 from core.training.temperature import fold_temperature
 from core.training.tuning import Tuner, choose_tuning
 
@@ -131,7 +131,7 @@ def train(
         condition: _predictions(task, tested.indices, scores.argmax(axis=1))
         for condition, scores in tested.calibrated.items()
     }
-    network = task.fit_all(tested.length, track)
+    network = task.fit_all(tested.steps, track)
     fold_temperature(network, tested.temperature)
     report = TrainingReport(
         version=__version__,
@@ -139,7 +139,7 @@ def train(
         start_revision=start.revision,
         labels=task.labels,
         data=_data(options.manifest, speech, left_out, silent),
-        method=f"{task.tuner.tuning if task.tuner else 'the head'}, trained in {tested.length}, {_augmented(options)}",
+        method=f"{_trained(task, tested.steps)}, {_augmented(options)}",
         input_mode=network.architecture.input_mode,
         options={
             "seed": options.seed,
@@ -156,6 +156,12 @@ def train(
     )
     _write(options.out, network, report)
     return report
+
+
+def _trained(task: Task, steps: int) -> str:
+    if task.tuner:
+        return f"{task.tuner.tuning}, trained in {counted(task.tuner.tuning.epochs, 'epoch')}"
+    return f"the head, trained in {counted(steps, 'step')}"
 
 
 def _augmented(options: TrainingOptions) -> str:
@@ -228,8 +234,8 @@ class _Tested:
         The clips.
     raw, calibrated
         The scores without and with the fold's temperature by condition, shape ``(clips, labels)``.
-    length
-        The median length.
+    steps
+        The median number of steps of the head.
     temperature
         The median temperature.
     """
@@ -237,7 +243,7 @@ class _Tested:
     indices: Indices
     raw: Mapping[str, Values]
     calibrated: Mapping[str, Values]
-    length: Length
+    steps: int
     temperature: float
 
 
@@ -245,10 +251,10 @@ def _test_folds(task: Task, folds: Sequence[Split], track: Track) -> _Tested:
     """Train a network for each fold; its validation set chooses the temperature, and its test set chooses nothing."""
     raw: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
     calibrated: dict[str, list[Values]] = {condition: [] for condition in task.conditions}
-    lengths, temperatures = [], []
+    all_steps, temperatures = [], []
     for split in track(folds, "Training folds", len(folds)):
-        network, length = task.fit(split, track)
-        lengths.append(length)
+        network, steps = task.fit(split, track)
+        all_steps.append(steps)
         temperatures.append(task.temperature(network, split.validation))
         for condition, index in product(task.conditions, split.testing.tolist()):
             logits = task.logits(network, index, condition)
@@ -258,7 +264,7 @@ def _test_folds(task: Task, folds: Sequence[Split], track: Track) -> _Tested:
         np.concatenate([split.testing for split in folds]),
         {condition: np.stack(rows) for condition, rows in raw.items()},
         {condition: np.stack(rows) for condition, rows in calibrated.items()},
-        Length.median(lengths),
+        max(1, int(np.median(all_steps))),
         float(np.median(temperatures)),
     )
 

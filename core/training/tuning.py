@@ -4,7 +4,6 @@ The clips of a batch get the same length, because padding would change a network
 norm has no mask. The Trainer saves its state after each epoch, from which a killed run continues.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,57 +117,46 @@ class Tuner:
         network: SpeechNetwork,
         training: LabelledClips,
         validation: LabelledClips | None,
-        epochs: int = 0,
         track: Track = untracked,
-    ) -> int:
+    ) -> None:
         """Train a network in place; its head is trained already.
 
         Parameters
         ----------
         validation
-            The clips whose unweighted accuracy chooses the epoch.
-        epochs
-            Without validation, the number of epochs, over which the learning rate falls to zero.
-
-        Returns
-        -------
-        The number of epochs of the chosen network.
+            The clips whose unweighted accuracy chooses the epoch; without them, it is the last one.
         """
-        clips = (training.identity(), validation.identity() if validation else epochs)
+        clips = (training.identity(), validation.identity() if validation else [])
         copies = (self.augmentation.identity, [copy.identity for copy in self.conditions] if validation else ())
         labels = network.architecture.labels
         key = hash_of("tuning", _VERSION, asdict(self.tuning), self.start, self.seed, clips, labels, copies)
         folder = self.cache.folder(key)
-        finished = folder / "epochs.json"
+        finished = folder / "finished"
         if finished.exists():
             _load(network, folder)
-            return int(json.loads(finished.read_text(encoding="utf-8")))
+            return
         fold_temperature(network, _HEAD_TEMPERATURE)
         _choose_parameters(network, self.tuning)
-        trainer = self._trainer(network, training, validation, epochs, folder / "trainer", track)
+        trainer = self._trainer(network, training, validation, folder / "trainer", track)
         with masked_spans(network):
             trainer.train(resume_from_checkpoint=_last_state(folder / "trainer"))
         # Otherwise, the network would keep computing in bfloat16.
         trainer.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-        if validation:
-            epochs = _best_epoch(trainer)
         _merge_lora(network)
         network.to("cpu").eval()
         _save(network, folder)
-        finished.write_text(json.dumps(epochs), encoding="utf-8")
+        finished.touch()
         shutil.rmtree(folder / "trainer", ignore_errors=True)
-        return epochs
 
     def _trainer(
         self,
         network: SpeechNetwork,
         training: LabelledClips,
         validation: LabelledClips | None,
-        epochs: int,
         folder: Path,
         track: Track,
     ) -> Trainer:
-        epochs = epochs or self.tuning.epochs
+        epochs = self.tuning.epochs
         steps = epochs * math.ceil(sum(len(item.durations_s) for item in training.speech) / _BATCH)
         has_gpu = torch.cuda.is_available()
         arguments = TrainingArguments(
@@ -290,16 +278,6 @@ def _merge_lora(network: SpeechNetwork) -> None:
         if isinstance(module, LoraLayer):
             module.merge()
             network.set_submodule(name, module.get_base_layer())
-
-
-def _best_epoch(trainer: Trainer) -> int:
-    """Return the epoch whose network the Trainer has loaded."""
-    best = max(
-        (row for row in trainer.state.log_history if f"eval_{_SCORE}" in row),
-        key=lambda row: (row[f"eval_{_SCORE}"], -row["epoch"]),
-    )
-    epoch: float = best["epoch"]
-    return round(epoch)
 
 
 def _last_state(folder: Path) -> str | None:
