@@ -79,7 +79,7 @@ def train(  # noqa: PLR0913, PLR0917 (each is an option)
         ),
     ] = None,
     lora: Annotated[int, typer.Option(min=0, help="Train LoRA matrices of this rank instead of whole layers.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs for layers and LoRA.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs for layers and LoRA; tested networks may stop early.")] = 9,
     augment: Annotated[
         str,
         typer.Option(help="Also train with changed copies: some of telephone, noise, reverb and gain, or none."),

@@ -78,7 +78,7 @@ class TrainingOptions:
     names: Mapping[str, str]
     unfreeze: int | None = None
     lora_rank: int = 0
-    epochs: int = 12
+    epochs: int = 9
     augment: tuple[str, ...] = ()
     noise: Path | None = None
     folds: int | None = None
