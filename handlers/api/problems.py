@@ -15,6 +15,10 @@ MEDIA_TYPE = "application/problem+json"
 TYPE = "/docs#problems"
 RETRY_AFTER_S = 5
 INTERNAL = "An unexpected error occurred on the server. Its log has the details."
+ANSWER_TOO_LARGE = (
+    "The answer exceeds Lambda's limit of 6,291,556 bytes. Accept gzip (`curl --compressed`), request fewer results at "
+    "once, or read the results bucket with `audio-emotion results`."
+)
 
 
 class Problem(BaseModel):
@@ -55,6 +59,7 @@ KINDS: Mapping[str, Kind] = {
         "Request too large",
         "A request may have at most 4,500,000 bytes. Upload larger recordings with a form from POST /uploads.",
     ),
+    "answer_too_large": Kind(413, "Answer too large", ANSWER_TOO_LARGE),
     "not_multipart": Kind(
         415, "Not a multipart form", "Send multipart/form-data with the recording in the field `file` or `audio`."
     ),

@@ -140,7 +140,7 @@ async def submit_upload(request: Request, service: CurrentService) -> Response:
             "description": "The recording has not been classified yet. `Retry-After` gives the delay in seconds.",
             "model": Pending,
         },
-        **problem_responses("no_result", "internal", "unavailable"),
+        **problem_responses("no_result", "answer_too_large", "internal", "unavailable"),
     },
 )
 async def read_result(recording_id: RecordingId, service: CurrentService) -> Response:
@@ -189,7 +189,14 @@ async def pending_response(recording_id: str, service: Service) -> Response:
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
         **problem_responses(
-            "malformed", "cross_site", "no_result", "request_too_large", "invalid", "internal", "unavailable"
+            "malformed",
+            "cross_site",
+            "no_result",
+            "request_too_large",
+            "answer_too_large",
+            "invalid",
+            "internal",
+            "unavailable",
         ),
     },
 )

@@ -51,7 +51,7 @@ _MEDIA_TYPES = {
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
         202: {"description": "The recording has not been classified yet.", "model": Pending},
-        **problem_responses("no_result", "invalid", "internal", "unavailable"),
+        **problem_responses("no_result", "answer_too_large", "invalid", "internal", "unavailable"),
     },
 )
 async def report(

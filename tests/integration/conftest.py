@@ -1,10 +1,12 @@
 """Fixtures for the tests of several parts together."""
 
 import io
+import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import soundfile
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     import httpx2
 
     from handlers.api.service import Service
+
+LogLines = Callable[[], list[dict[str, Any]]]
+"""Returns the new lines of the functions' log."""
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +130,22 @@ def client(address: str) -> Iterator["httpx2.Client"]:
 
     with httpx2.Client(base_url=address, timeout=600) as client:
         yield client
+
+
+class _CurrentStdout:
+    def write(self, text: str) -> int:
+        return sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+@pytest.fixture
+def log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> LogLines:
+    """Return a function that reads the new lines of the log."""
+    from handlers.log import logger
+
+    # The logger keeps the standard output of its import, and pytest replaces it for each phase of a test.
+    [handler] = logger.handlers
+    monkeypatch.setattr(handler, "stream", _CurrentStdout())
+    return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]

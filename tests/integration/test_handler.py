@@ -1,7 +1,6 @@
 """The Lambda entry point for uploads, with every kind of event, on moto's S3."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,9 @@ from core.errors import EventNotUnderstood, StorageUnavailable
 from core.local.stack import REGION, RESULTS_BUCKET, UPLOADS_BUCKET, Stack, StackOptions, running_stack
 from core.local.workers import LocalContext, _sqs_record
 from core.settings import FunctionSettings, MediaLimits
-from tests.integration.conftest import Clock
+from tests.integration.conftest import Clock, LogLines
 from tests.support.cloudformation import Deployed
 from tests.support.faults.fault_proxy import KMS_KEY, Fault, faulty
-
-LogLines = Callable[[], list[dict[str, Any]]]
 
 EVENTS = Path(__file__).parents[2] / "events"
 
@@ -62,25 +59,6 @@ def message(body: object, receive_count: int = 1, number: int = 1) -> dict[str, 
 
 def status(stack: Stack, key: str) -> str:
     return str(json.loads(stack.result(f"results/{key}.json"))["status"])
-
-
-class _CurrentStdout:
-    def write(self, text: str) -> int:
-        return sys.stdout.write(text)
-
-    def flush(self) -> None:
-        sys.stdout.flush()
-
-
-@pytest.fixture
-def log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> LogLines:
-    """Return a function that reads the new lines of the log."""
-    from handlers.log import logger
-
-    # The logger keeps the standard output of its import, and pytest replaces it for each phase of a test.
-    [handler] = logger.handlers
-    monkeypatch.setattr(handler, "stream", _CurrentStdout())
-    return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
 
 
 def test_a_bare_s3_event_is_processed(stack: Stack, speech: bytes) -> None:

@@ -88,6 +88,32 @@ def test_the_csv_leaves_out_results_that_have_expired(
     assert "no longer has this result" in item(page, "conversation.ogg").text
 
 
+def test_a_csv_of_too_many_recordings_is_refused_in_words(page: webdriver.Chrome, downloads: Path) -> None:
+    choose(page, ANGER)
+    finished(page)
+    page.execute_async_script(
+        """
+        const done = arguments[0];
+        import("/static/list.js").then((list) => {
+          const [first] = list.all();
+          for (let copy = 0; copy < 500; copy++) {
+            list.all().push(Object.assign(Object.create(first), { row: first.row.cloneNode(true) }));
+          }
+          list.update();
+          done();
+        });
+        """
+    )
+
+    page.find_element(By.ID, "csv").click()
+
+    expected = "A CSV file has at most 500 recordings, and the list shows 501. Filter the list."
+    assert page.find_element(By.ID, "list-error").text == expected
+    page.find_element(By.ID, "of-name").send_keys("other")
+    until(lambda: not page.find_element(By.ID, "csv").is_enabled())
+    assert list(downloads.iterdir()) == []
+
+
 # ------------------------------------------------------------------------------------------------------ saved report
 
 

@@ -7,6 +7,7 @@ import { reason, request, withRetries } from "./server.js";
 import { counted } from "./texts.js";
 
 const MIN_FILTERED = 2;
+const MAX_CSV = 500; // the server's limit
 const states = Object.keys(STATES);
 const byName = (one, other) => one.name.localeCompare(other.name, "en", { numeric: true, sensitivity: "base" });
 const newest = (one, other) => other.added - one.added;
@@ -127,8 +128,17 @@ const clear = () => {
 
 // --------------------------------------------------------------------------------------------------------------- CSV
 
+const refuseCsv = (why) => {
+  announce(why);
+  $("list-error").textContent = why;
+};
+
 const saveCsv = async () => {
   const rows = recordings.filter(({ row, id, result }) => !row.hidden && id && result);
+  if (rows.length > MAX_CSV) {
+    refuseCsv(`A CSV file has at most ${MAX_CSV} recordings, and the list shows ${rows.length.toLocaleString("en")}. Filter the list.`);
+    return;
+  }
   const order = [...$("items").children];
   rows.sort((one, other) => order.indexOf(one.row) - order.indexOf(other.row));
   const results = rows.map(({ id, name }) => ({ id, name }));
@@ -141,7 +151,7 @@ const saveCsv = async () => {
     if (answer.body.missing.length < rows.length) await saveCsv();
     return;
   }
-  if (!answer.ok) { announce(reason(answer)); $("list-error").textContent = reason(answer); return; }
+  if (!answer.ok) { refuseCsv(reason(answer)); return; }
   $("list-error").textContent = "";
   // Spreadsheets read UTF-8 only with a byte order mark.
   save(new Blob(["\ufeff", answer.text], { type: "text/csv" }), "audio-emotion.csv");
