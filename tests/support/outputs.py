@@ -1,6 +1,7 @@
 """Packages of small random networks with each kind of output, and results with chosen values."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from tests.support.networks import WAV2VEC2_XLSR_EN, randomised, small_wav2vec2_
 
 DIMENSIONS = ("arousal", "dominance", "valence")
 MULTI_LABEL = ("sad", "fear", "anger", "happy", "positive", "negative", "other", "unknown")
+MADE_UP = re.compile(r"emotion|score|%(?! of the speech|</dd>)|anger|neutral", re.IGNORECASE)
+"""Text that a model without emotions must not cause."""
 
 
 def write_package(output: Output, names: tuple[str, ...], folder: Path) -> Path:
