@@ -15,8 +15,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from core.local.stack import RESULTS_BUCKET, Stack, running_stack
 from core.online.result_store import new_id
-from tests.conftest import ROOT
 from tests.integration.conftest import LogLines
+from tests.support.upload_events import event
 
 MAX_BYTES = 6_291_556
 MODULE = "handlers.api.on_lambda"
@@ -43,7 +43,7 @@ def get(stack: Stack, package: Path, monkeypatch: pytest.MonkeyPatch) -> Get:
     context._aws_request_id = "request"
 
     def request(path: str, **headers: str) -> Answer:
-        sent = json.loads((ROOT / "events" / "api-recognize.json").read_text(encoding="utf-8"))
+        sent = event("api-recognize.json")
         http = sent["requestContext"]["http"] | {"method": "GET", "path": path}
         changed = {"rawPath": path, "requestContext": sent["requestContext"] | {"http": http}, "body": ""}
         own = {"host": sent["headers"]["host"], **headers}
