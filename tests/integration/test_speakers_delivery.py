@@ -19,7 +19,7 @@ from core.operations.results import read_results
 from core.pipeline import Pipeline
 from core.settings import MediaLimits, SegmentationSettings, SpeakerMode, SpeakerSettings
 from core.speakers.separation import SpeakerSeparator
-from tests.integration.test_delivery import SETTINGS, World
+from tests.support.delivery import SETTINGS, World
 from tests.support.voices import two_voices, write_speaker_network
 
 MODES: tuple[SpeakerMode, ...] = ("off", "2", "auto")

@@ -1,88 +1,23 @@
 """Deliveries of uploads, with moto's S3 and real ffmpeg."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from core.audio.waveform import Waveform
 from core.deadline import Deadline
-from core.delivery import Attempt, Delivery, Outcome, Upload
-from core.delivery.lease import lease
+from core.delivery import Attempt, Outcome, Upload
 from core.delivery.storage import Storage
 from core.delivery.versions import ObjectVersion
-from core.errors import DecoderUnavailable, RecordingInProgress, StorageRefused, StorageUnavailable, TransientError
-from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, running_stack
-from core.model.classifier import EmotionClassifier, Logits, Network
-from core.pipeline import Pipeline
-from core.settings import FunctionSettings, MediaLimits, SegmentationSettings
+from core.errors import RecordingInProgress, StorageUnavailable
+from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET
+from core.model.classifier import EmotionClassifier
+from core.settings import MediaLimits
 from tests.integration.conftest import Clock
-
-SETTINGS = FunctionSettings(results_bucket=RESULTS_BUCKET)
-
-
-class CountingNetwork:
-    """A real network that counts its inferences."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self.inferences = 0
-
-    def logits(self, waveform: Waveform) -> Logits:
-        self.inferences += 1
-        return self._network.logits(waveform)
-
-
-class World:
-    """A stack and a delivery."""
-
-    def __init__(self, stack: Stack, classifier: EmotionClassifier) -> None:
-        self.stack = stack
-        self.network = CountingNetwork(classifier._network)
-        self.classifier = EmotionClassifier(self.network, classifier.identity)
-        self.storage = Storage(stack.s3)
-        self.delivery = self.delivery_with()
-
-    def delivery_with(
-        self, storage: Storage | None = None, settings: FunctionSettings = SETTINGS, limits: MediaLimits | None = None
-    ) -> Delivery:
-        pipeline = Pipeline(self.classifier, limits or MediaLimits(), SegmentationSettings())
-        return Delivery(storage or self.storage, pipeline, settings)
-
-    def put(self, key: str, body: bytes, sequencer: str | None = None) -> Upload:
-        answer = self.stack.s3.put_object(Bucket=UPLOADS_BUCKET, Key=key, Body=body)
-        return Upload(UPLOADS_BUCKET, key, answer["VersionId"], answer["ETag"].strip('"'), sequencer=sequencer)
-
-    def result(self, key: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.stack.result(f"results/{key}.json"))
-        return document
-
-    def has_result(self, key: str) -> bool:
-        return f"results/{key}.json" in self.stack.results()
-
-    def lease(self, key: str, duration_s: float) -> AbstractContextManager[None]:
-        return lease(self.storage, RESULTS_BUCKET, key, duration_s)
-
-    def leases(self) -> list[str]:
-        listed = self.stack.s3.list_objects_v2(Bucket=RESULTS_BUCKET, Prefix="claims/")
-        return [item["Key"] for item in listed.get("Contents", [])]
-
-
-@pytest.fixture
-def world(aws_server: str, classifier: EmotionClassifier) -> Iterator[World]:
-    with running_stack(endpoint=aws_server) as stack:
-        yield World(stack, classifier)
+from tests.support.delivery import SETTINGS, World
 
 
 def test_an_upload_gets_a_result_that_names_its_version(world: World, speech: bytes) -> None:
@@ -293,191 +228,6 @@ def test_a_new_model_replaces_the_result(world: World, speech: bytes) -> None:
     assert world.delivery_with().deliver(upload).kind == "stored"
     assert world.result("a.wav")["model"]["fingerprint"] == "sha256:another"
     assert world.network.inferences == 2
-
-
-class _Body:
-    def __init__(self, chunks: list[bytes]) -> None:
-        self._chunks = chunks
-
-    def iter_chunks(self, size: int) -> Iterator[bytes]:
-        yield from self._chunks
-
-    def close(self) -> None:
-        pass
-
-
-class _Client:
-    """The real client, except for the content of objects."""
-
-    def __init__(self, client: Any, chunks: list[bytes]) -> None:
-        self._client = client
-        self._chunks = chunks
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def get_object(self, **_: Any) -> dict[str, Any]:
-        return {"Body": _Body(self._chunks)}
-
-
-class FailingStorage(Storage):
-    """S3 that fails every download."""
-
-    def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
-        raise StorageUnavailable("S3 is down.")
-
-
-def test_a_transient_error_stores_nothing_and_is_retried(world: World, speech: bytes) -> None:
-    upload = world.put("a.wav", speech)
-    with pytest.raises(TransientError):
-        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload)
-    assert not world.has_result("a.wav")
-    assert world.delivery.deliver(upload).kind == "stored"
-
-
-def test_the_last_delivery_leaves_a_failed_result_and_a_redrive_replaces_it(world: World, speech: bytes) -> None:
-    upload = world.put("a.wav", speech)
-    with pytest.raises(TransientError):
-        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, Attempt(is_last=True))
-    assert world.result("a.wav")["error"]["code"] == "given_up"
-    assert world.delivery.deliver(upload).kind == "stored"
-    assert world.result("a.wav")["status"] == "classified"
-
-
-def test_giving_up_does_not_replace_the_result_of_an_older_model(world: World, speech: bytes) -> None:
-    upload = world.put("a.wav", speech)
-    world.delivery.deliver(upload)
-    identity = world.classifier.identity.model_copy(update={"fingerprint": "sha256:new"})
-    world.classifier = EmotionClassifier(world.network, identity)
-    with pytest.raises(TransientError):
-        world.delivery_with(FailingStorage(world.stack.s3)).deliver(upload, Attempt(is_last=True))
-    assert world.result("a.wav")["status"] == "classified"
-
-
-@pytest.mark.parametrize("error", [StorageUnavailable("down"), StorageRefused("403")])
-def test_the_last_delivery_leaves_a_failed_result_even_without_a_head_of_the_upload(
-    world: World, speech: bytes, error: TransientError
-) -> None:
-    class BlindStorage(Storage):
-        def head(self, bucket: str, key: str) -> ObjectVersion | None:
-            if bucket == UPLOADS_BUCKET:
-                raise error
-            return super().head(bucket, key)
-
-    upload = world.put("a.wav", speech)
-    for is_last in (False, True):
-        with pytest.raises(TransientError):
-            world.delivery_with(BlindStorage(world.stack.s3)).deliver(upload, Attempt(is_last=is_last))
-        assert world.has_result("a.wav") is is_last
-    assert world.result("a.wav")["error"]["code"] == "given_up"
-    assert world.delivery.deliver(upload).kind == "stored"
-    assert world.result("a.wav")["status"] == "classified"
-
-
-def test_the_former_holder_of_an_expired_lease_does_not_release_it(world: World, clock: Clock) -> None:
-    former = world.lease("claims/x", 60)
-    former.__enter__()
-    clock.advance(61)
-    with world.lease("claims/x", 60):
-        former.__exit__(None, None, None)
-        assert world.leases() == ["claims/x"]
-    assert world.leases() == []
-
-
-def test_an_sse_c_upload_gets_a_failed_result(world: World, speech: bytes) -> None:
-    class EncryptedClient(_Client):
-        """Answers as S3 does and moto does not: 400 to HEAD, and the reason to GET."""
-
-        def head_object(self, **request: Any) -> Any:
-            if request["Bucket"] != UPLOADS_BUCKET:
-                return self._client.head_object(**request)
-            raise _refusal("400", "")
-
-        def get_object(self, **_: Any) -> dict[str, Any]:
-            raise _refusal("InvalidRequest", "The object was stored using a form of Server Side Encryption.")
-
-    upload = world.put("a.wav", speech)
-    storage = Storage(EncryptedClient(world.stack.s3, []))  # type: ignore[arg-type]
-    assert world.delivery_with(storage).deliver(upload).kind == "stored"
-    assert world.result("a.wav")["error"]["code"] == "encrypted"
-
-
-def _refusal(code: str, message: str) -> ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    return ClientError(answer, "GetObject")
-
-
-def test_a_last_delivery_that_succeeds_leaves_its_result(world: World, speech: bytes) -> None:
-    assert world.delivery.deliver(world.put("a.wav", speech), Attempt(is_last=True)).kind == "stored"
-    assert world.result("a.wav")["status"] == "classified"
-
-
-def test_a_process_that_is_killed_on_its_last_delivery_leaves_a_failed_result(
-    world: World, speech: bytes, package: Path
-) -> None:
-    upload = world.put("a.wav", speech)
-    program = f"""
-import os, signal
-from core.delivery import Attempt, Upload
-from core.pipeline import Pipeline
-from handlers.processing import delivery
-Pipeline.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-delivery().deliver(Upload({UPLOADS_BUCKET!r}, "a.wav", {upload.version_id!r}), Attempt(is_last=True))
-"""
-    environment = {**os.environ, **world.stack.environment(package), "LEASES_PREFIX": ""}
-    ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    assert world.result("a.wav")["error"]["code"] == "given_up"
-    assert world.delivery.deliver(upload).kind == "stored"
-    assert world.result("a.wav")["status"] == "classified"
-
-
-def test_a_truncated_body_is_never_classified(world: World, speech: bytes) -> None:
-    upload = world.put("a.wav", speech)
-    storage = Storage(_Client(world.stack.s3, [speech[: len(speech) // 2]]))  # type: ignore[arg-type]
-    with pytest.raises(StorageUnavailable, match="of the"):
-        world.delivery_with(storage).deliver(upload)
-    assert not world.has_result("a.wav")
-
-
-def test_a_recording_that_vanishes_from_the_temporary_folder_is_retried(world: World, speech: bytes) -> None:
-    class Clearing(Pipeline):
-        """Loses its recording, as if another process cleared `/tmp`."""
-
-        def run(self, path: Path, *rest: Any, **named: Any) -> Any:
-            path.write_bytes(b"what is left of it")
-            result = super().run(path, *rest, **named)
-            path.unlink()
-            return result
-
-    upload = world.put("a.wav", speech)
-    clearing = Delivery(world.storage, Clearing(world.classifier, MediaLimits(), SegmentationSettings()), SETTINGS)
-    with pytest.raises(DecoderUnavailable, match="vanished"):
-        clearing.deliver(upload)
-    assert not world.has_result("a.wav")
-    assert world.delivery.deliver(upload).kind == "stored"
-    assert world.result("a.wav")["status"] == "classified"
-
-
-def test_a_download_that_is_too_slow_is_retried(world: World, speech: bytes) -> None:
-    upload = world.put("a.wav", speech)
-    storage = Storage(_Client(world.stack.s3, [speech[:100], speech[100:]]))  # type: ignore[arg-type]
-    with pytest.raises(StorageUnavailable, match="slowly"):
-        world.delivery_with(storage).deliver(upload, Attempt(deadline=Deadline.after(0)))
-
-
-def test_a_download_is_too_slow_only_if_it_takes_half_of_the_time_that_was_left(
-    world: World, speech: bytes, clock: Clock
-) -> None:
-    class SlowStorage(Storage):
-        def download(self, version: ObjectVersion, destination: Path, deadline: Deadline) -> None:
-            super().download(version, destination, deadline)
-            clock.advance(100)
-
-    attempt = Attempt(deadline=Deadline.after(1000))
-    clock.advance(450)  # an earlier recording of the batch
-    delivery = world.delivery_with(SlowStorage(world.stack.s3))
-    assert delivery.deliver(world.put("a.wav", speech), attempt).kind == "stored"
 
 
 def test_a_bucket_without_versioning_is_read_by_etag(world: World, speech: bytes, other_speech: bytes) -> None:
