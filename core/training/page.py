@@ -62,7 +62,8 @@ def _verdict(report: TrainingReport) -> Iterator[str]:
     if comparison:
         points = f"{100 * comparison.difference.value:+.1f} points"
         chance = "more than" if comparison.is_more_than_chance else "not more than"
-        yield f"<p>{points} compared with the start checkpoint, which is {chance} chance.</p>"
+        yield f"<p>{points} compared with the start checkpoint, which is {chance} chance. "
+        yield f"{_text(report.known_clips)}</p>"
     yield f"<p>{_text(report.calibration_in_words)}</p></section>"
 
 

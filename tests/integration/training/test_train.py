@@ -211,6 +211,8 @@ def test_the_start_is_compared_on_the_labels_that_both_have(
     assert set(comparison.start.confusion) == set(comparison.trained.confusion) == {"anger", "sad"}
     start, trained = comparison.start.unweighted_accuracy.value, comparison.trained.unweighted_accuracy.value
     assert comparison.difference.value == pytest.approx(trained - start)
+    page = (tmp_path / "out" / "training.html").read_text(encoding="utf-8")
+    assert report.known_clips in page.partition("Figures</h2>")[0]
 
 
 def test_the_same_training_gives_the_same_network(manifest: Path, small_checkpoint: Path, tmp_path: Path) -> None:
