@@ -17,8 +17,8 @@ from typing import Any
 import boto3
 import typer
 
-from core.errors import OperationFailed
-from core.operations.deployed_stack import aws_errors
+from core.errors import OperationFailed, StackUnknown
+from core.operations.deployed_stack import aws_errors, find_stack
 from core.operations.images import delete_old_versions, mark_unused, remove_marks
 from tools.template import read_template
 
@@ -121,8 +121,9 @@ def _stack(name: str | None, architecture: str) -> tuple[str, str]:
             values["Architecture"] = architecture
         file.write_text(stack_file(name, region, values, template), encoding="utf-8")
         typer.echo(f"The answers are in {file.relative_to(ROOT)}, with every other parameter to change.")
-    _check_architecture(file, architecture)
-    return name, _region_in(file)
+    region = _region_in(file)
+    _check_architecture(file, name, region, architecture)
+    return name, region
 
 
 def _region_in(file: Path) -> str:
@@ -132,16 +133,24 @@ def _region_in(file: Path) -> str:
     return match[1]
 
 
-def _check_architecture(file: Path, architecture: str) -> None:
+def _check_architecture(file: Path, name: str, region: str, architecture: str) -> None:
     # Lambda accepts an image for another architecture, and then every invocation fails.
     # The SAM CLI also reads parameters from a list or from one string.
     match = re.search(r"""^[^#\n]*\bArchitecture *= *["']?(\w+)""", file.read_text(encoding="utf-8"), re.MULTILINE)
-    expected = match[1] if match else DEFAULT_ARCHITECTURE
+    expected = match[1] if match else _deployed_architecture(name, region)
     if architecture != expected:
         raise ValueError(
-            f"{file.relative_to(ROOT)} has the Architecture {expected}, and the image is for {architecture}. Run make "
-            f'deploy ARCH={expected}, or write Architecture = "{architecture}" into the file.'
+            f"The stack {name} has the Architecture {expected}, and the image is for {architecture}. Run make deploy "
+            f'ARCH={expected}, or write Architecture = "{architecture}" into {file.relative_to(ROOT)}.'
         )
+
+
+def _deployed_architecture(name: str, region: str) -> str:
+    """Return the architecture that a stack keeps without a value in its file."""
+    try:
+        return find_stack(name, boto3.client("cloudformation", region_name=region)).architecture
+    except StackUnknown:
+        return DEFAULT_ARCHITECTURE
 
 
 def _answers(template: Mapping[str, Any]) -> dict[str, str]:

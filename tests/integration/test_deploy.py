@@ -17,7 +17,8 @@ import pytest
 from botocore.stub import Stubber
 
 from core.operations.images import UNUSED, delete_old_versions, mark_unused, remove_marks
-from tests.support.cloudformation import ACCOUNT, TEMPLATE
+from tests.support.cloudformation import ACCOUNT, STACK, TEMPLATE
+from tests.support.operations import cloudformation, described_by_cloudformation
 from tools.deploy import ASKED, deploy, main, stack_file
 from tools.template import read_template
 
@@ -176,8 +177,22 @@ def test_an_image_for_another_architecture_is_not_deployed(
     status, output = checkout.deploy("--stack", "calls", "--architecture", built)
 
     assert (status, checkout.calls) == (1, [])
-    assert f"stacks/calls.toml has the Architecture {architecture}, and the image is for {built}." in output
+    assert f"The stack calls has the Architecture {architecture}, and the image is for {built}." in output
     assert checkout.deploy("--stack", "calls", "--architecture", architecture)[0] == 3
+
+
+def test_a_file_without_the_architecture_keeps_that_of_the_deployed_stack(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout.folder / "stacks").mkdir()
+    head = f'version = 0.1\n[default.deploy.parameters]\nstack_name = "{STACK}"\nregion = "{REGION}"\n'
+    (checkout.folder / "stacks" / f"{STACK}.toml").write_text(head)
+    with cloudformation(described_by_cloudformation(Architecture="arm64")) as client:
+        monkeypatch.setattr("tools.deploy.boto3.client", lambda *_, **__: client)
+        status, output = checkout.deploy("--stack", STACK, "--architecture", "x86_64")
+
+    assert (status, checkout.calls) == (1, [])
+    assert f"The stack {STACK} has the Architecture arm64, and the image is for x86_64." in output
 
 
 def test_without_a_terminal_a_missing_file_is_an_error(checkout: Checkout) -> None:
