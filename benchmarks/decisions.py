@@ -19,7 +19,8 @@ from core.emotions import SYNONYMS
 from core.export.exporter import write_package
 from core.export.graph import Precision
 from core.export.parity import compare
-from core.model.classifier import EmotionClassifier, Logits
+from core.model.classifier import EmotionClassifier
+from core.model.output import Logits
 from tests.support.corpora import MISSING, find_corpora
 from tests.support.tables import show
 

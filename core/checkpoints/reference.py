@@ -9,7 +9,7 @@ import torch
 from core.audio.waveform import Waveform
 from core.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from core.checkpoints.geometry import geometry_of
-from core.model.classifier import Logits
+from core.model.output import Logits
 from core.results import Model
 
 

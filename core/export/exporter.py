@@ -15,8 +15,9 @@ from core.checkpoints.reference import ReferenceNetwork
 from core.errors import FolderRefused, ParityMissed
 from core.export.graph import Precision, build_graph
 from core.export.parity import compare, describe, meets_bound
-from core.model.classifier import EmotionClassifier, Logits, default_threads
+from core.model.classifier import EmotionClassifier, default_threads
 from core.model.labels import LabelChoice, choose_labels
+from core.model.output import Logits
 from core.model.package import (
     FORMAT_VERSION,
     MANIFEST_FILE,

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.evaluation.concordance import concordance
-from core.model.classifier import Logits, output_values
+from core.model.output import Logits, output_values
 from core.model.package import ParityReport
 from core.results import Output
 

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from core.audio.waveform import Waveform
 from core.machine import cores
 from core.model.inputs import Geometry
 from core.model.labels import LabelChoice, relabelled
+from core.model.output import Logits, output_values
 from core.model.package import MODEL_FILE, Manifest, check_hashes, read_manifest
 from core.onnx_session import onnx_session
 from core.results import Model, Output
@@ -18,9 +16,6 @@ from core.settings import MEMORY_MB_PER_VCPU, ModelSettings
 
 Scores = Mapping[str, float]
 """Label to probability, or dimension to value."""
-
-Logits = npt.NDArray[np.float32]
-"""Shape ``(labels,)``."""
 
 
 class Network(Protocol):
@@ -119,22 +114,6 @@ class _Relabelled:
 
     def logits(self, waveform: Waveform) -> Logits:
         return self._choice.logits(self._network.logits(waveform), self._output)
-
-
-def output_values(logits: Logits, output: Output) -> npt.NDArray[np.float64]:
-    """Return the scores for finite logits, or the values of a linear output; both have the shape ``(labels,)``."""
-    if output is Output.LINEAR:
-        return logits.astype(np.float64)
-    if output is Output.SIGMOID:
-        # 1 / (1 + exp(-x)) without overflow for any x.
-        return np.asarray((1.0 + np.tanh(logits.astype(np.float64) / 2.0)) / 2.0, np.float64)
-    return softmax(logits)
-
-
-def softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    """Return the probabilities for finite logits; both have the shape ``(labels,)``."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    return np.asarray(exponentials / exponentials.sum(), np.float64)
 
 
 def default_threads(options: ModelSettings) -> int:

@@ -9,16 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from core.emotions import standard_name
 from core.errors import LabelsInvalid
+from core.model.output import Logits
 from core.results import Model, Output
-
-if TYPE_CHECKING:
-    from core.model.classifier import Logits
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class LabelChoice:
         """Whether each label of the network is returned on its own."""
         return not self.merged and not self.excluded
 
-    def logits(self, logits: "Logits", output: Output) -> "Logits":
+    def logits(self, logits: Logits, output: Output) -> Logits:
         """Return a logit for each returned label.
 
         Parameters

@@ -18,7 +18,7 @@ from core.evaluation.calibration import Calibration
 from core.evaluation.figures import Indices, Values
 from core.evaluation.predictions import Figures, Predictions, bootstrap_groups
 from core.formatting import counted
-from core.model.classifier import output_values
+from core.model.output import output_values
 from core.results import Output
 from core.settings import MediaLimits, SegmentationSettings
 from core.training.augmentation import CLEAN_NAME, Augmentation, Copy, Noise, RandomCopy, conditions, read_noise

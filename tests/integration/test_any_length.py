@@ -16,7 +16,8 @@ from core.delivery.metadata import ResultMetadata
 from core.errors import RecordingUnfinished, StorageUnavailable
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack, StackOptions, running_stack
 from core.local.workers import EventSourceMapping, LocalContext
-from core.model.classifier import EmotionClassifier, Logits, Scores
+from core.model.classifier import EmotionClassifier, Scores
+from core.model.output import Logits
 from core.pipeline import Pipeline
 from core.results import Model, Result, Source
 from core.settings import MediaLimits, SegmentationSettings

@@ -19,7 +19,7 @@ from core.audio.waveform import WINDOW_SAMPLES, Waveform
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.export.graph import Precision, build_graph, network
-from core.model.classifier import Logits
+from core.model.output import Logits
 from core.model.window_inputs import WindowGeometry
 from core.onnx_session import onnx_session
 from tests.support.networks import random_network, small_config

@@ -9,7 +9,8 @@ from core.delivery import Delivery, Upload
 from core.delivery.lease import lease
 from core.delivery.storage import Storage
 from core.local.stack import RESULTS_BUCKET, UPLOADS_BUCKET, Stack
-from core.model.classifier import EmotionClassifier, Logits, Network
+from core.model.classifier import EmotionClassifier, Network
+from core.model.output import Logits
 from core.pipeline import Pipeline
 from core.settings import FunctionSettings, MediaLimits, SegmentationSettings
 

@@ -10,7 +10,7 @@ from core.audio.waveform import Waveform
 from core.checkpoints.geometry import geometry_of
 from core.checkpoints.network import SpeechNetwork
 from core.export.graph import Precision, build_graph
-from core.model.classifier import Logits
+from core.model.output import Logits
 from core.onnx_session import onnx_session
 
 

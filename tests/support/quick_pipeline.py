@@ -14,7 +14,8 @@ from core.audio.probe import AudioTrack, MediaInfo
 from core.audio.waveform import SAMPLE_RATE_HZ, Waveform
 from core.deadline import Deadline
 from core.errors import DamagedAudio, RecordingUnfinished, StorageRefused, StorageUnavailable
-from core.model.classifier import EmotionClassifier, Logits
+from core.model.classifier import EmotionClassifier
+from core.model.output import Logits
 from core.pipeline import Pipeline, _Progress
 from core.results import EmotionScores, Model, Utterance
 from core.resumption import ProgressStore

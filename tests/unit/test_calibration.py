@@ -8,7 +8,7 @@ import torch
 
 from core.evaluation.calibration import Calibration, reliability_diagram_svg
 from core.evaluation.figures import Indices, Values
-from core.model.classifier import output_values
+from core.model.output import output_values
 from core.results import Output
 from core.training.temperature import fit_temperature, fold_temperature
 from tests.support.networks import SMALL_NETWORKS, SmallNetwork

@@ -11,7 +11,8 @@ import pytest
 from core.audio.waveform import Waveform
 from core.checkpoints.loading import load_classifier
 from core.errors import EmptyRecording
-from core.model.classifier import EmotionClassifier, output_values, softmax
+from core.model.classifier import EmotionClassifier
+from core.model.output import output_values, softmax
 from core.results import Output
 
 ROOT = Path(__file__).parents[2]

@@ -81,6 +81,18 @@ def test_no_two_packages_import_each_other() -> None:
     assert not circles
 
 
+def test_no_two_modules_import_each_other() -> None:
+    own = set(modules("core", "handlers", "tools", "benchmarks"))
+    faces = {module for module in own if ROOT.joinpath(*module.split(".")).is_dir()}
+    graph = {
+        module: set(_imports(module, with_functions=True, with_types=True)) & (own - faces) for module in own - faces
+    }
+
+    circles = [module for module in graph if module in _reachable(graph, module)]
+
+    assert not circles
+
+
 def _package(module: str) -> str:
     """Return the package of a module: `core.audio` for `core.audio.decode`, `core.results` for `core.results`."""
     return ".".join(module.split(".")[: 2 if module.startswith("core.") else 1])
@@ -120,12 +132,12 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _imports(module: str, *, with_functions: bool) -> frozenset[str]:
+def _imports(module: str, *, with_functions: bool, with_types: bool = False) -> frozenset[str]:
     """Return the names of the modules that a module imports, directly or by importing a name from them."""
     file = _file(module)
     assert file is not None
     names = set()
-    for node in _statements(ast.parse(file.read_text(encoding="utf-8")), with_functions):
+    for node in _statements(ast.parse(file.read_text(encoding="utf-8")), with_functions, with_types):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -135,12 +147,13 @@ def _imports(module: str, *, with_functions: bool) -> frozenset[str]:
     return frozenset(names)
 
 
-def _statements(tree: ast.AST, with_functions: bool) -> Iterator[ast.AST]:
-    """Yield the statements outside `if TYPE_CHECKING`, and those in functions if requested."""
+def _statements(tree: ast.AST, with_functions: bool, with_types: bool) -> Iterator[ast.AST]:
+    """Yield the statements, and those in functions and in `if TYPE_CHECKING` if requested."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if is_for_types and not with_types:
             continue
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not with_functions:
             continue
         yield node
-        yield from _statements(node, with_functions)
+        yield from _statements(node, with_functions, with_types)

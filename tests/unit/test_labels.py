@@ -17,8 +17,9 @@ from core.cli.app import main
 from core.errors import CheckpointUnreadable, LabelsInvalid, PackageRefused
 from core.export.exporter import export
 from core.export.graph import Precision
-from core.model.classifier import EmotionClassifier, output_values
+from core.model.classifier import EmotionClassifier
 from core.model.labels import choose_labels, parse_only, parse_renamed
+from core.model.output import output_values
 from core.model.package import read_manifest
 from core.paths import SAMPLES
 from core.results import Output
