@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.errors import PackageRefused
 from core.machine import VNNI, processor_flags
 
 if TYPE_CHECKING:
@@ -25,7 +26,17 @@ def onnx_session(
         Whether the processor has VNNI instructions; None detects them.
     has_fixed_shapes
         Whether all inputs have the same shapes. If they vary, planned allocations would fragment the memory.
+
+    Raises
+    ------
+    PackageRefused
+        If the path is not UTF-8, which ONNX Runtime cannot open.
     """
+    try:
+        path = "" if isinstance(model, bytes) else str(model)
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise PackageRefused(f"{path} has a path that is not UTF-8, which ONNX Runtime cannot open.") from error
     # By default, ONNX Runtime 1.32 sends usage data over the network and stores a device id in the home folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Imported here, because the import takes 0.1 s and commands that only read results do not need it.

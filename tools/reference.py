@@ -189,8 +189,8 @@ def _commands() -> Iterator[str]:
     command = typer.main.get_command(app)
     yield _prose(command.help or "")
     yield (
-        "`audio-emotion COMMAND --help` shows the same. The exit status is 0 on success, 1 if a file or an operation "
-        "failed, and 2 if the options are wrong."
+        "`audio-emotion COMMAND --help` shows the same. The exit status is 0 on success, 2 if an option is unknown or "
+        "malformed, and 1 after every other failure."
     )
     yield from _subcommands(command, "audio-emotion")
 

@@ -44,6 +44,7 @@ from core.checkpoints.network import SpeechNetwork, build_network
 from core.checkpoints.registry import overrides_for
 from core.checkpoints.weights import Tensors, fit_tensors, hash_weights, read_weights
 from core.errors import CheckpointUnreadable
+from core.model.package import MANIFEST_FILE
 
 _OVERRIDES: TypeAdapter[Overrides] = TypeAdapter(Overrides)
 
@@ -126,6 +127,10 @@ def read_checkpoint(folder: Path, overrides: Overrides | None = None, *, renamed
         tensor is missing, unexpected, of a wrong shape or not finite.
     """
     source, present = read_source(folder), file_names(folder)
+    if not folder.is_dir():
+        raise CheckpointUnreadable(f"There is no folder {folder}.")
+    if MANIFEST_FILE in present and CONFIG_FILE not in present:
+        raise CheckpointUnreadable(f"{folder} is a serving package. Name the checkpoint that it was exported from.")
     layout = find_layout(folder, present)
     config = {} if layout is FUNASR else read_json(folder / CONFIG_FILE)
     recorded = Overrides(labels=numbered_labels(config, renamed))

@@ -20,7 +20,7 @@ from core.evaluation.dimensions import DimensionsReport, RatedPrediction, comput
 from core.evaluation.emotions import FAILED, NO_SPEECH, Prediction, columns_of, confusion_matrix_svg
 from core.evaluation.manifest import LabelledRecording, RatedRecording, parse_names, read_manifest, read_rated_manifest
 from core.evaluation.page import SUBSET_HEADER, evaluation_page, subset_cells, subset_tables
-from core.evaluation.predictions import percent, points
+from core.evaluation.predictions import percent
 from core.evaluation.report import TELEPHONE_RATE_HZ, EmotionReport, Subset, compare_models, report_of
 from core.formatting import counted, printable
 from core.library.recordings import check_file, classify_file
@@ -126,8 +126,17 @@ def _classified_emotions(run: "_Run", model: Model, names: str) -> list[Predicti
             condition=item.condition or _measured_condition(outcome),
             speech_s=outcome["speech_s"],
         )
-        for item, outcome in run.classify(labelled)
+        for item, outcome in run.classify(_once(labelled, run.errors))
     ]
+
+
+def _once(labelled: Sequence[LabelledRecording], errors: FailureLog) -> list[LabelledRecording]:
+    """Return each recording once."""
+    by_path = {item.path: item for item in labelled}
+    if repeated := len(labelled) - len(by_path):
+        repeats = "repeats a recording, and does" if repeated == 1 else "repeat recordings, and do"
+        errors.note(f"{counted(repeated, 'line')} of the manifest {repeats} not count.")
+    return list(by_path.values())
 
 
 def _measured_condition(outcome: _Outcome) -> str:
@@ -209,7 +218,10 @@ def _prepare(out: Path) -> None:
     FolderRefused
         If they are not.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise FolderRefused(f"{out} is not a folder. Choose another one with --out.") from error
     finished = out / _FINISHED
     if finished.exists():
         with finished.open("rb") as file:
@@ -273,13 +285,10 @@ def _show(report: EmotionReport, model: Model, console: Console) -> None:
     for title, subsets in subset_tables(report):
         _show_subsets(title, subsets, console)
     if report.comparison:
-        other = percent(report.comparison.others.unweighted_accuracy)
-        console.print(
-            f"{printable(report.comparison.model.id)}: {other}. Difference: {points(report.comparison.difference)}.",
-            highlight=False,
-            markup=False,
-        )
-    for note in report.notes:
+        compared = ((model, report.comparison.figures), (report.comparison.model, report.comparison.others))
+        accuracies = (f"{printable(each.id)}: {percent(figures.unweighted_accuracy)}." for each, figures in compared)
+        console.print(*accuracies, highlight=False, markup=False)
+    for note in (*(report.comparison.in_words if report.comparison else ()), *report.notes):
         console.print(note, highlight=False, markup=False)
 
 

@@ -13,7 +13,7 @@ from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import Waveform
-from core.errors import CheckpointUnreadable, ParityMissed, RecordingError
+from core.errors import CheckpointUnreadable, FolderRefused, ParityMissed, RecordingError
 from core.export.clips import with_variants
 from core.export.exporter import export
 from core.export.graph import Precision
@@ -28,13 +28,18 @@ def export_package(
     checkpoint: Path, out: Path, precision: str, calibration: Path | None, *, labels: str, only: str
 ) -> int:
     """Export a serving package and print the comparison; return the exit status."""
+    if out.resolve() == checkpoint.resolve():
+        raise FolderRefused(f"{out} is the checkpoint's own folder. Export to another one.")
     console = Console()
     requested, renamed = _precision(precision), parse_renamed(labels)
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)
     segmentation = settings.read(SegmentationSettings, prefix=CLI_PREFIX)
     clips = list(with_variants(_clips(SAMPLES, limits, segmentation)))
     if calibration:
-        clips += _clips(calibration, limits, segmentation)
+        own = list(_clips(calibration, limits, segmentation))
+        if not own:
+            raise FolderRefused(f"--calibration {calibration} has no recording with speech.")
+        clips += own
     table = _parity_table()
 
     def add_row(tried: Precision, parity: ParityReport, is_accepted: bool) -> None:

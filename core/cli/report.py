@@ -10,8 +10,8 @@ from rich.console import Console
 
 from core.cli.parallel import PipelineOptions
 from core.cli.sound import sound_for
-from core.cli.tables import classification_progress, show_demo_notice
-from core.errors import ResultUnreadable
+from core.cli.tables import FailureLog, classification_progress, show_demo_notice
+from core.errors import RecordingNotFound, ResultUnreadable
 from core.formatting import counted, printable
 from core.library.recordings import classify_file, is_recording_name, recordings_in
 from core.pipeline import Pipeline
@@ -64,6 +64,10 @@ def write_report(source: Path, out: Path | None, options: ReportOptions) -> int:
     else:
         _check_replaceable(out)
         result, audio = classify_file(source, _loaded(options)), source
+        if result.error:
+            FailureLog(Console(stderr=True)).report(str(source), result.error.message)
+        if result.error and result.error.code == RecordingNotFound.code:
+            return 1  # a mistyped name must not replace the page of a recording
     _write_page(result, out, audio if result.status != "failed" or options.audio else None, options)
     _say(f"Wrote {out}")
     return int(result.status == "failed" and audio is source)
@@ -116,8 +120,12 @@ def _results(source: Path, options: ReportOptions) -> Iterator[tuple[Result, Pat
     pipeline = _loaded(options)
     console = Console(stderr=True)
     with classification_progress(console, disable=not console.is_terminal) as progress:
+        failures = FailureLog(console)
         for file in progress.track(recordings, description="classifying"):
-            yield classify_file(file, pipeline), file
+            result = classify_file(file, pipeline)
+            if result.error:
+                failures.report(str(file), result.error.message)
+            yield result, file
 
 
 def _has_documents(source: Path) -> bool:

@@ -7,10 +7,13 @@ from html import escape
 
 FAILED = "failed"
 NO_SPEECH = "no_speech"
+NO_ANSWERS = (NO_SPEECH, FAILED)
 """Predictions of recordings without a classification. Both count as wrong, because a user gets no emotion either."""
 
 _CELL = 64
 _MARGIN = 110
+_TITLE_CHARACTER = 8
+"""The width of a character of the title, rounded up."""
 """Sizes of the picture in pixels."""
 _MIN_DARK_SHARE = 0.5
 """Above this share, the text of a cell is white."""
@@ -91,11 +94,12 @@ def columns_of(metrics: Metrics, labels: Sequence[str]) -> list[str]:
 def confusion_matrix_svg(metrics: Metrics, labels: Sequence[str]) -> str:
     """Draw the confusion matrix as SVG: each cell has its count, and a colour from white to blue for its row share."""
     columns, rows = columns_of(metrics, labels), list(metrics.confusion)
-    width, height = _MARGIN + _CELL * len(columns) + 10, _MARGIN + _CELL * len(rows) + 10
     title = (
         f"{metrics.recordings} recordings: {metrics.unweighted_accuracy:.1%} unweighted, "
         f"{metrics.weighted_accuracy:.1%} weighted accuracy"
     )
+    width = max(_MARGIN + _CELL * len(columns) + 10, _TITLE_CHARACTER * len(title) + 20)
+    height = _MARGIN + _CELL * len(rows) + 10
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="sans-serif" font-size="13" role="img"><title>{title}</title>',

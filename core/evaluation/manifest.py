@@ -72,7 +72,10 @@ def read_manifest(
         raise ManifestUnreadable(
             f"{manifest} needs a header with the columns path and emotion, because the model returns emotions."
         )
+    if not rows:
+        raise ManifestUnreadable(f"{manifest} has no line below its header.")
     labelled, left_out = [], Counter[str]()
+    lines: dict[Path, tuple[int, str]] = {}
     for line, row in rows:
         if part := next((column for column in _PART_COLUMNS if (row.get(column) or "").strip()), None):
             raise ManifestUnreadable(
@@ -84,8 +87,15 @@ def read_manifest(
         if emotion is None:
             left_out[name] += 1
         else:
+            path = manifest.parent / (row["path"] or "")
+            other_line, other = lines.setdefault(path, (line, emotion))
+            if other != emotion:
+                raise ManifestUnreadable(
+                    f"Lines {other_line} and {line} of {manifest} contradict each other: the emotion of {path} is "
+                    f"{other} and {emotion}."
+                )
             speaker, condition = ((row.get(column) or "").strip() for column in ("speaker", "condition"))
-            labelled.append(LabelledRecording(manifest.parent / (row["path"] or ""), emotion, speaker, condition))
+            labelled.append(LabelledRecording(path, emotion, speaker, condition))
     if not labelled:
         raise ManifestUnreadable(
             f"None of the emotions in {manifest} is a label of the model ({', '.join(labels)}). "
@@ -193,10 +203,13 @@ def read_columns(manifest: Path) -> tuple[list[str], list[tuple[int, dict[str, s
             file.seek(0)
             delimiter = max(_DELIMITERS, key=first_line.count)
             reader = csv.DictReader(file, delimiter=delimiter)
-            header, rows = list(reader.fieldnames or ()), [(reader.line_num, row) for row in reader]
+            reader.fieldnames = header = [name.strip().lower() for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise ManifestUnreadable(f"{manifest} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise ManifestUnreadable(f"{manifest} is not UTF-8 text. Save it as CSV in UTF-8.") from error
+    except csv.Error as error:
         raise ManifestUnreadable(f"{manifest} cannot be read as CSV: {error}.") from error
     if delimiter == ";":
         rows = [

@@ -5,7 +5,7 @@ from html import escape
 
 from core.evaluation.calibration import Calibration, reliability_diagram_svg
 from core.evaluation.emotions import Metrics, confusion_matrix_svg
-from core.evaluation.predictions import OTHER, Figures, percent, points
+from core.evaluation.predictions import OTHER, Figures, percent
 from core.evaluation.report import EmotionReport, Subset
 from core.formatting import counted, printable
 from core.report import static_page
@@ -40,7 +40,8 @@ def _body(report: EmotionReport, model: Model, manifest: str) -> Iterator[str]:
         ]
         yield "<section><h2>Comparison</h2>"
         yield from _table(("model", "unweighted accuracy", "macro-F1"), rows)
-        yield f"<p>Difference: {points(comparison.difference)}.</p></section>"
+        yield "".join(f"<p>{_text(sentence)}</p>" for sentence in comparison.in_words)
+        yield "</section>"
     yield from matrix_section("Confusion matrix", figures, model.labels)
     for title, subsets in subset_tables(report):
         yield f"<section><h2>By {title}</h2>"

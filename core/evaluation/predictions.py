@@ -6,10 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from core.evaluation.emotions import NO_ANSWERS
 from core.evaluation.figures import Counts, Estimate, Indices, count, estimate, macro_f1, recalls, unweighted_accuracy
 
 OTHER = "other label"
 """The prediction of a label that the manifest does not have."""
+_ROUGH_SPEAKERS = 10
+"""With fewer speakers, the interval of a bootstrap is rough and usually too narrow."""
+_MIN_SPEAKERS = 6
+"""With five, differences of the same sign for each speaker happen in 2 of 2 ** 5 cases, more than 5 %, by chance."""
 
 
 def bootstrap_groups(speakers: Sequence[Hashable]) -> Indices:
@@ -98,13 +103,44 @@ class Figures:
         )
 
 
+def is_more_than_chance(difference: Estimate, predictions: Predictions) -> bool:
+    """Return whether the interval of a difference excludes zero, and has speakers enough to mean that."""
+    return difference.is_clear and int(predictions.groups.max(initial=-1)) + 1 >= _MIN_SPEAKERS
+
+
+def outside_in_words(model_id: str, compared: Sequence[Figures]) -> list[str]:
+    """Return how many answers of a model are labels that the clips do not have, as a sentence; nothing for none."""
+    answers = [
+        (count, name not in figures.confusion and name not in NO_ANSWERS)
+        for figures in compared
+        for row in figures.confusion.values()
+        for name, count in row.items()
+    ]
+    outside = sum(count for count, is_outside in answers if is_outside)
+    if not outside:
+        return []
+    return [
+        f"{outside:,} of {sum(count for count, _ in answers):,} answers of {model_id} are labels that no compared clip "
+        "has, and count as wrong. `model export --only` makes a package without such labels."
+    ]
+
+
+def rough_in_words(speakers: int) -> list[str]:
+    """Return what few speakers mean for the intervals, as a sentence; nothing for many, or for one or none."""
+    if not 1 < speakers < _ROUGH_SPEAKERS:
+        return []
+    few = ", and show no difference as more than chance" if speakers < _MIN_SPEAKERS else ""
+    return [f"Intervals over {speakers} speakers are rough, usually too narrow{few}."]
+
+
 def percent(value: Estimate | float) -> str:
     """Format a share in percent, with its interval if it has one: "71.2 % (64.0 to 77.9)"."""
-    if isinstance(value, Estimate):
+    if isinstance(value, Estimate) and value.low < value.high:
         return f"{100 * value.value:.1f} % ({100 * value.low:.1f} to {100 * value.high:.1f})"
-    return f"{100 * value:.1f} %"
+    return f"{100 * (value.value if isinstance(value, Estimate) else value):.1f} %"
 
 
 def points(difference: Estimate) -> str:
     """Format a difference of shares in percentage points, with its interval: "+4.1 points (+0.2 to +8.9)"."""
-    return f"{100 * difference.value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    interval = f" ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    return f"{100 * difference.value:+.1f} points{interval if difference.low < difference.high else ''}"

@@ -10,7 +10,16 @@ import numpy as np
 from core.evaluation.calibration import Calibration
 from core.evaluation.emotions import FAILED, NO_SPEECH, Metrics, Prediction, compute_metrics
 from core.evaluation.figures import Estimate, estimate, estimate_difference, unweighted_accuracy
-from core.evaluation.predictions import OTHER, Figures, Predictions, bootstrap_groups
+from core.evaluation.predictions import (
+    OTHER,
+    Figures,
+    Predictions,
+    bootstrap_groups,
+    is_more_than_chance,
+    outside_in_words,
+    points,
+    rough_in_words,
+)
 from core.formatting import counted
 from core.results import Model
 
@@ -65,6 +74,17 @@ class ModelComparison:
     difference: Estimate
     is_more_than_chance: bool
 
+    @property
+    def in_words(self) -> Iterator[str]:
+        """The meaning of the difference, as sentences."""
+        chance = "more" if self.is_more_than_chance else "not more"
+        recordings = counted(self.recordings, "recording")
+        yield (
+            f"Difference: {points(self.difference)} on {recordings} whose label both models have, {chance} than chance."
+        )
+        yield from outside_in_words("the evaluated model", [self.figures])
+        yield from outside_in_words(self.model.id, [self.others])
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmotionReport:
@@ -114,12 +134,10 @@ class EmotionReport:
         yield f"Intervals are 95 % intervals of a bootstrap over {self.drawn}."
         if self.drawn == "recordings":
             yield "They are too narrow for other speakers: name at least two in the column speaker."
+        else:
+            yield from rough_in_words(len(self.speakers))
         if self.calibration:
             yield self.calibration.in_words
-        if self.comparison:
-            chance = "more" if self.comparison.is_more_than_chance else "not more"
-            recordings = counted(self.comparison.recordings, "recording")
-            yield f"The difference on {recordings} whose label both models have is {chance} than chance."
 
 
 def report_of(rows: Sequence[Prediction], labels: Sequence[str]) -> EmotionReport:
@@ -164,7 +182,12 @@ def compare_models(
     own, other = (_predictions([pair[number] for pair in pairs], labels) for number in (0, 1))
     difference = estimate_difference(own.counts(), other.counts(), unweighted_accuracy)[0]
     return ModelComparison(
-        model, len(pairs), Figures.of(own), Figures.of(other), difference, is_more_than_chance=difference.is_clear
+        model,
+        len(pairs),
+        Figures.of(own),
+        Figures.of(other),
+        difference,
+        is_more_than_chance=is_more_than_chance(difference, own),
     )
 
 

@@ -159,11 +159,13 @@ def check_agreement(manifest: Path, one: Clip, other: Clip) -> None:
     ManifestUnreadable
         If they have not.
     """
+    is_one_file = one.path == other.path
+    same = f"in {one.path}, " if is_one_file else f"{one.path} and {other.path} have the same sound, but "
     for column, first, second in (("emotion", one.emotion, other.emotion), ("speaker", one.speaker, other.speaker)):
         if first != second:
             raise ManifestUnreadable(
-                f"Lines {one.line} and {other.line} of {manifest} contradict each other: {one.path.name} and "
-                f"{other.path.name} have the same sound, but the {column} is {first} and {second}."
+                f"Lines {one.line} and {other.line} of {manifest} contradict each other: {same}the {column} is {first} "
+                f"and {second}."
             )
 
 

@@ -5,6 +5,7 @@ the same samples: those of the clip alone, or of a padded window if the start cl
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ def write_network(network: SpeechNetwork, folder: Path, name: str) -> None:
         (folder / file).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    # safetensors lets only the owner read the file, whatever the umask is.
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
     if network.architecture.input_mode is InputMode.CLIP:
         (folder / SOURCE_FILE).unlink(missing_ok=True)  # of an earlier training
     else:

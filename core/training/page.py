@@ -10,7 +10,15 @@ from core.report import static_page
 from core.training.card import compared
 from core.training.report import TrainingReport
 
-_HEADER = ("recordings", "clips", "unweighted accuracy", "macro-F1", "start checkpoint", "difference", "clear")
+_HEADER = (
+    "recordings",
+    "clips",
+    "unweighted accuracy",
+    "macro-F1",
+    "start checkpoint",
+    "difference",
+    "more than chance",
+)
 
 
 def training_page(report: TrainingReport, name: str) -> str:
@@ -37,7 +45,7 @@ def _body(report: TrainingReport, name: str) -> Iterator[str]:
         cells = (condition, f"{figures.clips:,}", accuracy, f1, *compared(report, condition))
         yield f"<tr>{''.join(f'<td{_left(number)}>{_text(cell)}</td>' for number, cell in enumerate(cells))}</tr>"
     yield "</tbody></table></div>"
-    yield '<p class="hint">In brackets: 95 % intervals. A difference is clear if its interval excludes zero.</p>'
+    yield '<p class="hint">In brackets: 95 % intervals.</p>'
     yield "</section>"
     condition, calibrations = next(iter(report.calibration.items()))
     yield from reliability_section(f"Calibration, {condition}", calibrations.after)

@@ -9,13 +9,11 @@ import numpy as np
 from core.checkpoints.architecture import InputMode
 from core.evaluation.calibration import Calibration
 from core.evaluation.figures import Estimate, estimate_difference, unweighted_accuracy
-from core.evaluation.predictions import Figures, Predictions
+from core.evaluation.predictions import Figures, Predictions, is_more_than_chance, outside_in_words, rough_in_words
 from core.formatting import counted
 
 MIN_LABELS = 2
 """A choice needs two labels."""
-ROUGH_SPEAKERS = 10
-"""With fewer speakers, the interval of a bootstrap is rough and usually too narrow."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def compare(start: Predictions, trained: Predictions, start_labels: Sequence[str
         Figures.of(start),
         Figures.of(trained),
         difference,
-        is_more_than_chance=difference.is_clear,
+        is_more_than_chance=is_more_than_chance(difference, trained),
     )
 
 
@@ -139,11 +137,14 @@ class TrainingReport:
     @property
     def calibration_in_words(self) -> str:
         """How the temperature changes the scores, as sentences."""
-        condition, found = next(iter(self.calibration.items()))
-        before, after = found.before.expected_error, found.after.expected_error
+        changes = [
+            f"{condition} from {found.before.expected_error:.3f} to {found.after.expected_error:.3f}"
+            for condition, found in self.calibration.items()
+        ]
+        chance = next(iter(self.calibration.values())).after.chance_in_words
         return (
-            f"The temperature {self.temperature:.2f} changes the expected calibration error on {condition} recordings "
-            f"from {before:.3f} to {after:.3f}. {found.after.chance_in_words}"
+            f"The temperature {self.temperature:.2f}, one for all conditions, changes the expected calibration error: "
+            f"{'; '.join(changes)}. {chance}"
         )
 
     @property
@@ -157,8 +158,9 @@ class TrainingReport:
     def limits(self) -> list[str]:
         """The limits of the figures, as sentences."""
         sentences = ["The saved network was trained on all clips. Its own figures are not known.", self.known_clips]
-        if 1 < self.tested_speakers < ROUGH_SPEAKERS:
-            sentences.append(f"Intervals over {self.tested_speakers} speakers are rough, and usually too narrow.")
+        sentences += outside_in_words(self.start_id, [each.start for each in self.comparison.values()])
+        sentences += outside_in_words("the trained network", [each.trained for each in self.comparison.values()])
+        sentences += rough_in_words(self.tested_speakers)
         if self.data.speakers and self.tested_speakers == 1:
             sentences.append("With one tested speaker, the intervals are over clips and do not show other speakers.")
         return sentences

@@ -19,6 +19,7 @@ from core.evaluation.figures import Indices, Values
 from core.evaluation.predictions import Figures, Predictions, bootstrap_groups
 from core.formatting import counted
 from core.model.output import output_values
+from core.model.package import MANIFEST_FILE
 from core.results import Output
 from core.settings import MediaLimits, SegmentationSettings
 from core.training.augmentation import CLEAN_NAME, Augmentation, Copy, Noise, RandomCopy, conditions, read_noise
@@ -170,6 +171,10 @@ def _augmented(options: TrainingOptions) -> str:
 
 def _check_folder(out: Path) -> None:
     """Check that the folder is new, empty or that of an earlier training."""
+    if out.exists() and not out.is_dir():
+        raise FolderRefused(f"{out} is not a folder. Choose another one with --out.")
+    if (out / MANIFEST_FILE).exists():
+        raise FolderRefused(f"{out} has a serving package, which would hide the checkpoint. Choose another folder.")
     if out.exists() and not (out / REPORT_FILE).exists() and any(out.iterdir()):
         raise FolderRefused(f"{out} has files that are not those of a training. Choose another folder with --out.")
 

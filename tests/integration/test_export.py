@@ -388,3 +388,22 @@ def test_a_missing_folder_of_speech_is_an_error(small_checkpoint: Path, tmp_path
     done = CliRunner().invoke(app, ["model", "export", str(small_checkpoint), str(tmp_path / "out"), *options])
 
     assert isinstance(done.exception, FolderRefused)
+
+
+def test_a_folder_without_speech_to_compare_on_is_an_error(small_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / "README.md").write_text("no recording")
+    options = ["--calibration", str(tmp_path / "speech")]
+    done = CliRunner().invoke(app, ["model", "export", str(small_checkpoint), str(tmp_path / "out"), *options])
+
+    assert isinstance(done.exception, FolderRefused)
+    assert "has no recording with speech" in str(done.exception)
+
+
+def test_a_package_is_not_written_into_its_checkpoint(small_checkpoint: Path) -> None:
+    """Every command would then use the package, also after the checkpoint has changed."""
+    same = small_checkpoint / ".." / small_checkpoint.name
+    done = CliRunner().invoke(app, ["model", "export", str(small_checkpoint), str(same)])
+
+    assert isinstance(done.exception, FolderRefused)
+    assert not (small_checkpoint / "manifest.json").exists()

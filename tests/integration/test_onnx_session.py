@@ -13,12 +13,22 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from core import machine, onnx_session
+from core.errors import PackageRefused
 from core.export.graph import Precision, build_graph
 from core.export.graph.builder import CONTRIB, Floats
 from core.export.graph.precision import quantise_per_column
+from core.model.classifier import EmotionClassifier
 from tests.support.networks import random_network, small_config
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_package_whose_path_is_not_utf_8_is_refused_in_one_sentence(package: Path, tmp_path: Path) -> None:
+    named = tmp_path / "p\udce9"
+    named.symlink_to(package)
+
+    with pytest.raises(PackageRefused, match="not UTF-8, which ONNX Runtime cannot open"):
+        EmotionClassifier.load(named)
 
 
 def test_sums_of_8_bit_products_do_not_saturate_on_any_processor() -> None:

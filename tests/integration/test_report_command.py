@@ -9,8 +9,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 from typer.testing import CliRunner
 
 from core.cli.app import app
+from core.cli.parallel import PipelineOptions
+from core.cli.report import ReportOptions, write_report
 from core.errors import DecoderUnavailable, RecordingError, ResultUnreadable
 from core.model.classifier import EmotionClassifier
+from core.paths import DEMO_PACKAGE
 from core.pipeline import Pipeline
 from core.results import EmotionScores, Result, Source, Utterance
 from core.settings import MediaLimits, SegmentationSettings
@@ -127,6 +130,24 @@ def test_a_recording_that_cannot_be_classified_has_a_page_and_exit_status_1(tmp_
     run(broken, "-o", out, status=1)
 
     assert "This recording could not be classified" in out.read_text(encoding="utf-8")
+
+
+def test_a_recording_that_does_not_exist_replaces_no_page(
+    tmp_path: Path, document: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, recordings = tmp_path / "page.html", tmp_path / "calls"
+    run(document, "-o", out)
+    page = out.read_bytes()
+    capfd.readouterr()
+
+    assert write_report(tmp_path / "typo.wav", out, ReportOptions(PipelineOptions(DEMO_PACKAGE))) == 1
+
+    assert f"{tmp_path}/typo.wav: There is no such file." in capfd.readouterr().err
+    assert out.read_bytes() == page
+    recordings.mkdir()
+    (recordings / "broken.wav").write_bytes(b"not audio")
+    assert write_report(recordings, tmp_path / "pages", ReportOptions(PipelineOptions(DEMO_PACKAGE))) == 1
+    assert "broken.wav: " in capfd.readouterr().err
 
 
 def test_silence_has_its_level_and_the_settings_that_matter(tmp_path: Path, make_media: MakeMedia) -> None:

@@ -1,5 +1,6 @@
 """The metrics of an evaluation, and the names of emotions in its manifest."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_synonyms_and_mapped_names_of_emotions_are_understood(tmp_path: Path) ->
 @pytest.mark.parametrize("start", ["", "\ufeff"], ids=["", "bom"])
 def test_columns_are_separated_as_spreadsheets_do(tmp_path: Path, delimiter: str, start: str) -> None:
     manifest = tmp_path / "m.csv"
-    rows = (("path", "emotion", "arousal"), ("a b.wav", "anger", '"0,5"' if delimiter == ";" else "0.5"))
+    rows = (("Path", "Emotion ", "arousal"), ("a b.wav", "anger", '"0,5"' if delimiter == ";" else "0.5"))
     manifest.write_text(start + "\r\n".join(map(delimiter.join, rows)), encoding="utf-8")
 
     labelled, _ = read_manifest(manifest, LABELS, {})
@@ -68,12 +69,23 @@ def test_an_invalid_map_is_refused(names: str) -> None:
         parse_names(names, LABELS)
 
 
-@pytest.mark.parametrize("text", ["", "file,label\na,b\n", "path,emotion\na.wav,bored\n"])
-def test_an_unusable_manifest_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "needs a header with the columns path and emotion"),
+        ("file,label\na,b\n", "needs a header with the columns path and emotion"),
+        ("path,emotion\n", "m.csv has no line below its header"),
+        ("path,emotion\na.wav,bored\n", "None of the emotions in .* is a label of the model"),
+        ("path,emotion\na.wav,sad\nb.wav,sad\na.wav,happy\n", "Lines 2 and 4 of .*a.wav is sad and happy"),
+        ("path,emotion\nä.wav,sad\n".encode("latin-1"), "m.csv is not UTF-8 text. Save it as CSV in UTF-8"),
+        ("path,emotion\na.wav,sad\n".encode("utf-16"), "m.csv is not UTF-8 text. Save it as CSV in UTF-8"),
+    ],
+)
+def test_an_unusable_manifest_is_refused_in_one_sentence(tmp_path: Path, text: str | bytes, sentence: str) -> None:
     manifest = tmp_path / "m.csv"
-    manifest.write_text(text, encoding="utf-8")
+    manifest.write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    with pytest.raises(ManifestUnreadable):
+    with pytest.raises(ManifestUnreadable, match=sentence):
         read_manifest(manifest, LABELS, {})
 
 
@@ -84,6 +96,14 @@ def test_a_part_of_a_recording_is_refused_because_whole_recordings_are_classifie
 
     with pytest.raises(ManifestUnreadable, match=r"Line 3 of .* describes a part of a recording"):
         read_manifest(manifest, LABELS, {})
+
+
+def test_the_title_of_the_picture_of_few_labels_fits() -> None:
+    figures = compute_metrics([Prediction("a", "anger", "anger"), Prediction("b", "sad", "anger")])
+    svg = confusion_matrix_svg(figures, ("anger", "sad"))
+
+    width, title = re.findall(r'width="(\d+)"', svg)[0], re.findall(r"<title>(.*)</title>", svg)[0]
+    assert int(width) > 7 * len(title)
 
 
 def test_the_picture_shows_every_count() -> None:

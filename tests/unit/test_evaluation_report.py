@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from core.evaluation.emotions import FAILED, NO_SPEECH, Prediction
+from core.evaluation.figures import Estimate
 from core.evaluation.page import evaluation_page
+from core.evaluation.predictions import percent, points
 from core.evaluation.report import compare_models, report_of
 from core.results import Model
 
@@ -95,6 +97,39 @@ def test_a_comparison_has_the_recordings_whose_label_both_models_have() -> None:
     assert found.recordings == 120
     assert found.others.unweighted_accuracy.value == 0.0
     assert compare_models(rows, [row for row in others if row.emotion == "sad"], LABELS, MODEL) is None
+
+
+def test_few_speakers_show_no_difference_as_more_than_chance() -> None:
+    for speakers, is_more in ((5, False), (6, True)):
+        rows = [replace(row, speaker=f"s{number % speakers}") for number, row in enumerate(drawn(0.3))]
+        right = [replace(row, predicted=row.emotion) for row in rows]
+
+        found = compare_models(right, rows, LABELS, MODEL)
+
+        assert found is not None
+        assert found.is_more_than_chance is is_more
+        [rough] = [note for note in report_of(rows, LABELS).notes if "speakers are rough" in note]
+        assert ("no difference" in rough) is not is_more
+
+
+def test_answers_that_no_compared_recording_has_are_counted() -> None:
+    rows = drawn()
+    others = [replace(row, predicted="bored" if number < 9 else NO_SPEECH) for number, row in enumerate(rows)]
+
+    found = compare_models(rows, others, LABELS, MODEL)
+
+    assert found is not None
+    sentences = list(found.in_words)
+    assert sentences[0].startswith("Difference: +")
+    assert sentences[1].startswith("9 of 240 answers of tests/<model> are labels that no compared clip has")
+    assert len(sentences) == 2
+
+
+def test_an_interval_without_a_width_is_not_shown() -> None:
+    rows = [Prediction(str(number), "anger", "anger", 0.9) for number in range(3)]
+
+    assert percent(report_of(rows, LABELS).figures.unweighted_accuracy) == "100.0 %"
+    assert points(Estimate(0.125, 0.125, 0.125)) == "+12.5 points"
 
 
 def test_the_document_and_the_page_have_every_part() -> None:

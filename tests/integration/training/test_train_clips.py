@@ -105,7 +105,7 @@ def test_two_copies_of_one_recording_must_agree(manifest: Path, small_checkpoint
     with manifest.open("a", encoding="utf-8") as file:
         file.write("copy.wav,excited,speaker 0\n")
 
-    with pytest.raises(ManifestUnreadable, match=r"anger.wav and copy.wav have the same sound, but the emotion is"):
+    with pytest.raises(ManifestUnreadable, match=r"anger.wav and .*copy.wav have the same sound, but the emotion is"):
         train_with(options(manifest, small_checkpoint, tmp_path / "out"))
 
 
@@ -159,10 +159,26 @@ def test_files_of_another_program_are_not_replaced(manifest: Path, small_checkpo
         train_with(options(manifest, small_checkpoint, out))
 
     assert [file.read_text() for file in out.iterdir()] == ["mine"]
+    with pytest.raises(FolderRefused, match=r"README.md is not a folder"):
+        train_with(options(manifest, small_checkpoint, out / "README.md"))
+
+
+def test_a_serving_package_is_neither_replaced_nor_a_start(
+    manifest: Path, small_checkpoint: Path, small_package: Path, tmp_path: Path
+) -> None:
+    """A package in the same folder would be used instead of the checkpoint."""
+    out = tmp_path / "out"
+    train_with(options(manifest, small_checkpoint, out))
+    shutil.copy(small_package / "manifest.json", out)
+
+    with pytest.raises(FolderRefused, match=r"has a serving package, which would hide the checkpoint"):
+        train_with(options(manifest, small_checkpoint, out))
+    with pytest.raises(CheckpointUnreadable, match=r"is a serving package. Name the checkpoint"):
+        train_with(options(manifest, small_package, tmp_path / "other"))
 
 
 def test_a_start_that_is_no_checkpoint_is_refused_first(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointUnreadable):
+    with pytest.raises(CheckpointUnreadable, match=r"There is no folder .*nothing"):
         train_with(options(manifest, tmp_path / "nothing", tmp_path / "out"))
 
 
