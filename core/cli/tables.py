@@ -64,10 +64,13 @@ class FailureLog:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.count = 0
+        self._notes: set[str] = set()
 
     def note(self, sentence: str) -> None:
-        """Print a sentence about something else."""
-        self.console.print(sentence, markup=False)
+        """Print a sentence about something else, once."""
+        if sentence not in self._notes:
+            self.console.print(sentence, markup=False)
+        self._notes.add(sentence)
 
     def report(self, name: str, reason: object) -> None:
         """Print the reason why a recording failed."""

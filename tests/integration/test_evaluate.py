@@ -217,10 +217,11 @@ def test_a_repeated_recording_counts_once(package: Path, tmp_path: Path, capfd: 
     sample = ROOT / "samples" / "anger.wav"
     (tmp_path / "manifest.csv").write_text(f"path,emotion\n{sample},anger\n{sample},anger\n", encoding="utf-8")
 
-    evaluate_manifest(tmp_path / "manifest.csv", package, tmp_path / "out", "", as_json=False, fresh=False)
+    manifest, out = tmp_path / "manifest.csv", tmp_path / "out"
+    evaluate_manifest(manifest, package, out, "", as_json=False, fresh=False, compare=package)
 
     printed = capfd.readouterr()
-    assert "1 line of the manifest repeats a recording, and does not count." in printed.err
+    assert printed.err.count("1 line of the manifest repeats a recording, and does not count.") == 1
     assert "1 recording: " in printed.out
 
 
