@@ -17,7 +17,7 @@ from core.cli.parallel import (
     classify_in_workers,
     number_of_workers,
 )
-from core.cli.result_file import check_result_file, open_result_file
+from core.cli.result_file import check_result_file, delayed_interrupt, open_result_file
 from core.cli.tables import (
     FailureLog,
     OutputFormat,
@@ -84,8 +84,9 @@ def classify_into_file(
             kept = count = len(files) - len(remaining)
             with classification_progress(failures.console) as progress:
                 for task, result in run.results(remaining, progress, finished=count):
-                    results.write(result, task.version)
-                    count += 1
+                    with delayed_interrupt():
+                        results.write(result, task.version)
+                        count += 1
                     if result.error:
                         failures.report(result.source.key, result.error.message)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """The file that `classify --out` writes: JSON lines, CSV or Parquet, and the journal with which a run continues."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +139,24 @@ def check_result_file(file: Path, *, resume: bool) -> None:
 
 def _journal_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.progress")
+
+
+@contextmanager
+def delayed_interrupt() -> Iterator[None]:
+    """Let Ctrl-C take effect at the end of the block, so that the journal, the results and their count agree."""
+    is_interrupted = False
+
+    def note(*_: object) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+
+    handler = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if is_interrupted and callable(handler):
+        handler(signal.SIGINT, None)  # raises KeyboardInterrupt
 
 
 class ResultFile:

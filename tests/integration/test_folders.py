@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from core.cli import parallel
 from core.cli.app import main
+from core.cli.journal import Journal
 from core.cli.parallel import Task, classify_in_workers, number_of_workers
 from core.errors import AudioEmotionError, DiskUnavailable, WorkerEnded
 from core.library.recordings import classify_file, files_listed_in, recordings_in
@@ -350,6 +351,24 @@ def exists(process: int) -> bool:
         return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
+
+
+def test_an_interrupt_while_a_result_is_written_counts_the_result(
+    calls: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ANGER, calls / "other.wav")
+    add = Journal.add
+
+    def interrupted(*arguments: Any) -> None:
+        add(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Journal, "add", interrupted)
+
+    classify("calls", "--recursive", "--out", "r.jsonl", "--jobs", "1", status=130)
+
+    assert "Stopped: 1 of 4 recordings finished." in capfd.readouterr().err
+    assert len(Path("r.jsonl").read_bytes().splitlines()) == 1
 
 
 @pytest.mark.parametrize(("end", "name"), [("ctrl-c", "r.jsonl"), ("ctrl-c", "r.parquet"), ("kill", "r.csv")])
