@@ -37,7 +37,7 @@ def load_classifier(
     Raises
     ------
     PackageRefused
-        If the folder contains neither, or the package does not match its manifest.
+        If the folder contains neither or both, or the package does not match its manifest.
     CheckpointUnreadable
         If the checkpoint is incomplete or does not fit the network.
     LabelsInvalid
@@ -52,6 +52,8 @@ def load_classifier(
 
 def _load(folder: Path, threads: int, *, verify: bool, renamed: Collection[str]) -> EmotionClassifier:
     if (folder / MANIFEST_FILE).exists():
+        if is_checkpoint(folder):
+            raise PackageRefused(f"{folder} has both a serving package and a checkpoint. Move one to another folder.")
         return EmotionClassifier.load(folder, threads, verify=verify)
     if is_checkpoint(folder):
         from core.checkpoints.reference import load_reference

@@ -13,6 +13,7 @@ from core.audio.decode import decode
 from core.audio.probe import probe
 from core.audio.voice_activity import VoiceActivityDetector
 from core.audio.waveform import Waveform
+from core.checkpoints.files import is_checkpoint
 from core.errors import CheckpointUnreadable, FolderRefused, ParityMissed, RecordingError
 from core.export.clips import with_variants
 from core.export.exporter import export
@@ -28,8 +29,8 @@ def export_package(
     checkpoint: Path, out: Path, precision: str, calibration: Path | None, *, labels: str, only: str
 ) -> int:
     """Export a serving package and print the comparison; return the exit status."""
-    if out.resolve() == checkpoint.resolve():
-        raise FolderRefused(f"{out} is the checkpoint's own folder. Export to another one.")
+    if is_checkpoint(out):
+        raise FolderRefused(f"{out} has a checkpoint. Export to another folder.")
     console = Console()
     requested, renamed = _precision(precision), parse_renamed(labels)
     limits = settings.read(MediaLimits, prefix=CLI_PREFIX)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -400,10 +401,16 @@ def test_a_folder_without_speech_to_compare_on_is_an_error(small_checkpoint: Pat
     assert "has no recording with speech" in str(done.exception)
 
 
-def test_a_package_is_not_written_into_its_checkpoint(small_checkpoint: Path) -> None:
-    """Every command would then use the package, also after the checkpoint has changed."""
-    same = small_checkpoint / ".." / small_checkpoint.name
-    done = CliRunner().invoke(app, ["model", "export", str(small_checkpoint), str(same)])
+def test_a_package_and_a_checkpoint_do_not_share_a_folder(
+    small_checkpoint: Path, small_package: Path, tmp_path: Path
+) -> None:
+    """A command would use the package, also after the checkpoint has changed."""
+    both = tmp_path / "both"
+    shutil.copytree(small_checkpoint, both)
+    done = CliRunner().invoke(app, ["model", "export", str(small_checkpoint), str(both)])
 
     assert isinstance(done.exception, FolderRefused)
-    assert not (small_checkpoint / "manifest.json").exists()
+    assert not (both / "manifest.json").exists()
+    shutil.copytree(small_package, both, dirs_exist_ok=True)
+    with pytest.raises(PackageRefused, match="has both a serving package and a checkpoint"):
+        load_classifier(both, threads=1)
