@@ -64,7 +64,7 @@ class ModelComparison:
     difference
         The paired difference of the unweighted accuracy, the evaluated model less the other.
     is_more_than_chance
-        Whether its interval excludes zero.
+        Whether its interval excludes zero and has enough speakers.
     """
 
     model: Model

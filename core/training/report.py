@@ -25,7 +25,7 @@ class Comparison:
     difference
         The paired difference of the unweighted accuracy, trained less start.
     is_more_than_chance
-        Whether its interval excludes zero.
+        Whether its interval excludes zero and has enough speakers.
     """
 
     clips: int
