@@ -108,6 +108,13 @@ def is_more_than_chance(difference: Estimate, predictions: Predictions) -> bool:
     return difference.is_clear and int(predictions.groups.max(initial=-1)) + 1 >= _MIN_SPEAKERS
 
 
+def chance_in_words(difference: Estimate, *, is_more: bool) -> str:
+    """Return whether a difference is more than chance, in words."""
+    if not is_more and difference.is_clear:
+        return "from too few speakers to be more than chance"
+    return "more than chance" if is_more else "not more than chance"
+
+
 def outside_in_words(model_id: str, compared: Sequence[Figures]) -> list[str]:
     """Return how many answers of a model are labels that the clips do not have, as a sentence; nothing for none."""
     answers = [

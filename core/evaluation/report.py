@@ -15,6 +15,7 @@ from core.evaluation.predictions import (
     Figures,
     Predictions,
     bootstrap_groups,
+    chance_in_words,
     is_more_than_chance,
     outside_in_words,
     points,
@@ -77,11 +78,9 @@ class ModelComparison:
     @property
     def in_words(self) -> Iterator[str]:
         """The meaning of the difference, as sentences."""
-        chance = "more" if self.is_more_than_chance else "not more"
+        chance = chance_in_words(self.difference, is_more=self.is_more_than_chance)
         recordings = counted(self.recordings, "recording")
-        yield (
-            f"Difference: {points(self.difference)} on {recordings} whose label both models have, {chance} than chance."
-        )
+        yield f"Difference: {points(self.difference)} on {recordings} whose label both models have, {chance}."
         yield from outside_in_words("the evaluated model", [self.figures])
         yield from outside_in_words(self.model.id, [self.others])
 

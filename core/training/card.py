@@ -54,10 +54,12 @@ def compared(report: TrainingReport, condition: str) -> tuple[str, str, str]:
     comparison = report.comparison.get(condition)
     if comparison is None:
         return ("other labels", "-", "-")
-    is_clear = "yes" if comparison.is_more_than_chance else "no"
+    is_more = "yes" if comparison.is_more_than_chance else "no"
+    if comparison.difference.is_clear and not comparison.is_more_than_chance:
+        is_more = "too few speakers"
     clips = "" if comparison.clips == report.figures[condition].clips else f", {comparison.clips:,} clips"
     start = f"{percent(comparison.start.unweighted_accuracy)}{clips}"
-    return start, points(comparison.difference), is_clear
+    return start, points(comparison.difference), is_more
 
 
 def _table(name: str, counts: Mapping[str, int]) -> Iterator[str]:

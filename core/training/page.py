@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from core.evaluation.page import matrix_section, reliability_section
-from core.evaluation.predictions import percent
+from core.evaluation.predictions import chance_in_words, percent
 from core.formatting import counted, printable
 from core.report import static_page
 from core.training.card import compared
@@ -69,8 +69,8 @@ def _verdict(report: TrainingReport) -> Iterator[str]:
     comparison = report.comparison.get(condition)
     if comparison:
         points = f"{100 * comparison.difference.value:+.1f} points"
-        chance = "more than" if comparison.is_more_than_chance else "not more than"
-        yield f"<p>{points} compared with the start checkpoint, which is {chance} chance. "
+        chance = chance_in_words(comparison.difference, is_more=comparison.is_more_than_chance)
+        yield f"<p>{points} compared with the start checkpoint, {chance}. "
         yield f"{_text(report.known_clips)}</p>"
     yield f"<p>{_text(report.calibration_in_words)}</p></section>"
 

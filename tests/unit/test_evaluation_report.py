@@ -108,6 +108,8 @@ def test_few_speakers_show_no_difference_as_more_than_chance() -> None:
 
         assert found is not None
         assert found.is_more_than_chance is is_more
+        chance = "more than chance." if is_more else "from too few speakers to be more than chance."
+        assert next(iter(found.in_words)).endswith(f"whose label both models have, {chance}")
         [rough] = [note for note in report_of(rows, LABELS).notes if "speakers are rough" in note]
         assert ("no difference" in rough) is not is_more
 
