@@ -143,7 +143,7 @@ class TrainingReport:
         ]
         chance = next(iter(self.calibration.values())).after.chance_in_words
         return (
-            f"The temperature {self.temperature:.2f}, one for all conditions, changes the expected calibration error: "
+            f"The temperature {self.temperature:.2f} changes the expected calibration error: "
             f"{'; '.join(changes)}. {chance}"
         )
 

@@ -74,9 +74,14 @@ class Task:
         return head_logits(network, self.means[condition][index])
 
     def temperature(self, network: SpeechNetwork, validation: Indices) -> float:
-        """Fit the temperature of a network on its validation set, in the conditions that chose its length."""
+        """Fit the temperature of a network on its validation set.
+
+        A head alone learns little from changed copies, and the temperature that they need makes the scores of clean
+        clips far too low: docs/decisions/0042-training.md.
+        """
         logits, targets = [], []
-        for condition, index in product(self._validated, validation.tolist()):
+        conditions = self._validated if self.tuner else [CLEAN_NAME]
+        for condition, index in product(conditions, validation.tolist()):
             logits.append(self.logits(network, index, condition))
             targets += [self.targets[index]] * len(logits[-1])
         return fit_temperature(np.concatenate(logits), np.array(targets, np.int64))

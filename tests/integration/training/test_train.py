@@ -197,6 +197,30 @@ def test_the_temperature_of_the_validation_sets_is_in_the_last_layer(
     assert hot.figures["clean"].confusion == plain.figures["clean"].confusion
 
 
+@pytest.mark.parametrize(("layers", "conditions"), [(0, 1), (1, 3)])
+def test_the_temperature_of_a_head_is_that_of_clean_clips(
+    layers: int,
+    conditions: int,
+    manifest: Path,
+    small_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitted: list[int] = []
+
+    def fit(_: Any, targets: Any) -> float:
+        fitted.append(len(targets))
+        return 1.0
+
+    monkeypatch.setattr(task, "fit_temperature", fit)
+    changes = {"unfreeze": layers, "epochs": 1, "folds": 1, "augment": KINDS}
+
+    report = train_with(options(manifest, small_checkpoint, tmp_path / "out", **changes))
+
+    assert fitted == [conditions * 2]  # the validation set has two clips
+    assert len(report.figures) == 3
+
+
 def test_the_start_is_compared_on_the_labels_that_both_have(
     manifest: Path, small_checkpoint: Path, tmp_path: Path
 ) -> None:
