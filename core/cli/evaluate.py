@@ -130,10 +130,10 @@ def _classified_emotions(run: "_Run", model: Model, names: str) -> list[Predicti
     ]
 
 
-def _once(labelled: Sequence[LabelledRecording], errors: FailureLog) -> list[LabelledRecording]:
+def _once(recordings: Sequence[LabelledRecording], errors: FailureLog) -> list[LabelledRecording]:
     """Return each recording once."""
-    by_path = {item.path: item for item in labelled}
-    if repeated := len(labelled) - len(by_path):
+    by_path = {item.path: item for item in recordings}
+    if repeated := len(recordings) - len(by_path):
         repeats = "repeats a recording, and does" if repeated == 1 else "repeat recordings, and do"
         errors.note(f"{counted(repeated, 'line')} of the manifest {repeats} not count.")
     return list(by_path.values())

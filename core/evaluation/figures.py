@@ -31,7 +31,7 @@ class Estimate:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval excludes zero, so that a difference is more than chance."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 

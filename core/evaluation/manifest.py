@@ -75,7 +75,7 @@ def read_manifest(
     if not rows:
         raise ManifestUnreadable(f"{manifest} has no line below its header.")
     labelled, left_out = [], Counter[str]()
-    lines: dict[Path, tuple[int, str]] = {}
+    lines = _Lines(manifest)
     for line, row in rows:
         if part := next((column for column in _PART_COLUMNS if (row.get(column) or "").strip()), None):
             raise ManifestUnreadable(
@@ -88,12 +88,7 @@ def read_manifest(
             left_out[name] += 1
         else:
             path = manifest.parent / (row["path"] or "")
-            other_line, other = lines.setdefault(path, (line, emotion))
-            if other != emotion:
-                raise ManifestUnreadable(
-                    f"Lines {other_line} and {line} of {manifest} contradict each other: the emotion of {path} is "
-                    f"{other} and {emotion}."
-                )
+            lines.add(line, path, {"emotion": emotion})
             speaker, condition = ((row.get(column) or "").strip() for column in ("speaker", "condition"))
             labelled.append(LabelledRecording(path, emotion, speaker, condition))
     if not labelled:
@@ -102,6 +97,23 @@ def read_manifest(
             "Use --map to translate their names."
         )
     return labelled, left_out
+
+
+class _Lines:
+    """The lines of a manifest, which must not contradict each other."""
+
+    def __init__(self, manifest: Path) -> None:
+        self._manifest = manifest
+        self._seen: dict[tuple[Path, str], tuple[int, object]] = {}
+
+    def add(self, line: int, path: Path, labels: Mapping[str, object]) -> None:
+        for name, label in labels.items():
+            other_line, other = self._seen.setdefault((path, name), (line, label))
+            if other != label:
+                raise ManifestUnreadable(
+                    f"Lines {other_line} and {line} of {self._manifest} contradict each other: the {name} of {path} is "
+                    f"{other} and {label}."
+                )
 
 
 def _meaning(name: str, labels: Sequence[str], own_names: Mapping[str, str]) -> str | None:
@@ -136,7 +148,7 @@ def parse_names(text: str, labels: Sequence[str]) -> dict[str, str]:
 def read_rated_manifest(manifest: Path, dimensions: Sequence[str]) -> tuple[list[RatedRecording], bool]:
     """Read a CSV file with the column ``path`` and a column of numbers for at least one dimension.
 
-    An empty cell means that the value is not known.
+    An empty cell means that the value is not known. Lines about the same recording complete each other.
 
     Parameters
     ----------
@@ -161,14 +173,16 @@ def read_rated_manifest(manifest: Path, dimensions: Sequence[str]) -> tuple[list
             f"{manifest} needs a header with the column path and at least one of {', '.join(dimensions)}, because the "
             "model returns values instead of emotions."
         )
-    rated = [
-        RatedRecording(manifest.parent / (row["path"] or ""), values)
-        for line, row in rows
-        if (values := dict(_values(manifest, line, row, columns)))
-    ]
-    if not rated:
+    by_path: dict[Path, dict[str, float]] = {}
+    lines = _Lines(manifest)
+    for line, row in rows:
+        path, values = manifest.parent / (row["path"] or ""), dict(_values(manifest, line, row, columns))
+        if values:
+            lines.add(line, path, values)
+            by_path.setdefault(path, {}).update(values)
+    if not by_path:
         raise ManifestUnreadable(f"The columns {', '.join(columns)} in {manifest} have no values.")
-    return rated, "emotion" in header
+    return [RatedRecording(path, values) for path, values in by_path.items()], "emotion" in header
 
 
 def _values(

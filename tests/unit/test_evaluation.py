@@ -63,6 +63,18 @@ def test_a_decimal_comma_is_no_number_where_commas_separate(tmp_path: Path) -> N
         read_rated_manifest(manifest, ["arousal"])
 
 
+def test_two_values_of_a_dimension_contradict_each_other(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    text = "path,valence,arousal\na.wav,0.1,\na.wav,,0.5\na.wav,0.1,0.5\n"
+    manifest.write_text(text, encoding="utf-8")
+    [rated], _ = read_rated_manifest(manifest, ["arousal", "valence"])
+    assert rated.values == {"valence": 0.1, "arousal": 0.5}
+    manifest.write_text(f"{text}a.wav,,0.7\n", encoding="utf-8")
+
+    with pytest.raises(ManifestUnreadable, match=r"Lines 3 and 5 of .* the arousal of .*a.wav is 0.5 and 0.7"):
+        read_rated_manifest(manifest, ["arousal", "valence"])
+
+
 @pytest.mark.parametrize("names", ["calm", "calm=peace", "=anger"])
 def test_an_invalid_map_is_refused(names: str) -> None:
     with pytest.raises(ManifestUnreadable, match="must have the form name=emotion"):
